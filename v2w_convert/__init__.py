@@ -1,0 +1,1 @@
+"""Turn a pretrained video diffusion model into a world model."""

@@ -1,0 +1,56 @@
+"""JSON that says one thing: a key given twice, another encoding or a hostile size is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from v2w_convert.errors import V2WError
+
+MAX_BYTES = 100_000_000
+
+
+def parse_object(data: bytes, max_objects: int = 10_000) -> dict[str, Any]:
+    """The JSON object that the UTF-8 text `data` holds.
+
+    Raises ValueError if it holds anything else, a key twice, or more than `max_objects` objects (itself
+    included); the count is kept while parsing, so that a hostile text is not first built in full.
+    """
+    count = 0
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal count
+        count += 1
+        if count > max_objects:
+            raise ValueError(f"more than {max_objects} JSON objects")
+        built = dict(pairs)
+        if len(built) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"{next(key for key in built if keys.count(key) > 1)!r} is there twice")
+        return built
+
+    try:
+        parsed = json.loads(data.decode("utf-8"), object_pairs_hook=build)
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error})") from None
+    except RecursionError:
+        raise ValueError("JSON nested too deeply") from None
+    if not isinstance(parsed, dict):
+        raise ValueError("not a JSON object")
+    return parsed
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`. Raises V2WError, naming the file, if it cannot be read as one."""
+    try:
+        if not file.is_file():  # opening a FIFO would wait for ever
+            raise ValueError("not a regular file" if file.exists() else "no such file")
+        if file.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{file.stat().st_size} bytes of JSON, over the limit of {MAX_BYTES}")
+        return parse_object(file.read_bytes())
+    except OSError as error:
+        found = error.strerror or str(error)
+    except ValueError as error:
+        found = str(error)
+    raise V2WError(f"read {file}", found, "download or save the file again")

@@ -1,0 +1,206 @@
+"""Noise of three kinds, one level per frame: how it is added, told to the base, and taken away.
+
+A *noise level* is 0 for a clean frame and grows with the noise. Its unit is the kind's own:
+
+    ddpm   the training timestep, 0 … N-1; level 0 is exactly clean      (DDPM, arXiv 2006.11239)
+    edm    sigma, the noise's deviation beside data of deviation 1       (EDM, arXiv 2206.00364)
+    flow   the share of noise, 0 … 1                                     (flow matching, arXiv 2210.02747)
+
+Shapes: frames are (b t c h w), levels (b t). All formulas are written with a frame's signal and noise
+amplitudes, `frame = signal * clean + deviation * noise`.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+Kind = Literal["ddpm", "edm", "flow"]
+Prediction = Literal["epsilon", "v", "sample", "flow"]
+
+
+class NoiseSpec(BaseModel):
+    """A kind of noise and what the base predicts; `scheduler` is a diffusers scheduler's config, where known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Kind
+    prediction: Prediction
+    scheduler: dict[str, Any] = {}
+
+    def build(self) -> "Noise":
+        return {"ddpm": Ddpm, "edm": Edm, "flow": Flow}[self.kind](self)
+
+
+def spec_of_scheduler(config: dict[str, Any]) -> NoiseSpec:
+    """What a checkpoint's own scheduler config says of its noise."""
+    prediction: Any = {"v_prediction": "v", "epsilon": "epsilon", "sample": "sample"}.get(
+        config.get("prediction_type", "epsilon"), "epsilon"
+    )
+    name = str(config.get("_class_name", ""))
+    if "FlowMatch" in name or config.get("prediction_type") == "flow_prediction":
+        return NoiseSpec(kind="flow", prediction="flow", scheduler=config)
+    if config.get("timestep_type") == "continuous" or "EDM" in name:
+        return NoiseSpec(kind="edm", prediction=prediction, scheduler=config)
+    return NoiseSpec(kind="ddpm", prediction=prediction, scheduler=config)
+
+
+class Noise(ABC):
+    """One kind of noise. `loudest` is the level at which nothing of the frame is left to see."""
+
+    loudest: float
+
+    def __init__(self, spec: NoiseSpec):
+        self.spec = spec
+
+    @abstractmethod
+    def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Signal and deviation, both of the level's shape (b t) and of its floating dtype."""
+
+    @abstractmethod
+    def timestep(self, level: Tensor) -> Tensor:
+        """The number (b t) by which the base is told the level."""
+
+    @abstractmethod
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Levels as in training, float32 on the CPU."""
+
+    @abstractmethod
+    def sampling_levels(self, steps: int) -> Tensor:
+        """Levels (steps + 1,) from the loudest to 0, float32: the grid of the matching diffusers scheduler."""
+
+    def add(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """`clean` with `noise` on it. With the noise that a model found, one deterministic sampling step.
+
+        (DDIM with eta 0, Euler for the other kinds: all three follow the line from noise to frame.)
+        """
+        signal, deviation = self._per_frame(level, clean)
+        return signal * clean + deviation * noise
+
+    def model_input(self, noisy: Tensor, level: Tensor) -> Tensor:
+        """What the base is given in place of the noisy frames."""
+        return noisy
+
+    def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """What the base should predict."""
+        signal, deviation = self._per_frame(level, clean)
+        match self.spec.prediction:
+            case "epsilon":
+                return noise
+            case "sample":
+                return clean
+            case "flow":
+                return noise - clean
+            case "v":
+                size = (signal**2 + deviation**2).sqrt()
+                return (signal * noise - deviation * clean) / size
+        raise AssertionError(self.spec.prediction)
+
+    def split(self, output: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """The clean frames and the noise that the base's `output` says `noisy` is made of."""
+        signal, deviation = self._per_frame(level, noisy)
+        match self.spec.prediction:
+            case "epsilon":
+                return (noisy - deviation * output) / signal, output
+            case "sample":
+                return output, (noisy - signal * output) / deviation
+            case "flow":
+                return noisy - deviation * output, noisy + signal * output
+            case "v":
+                size = (signal**2 + deviation**2).sqrt()
+                signal, deviation, noisy = signal / size, deviation / size, noisy / size
+                return signal * noisy - deviation * output, deviation * noisy + signal * output
+        raise AssertionError(self.spec.prediction)
+
+    def _per_frame(self, level: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        signal, deviation = self.amplitudes(level)
+        shape = (*level.shape, 1, 1, 1)
+        return signal.to(frames.dtype).view(shape), deviation.to(frames.dtype).view(shape)
+
+
+class Ddpm(Noise):
+    """A table of N training timesteps; the model is told the timestep."""
+
+    def __init__(self, spec: NoiseSpec):
+        super().__init__(spec)
+        self.scheduler: Any = DDIMScheduler.from_config(spec.scheduler)
+        share = self.scheduler.alphas_cumprod.double().clone()
+        share[0] = 1.0  # level 0 is clean; the table's first entry (0.99998 or so) stands for it
+        self._share = share
+        self.loudest = float(len(share) - 1)
+
+    def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        share = self._share.to(level.device)[level.long()]
+        return share.sqrt(), (1 - share).sqrt()
+
+    def timestep(self, level: Tensor) -> Tensor:
+        return level
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        return torch.randint(len(self._share), shape, generator=generator).float()
+
+    def sampling_levels(self, steps: int) -> Tensor:
+        self.scheduler.set_timesteps(steps)
+        return torch.cat([self.scheduler.timesteps.float(), torch.zeros(1)])
+
+
+class Edm(Noise):
+    """Variance exploding noise; the model is told 0.25 log sigma and given frames of unit size."""
+
+    mean, spread = 0.7, 1.6  # of log sigma in training: Stable Video Diffusion's (arXiv 2311.15127, appendix D)
+
+    def __init__(self, spec: NoiseSpec):
+        super().__init__(spec)
+        usual = {
+            "timestep_type": "continuous",
+            "sigma_min": 0.002,
+            "sigma_max": 700.0,
+            "use_karras_sigmas": True,
+            "prediction_type": "v_prediction",
+        }
+        self.scheduler: Any = EulerDiscreteScheduler.from_config({**usual, **spec.scheduler})
+        self.quietest = float(self.scheduler.config.sigma_min or usual["sigma_min"])
+        self.loudest = float(self.scheduler.config.sigma_max or usual["sigma_max"])
+
+    def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(level), level
+
+    def timestep(self, level: Tensor) -> Tensor:
+        return 0.25 * level.clamp(min=self.quietest).log()  # a clean frame is told as the quietest level
+
+    def model_input(self, noisy: Tensor, level: Tensor) -> Tensor:
+        _, sigma = self._per_frame(level, noisy)
+        return noisy / (sigma**2 + 1).sqrt()
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        return (self.mean + self.spread * torch.randn(shape, generator=generator)).exp()
+
+    def sampling_levels(self, steps: int) -> Tensor:
+        self.scheduler.set_timesteps(steps)
+        return self.scheduler.sigmas.float()
+
+
+class Flow(Noise):
+    """A straight line from frame to noise; the model is told the share of noise times N."""
+
+    loudest = 1.0
+
+    def __init__(self, spec: NoiseSpec):
+        super().__init__(spec)
+        self.scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(spec.scheduler)
+        self.timesteps = float(self.scheduler.config.num_train_timesteps)
+
+    def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        return 1 - level, level
+
+    def timestep(self, level: Tensor) -> Tensor:
+        return level * self.timesteps
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+    def sampling_levels(self, steps: int) -> Tensor:
+        self.scheduler.set_timesteps(steps)
+        return self.scheduler.sigmas.float()

@@ -1,0 +1,86 @@
+"""What every operation has: its data, its map on tensors, its module, its promise."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from v2w_convert.stream import Pass, Site
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One statement about what an operation keeps at one site, and what was measured.
+
+    sentence   what should hold
+    measured   largest absolute difference found
+    allowed    largest that rounding explains; 0 where the statement is bitwise
+    """
+
+    sentence: str
+    measured: float
+    allowed: float
+
+    @property
+    def ok(self) -> bool:
+        return self.measured <= self.allowed  # false for NaN
+
+
+class Operation(BaseModel):
+    """One kind of change, wherever `at` matches.
+
+    The pydantic fields are the plan's grammar. `at` is a pattern of module paths (`plan.pattern`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: ClassVar[str]
+    at: str
+
+    def refusal(self, module: nn.Module) -> str | None:
+        """Why this operation does not fit `module`; None if it does."""
+        raise NotImplementedError
+
+    def transfer_tensor(self, parameter: str, tensor: Tensor) -> Tensor | None:
+        """The site's tensor called `parameter` (relative name) after surgery; None: it is kept bit for bit.
+
+        Pure, one tensor at a time, float32 arithmetic in a fixed order whatever the stored dtype, so
+        that files and live models get the same bits.
+        """
+        return None
+
+    def new_tensors(self, module: nn.Module, action_dim: int) -> dict[str, tuple[int, ...]]:
+        """Relative names and shapes of the tensors that this operation adds at a site."""
+        return {}
+
+    def initial(self, parameter: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """The first value (float32) of an added tensor."""
+        raise NotImplementedError
+
+    def install(self, module: nn.Module, name: str, action_dim: int) -> None:
+        """Change the live module at path `name`, in place; no value is transferred here."""
+        raise NotImplementedError
+
+    def promise(self, base: nn.Module, site: Site, generator: torch.Generator, unit: float) -> list[Kept]:
+        """Measure what this operation promises at one site.
+
+        base, site   the module before and after surgery, both float64, with their real weights
+        unit         the relative rounding of the dtype in which the weights are stored
+        """
+        raise NotImplementedError
+
+    def sees_past(self) -> bool:
+        """Whether a frame's output at this site must depend on earlier frames."""
+        return False
+
+
+def whole_clip(b: int, t: int) -> Pass:
+    """A pass over clips that begin with their first frame."""
+    return Pass(b=b, t=t, cursor=torch.zeros((), dtype=torch.int64))
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    """Largest absolute difference; infinite if any value is not finite, so that NaN never passes for equal."""
+    difference = (a - b).abs()
+    return float(difference.max()) if bool(torch.isfinite(difference).all()) else float("inf")

@@ -1,0 +1,164 @@
+"""Temporal convolutions that read the past only.
+
+Kernel transfer: Vid2World, arXiv 2505.14357, section 4.1 and appendix A.1 to A.3, for any odd kernel.
+With taps w[-m] … w[m] of the base and w'[-2m] … w'[0] of the causal kernel (k = 2m + 1 of both):
+
+    shift           w'[j] = w[j + m]: the base, m frames late
+    masked          w'[j] = w[j] where the base has such a tap: the base without its future
+    extrapolative   masked, and the future frames replaced by the straight line that fits the last p
+                    frames best; p = 1 holds the last frame, p = 2 is the paper's choice
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
+from v2w_convert.stream import Site, become
+
+Transfer = Literal["shift", "masked", "extrapolative"]
+CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+
+
+class CausalConv(Operation):
+    """transfer       how the base's taps become taps on the past
+    points         frames that the extrapolated line is fitted to (1 … kernel size)
+    before_first   what lies before the first frame: zeros, as the base pads, or the first frame held
+    """
+
+    name: ClassVar[str] = "causal_conv"
+    transfer: Transfer = "masked"
+    points: int = Field(default=2, ge=1)
+    before_first: Literal["zeros", "hold"] = "zeros"
+
+    @model_validator(mode="after")
+    def _points_belong_to_extrapolation(self) -> "CausalConv":
+        if "points" in self.model_fields_set and self.transfer != "extrapolative":
+            raise ValueError(f"points goes with transfer: extrapolative, not {self.transfer}")
+        return self
+
+    def refusal(self, module: nn.Module) -> str | None:
+        if not isinstance(module, tuple(CONVOLUTIONS)):
+            return f"is a {type(module).__name__}, not a convolution"
+        k = module.kernel_size[0]
+        if k % 2 == 0 or k < 3:
+            return f"has a temporal kernel of {k}, not an odd one of 3 or more"
+        if module.stride[0] != 1 or module.dilation[0] != 1:
+            return f"has temporal stride {module.stride[0]} and dilation {module.dilation[0]}, not 1"
+        if module.padding_mode != "zeros" or module.padding[0] != k // 2:
+            return f"is padded by {module.padding[0]} ({module.padding_mode}) in time, not by {k // 2} zeros"
+        if self.transfer == "extrapolative" and self.points > k:
+            return f"has {k} taps, too few for a line through {self.points} points"
+        return None
+
+    def transfer_tensor(self, parameter: str, tensor: Tensor) -> Tensor | None:
+        if parameter != "weight" or self.transfer == "shift":
+            return None
+        return transfer_kernel(tensor, self.transfer, self.points)
+
+    def install(self, module: nn.Module, name: str, action_dim: int) -> None:
+        become(module, CausalConvSite, name, hold=self.before_first == "hold")
+
+    def sees_past(self) -> bool:
+        return True
+
+    def promise(self, base: nn.Module, site: Site, generator: torch.Generator, unit: float) -> list[Kept]:
+        assert isinstance(base, tuple(CONVOLUTIONS))
+        k = base.kernel_size[0]
+        m, t = k // 2, 2 * k + 1
+        size = [3] * (len(base.kernel_size) - 1)
+
+        def draw(frames: int) -> Tensor:
+            return torch.randn(1, base.in_channels, frames, *size, generator=generator, dtype=torch.float64)
+
+        if self.transfer != "extrapolative":
+            clip = draw(t)
+        elif self.points == 1:
+            clip = draw(1).expand(-1, -1, t, *size)
+        else:
+            clip = draw(1) + draw(1) * torch.arange(t, dtype=torch.float64).view(-1, *[1] * len(size))
+        site.current = whole_clip(1, t)
+        after, before = site.frames(site(site.fold(clip))), base(clip)
+
+        held = self.before_first == "hold"
+        if self.transfer == "masked":
+            sentence, frames = "equals the base without its future taps", slice(0, t)
+            edge = clip[:, :, :1].expand(-1, -1, m, *size) * held
+            taps, padding = base.weight[:, :, : m + 1], (0, *base.padding[1:])
+            before = _function(base)(torch.cat([edge, clip], 2), taps, base.bias, 1, padding, 1, base.groups)
+        elif self.transfer == "shift":
+            sentence, frames = f"equals the base {m} frame(s) late", slice(2 * m if held else m, t)
+            before = before.roll(m, 2)
+        else:
+            motion = "still" if self.points == 1 else "affine in time"
+            sentence, frames = f"equals the base on a clip that is {motion}", slice(max(m, self.points - 1), t - m)
+        # Taps that were computed were rounded once, to the stored dtype, and weigh at most 1 + 2k base taps;
+        # otherwise there is only the rounding of the sum itself.
+        terms = base.weight[0].numel()
+        per_term = (1 + 2 * k) * unit if self.transfer == "extrapolative" else 0.0
+        total = float(base.weight.detach().abs().flatten(1).sum(1).max() * clip.abs().max())
+        allowed = total * (per_term + terms * torch.finfo(torch.float64).eps)
+        return [Kept(sentence, gap(after[:, :, frames], before[:, :, frames]), allowed)]
+
+
+def transfer_kernel(weight: Tensor, transfer: Transfer, points: int) -> Tensor:
+    """The causal kernel (o i k …) of a base kernel of the same shape, dtype kept, arithmetic in float32."""
+    k = weight.shape[2]
+    m = k // 2
+    taps = weight.float().unbind(2)  # taps[i] of the base lies at time i - m, of the result at time i - 2m
+    causal = [torch.zeros_like(taps[0])] * m + list(taps[: m + 1])
+    if transfer == "extrapolative":
+        for back in range(points):
+            tap = causal[k - 1 - back]
+            for ahead in range(1, m + 1):
+                tap = tap + _line(ahead, back, points) * taps[m + ahead]
+            causal[k - 1 - back] = tap
+    return torch.stack(causal, 2).to(weight.dtype)
+
+
+def _line(ahead: int, back: int, points: int) -> float:
+    """The share of the frame `back` steps ago in the least-squares line's value `ahead` steps from now.
+
+    The paper's gamma in closed form (appendix A.3): 1/p + (i + (p-1)/2) ((p-1)/2 - j) / S, S = p (p^2 - 1) / 12.
+    """
+    if points == 1:
+        return 1.0
+    middle = Fraction(points - 1, 2)
+    spread = Fraction(points * (points**2 - 1), 12)
+    return float(Fraction(1, points) + (ahead + middle) * (middle - back) / spread)
+
+
+def _function(module: nn.Module) -> Callable[..., Tensor]:
+    return next(function for kind, function in CONVOLUTIONS.items() if isinstance(module, kind))
+
+
+class CausalConvSite(Site):
+    """A convolution over time (axis 2 of its input) whose output t reads inputs t-k+1 … t.
+
+    Input and output are folded: ((b t) c n …). Stream state: `inputs` (b c k-1 …), the last inputs.
+    """
+
+    hold: bool
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = self.frames(x)
+        if self.current.bidirectional:
+            return self.fold(super().forward(frames))
+        reach = self.kernel_size[0] - 1
+        first = frames[:, :, :1]
+        edge = first.expand(-1, -1, reach, *first.shape[3:]) if self.hold else None
+        if self.past is None:
+            past = torch.zeros_like(first.expand(-1, -1, reach, *first.shape[3:])) if edge is None else edge
+        else:
+            past = self.past["inputs"]
+            if edge is not None:
+                past = torch.where(self.current.cursor == 0, edge, past)
+        frames = torch.cat([past, frames], 2)
+        self.keep({"inputs": frames[:, :, -reach:]})
+        padding = (0, *self.padding[1:])
+        return self.fold(_function(self)(frames, self.weight, self.bias, 1, padding, self.dilation, self.groups))

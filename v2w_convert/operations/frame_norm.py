@@ -1,0 +1,49 @@
+"""Norms whose statistics ran over the clip: in the folded model they run over one frame.
+
+Nothing has to be changed for that; the operation states it, keeps the affine weights, and can take
+the base's form again for the identity claim.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
+from v2w_convert.stream import Site, become
+
+
+class FrameNorm(Operation):
+    """Per-frame statistics where the base's ran over all frames."""
+
+    name: ClassVar[str] = "frame_norm"
+
+    def refusal(self, module: nn.Module) -> str | None:
+        return None if isinstance(module, nn.GroupNorm) else f"is a {type(module).__name__}, not a GroupNorm"
+
+    def install(self, module: nn.Module, name: str, action_dim: int) -> None:
+        become(module, FrameNormSite, name)
+
+    def promise(self, base: nn.Module, site: Site, generator: torch.Generator, unit: float) -> list[Kept]:
+        assert isinstance(base, nn.GroupNorm)
+        frame = torch.randn(1, base.num_channels, 1, 4, 5, generator=generator, dtype=torch.float64)
+        clip = frame.expand(-1, -1, 5, -1, -1)
+        site.current = whole_clip(1, 1)
+        one = gap(site(frame), base(frame))
+        site.current = whole_clip(1, 5)
+        still = gap(site.frames(site(site.fold(clip))), base(clip))
+        # Same arithmetic on the same numbers, but sums of five times as many terms.
+        largest = float(base(frame).detach().abs().max())
+        return [
+            Kept("equals the base on one frame", one, 0.0),
+            Kept("equals the base on a still clip", still, 1e-12 * max(largest, 1.0)),
+        ]
+
+
+class FrameNormSite(Site):
+    """A GroupNorm on ((b t) c n …), statistics per clip of n frames: one frame where n is 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.current.bidirectional:
+            return self.fold(super().forward(self.frames(x)))
+        return super().forward(x)

@@ -1,0 +1,279 @@
+"""Which modules let one frame influence another? Two runs in lock step, one latent frame changed between them.
+
+No table of layouts: where a frame lies in a tensor is read off what changes when that frame changes. The model
+must be deterministic (eval mode) and woken: a layer initialised to zero mixes nothing, so it would not be seen.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+from v2w_convert.errors import V2WError
+
+
+@dataclass(frozen=True)
+class MixingSite:
+    """A module through which one frame influences another.
+
+    name     path in the model; "" is the model itself: what its own forward mixes, outside every module
+    module   class name of the module
+    future   a later frame changed what belongs to an earlier one, or to no frame (text that saw the video)
+    past     an earlier frame changed what belongs to a later one, or to no frame
+    largest  largest absolute change seen, in the unit of the module's output
+    """
+
+    name: str
+    module: str
+    future: bool
+    past: bool
+    largest: float
+
+
+@torch.no_grad()
+def wake(model: nn.Module, seed: int = 0) -> int:
+    """Randomise, in place, what could hide a mixing site; return how many parameters changed.
+
+    These are zeros, wherever they stand (gates, last layers, the outer taps of a convolution that starts as the
+    identity), and constant weights of two or more axes. Norm weights of one stay. Any float dtype; draws are
+    float32 on the CPU, normal with deviation 0.2, so that every device and dtype gets the same ones.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    woken = 0
+    for parameter in model.parameters():
+        if not parameter.is_floating_point() or parameter.numel() == 0:
+            continue
+        asleep = parameter == 0
+        if parameter.ndim >= 2 and parameter.min() == parameter.max():
+            asleep.fill_(True)
+        if asleep.any():
+            noise = 0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+            parameter.copy_(torch.where(asleep, noise.to(parameter), parameter))
+            woken += 1
+    return woken
+
+
+@torch.no_grad()
+def mixing_sites(
+    model: nn.Module, call: Callable[[Tensor], Tensor], latents: Tensor, frame_axis: int
+) -> list[MixingSite]:
+    """Every module of `model` through which frames mix, each once, in data-flow order (of first completion).
+
+    call     runs the model on latents and returns its output, whose frames lie on `frame_axis` too; it closes over
+             all other inputs
+    latents  any layout with t >= 2 frames on `frame_axis`, any float dtype. Choose t (5, say) unlike every other
+             size, numbers of tokens and widths included: a module that moves the frames to another axis is
+             recognised by that axis having another size
+
+    The first and the last frame are changed in turn. What one frame changed in a module's inputs may change in its
+    outputs, at the same place; what else changes is mixed: the module is reported, and its output put back to that
+    of the unchanged run. So no module is blamed for its children or for earlier layers, and attention is one site.
+    Once a forward has mixed by itself, between its children, the children that follow in it are not judged: its
+    own module is the site, or "" if the leak reaches the output. Comparisons are exact (any difference at all).
+    Needs four runs, and memory for every module's inputs and outputs twice.
+
+    Raises V2WError if there are fewer than two frames, or if the output has another number of them.
+    """
+    asked = "find the mixing sites"
+    t = latents.shape[frame_axis]
+    if t < 2:
+        raise V2WError(asked, f"latents of {t} frame", "two frames or more")
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    shifted = latents + 3 * noise.to(latents)
+    base, base_output = record(model, partial(call, latents))
+    every, _ = record(model, partial(call, shifted))
+    if base_output.shape[frame_axis] != t:
+        found = f"an output of shape {tuple(base_output.shape)} for latents of shape {tuple(latents.shape)}"
+        raise V2WError(asked, found, f"a call that returns {t} frames on axis {frame_axis}")
+
+    leaks = {}  # per direction: site -> largest change
+    for direction, frame in (("future", t - 1), ("past", 0)):
+        changed = latents.clone()
+        changed.select(frame_axis, frame).copy_(shifted.select(frame_axis, frame))
+        output, leaks[direction] = run_repaired(model, partial(call, changed), base, every)
+        rest = (output - base_output).abs()
+        rest.select(frame_axis, frame).zero_()
+        if rest.any():
+            leaks[direction][""] = float(rest.max())
+
+    modules = dict(model.named_modules())
+    return [
+        MixingSite(
+            name=name,
+            module=type(modules[name]).__name__,
+            future=name in leaks["future"],
+            past=name in leaks["past"],
+            largest=max(leak.get(name, 0.0) for leak in leaks.values()),
+        )
+        for name in [*base, ""]
+        if any(name in leak for leak in leaks.values())
+    ]
+
+
+@torch.no_grad()
+def first_leak(
+    model: nn.Module, call: Callable[[Tensor], Tensor], latents: Tensor, changed: Tensor, t: int
+) -> str | None:
+    """Name of the first module of a folded model that lets frames > t into frames <= t; None if nothing leaks.
+
+    model    every module works on tensors whose leading axis is (b t ...), b slow, then t, then anything; a tensor
+             that is not folded so counts as a whole
+    call     runs the model on latents and returns its output, (b t c h w) or folded
+    latents, changed  (b t c h w) of any dtype, equal on frames 0 ... t
+
+    First and leaf-most: the earliest module to complete whose output differs at frames <= t although its inputs
+    there do not. "" if no module does but the output differs. Comparisons are exact (any difference at all).
+    """
+    b, frames = latents.shape[:2]
+
+    def until_t(x: Tensor) -> Tensor:
+        folded = x.ndim > 0 and x.numel() > 0 and x.shape[0] % (b * frames) == 0
+        return x.reshape(b, frames, -1)[:, : t + 1] if folded or x.shape[:2] == (b, frames) else x
+
+    def same(before: list[Tensor], now: list[Tensor]) -> bool:
+        return len(before) == len(now) and all(
+            torch.equal(until_t(x), until_t(y)) for x, y in zip(before, now, strict=True)
+        )
+
+    base, base_output = record(model, partial(call, latents))
+    visits = {name: iter(recorded) for name, recorded in base.items()}
+    leaking: list[str] = []
+
+    def judge(name: str, now: Visit) -> None:
+        before = next(visits.get(name, iter(())), None)
+        if before and same(before.inputs, now.inputs) and not same(before.outputs, now.outputs):
+            leaking.append(name)
+
+    with watched(model, judge):
+        output = call(changed)
+    if leaking:
+        return leaking[0]
+    return None if same([base_output], [output]) else ""
+
+
+# --------------------------------------------------------------------------------------------------- lock step
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One call of one module: the tensors that went in, and those that came out."""
+
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+Recording = dict[str, list[Visit]]  # module -> its visits; modules in order of first completion
+
+
+@contextmanager
+def watched(model: nn.Module, watch: Callable[[str, Visit], list[Tensor] | None]) -> Iterator[None]:
+    """Call `watch(name, visit)` whenever a module inside `model` completes; tensors it returns replace the outputs."""
+
+    def hook(name: str, _module: nn.Module, args: tuple, kwargs: dict, output: object) -> object:
+        leaves, tree = tree_flatten(output)
+        inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        replaced = watch(name, Visit(inputs, [x for x in leaves if isinstance(x, Tensor)]))
+        if replaced is None:
+            return None
+        new = iter(replaced)
+        return tree_unflatten([next(new) if isinstance(x, Tensor) else x for x in leaves], tree)
+
+    handles = [
+        module.register_forward_hook(partial(hook, name), with_kwargs=True)
+        for name, module in model.named_modules()
+        if name
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def record(model: nn.Module, run: Callable[[], Tensor]) -> tuple[Recording, Tensor]:
+    """What every module saw and gave during `run`, copied (a later layer may write in place), and run's result."""
+    recording: Recording = {}
+
+    def keep(name: str, now: Visit) -> None:
+        copied = Visit([x.clone() for x in now.inputs], [x.clone() for x in now.outputs])
+        recording.setdefault(name, []).append(copied)
+
+    with watched(model, keep):
+        output = run()
+    return recording, output.clone()
+
+
+def run_repaired(
+    model: nn.Module, run: Callable[[], Tensor], base: Recording, every: Recording
+) -> tuple[Tensor, dict[str, float]]:
+    """Run with one frame changed, stray changes undone: the result, and the largest stray change of each site."""
+    visits = {name: zip(base[name], every[name], strict=False) for name in base}
+    largest: dict[str, float] = {}
+
+    def repair(name: str, now: Visit) -> list[Tensor] | None:
+        before, all_changed = next(visits.get(name, iter(())), (None, None))
+        if before is None or all_changed is None:
+            return None
+        strays = stray_changes(before, all_changed, now)
+        if not any(stray.any() for stray in strays):
+            return None
+        for old, new, stray in zip(before.outputs, now.outputs, strays, strict=True):
+            if stray.any():
+                change = float((new[stray].double() - old[stray].double()).abs().max())
+                largest[name] = max(change, largest.get(name, 0.0))
+        return [
+            torch.where(s, old, new) for s, old, new in zip(strays, before.outputs, now.outputs, strict=True)
+        ]
+
+    with watched(model, repair):
+        return run(), largest
+
+
+def stray_changes(base: Visit, every: Visit, now: Visit) -> list[Tensor]:
+    """Per output, the elements that changed although they do not belong to the changed frame (bool, its shape).
+
+    Empty if the module cannot be judged: an input changed in every frame (something before it, in the same forward,
+    has mixed), or sizes depend on values.
+    """
+    if not shapes(base) == shapes(every) == shapes(now):
+        return []
+    inputs = zip(base.inputs, every.inputs, now.inputs, strict=True)
+    found = [frame_entries(old, all_new, new) for old, all_new, new in inputs if (old != new).any()]
+    known = [entries for entries in found if entries is not None]
+    if len(known) < len(found):
+        return []
+
+    strays = []
+    for old, all_new, new in zip(base.outputs, every.outputs, now.outputs, strict=True):
+        stray = old != new
+        fitting = [(axis, mine) for axis, mine in known if old.ndim > axis and old.shape[axis] == len(mine)]
+        for axis, mine in fitting:
+            stray &= ~mine.reshape([-1 if a == axis else 1 for a in range(old.ndim)])
+        if stray.any() and not fitting and frame_entries(old, all_new, new) is not None:
+            stray.fill_(False)  # the frames moved to another axis, and are still apart there
+        strays.append(stray)
+    return strays
+
+
+def shapes(visit: Visit) -> list[torch.Size]:
+    return [x.shape for x in (*visit.inputs, *visit.outputs)]
+
+
+def frame_entries(old: Tensor, every: Tensor, one: Tensor) -> tuple[int, Tensor] | None:
+    """Where the changed frame lies in a tensor: the axis that tells frames apart, and its entries there (bool).
+
+    old, every, one  the tensor in the unchanged run, with every frame changed, with one frame changed
+
+    Along that axis one frame changes less than all frames do; along channels both change the same, even where
+    other channels are concatenated. None if there is no such axis: what one frame changed, all frames share.
+    """
+    candidates = []
+    for axis, size in enumerate(old.shape):
+        by_one, by_every = ((old != new).movedim(axis, 0).reshape(size, -1).any(1) for new in (one, every))
+        if not torch.equal(by_one, by_every):
+            candidates.append((axis, by_one))
+    return min(candidates, key=lambda candidate: int(candidate[1].sum()) / len(candidate[1]), default=None)

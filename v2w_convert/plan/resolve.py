@@ -1,0 +1,159 @@
+"""A plan and a checkpoint's config: which module gets which operation. Weights are not needed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import torch
+from torch import nn
+
+from v2w_convert.errors import V2WError
+from v2w_convert.noise import NoiseSpec, spec_of_scheduler
+from v2w_convert.operations import CausalAttention, FramePosition, Operation
+from v2w_convert.plan.call import call_base, null_conditions, number
+from v2w_convert.plan.grammar import Plan
+from v2w_convert.plan.pattern import matches, nearest
+from v2w_convert.plan.probe import MixingSite, mixing_sites, wake
+from v2w_convert.plan.read import read_plan, shipped
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A plan made definite for one checkpoint.
+
+    plan    with the checkpoint's own noise, and names of config entries replaced by their numbers
+    config  of the base
+    sites   module path -> operation, in the order of the base's modules
+    """
+
+    plan: Plan
+    config: dict[str, Any]
+    sites: dict[str, Operation]
+
+    @property
+    def noise(self) -> NoiseSpec:
+        return self.plan.noise
+
+    @property
+    def channels(self) -> int:
+        return number(self.plan.call.latents.channels, self.config)
+
+    @property
+    def window(self) -> int | None:
+        """Frames that a frame sees, itself included; None: all."""
+        windows = [op.window for op in self.sites.values() if isinstance(op, CausalAttention)]
+        return max((w for w in windows if isinstance(w, int)), default=None) if None not in windows else None
+
+    @property
+    def period(self) -> int | None:
+        return next((op.period for op in self.sites.values() if isinstance(op, FramePosition)), None)
+
+
+def build(class_name: str, config: dict[str, Any]) -> nn.Module:
+    """A base with its initial weights. Only diffusers' own classes; nothing that a file brings is run."""
+    clean = {key: value for key, value in config.items() if key not in ("v2w", "auto_map")}
+    return getattr(diffusers, class_name).from_config(clean)
+
+
+def plan_for(class_name: str) -> Plan:
+    """The shipped plan for a diffusers class. Raises V2WError if there is none."""
+    plans = [read_plan(file) for file in shipped().values()]
+    for plan in plans:
+        if plan.base == class_name:
+            return plan
+    served = ", ".join(sorted(plan.base for plan in plans))
+    raise V2WError(f"find a plan for {class_name}", "no shipped plan is for that class", f"a model of class {served}")
+
+
+def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None = None) -> Resolved:
+    """Match every rule of the plan against the modules that `config` describes.
+
+    Raises V2WError, with all faults at once: a rule that matches nothing, two that match one module,
+    an operation that does not fit, a window longer than the positions' period.
+    """
+    asked = f"apply the plan {plan.name}"
+    if config.get("_class_name", plan.base) != plan.base:
+        raise V2WError(asked, f"the checkpoint is a {config['_class_name']}, the plan is for {plan.base}")
+    try:
+        with torch.device("meta"):
+            model = build(plan.base, config)
+    except Exception as error:  # whatever a class makes of a config it was not given by its authors
+        raise V2WError(asked, f"{plan.base} cannot be built from this config.json ({error})") from None
+    operations = [_definite(op, config, asked) for op in plan.operations]
+    sites, faults = match(operations, model)
+    if faults:
+        raise V2WError(asked, faults, "v2w inspect lists the modules through which frames mix")
+    if scheduler is not None:
+        plan = plan.model_copy(update={"noise": spec_of_scheduler(scheduler)})
+    plan = plan.model_copy(update={"operations": tuple(operations)})
+    resolved = Resolved(plan, config, sites)
+    if resolved.period is not None and (resolved.window is None or resolved.window > resolved.period):
+        raise V2WError(
+            asked,
+            f"window {resolved.window} is longer than the positions' period {resolved.period}: two frames in "
+            "view would have one position",
+            "a longer period or a shorter window",
+        )
+    return resolved
+
+
+def match(operations: list[Operation], model: nn.Module) -> tuple[dict[str, Operation], list[str]]:
+    """Module path -> operation, and every fault found on the way."""
+    modules = dict(model.named_modules())
+    chosen: dict[str, Operation] = {}
+    faults: list[str] = []
+    for operation in operations:
+        found = [path for path in modules if path and matches(operation.at, path)]
+        if not found:
+            near = nearest(operation.at, modules)
+            faults.append(
+                f"{operation.name} at {operation.at!r} matches nothing"
+                + (f", nearest are {', '.join(near)}" if near else "")
+            )
+        for path in found:
+            if path in chosen:
+                faults.append(f"both {chosen[path].name} and {operation.name} match {path}")
+            elif reason := operation.refusal(modules[path]):
+                faults.append(f"{operation.name} does not fit {path}, which {reason}")
+            chosen[path] = operation
+    return {path: chosen[path] for path in modules if path in chosen}, faults
+
+
+def uncovered(plan: Plan) -> list[MixingSite]:
+    """Mixing sites of the family (on the plan's tiny configuration) for which the plan has no operation."""
+    torch_state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    model = build(plan.base, plan.tiny).eval()
+    torch.random.set_rng_state(torch_state)
+    wake(model)
+    t = 5
+    h, w = 8, 16
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, t, number(plan.call.latents.channels, plan.tiny), h, w, generator=generator)
+    conditions = {name: value[None] for name, value in null_conditions(plan.call, plan.tiny).items()}
+    level = torch.tensor([0.3])
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        return call_base(model, plan.call, x, level, conditions)
+
+    accounted, _ = match(list(plan.operations), model)
+    return [site for site in mixing_sites(model, call, latents, frame_axis=1) if site.name not in accounted]
+
+
+def require_coverage(plan: Plan) -> None:
+    """Raises V2WError if frames mix at a module that the plan does not mention."""
+    missing = uncovered(plan)
+    if missing:
+        raise V2WError(
+            f"apply the plan {plan.name}",
+            [f"frames mix in {site.name} ({site.module}), for which the plan has no operation" for site in missing],
+            "an operation for it; frame_norm where statistics may become per frame",
+        )
+
+
+def _definite(operation: Operation, config: dict[str, Any], asked: str) -> Operation:
+    if isinstance(operation, CausalAttention) and isinstance(operation.window, str):
+        if not isinstance(config.get(operation.window), int):
+            raise V2WError(asked, f"window: the base's config has no number {operation.window!r}")
+        return operation.model_copy(update={"window": config[operation.window]})
+    return operation

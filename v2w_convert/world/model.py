@@ -1,0 +1,169 @@
+"""The world model: the base, called one frame per clip, and the sites that connect the frames again."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from v2w_convert.errors import V2WError
+from v2w_convert.noise import Noise
+from v2w_convert.operations import CausalAttention
+from v2w_convert.plan.call import Conditions, call_base
+from v2w_convert.plan.resolve import Resolved
+from v2w_convert.stream import Pass, Site, State, bind
+
+
+class World(nn.Module):
+    """A causal, action-conditioned video denoiser.
+
+    base        the denoiser, its sites changed; parameter names are the base's own, new ones are `…v2w_action.…`
+    resolved    the plan and the base's config
+    noise       what a noise level is (`v2w_convert.noise`)
+    action_dim  a
+    conditions  what is given where the caller gives nothing: name -> tensor without batch and frame
+
+    A world is not re-entrant: sites are told of one pass at a time. Calls from several threads take turns
+    by a lock of the caller's.
+    """
+
+    def __init__(self, base: nn.Module, resolved: Resolved, action_dim: int, conditions: Conditions):
+        super().__init__()
+        self.base = base
+        self.resolved = resolved
+        self.noise: Noise = resolved.noise.build()
+        self.action_dim = action_dim
+        self._nulls = list(conditions)
+        for name, value in conditions.items():
+            self.register_buffer(f"null_{name}", value, persistent=False)
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        return {name: site for name, site in self.base.named_modules() if isinstance(site, Site)}
+
+    @property
+    def channels(self) -> int:
+        """c, channels of a frame's latent."""
+        return self.resolved.channels
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.base.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.base.parameters()).device
+
+    def forward(
+        self,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        dropped: Tensor | None = None,
+        *,
+        offset: Tensor | None = None,
+        bidirectional: bool = False,
+        **conditions: Tensor,
+    ) -> Tensor:
+        """The base's prediction (b t c h w) for clips that begin with their first frame.
+
+        latents      (b t c h w), each frame noised to its own level
+        noise_level  (b t), 0 is clean; the unit is `self.noise`'s
+        actions      (b t a), row t led from frame t - 1 to frame t; the first frame's is never looked at.
+                     None: no action is known
+        dropped      (b t) bool, frames whose action is replaced by the learned "no action"
+        offset       (b,) int64, counted onto the frames' positions
+        conditions   `text` (b n d) or (b t n d), `anchor` (b c h w) or (b t c h w)
+        """
+        now = self._pass(latents, actions, dropped)
+        now.offset, now.bidirectional = offset, bidirectional
+        return self._run(now, latents, noise_level, conditions)
+
+    def continued(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        dropped: Tensor | None = None,
+        *,
+        commit: bool = False,
+        **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        """The prediction for frames that come after those in `state`, and the state after them.
+
+        Arguments as in `forward`; `state` is not changed. Without `commit` the frames leave no trace and the
+        same state is returned: denoising passes only look at the past. A pure function of its tensors.
+        """
+        now = self._pass(latents, actions, dropped)
+        now.cursor, now.past, now.commit = state.cursor, state.sites, commit
+        output = self._run(now, latents, noise_level, conditions)
+        return output, State(state.cursor + now.t, now.present) if commit else state
+
+    def empty_state(self, b: int, h: int, w: int, window: int | None = None) -> State:
+        """The state before the first frame, for b streams of latents of size h × w.
+
+        window  frames in view, the present one included, where the plan has no window. A stream is of fixed
+                size: it forgets what lies further back.
+        """
+        window = self.resolved.window or window
+        if window is None:
+            raise V2WError("begin a stream", "neither the plan nor the call names a window", "window=N frames")
+        latents = torch.zeros(1, 1, self.channels, h, w, dtype=self.dtype, device=self.device)
+        now = self._pass(latents, None, None)
+        now.commit = True
+        with torch.no_grad():  # one empty frame, to learn how large each site's memory is
+            self._run(now, latents, torch.zeros(1, 1, device=self.device), {})
+        sites = {}
+        for name, kept in now.present.items():
+            ring = isinstance(self.resolved.sites[name], CausalAttention)
+            sites[name] = {key: _blank(value, b, max(window - 1, 1) if ring else None) for key, value in kept.items()}
+        return State(torch.zeros((), dtype=torch.int64, device=self.device), sites)
+
+    def _pass(self, latents: Tensor, actions: Tensor | None, dropped: Tensor | None) -> Pass:
+        b, t, c = latents.shape[:3]
+        faults = []
+        if latents.ndim != 5 or c != self.channels:
+            faults.append(f"latents are {tuple(latents.shape)}, not (b t {self.channels} h w)")
+        if actions is not None and tuple(actions.shape) != (b, t, self.action_dim):
+            faults.append(f"actions are {tuple(actions.shape)}, not {(b, t, self.action_dim)}")
+        if faults:
+            raise V2WError("call the world model", faults)
+        cursor = torch.zeros((), dtype=torch.int64, device=latents.device)
+        return Pass(b=b, t=t, cursor=cursor, actions=actions, dropped=dropped)
+
+    def _run(self, now: Pass, latents: Tensor, noise_level: Tensor, conditions: dict[str, Any]) -> Tensor:
+        known = {*self._nulls, self.resolved.plan.call.latents.concatenate}
+        if unknown := set(conditions) - known:
+            raise V2WError("call the world model", f"unknown condition {', '.join(sorted(unknown))}")
+        folded = {name: self._null(name, now) for name in self._nulls} | {
+            name: _per_frame(value, name, now) for name, value in conditions.items()
+        }
+        bind(self.sites, now)
+        noisy = self.noise.model_input(latents, noise_level).flatten(0, 1).unsqueeze(1)
+        timestep = self.noise.timestep(noise_level).flatten()
+        output = call_base(self.base, self.resolved.plan.call, noisy, timestep, folded)
+        return output.view(now.b, now.t, *output.shape[2:])
+
+    def _null(self, name: str, now: Pass) -> Tensor:
+        value = getattr(self, f"null_{name}")
+        return value.expand(now.b * now.t, *value.shape)
+
+
+RANKS = {"text": 3, "anchor": 4}  # with batch, without frame
+
+
+def _per_frame(value: Tensor, name: str, now: Pass) -> Tensor:
+    """A condition given once per clip or once per frame -> one per frame, folded ((b t) …)."""
+    if value.ndim == RANKS[name]:
+        value = value[:, None].expand(-1, now.t, *value.shape[1:])
+    if value.ndim != RANKS[name] + 1 or value.shape[:2] != (now.b, now.t):
+        raise V2WError("call the world model", f"{name} is {tuple(value.shape)} for {now.b} clips of {now.t} frames")
+    return value.flatten(0, 1)
+
+
+def _blank(kept: Tensor, b: int, slots: int | None) -> Tensor:
+    """Zeros for b streams like what one stream kept; a ring (axis 3 of b s heads t l d) gets its slots."""
+    shape = [b, *kept.shape[1:]]
+    if slots is not None:
+        shape[3] = slots
+    return kept.new_zeros(shape)

@@ -1,0 +1,113 @@
+"""Autoregressive rollout: the next frame from the past and from the action just taken."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from v2w_convert.stream import State
+from v2w_convert.world.model import World
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a frame is sampled; printed with every figure that depends on it.
+
+    steps          denoising steps per frame
+    guidance       s of `out = e_u + s (e_c - e_u)`; in the unconditional branch only the newest action is
+                   dropped (Vid2World, arXiv 2505.14357, section 4.2; its lambda is s - 1). 1: one branch only
+    context_noise  the level that history is noised to and told as, in the noise kind's unit; 0: clean
+    """
+
+    steps: int = 10
+    guidance: float = 1.0
+    context_noise: float = 0.0
+
+
+class Stream:
+    """b rollouts side by side. Costs the same for every frame: history lives in a State of fixed size.
+
+    Holds only a State and a generator, so `branch` is cheap, and the world may serve many streams.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        state: State,
+        size: tuple[int, int, int],
+        sampling: Sampling,
+        seed: int,
+        conditions: dict[str, Tensor],
+    ):
+        self.world, self.state, self.sampling, self.conditions = world, state, sampling, conditions
+        self.size = size  # b h w
+        self.generator = torch.Generator().manual_seed(seed)
+        self.levels = world.noise.sampling_levels(sampling.steps).tolist()
+
+    def branch(self, seed: int | None = None) -> "Stream":
+        """Another stream with the same past. Same noise to come as well, unless `seed` is given."""
+        twin = Stream(self.world, self.state, self.size, self.sampling, 0, self.conditions)
+        if seed is None:
+            twin.generator.set_state(self.generator.get_state())
+        else:
+            twin.generator.manual_seed(seed)
+        return twin
+
+    @torch.no_grad()
+    def observe(self, latents: Tensor, actions: Tensor | None = None) -> None:
+        """Commit frames that were seen: latents (b t c h w), actions (b t a) that led to each of them."""
+        level = torch.full(latents.shape[:2], float(self.sampling.context_noise), device=latents.device)
+        latents = latents.to(self.world.dtype)
+        noisy = self.world.noise.add(latents, self._noise(latents), level)
+        _, self.state = self.world.continued(
+            self.state, noisy, level, self._cast(actions), commit=True, **self.conditions
+        )
+
+    @torch.no_grad()
+    def step(self, action: Tensor | None = None) -> Tensor:
+        """The next frame's latent (b c h w) after `action` (b a); it becomes part of the past."""
+        b, h, w = self.size
+        world = self.world
+        actions = None if action is None else self._cast(action)[:, None]
+        frame = torch.empty(b, 1, world.channels, h, w, dtype=world.dtype, device=world.device)
+        frame = self._noise(frame)
+        first = torch.full((b, 1), self.levels[0], device=world.device)
+        frame = world.noise.add(torch.zeros_like(frame), frame, first)
+        for level, following in zip(self.levels, self.levels[1:], strict=False):
+            now = torch.full((b, 1), level, device=world.device)
+            output = self._guided(frame, now, actions)
+            clean, noise = world.noise.split(output, frame, now)
+            frame = world.noise.add(clean, noise, torch.full_like(now, following))
+        self.observe(frame, actions)
+        return frame[:, 0]
+
+    def _guided(self, frame: Tensor, level: Tensor, actions: Tensor | None) -> Tensor:
+        output, _ = self.world.continued(self.state, frame, level, actions, **self.conditions)
+        if self.sampling.guidance == 1 or actions is None:
+            return output
+        dropped = torch.ones_like(level, dtype=torch.bool)
+        without, _ = self.world.continued(self.state, frame, level, actions, dropped, **self.conditions)
+        return without + self.sampling.guidance * (output - without)
+
+    def _cast(self, actions: Tensor | None) -> Tensor | None:
+        return None if actions is None else actions.to(device=self.world.device, dtype=self.world.dtype)
+
+    def _noise(self, like: Tensor) -> Tensor:
+        # Drawn on the CPU in float32, so that a seed gives one rollout on every device.
+        return torch.randn(like.shape, generator=self.generator).to(like)
+
+
+def stream(
+    world: World,
+    b: int,
+    h: int,
+    w: int,
+    *,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    window: int | None = None,
+    **conditions: Tensor,
+) -> Stream:
+    """A new stream of b rollouts of latents h × w. `observe` some frames, then `step`."""
+    sampling = replace(sampling) if sampling else Sampling()
+    return Stream(world, world.empty_state(b, h, w, window), (b, h, w), sampling, seed, conditions)
