@@ -7,10 +7,11 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from torch import nn
 
+from v2w_convert.checkpoint.source import open_source
 from v2w_convert.plan.probe import wake
 from v2w_convert.plan.resolve import build, plan_for, resolve
 from v2w_convert.surgery.convert import convert
-from v2w_convert.checkpoint.source import open_source
+
 
 ACTIONS = 3
 CLASS = "UNetSpatioTemporalConditionModel"

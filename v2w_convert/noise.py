@@ -125,7 +125,8 @@ class Ddpm(Noise):
 
     def __init__(self, spec: NoiseSpec):
         super().__init__(spec)
-        self.scheduler: Any = DDIMScheduler.from_config(spec.scheduler)
+        # Trailing: sampling begins where the frame is noisiest, and never asks for the clean level 0.
+        self.scheduler: Any = DDIMScheduler.from_config({**spec.scheduler, "timestep_spacing": "trailing"})
         share = self.scheduler.alphas_cumprod.double().clone()
         share[0] = 1.0  # level 0 is clean; the table's first entry (0.99998 or so) stands for it
         self._share = share

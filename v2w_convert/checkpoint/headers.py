@@ -110,7 +110,9 @@ def _read(file: Path) -> dict[str, TensorInfo]:
     position = 8 + length
     for name, info in tensors:
         if info.start != position:
-            raise ValueError(f"{name}: starts at byte {info.start}, but what lies before it ends at {position}")
+            raise ValueError(
+                f"{name}: starts at byte {info.start}, but what lies before it ends at {position}"
+            )
         position = info.stop
     if position != size:
         raise ValueError(f"its tensors end at byte {position}, the file at {size}")
@@ -126,7 +128,9 @@ def _check_metadata(metadata: Any) -> None:
 
 def _tensor_info(name: str, entry: Any, file: Path, data_start: int) -> TensorInfo:
     # NFC only: two spellings of one visible name would be told apart by bytes and confused by people.
-    if not (0 < len(name) <= MAX_NAME_LENGTH and name.isprintable() and unicodedata.is_normalized("NFC", name)):
+    if not (
+        0 < len(name) <= MAX_NAME_LENGTH and name.isprintable() and unicodedata.is_normalized("NFC", name)
+    ):
         raise ValueError(f"{reprlib.repr(name)}: not a tensor name (empty, too long, unprintable or not NFC)")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name}: needs exactly dtype, shape and data_offsets")
@@ -142,7 +146,7 @@ def _tensor_info(name: str, entry: Any, file: Path, data_start: int) -> TensorIn
     start, stop = offsets
     bits = math.prod(shape) * DTYPES[dtype].bits
     if bits != 8 * (stop - start):
-        raise ValueError(f"{name}: {dtype} {shape} takes {bits / 8:g} bytes, data_offsets give {stop - start}")
+        raise ValueError(f"{name}: {dtype} {shape} takes {bits} bits, data_offsets give {8 * (stop - start)}")
     return TensorInfo(dtype, tuple(shape), file, data_start + start, data_start + stop)
 
 

@@ -35,14 +35,13 @@ def staged(folder: Path, source: Path | None = None) -> Iterator[Path]:
     stage = target.parent / f".{target.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
     made: list[Path] = []
     try:
-        _check_target(target, source, asked)
+        check_target(target, source, asked)
         made = [parent for parent in target.parents if not parent.exists()]
         stage.mkdir(parents=True)
         yield stage
         for here, _, names in os.walk(stage, topdown=False):
             _sync(*(Path(here, name) for name in names), Path(here))
-        # A folder may replace an empty one but nothing else, so what came meanwhile is safe.
-        os.rename(stage, target)
+        _put_in_place(stage, target, asked)
     except BaseException as error:
         shutil.rmtree(stage, ignore_errors=True)
         with suppress(OSError):  # a folder that others use by now stays
@@ -89,7 +88,7 @@ def write_safetensors(
             promised = (name, f"torch.{DTYPES[dtype].torch}" if dtype else "", tuple(shape))
             assert found == promised, f"{file}: promised {promised}, given {found}"
             data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-            stream.write(memoryview(data.numpy()))
+            stream.write(data.numpy().data)
             del tensor, data  # before the next one is made
         lacking = next(expected, None)
         assert lacking is None, f"{file}: promised {lacking}, given nothing"
@@ -109,18 +108,30 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _check_target(target: Path, source: Path | None, asked: str) -> None:
+def check_target(folder: Path, source: Path | None, asked: str) -> None:
+    """Raises V2WError if `folder` is there and not empty, or is or lies in `source`."""
+    target = Path(os.path.realpath(folder))
     if source is not None:
         root = Path(os.path.realpath(source))
         if target.is_relative_to(root):
             raise V2WError(asked, f"it lies in the source, {source}", "a folder outside it")
     if os.path.ismount(target):
-        raise V2WError(asked, "it is the root of a file system, which cannot be put in place", "a folder in it")
+        raise V2WError(
+            asked, "it is the root of a file system, which cannot be put in place", "a folder in it"
+        )
     if target.is_dir():
         if any(target.iterdir()):
             raise V2WError(asked, "it is there already and not empty", "a new folder")
     elif target.exists():
         raise V2WError(asked, "it is a file", "a new folder")
+
+
+def _put_in_place(stage: Path, target: Path, asked: str) -> None:
+    try:
+        os.rename(stage, target)  # replaces an empty folder and nothing else: what came meanwhile is safe
+    except OSError as error:
+        found = f"the finished folder cannot be put in place: {error.strerror}"
+        raise V2WError(asked, found, "a new folder that nothing else writes") from error
 
 
 def _sync(*paths: Path) -> None:
@@ -129,7 +140,8 @@ def _sync(*paths: Path) -> None:
         try:
             os.fsync(descriptor)
         except OSError as error:
-            if not (path.is_dir() and error.errno == errno.EINVAL):  # some network file systems sync files only
+            # Some network file systems sync files only.
+            if not (path.is_dir() and error.errno == errno.EINVAL):
                 raise
         finally:
             os.close(descriptor)

@@ -86,11 +86,13 @@ def read_tensor(info: TensorInfo) -> "torch.Tensor":
     try:
         with info.file.open("rb") as stream:
             stream.seek(info.start)
-            count = stream.readinto(memoryview(data.numpy()))
+            count = stream.readinto(data.numpy().data)
     except OSError as error:
         raise V2WError(f"read {info.file}", error.strerror or str(error)) from None
     if count < len(data):
-        raise V2WError(f"read {info.file}", f"it now ends before byte {info.stop}", "leave the files alone meanwhile")
+        raise V2WError(
+            f"read {info.file}", f"it now ends before byte {info.stop}", "leave the files alone meanwhile"
+        )
     return data.view(getattr(torch, name)).reshape(info.shape)
 
 
@@ -109,7 +111,12 @@ def _open(folder: Path, asked: str) -> Source:
     files = sorted({info.file for info in tensors.values()})
     if not files:
         raise V2WError(asked, f"{weights} holds no tensor")
-    others, linked = _find_others(folder, model)
+    for file in (weights, *files):
+        if _is_link_out(file, folder):
+            raise V2WError(
+                asked, f"{file} is a link to {os.path.realpath(file)}", "copy the file itself there"
+            )
+    others, linked = _find_others(folder, model, files)
     aside = [path.name for path in _list(model) if path.name.startswith(WEIGHTS_PREFIXES)]
     aside = [name for name in aside if name != weights.name and model / name not in files]
     if aside:
@@ -156,7 +163,6 @@ def _find_weights(model: Path, asked: str) -> Path:
     """The weight file, or the index of the shards. A dangling link counts: it is refused on reading."""
     for name in WEIGHTS:
         if os.path.lexists(model / name):
-            _refuse_link_out(model / name, model, asked)
             return model / name
     pickles = [path.name for path in _list(model) if path.suffix in PICKLES]
     if pickles:
@@ -185,7 +191,9 @@ def _read_shards(index_file: Path, asked: str) -> tuple[dict[str, TensorInfo], l
     shards = sorted(set(shard_of.values()))
     missing = [shard for shard in shards if not os.path.lexists(index_file.with_name(shard))]
     if missing:
-        complete = [name for name in WEIGHTS if not name.endswith(".json") and index_file.with_name(name).exists()]
+        complete = [
+            name for name in WEIGHTS if not name.endswith(".json") and index_file.with_name(name).exists()
+        ]
         raise V2WError(
             asked,
             f"{len(missing)} of {len(shards)} shards are missing: {', '.join(missing)}",
@@ -195,7 +203,6 @@ def _read_shards(index_file: Path, asked: str) -> tuple[dict[str, TensorInfo], l
     faults = []
     for shard in shards:
         file = index_file.with_name(shard)
-        _refuse_link_out(file, index_file.parent, asked)
         for key, info in read_header(file).items():
             if key in tensors:
                 faults.append(f"{key} is in two shards, {tensors[key].file.name} and {shard}")
@@ -217,13 +224,13 @@ def _read_shards(index_file: Path, asked: str) -> tuple[dict[str, TensorInfo], l
     return tensors, notes
 
 
-def _find_others(folder: Path, model: Path) -> tuple[list[Path], list[str]]:
+def _find_others(folder: Path, model: Path, files: list[Path]) -> tuple[list[Path], list[str]]:
     """What to copy along, relative to `folder`; and the links that are not followed."""
+    own = {model / "config.json", *files}
     others, linked = [], []
     for path in _walk(folder):
         relative = path.relative_to(folder)
-        own = path.parent == model and (path.name == "config.json" or path.name.startswith(WEIGHTS_PREFIXES))
-        if own:
+        if path in own or (path.parent == model and path.name.startswith(WEIGHTS_PREFIXES)):
             continue
         if path.is_symlink() and (path.is_dir() or not path.exists() or _is_link_out(path, folder)):
             linked.append(str(relative))
@@ -247,11 +254,6 @@ def _list(folder: Path) -> list[Path]:
 
 def _names(folder: Path) -> list[str]:
     return [path.name + "/" if path.is_dir() else path.name for path in _list(folder)]
-
-
-def _refuse_link_out(file: Path, folder: Path, asked: str) -> None:
-    if _is_link_out(file, folder):
-        raise V2WError(asked, f"{file} is a link to {os.path.realpath(file)}", "copy the file itself there")
 
 
 def _is_link_out(file: Path, folder: Path) -> bool:

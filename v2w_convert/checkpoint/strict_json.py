@@ -1,6 +1,8 @@
 """JSON that says one thing: a key given twice, another encoding or a hostile size is refused."""
 
 import json
+import reprlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ def parse_object(data: bytes, max_objects: int = 10_000) -> dict[str, Any]:
             raise ValueError(f"more than {max_objects} JSON objects")
         built = dict(pairs)
         if len(built) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ValueError(f"{next(key for key in built if keys.count(key) > 1)!r} is there twice")
+            [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+            raise ValueError(f"{reprlib.repr(key)} is there twice")
         return built
 
     try:

@@ -120,7 +120,7 @@ def write(
             },
             "action": {"dtype": "float32", "shape": [a], "names": action_names},
             "timestamp": {"dtype": "float32", "shape": [1], "names": None},
-            **{name: scalar for name in ("frame_index", "episode_index", "index", "task_index")},
+            **dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), scalar),
         },
     }
     (folder / "meta/info.json").write_text(json.dumps(info, indent=2) + "\n")

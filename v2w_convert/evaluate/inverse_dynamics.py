@@ -85,7 +85,7 @@ def _initialised(classes: int, generator: torch.Generator) -> InverseDynamics:
     model.to_empty(device="cpu")
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:
-            nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
+            nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)  # as torch initialises
         else:
             nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
     return model

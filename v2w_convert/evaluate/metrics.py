@@ -34,7 +34,9 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     """
     a, b = _comparable(a, b)
     if min(a.shape[-2:]) < WINDOW:
-        raise V2WError("measure ssim", f"frames of {a.shape[-2]} by {a.shape[-1]}", f"at least {WINDOW} by {WINDOW}")
+        raise V2WError(
+            "measure ssim", f"frames of {a.shape[-2]} by {a.shape[-1]}", f"at least {WINDOW} by {WINDOW}"
+        )
     mean_a, mean_b = _blurred(a), _blurred(b)
     variance_a = _blurred(a * a) - mean_a * mean_a
     variance_b = _blurred(b * b) - mean_b * mean_b
@@ -90,7 +92,9 @@ def share_within(statistics: Tensor, reference: Tensor, low: float = 0.01, high:
 
 def _comparable(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if a.shape != b.shape:
-        raise V2WError("compare frames", f"shapes {tuple(a.shape)} and {tuple(b.shape)}", "frames of one size")
+        raise V2WError(
+            "compare frames", f"shapes {tuple(a.shape)} and {tuple(b.shape)}", "frames of one size"
+        )
     return _unit_range(a), _unit_range(b)
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
@@ -27,20 +27,22 @@ CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 
 class CausalConv(Operation):
     """transfer       how the base's taps become taps on the past
-    points         frames that the extrapolated line is fitted to (1 … kernel size)
+    points         frames that the extrapolated line is fitted to: 1 … kernel size, 2 where not given
     before_first   what lies before the first frame: zeros, as the base pads, or the first frame held
     """
 
     name: ClassVar[str] = "causal_conv"
     transfer: Transfer = "masked"
-    points: int = Field(default=2, ge=1)
+    points: int | None = Field(default=None, ge=1, validate_default=True)
     before_first: Literal["zeros", "hold"] = "zeros"
 
-    @model_validator(mode="after")
-    def _points_belong_to_extrapolation(self) -> "CausalConv":
-        if "points" in self.model_fields_set and self.transfer != "extrapolative":
-            raise ValueError(f"points goes with transfer: extrapolative, not {self.transfer}")
-        return self
+    @field_validator("points")
+    @classmethod
+    def _points_belong_to_extrapolation(cls, points: int | None, info: ValidationInfo) -> int | None:
+        transfer = info.data.get("transfer")
+        if points is not None and transfer != "extrapolative":
+            raise ValueError(f"goes with transfer: extrapolative, not {transfer}")
+        return 2 if points is None and transfer == "extrapolative" else points
 
     def refusal(self, module: nn.Module) -> str | None:
         if not isinstance(module, tuple(CONVOLUTIONS)):
@@ -52,14 +54,14 @@ class CausalConv(Operation):
             return f"has temporal stride {module.stride[0]} and dilation {module.dilation[0]}, not 1"
         if module.padding_mode != "zeros" or module.padding[0] != k // 2:
             return f"is padded by {module.padding[0]} ({module.padding_mode}) in time, not by {k // 2} zeros"
-        if self.transfer == "extrapolative" and self.points > k:
+        if self.points is not None and self.points > k:
             return f"has {k} taps, too few for a line through {self.points} points"
         return None
 
     def transfer_tensor(self, parameter: str, tensor: Tensor) -> Tensor | None:
         if parameter != "weight" or self.transfer == "shift":
             return None
-        return transfer_kernel(tensor, self.transfer, self.points)
+        return transfer_kernel(tensor, self.points or 0)
 
     def install(self, module: nn.Module, name: str, action_dim: int) -> None:
         become(module, CausalConvSite, name, hold=self.before_first == "hold")
@@ -96,7 +98,7 @@ class CausalConv(Operation):
             before = before.roll(m, 2)
         else:
             motion = "still" if self.points == 1 else "affine in time"
-            sentence, frames = f"equals the base on a clip that is {motion}", slice(max(m, self.points - 1), t - m)
+            sentence, frames = f"equals the base on a clip that is {motion}", slice(max(m, (self.points or 1) - 1), t - m)
         # Taps that were computed were rounded once, to the stored dtype, and weigh at most 1 + 2k base taps;
         # otherwise there is only the rounding of the sum itself.
         terms = base.weight[0].numel()
@@ -106,18 +108,20 @@ class CausalConv(Operation):
         return [Kept(sentence, gap(after[:, :, frames], before[:, :, frames]), allowed)]
 
 
-def transfer_kernel(weight: Tensor, transfer: Transfer, points: int) -> Tensor:
-    """The causal kernel (o i k …) of a base kernel of the same shape, dtype kept, arithmetic in float32."""
+def transfer_kernel(weight: Tensor, points: int) -> Tensor:
+    """The causal kernel (o i k …) of a base kernel of the same shape, dtype kept, arithmetic in float32.
+
+    points  of the line that replaces the future; 0: nothing replaces it (masked)
+    """
     k = weight.shape[2]
     m = k // 2
     taps = weight.float().unbind(2)  # taps[i] of the base lies at time i - m, of the result at time i - 2m
     causal = [torch.zeros_like(taps[0])] * m + list(taps[: m + 1])
-    if transfer == "extrapolative":
-        for back in range(points):
-            tap = causal[k - 1 - back]
-            for ahead in range(1, m + 1):
-                tap = tap + _line(ahead, back, points) * taps[m + ahead]
-            causal[k - 1 - back] = tap
+    for back in range(points):
+        tap = causal[k - 1 - back]
+        for ahead in range(1, m + 1):
+            tap = tap + _line(ahead, back, points) * taps[m + ahead]
+        causal[k - 1 - back] = tap
     return torch.stack(causal, 2).to(weight.dtype)
 
 

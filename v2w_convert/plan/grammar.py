@@ -88,5 +88,5 @@ class Plan(Strict):
     @model_serializer(mode="wrap")
     def _operations_by_name(self, default: Any) -> dict[str, Any]:
         data = default(self)
-        data["operations"] = [{op.name: op.model_dump(exclude_unset=False)} for op in self.operations]
+        data["operations"] = [{op.name: op.model_dump()} for op in self.operations]
         return data

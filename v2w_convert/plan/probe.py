@@ -73,10 +73,12 @@ def mixing_sites(
     outputs, at the same place; what else changes is mixed: the module is reported, and its output put back to that
     of the unchanged run. So no module is blamed for its children or for earlier layers, and attention is one site.
     Once a forward has mixed by itself, between its children, the children that follow in it are not judged: its
-    own module is the site, or "" if the leak reaches the output. Comparisons are exact (any difference at all).
+    own module is the site, or "" if the leak reaches the output. A module that takes t frames and returns another
+    number of them is not judged either, but its parent is. Comparisons are exact (any difference at all).
     Needs four runs, and memory for every module's inputs and outputs twice.
 
-    Raises V2WError if there are fewer than two frames, or if the output has another number of them.
+    Raises V2WError if there are fewer than two frames, if the output has another number of them, or if a frame's
+    change is lost before the output (a last layer that is zero; a site that mixes while it moves the frames).
     """
     asked = "find the mixing sites"
     t = latents.shape[frame_axis]
@@ -90,15 +92,23 @@ def mixing_sites(
         found = f"an output of shape {tuple(base_output.shape)} for latents of shape {tuple(latents.shape)}"
         raise V2WError(asked, found, f"a call that returns {t} frames on axis {frame_axis}")
 
-    leaks = {}  # per direction: site -> largest change
+    leaks: dict[str, dict[str, float]] = {}  # direction -> site -> largest change
     for direction, frame in (("future", t - 1), ("past", 0)):
         changed = latents.clone()
         changed.select(frame_axis, frame).copy_(shifted.select(frame_axis, frame))
         output, leaks[direction] = run_repaired(model, partial(call, changed), base, every)
-        rest = (output - base_output).abs()
-        rest.select(frame_axis, frame).zero_()
-        if rest.any():
-            leaks[direction][""] = float(rest.max())
+        difference = (output - base_output).abs()
+        own = difference.select(frame_axis, frame)
+        if not own.any():
+            found = (
+                f"changing frame {frame} does not change its own output, so what it reaches cannot be told"
+            )
+            raise V2WError(
+                asked, found, f"wake the model first; else look at {[*leaks[direction]] or 'the call'}"
+            )
+        own.zero_()
+        if difference.any():
+            leaks[direction][""] = float(difference.max())
 
     modules = dict(model.named_modules())
     return [
@@ -122,7 +132,7 @@ def first_leak(
 
     model    every module works on tensors whose leading axis is (b t ...), b slow, then t, then anything; a tensor
              that is not folded so counts as a whole
-    call     runs the model on latents and returns its output, (b t c h w) or folded
+    call     runs the model on latents and returns its output (b t c h w)
     latents, changed  (b t c h w) of any dtype, equal on frames 0 ... t
 
     First and leaf-most: the earliest module to complete whose output differs at frames <= t although its inputs
@@ -131,8 +141,8 @@ def first_leak(
     b, frames = latents.shape[:2]
 
     def until_t(x: Tensor) -> Tensor:
-        folded = x.ndim > 0 and x.numel() > 0 and x.shape[0] % (b * frames) == 0
-        return x.reshape(b, frames, -1)[:, : t + 1] if folded or x.shape[:2] == (b, frames) else x
+        folded = x.numel() > 0 and x.ndim > 0 and x.shape[0] % (b * frames) == 0
+        return x.reshape(b, frames, -1)[:, : t + 1] if folded else x
 
     def same(before: list[Tensor], now: list[Tensor]) -> bool:
         return len(before) == len(now) and all(
@@ -152,7 +162,7 @@ def first_leak(
         output = call(changed)
     if leaking:
         return leaking[0]
-    return None if same([base_output], [output]) else ""
+    return None if same([base_output.flatten(0, 1)], [output.flatten(0, 1)]) else ""
 
 
 # --------------------------------------------------------------------------------------------------- lock step

@@ -14,7 +14,7 @@ from v2w_convert.plan.call import call_base, null_conditions, number
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.pattern import matches, nearest
 from v2w_convert.plan.probe import MixingSite, mixing_sites, wake
-from v2w_convert.plan.read import read_plan, shipped
+from v2w_convert.plan.read import parse_plan, read_plan, shipped
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,20 @@ def plan_for(class_name: str) -> Plan:
             return plan
     served = ", ".join(sorted(plan.base for plan in plans))
     raise V2WError(f"find a plan for {class_name}", "no shipped plan is for that class", f"a model of class {served}")
+
+
+def with_transfer(plan: Plan, transfer: str) -> Plan:
+    """The plan with another kernel transfer at every causal convolution."""
+    asked = f"convert with --transfer {transfer}"
+    data = plan.model_dump(mode="json")
+    found = [entry["causal_conv"] for entry in data["operations"] if "causal_conv" in entry]
+    if not found:
+        raise V2WError(asked, f"the plan {plan.name} has no causal_conv")
+    for fields in found:
+        fields["transfer"] = transfer
+        if transfer != "extrapolative":
+            fields.pop("points", None)
+    return parse_plan(data, asked)
 
 
 def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None = None) -> Resolved:

@@ -1,6 +1,6 @@
 """The world model: the base, called one frame per clip, and the sites that connect the frames again."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from v2w_convert.operations import CausalAttention
 from v2w_convert.plan.call import Conditions, call_base
 from v2w_convert.plan.resolve import Resolved
 from v2w_convert.stream import Pass, Site, State, bind
+
+if TYPE_CHECKING:
+    from v2w_convert.world.rollout import Stream
 
 
 class World(nn.Module):
@@ -118,6 +121,15 @@ class World(nn.Module):
             ring = isinstance(self.resolved.sites[name], CausalAttention)
             sites[name] = {key: _blank(value, b, max(window - 1, 1) if ring else None) for key, value in kept.items()}
         return State(torch.zeros((), dtype=torch.int64, device=self.device), sites)
+
+    def stream(self, b: int, h: int, w: int, **options: Any) -> "Stream":
+        """b rollouts of latents h × w, to be shown frames (`observe`) and continued by actions (`step`).
+
+        Options as in `v2w_convert.world.rollout.stream`.
+        """
+        from v2w_convert.world.rollout import stream
+
+        return stream(self, b, h, w, **options)
 
     def _pass(self, latents: Tensor, actions: Tensor | None, dropped: Tensor | None) -> Pass:
         b, t, c = latents.shape[:3]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from v2w_convert.checkpoint.headers import read_json
+from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
 
 SERVED = ("AutoencoderKL",)
@@ -43,7 +43,7 @@ def open_pixels(folder: Path, device: str | torch.device = "cpu") -> Pixels:
     asked = f"read the autoencoder of {folder}"
     if not (folder / "vae" / "config.json").is_file():
         raise V2WError(asked, "there is no vae/config.json", "a pipeline folder, not a bare denoiser")
-    name = read_json(folder / "vae" / "config.json").get("_class_name")
+    name = read_object(folder / "vae" / "config.json").get("_class_name")
     if name not in SERVED:
         raise V2WError(asked, f"it is a {name}", f"one that codes frames one by one: {', '.join(SERVED)}")
     autoencoder = getattr(diffusers, name).from_pretrained(

@@ -1,0 +1,61 @@
+import os
+
+import pytest
+
+from v2w_convert.checkpoint import strict_json
+from v2w_convert.checkpoint.strict_json import parse_object, read_object
+from v2w_convert.errors import V2WError
+
+
+def test_an_object_is_read_as_json_reads_it():
+    assert parse_object('{"a": [1, {"b": null}], "é": -Infinity}'.encode()) == {
+        "a": [1, {"b": None}],
+        "é": float("-inf"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b'{"a": 1, "b": 2, "a": 1}', "'a' is there twice"),
+        (b'{"a": {"b": 1, "b": 2}}', "'b' is there twice"),
+        (b"[1, 2]", "not a JSON object"),
+        (b"{", "not JSON"),
+        (b"", "not JSON"),
+        (b'{"a": 1} x', "not JSON"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "4300 digits"),
+    ],
+)
+def test_what_is_not_one_plain_object_is_refused(data, found):
+    with pytest.raises(ValueError, match=found):
+        parse_object(data)
+
+
+def test_objects_are_counted_while_parsing():
+    assert len(parse_object(b'{"a": {}, "b": {}}', max_objects=3)) == 2
+    with pytest.raises(ValueError, match="more than 2 JSON objects"):
+        # The count is reached before the text turns out not to be JSON.
+        parse_object(b'{"a": {}, "b": {}, "c": {}, oh', max_objects=2)
+
+
+def test_a_file_is_named_in_the_error(tmp_path, monkeypatch):
+    file = tmp_path / "config.json"
+    for make, found in [
+        (lambda: None, "no such file"),
+        (file.mkdir, "not a regular file"),
+        (lambda: (file.rmdir(), os.mkfifo(file)), "not a regular file"),
+        (lambda: (file.unlink(), file.write_text("[]")), "not a JSON object"),
+        (
+            lambda: (file.write_text("{}"), monkeypatch.setattr(strict_json, "MAX_BYTES", 1)),
+            "over the limit of 1",
+        ),
+    ]:
+        make()
+        with pytest.raises(V2WError, match=f"read .*config.json: .*{found}"):
+            read_object(file)
+    monkeypatch.undo()
+    assert read_object(file) == {}

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+
+from v2w_convert.noise import Noise, NoiseSpec, spec_of_scheduler
+
+SPECS = [
+    *(NoiseSpec(kind="ddpm", prediction=p) for p in ("epsilon", "v", "sample")),
+    *(NoiseSpec(kind="edm", prediction=p) for p in ("epsilon", "v")),
+    NoiseSpec(kind="flow", prediction="flow"),
+]
+SHAPE = (2, 3, 4, 5, 6)  # b t c h w
+
+
+def draw(noise: Noise) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    clean, eps = (torch.randn(SHAPE, generator=generator, dtype=torch.float64) for _ in range(2))
+    return clean, eps, noise.draw(SHAPE[:2], generator).double()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}")
+def test_splitting_the_target_gives_back_frame_and_noise(spec: NoiseSpec) -> None:
+    noise = spec.build()
+    clean, eps, level = draw(noise)
+    noisy = noise.add(clean, eps, level)
+    found = noise.split(noise.target(clean, eps, level), noisy, level)
+    for one, other in zip(found, (clean, eps), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}")
+def test_level_zero_is_clean(spec: NoiseSpec) -> None:
+    noise = spec.build()
+    clean, eps, _ = draw(noise)
+    assert torch.equal(noise.add(clean, eps, torch.zeros(SHAPE[:2])), clean)
+    assert torch.isfinite(noise.timestep(torch.zeros(SHAPE[:2]))).all()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}")
+def test_each_frame_has_its_own_level(spec: NoiseSpec) -> None:
+    noise = spec.build()
+    clean, eps, level = draw(noise)
+    together = noise.add(clean, eps, level)
+    for t in range(SHAPE[1]):
+        assert torch.equal(together[:, t : t + 1], noise.add(clean[:, t : t + 1], eps[:, t : t + 1], level[:, t : t + 1]))
+
+
+def test_a_sampling_step_is_ddim_without_eta() -> None:
+    config = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    scheduler = DDIMScheduler(clip_sample=False, **config)
+    noise = spec_of_scheduler(dict(scheduler.config)).build()
+    levels = noise.sampling_levels(10)
+    scheduler.set_timesteps(10)
+    clean, output, _ = draw(noise)
+    for level, following in zip(levels[:-2], levels[1:-1], strict=True):
+        here = torch.full(SHAPE[:2], float(level))
+        ours = noise.add(*noise.split(output, clean, here), torch.full_like(here, float(following)))
+        theirs = scheduler.step(output, int(level), clean).prev_sample
+        # diffusers keeps its table in float32
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_sampling_step_is_euler_for_edm() -> None:
+    scheduler = EulerDiscreteScheduler(
+        prediction_type="v_prediction", timestep_type="continuous", sigma_min=0.002, sigma_max=700.0,
+        use_karras_sigmas=True,
+    )  # fmt: skip
+    noise = spec_of_scheduler(dict(scheduler.config)).build()
+    assert noise.spec.kind == "edm"
+    scheduler.set_timesteps(8)
+    levels = noise.sampling_levels(8)
+    clean, output, _ = draw(noise)
+    noisy = clean * float(levels[0])
+    here, following = (torch.full(SHAPE[:2], float(x)).double() for x in levels[:2])
+    expected_input = scheduler.scale_model_input(noisy, scheduler.timesteps[0])
+    torch.testing.assert_close(noise.model_input(noisy, here), expected_input, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(noise.timestep(here)[0, 0].float(), scheduler.timesteps[0].float())
+    ours = noise.add(*noise.split(output, noisy, here), following)
+    theirs = scheduler.step(output, scheduler.timesteps[0], noisy).prev_sample
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-2)  # sigma is 700 in float32
+
+
+def test_a_sampling_step_is_euler_for_flow() -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    noise = spec_of_scheduler({**scheduler.config, "_class_name": "FlowMatchEulerDiscreteScheduler"}).build()
+    assert (noise.spec.kind, noise.spec.prediction) == ("flow", "flow")
+    scheduler.set_timesteps(8)
+    levels = noise.sampling_levels(8)
+    noisy, output, _ = draw(noise)
+    here, following = (torch.full(SHAPE[:2], float(x)).double() for x in levels[2:4])
+    scheduler._step_index = 2
+    ours = noise.add(*noise.split(output, noisy, here), following)
+    theirs = scheduler.step(output, scheduler.timesteps[2], noisy).prev_sample
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}")
+def test_sampling_levels_fall_to_zero(spec: NoiseSpec) -> None:
+    levels = spec.build().sampling_levels(7)
+    assert len(levels) == 8
+    assert levels[-1] == 0
+    assert (levels.diff() < 0).all()
+
+
+def test_zero_terminal_snr_leaves_nothing_at_the_loudest_level() -> None:
+    spec = NoiseSpec(kind="ddpm", prediction="v", scheduler={"rescale_betas_zero_snr": True})
+    noise = spec.build()
+    signal, deviation = noise.amplitudes(torch.tensor([[noise.loudest]]))
+    assert signal.item() == 0
+    assert deviation.item() == 1

@@ -1,0 +1,3 @@
+from v2w_convert.cli import main
+
+main()

@@ -1,0 +1,69 @@
+"""Evaluation clips: some frames of history, then the frames to predict."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from v2w_convert.data import lerobot
+from v2w_convert.data.episode import Episode
+from v2w_convert.errors import V2WError
+
+
+@dataclass(frozen=True)
+class Clips:
+    """n clips of `history` frames and `horizon` frames after them.
+
+    frames   (n t 3 height width) float32 in [0, 1], t = history + horizon
+    actions  (n t a) float32, row t led from frame t - 1 to frame t
+    episode  (n,) int64, which episode each comes from
+    """
+
+    frames: Tensor
+    actions: Tensor
+    episode: Tensor
+
+
+def read_episodes(
+    data: Path, action_dim: int, episodes: int | None = None, camera: str | None = None
+) -> list[Episode]:
+    """The first `episodes` episodes (None: all). Raises V2WError if actions are not `action_dim` long."""
+    found = []
+    for episode in lerobot.read(data, camera):
+        if episode.actions.shape[1] != action_dim:
+            raise V2WError(
+                f"read the data set {data}",
+                f"its actions have {episode.actions.shape[1]} numbers, the model takes {action_dim}",
+                f"the data that the model was made for, or convert again with --action-dim {episode.actions.shape[1]}",
+            )
+        found.append(episode)
+        if episodes is not None and len(found) == episodes:
+            break
+    return found
+
+
+def cut(episodes: list[Episode], history: int, horizon: int) -> Clips:
+    """As many clips as fit into each episode side by side. Raises V2WError if none fits."""
+    t = history + horizon
+    frames, actions, origin = [], [], []
+    for number, episode in enumerate(episodes):
+        arriving = episode.arriving_actions
+        for start in range(0, len(episode) - t + 1, t):
+            frames.append(torch.from_numpy(episode.frames[start : start + t]))
+            actions.append(torch.from_numpy(arriving[start : start + t]))
+            origin.append(number)
+    if not frames:
+        longest = max((len(e) for e in episodes), default=0)
+        raise V2WError(
+            f"cut clips of {t} frames ({history} of history)",
+            f"the longest of {len(episodes)} episodes has {longest}",
+            "a shorter history, or longer episodes",
+        )
+    pixels = torch.stack(frames).permute(0, 1, 4, 2, 3).float() / 255
+    return Clips(pixels, torch.stack(actions), torch.tensor(origin))
+
+
+def per_episode(values: Tensor, clips: Clips) -> Tensor:
+    """Means over each episode's clips: (n …) -> (episodes …). Frames of one episode are not independent."""
+    return torch.stack([values[clips.episode == e].mean(0) for e in clips.episode.unique()])

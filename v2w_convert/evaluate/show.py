@@ -1,0 +1,118 @@
+"""Rollouts to look at, and figures as tables."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from v2w_convert.errors import V2WError
+from v2w_convert.evaluate.clips import read_episodes
+from v2w_convert.evaluate.pictures import captioned, contact_sheet, write_png, write_video
+from v2w_convert.evaluate.run import roll
+from v2w_convert.surgery.load import load
+from v2w_convert.world.pixels import as_uint8, open_pixels
+from v2w_convert.world.rollout import Sampling
+
+SCALE = 3  # of video pixels
+FPS = 9
+SHEET = 16  # frames in a row of a contact sheet
+
+
+def show(
+    world_folder: Path,
+    data: Path,
+    output: Path,
+    episode: int,
+    history: int,
+    frames: int,
+    sampling: Sampling,
+    seed: int,
+    camera: str | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Write truth | rollout | same start with the next episode's actions, side by side.
+
+    Where the rollout is longer than the episode, its actions go on with those of the episodes after it, and
+    the truth ends in grey. `.mp4` and `.gif` play; `.png` is a contact sheet of evenly spaced frames.
+    """
+    if output.suffix not in (".mp4", ".gif", ".png"):
+        raise V2WError(f"write a rollout to {output}", f"suffix {output.suffix!r}", ".mp4, .gif or .png")
+    if not output.parent.is_dir():
+        raise V2WError(f"write a rollout to {output}", f"there is no folder {output.parent}", "make it first")
+    world = load(world_folder, device=device, dtype=torch.float32)
+    pixels = open_pixels(world_folder, device)
+    episodes = read_episodes(data, world.action_dim, camera=camera)
+    asked = f"roll out episode {episode} of {data}"
+    if episode >= len(episodes):
+        raise V2WError(asked, f"there are {len(episodes)} episodes", f"--episode 0 … {len(episodes) - 1}")
+    start = episodes[episode]
+    if len(start) < history:
+        raise V2WError(
+            asked, f"it has {len(start)} frames, fewer than {history} of history", "a shorter history"
+        )
+    total = history + frames
+    following = [
+        episodes[(episode + i) % len(episodes)].arriving_actions[1:] for i in range(len(episodes) + 1)
+    ]
+    true = _continued(start.arriving_actions[:1], following, total)
+    other = np.concatenate([true[:history], _continued(following[1][:1], following[1:], total)[history:]])
+    actions = torch.from_numpy(np.stack([true, other]))
+    latents = pixels.encode(start.frames[:history])[None].expand(2, -1, -1, -1, -1)
+    predicted = roll(world, pixels, latents, actions, history, sampling, seed)
+    seen = start.frames[:history]
+    grey = np.full((max(total - len(start), 0), *seen.shape[1:]), 128, np.uint8)
+    truth = np.concatenate([start.frames[:total], grey])
+    panels = [truth, *(np.concatenate([seen, as_uint8(p)]) for p in predicted)]
+    titles = [f"truth, episode {episode}", "rollout", "same start, other actions"]
+    if output.suffix == ".png":
+        chosen = np.linspace(0, total - 1, min(SHEET, total)).round().astype(int)
+        sheet = contact_sheet([p[chosen] for p in panels], scale=1, gap=2)
+        write_png(sheet.repeat(2, 0).repeat(2, 1), output)
+    else:
+        large = [
+            captioned(p.repeat(SCALE, 1).repeat(SCALE, 2), title)
+            for p, title in zip(panels, titles, strict=True)
+        ]
+        write_video(np.concatenate(large, 2), output, FPS)
+    return {"output": str(output), "frames": frames, "history": history, "episode": episode, "panels": titles}
+
+
+def _continued(first: np.ndarray, following: list[np.ndarray], total: int) -> np.ndarray:
+    rows = np.concatenate([first, *following])
+    return rows[np.arange(total) % len(rows)]
+
+
+def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """Tables (title, columns, rows) of what `evaluate` returned."""
+    horizons = list(result["horizons"])
+    rows = [
+        [metric, *(_interval(result["horizons"][x][metric]) for x in horizons)]
+        for metric in next(iter(result["horizons"].values()))
+    ]
+    for name, metrics in result["baselines"].items():
+        rows += [
+            [f"{metric}: {name}", *(_interval(by[x]) for x in horizons)] for metric, by in metrics.items()
+        ]
+    yield "by horizon (frames ahead), mean and 95 % interval over episodes", ["", *horizons], rows
+    gap = result["actions"]["psnr gap, true minus other actions"]
+    rows = [[f"PSNR gap at {x} (dB), true minus other actions", _interval(value)] for x, value in gap.items()]
+    judged = result["actions"]["inverse dynamics"]
+    if isinstance(judged, str):
+        rows.append(["inverse dynamics", judged])
+    else:
+        rows += [
+            [f"inverse dynamics, {name}", _interval(value) if isinstance(value, dict) else f"{value:.3f}"]
+            for name, value in judged.items()
+        ]
+    if result["long"]:
+        long = result["long"]
+        rows.append(
+            [f"frames of {long['frames']}-frame rollouts that look real", _interval(long["share within"])]
+        )
+    yield "actions and staying power", ["", "mean [95 % interval]"], rows
+
+
+def _interval(figure: dict[str, float]) -> str:
+    return f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

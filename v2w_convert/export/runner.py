@@ -1,0 +1,83 @@
+"""How to use an exported step: rollouts with numpy and onnxruntime, the world model itself not needed.
+
+    session = onnxruntime.InferenceSession("step.onnx")
+    stream = OnnxStream(session, Sampling(steps=10), seed=0)
+    stream.observe(latents, actions)
+    frame = stream.step(action)
+
+The same algorithm as `v2w_convert.world.rollout.Stream`, with the same noise for the same seed.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from v2w_convert.noise import NoiseSpec
+from v2w_convert.world.rollout import Sampling
+
+METADATA = "v2w"  # key of the file's metadata under which its facts lie as JSON
+DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
+
+
+class OnnxStream:
+    """b rollouts side by side; b and the latents' size are the file's. Arrays are float32.
+
+    session  an onnxruntime.InferenceSession on a file that `v2w export` wrote, with any provider
+    """
+
+    def __init__(self, session: Any, sampling: Sampling | None = None, seed: int = 0):
+        self.session = session
+        self.sampling = sampling or Sampling()
+        facts = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
+        self.noise = NoiseSpec.model_validate(facts["noise"]).build()
+        self.levels = self.noise.sampling_levels(self.sampling.steps).tolist()
+        self.feedback: dict[str, str] = facts["feedback"]
+        self.generator = torch.Generator().manual_seed(seed)
+        inputs = {value.name: value for value in session.get_inputs()}
+        self.frame_shape = tuple(inputs["latents"].shape)  # b 1 c h w
+        self.actions_shape = tuple(inputs["actions"].shape)  # b 1 a
+        self.state = {name: np.zeros(inputs[name].shape, DTYPES[inputs[name].type]) for name in self.feedback}
+
+    def observe(self, latents: np.ndarray, actions: np.ndarray | None = None) -> None:
+        """Commit frames that were seen: latents (b t c h w), actions (b t a) that led to each of them."""
+        clean = torch.from_numpy(latents)
+        level = torch.full(clean.shape[:2], float(self.sampling.context_noise))
+        noisy = self.noise.add(clean, torch.randn(clean.shape, generator=self.generator), level)
+        for t in range(clean.shape[1]):
+            now = slice(t, t + 1)
+            result = self._run(noisy[:, now], level[:, now], None if actions is None else actions[:, now])
+            self.state = {name: result[output] for name, output in self.feedback.items()}
+
+    def step(self, action: np.ndarray | None = None) -> np.ndarray:
+        """The next frame's latent (b c h w) after `action` (b a); it becomes part of the past."""
+        actions = None if action is None else action[:, None]
+        b = self.frame_shape[0]
+        noise = torch.randn(self.frame_shape, generator=self.generator)
+        frame = self.noise.add(torch.zeros_like(noise), noise, torch.full((b, 1), self.levels[0]))
+        for level, following in zip(self.levels, self.levels[1:], strict=False):
+            now = torch.full((b, 1), level)
+            clean, noise = self.noise.split(self._guided(frame, now, actions), frame, now)
+            frame = self.noise.add(clean, noise, torch.full_like(now, following))
+        self.observe(frame.numpy(), actions)
+        return frame[:, 0].numpy()
+
+    def _guided(self, frame: Tensor, level: Tensor, actions: np.ndarray | None) -> Tensor:
+        output = torch.from_numpy(self._run(frame, level, actions)["output"])
+        if self.sampling.guidance == 1 or actions is None:
+            return output
+        without = torch.from_numpy(self._run(frame, level, None)["output"])
+        return without + self.sampling.guidance * (output - without)
+
+    def _run(self, frame: Tensor, level: Tensor, actions: np.ndarray | None) -> dict[str, np.ndarray]:
+        """All outputs for one frame (b 1 c h w) after the present state, which stays. No action: it is dropped."""
+        given = {
+            "latents": frame.numpy(),
+            "noise_level": level.numpy(),
+            "actions": np.zeros(self.actions_shape, np.float32) if actions is None else actions,
+            "dropped": np.full(self.actions_shape[:2], actions is None),
+        }
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, given | self.state), strict=True))

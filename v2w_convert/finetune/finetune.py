@@ -1,0 +1,156 @@
+"""Finetune a converted model on action data: what completes the transfer that surgery began."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from v2w_convert.checkpoint.headers import DTYPES
+from v2w_convert.checkpoint.output import sha256
+from v2w_convert.checkpoint.source import Source
+from v2w_convert.data import lerobot
+from v2w_convert.errors import V2WError
+from v2w_convert.finetune.export import export
+from v2w_convert.finetune.latents import Latents, check_data, encoded, fingerprint
+from v2w_convert.finetune.loop import prepare, train
+from v2w_convert.finetune.run import LATENTS, Log, Record, claimed, require_own
+from v2w_convert.finetune.settings import Report, Settings, quiet
+from v2w_convert.operations.action import CHILD, ActionSite
+from v2w_convert.surgery.load import load, open_converted
+from v2w_convert.surgery.manifest import MANIFEST, Manifest, read_manifest
+from v2w_convert.world.model import World
+from v2w_convert.world.pixels import Pixels, open_pixels
+
+LAST = 100  # steps over which the training loss that is reported is averaged
+
+
+def finetune(
+    converted: Path,
+    data: Path,
+    output: Path,
+    settings: Settings,
+    progress: Report = quiet,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Train the world model in `converted` on the LeRobot set `data`; `output` becomes a folder of the same layout.
+
+    output    new, empty, or an earlier start of the same run, which is then gone on with: the result is the same
+              bit for bit, on one machine. Beside the model it holds checkpoints/, latents/, log.jsonl, run.json.
+    progress  called after every episode encoded and every step made
+    device    a type, such as cpu; None: as accelerate finds it
+
+    Returns what the manifest says under `finetuning`, with `output`, and `finished_before`: nothing was left to do.
+    Raises V2WError, before anything is written, if the data does not fit the model or the output is not this run's;
+    later if the loss is not finite (the last good checkpoint stays) or the disk is full.
+    """
+    manifest, source, _ = open_converted(converted)
+    sets = [data] if settings.validation is None else [data, settings.validation]
+    for folder in sets:
+        check_data(folder, manifest.action_dim, settings.frames)
+    record = describe(converted, data, settings)
+    inputs = [converted, *sets]
+    require_own(output, record, inputs)
+    if (output / MANIFEST).exists():
+        return {"output": str(output), "finished_before": True, **(read_manifest(output).finetuning or {})}
+
+    accelerator = start(settings, device)
+    world = load(converted, device=accelerator.device, dtype=torch.float32)
+    pixels = open_pixels(converted, accelerator.device)
+    for folder in sets:
+        require_fit(world, pixels, folder, settings.camera)
+    with claimed(output, record, inputs):
+        cached = [
+            encoded(folder, converted, output / LATENTS, pixels, settings.camera, settings.frames, progress)
+            for folder in sets
+        ]
+        if (
+            manifest.stage == "converted"
+        ):  # one that was finetuned before has learned with what was found then
+            normalise(world, cached[0], source)
+        training = prepare(world, settings, accelerator)
+        clips, held_out = cached[0], cached[1] if len(cached) > 1 else None
+        log = train(world, training, clips, held_out, settings, accelerator, output, progress)
+        finetuning = summary(manifest, record, log)
+        export(source, manifest, training.averaged(), finetuning, output)
+    return {"output": str(output), "finished_before": False, **finetuning}
+
+
+def describe(converted: Path, data: Path, settings: Settings) -> Record:
+    """What makes a run the same run."""
+
+    def data_set(folder: Path) -> dict[str, str]:
+        return {"name": folder.resolve().name, "sha256": fingerprint(folder, settings.camera)}
+
+    return {
+        "version": version("v2w-convert"),
+        "settings": settings.model_dump(mode="json", exclude={"validation"}),
+        "converted": {"name": converted.resolve().name, "sha256": sha256(converted / MANIFEST)},
+        "data": data_set(data),
+        "validation": data_set(settings.validation) if settings.validation else None,
+    }
+
+
+def summary(manifest: Manifest, record: Record, log: Log) -> dict[str, Any]:
+    """What the manifest says of the run."""
+    losses, validation = log.all("loss"), log.all("validation_loss")
+    last = losses[-LAST:]
+    return {
+        **{key: record[key] for key in ("settings", "converted", "data", "validation")},
+        "steps": record["settings"]["steps"],
+        "loss": sum(last) / len(last),
+        "validation_loss": {"first": validation[0], "last": validation[-1]} if validation else None,
+        "before": manifest.finetuning,
+    }
+
+
+def start(settings: Settings, device: str | None) -> Accelerator:
+    asked = f"finetune on {device or 'this machine'} with mixed precision {settings.mixed_precision!r}"
+    try:
+        accelerator = Accelerator(
+            cpu=device == "cpu",
+            mixed_precision=settings.mixed_precision,
+            gradient_accumulation_steps=settings.gradient_accumulation,
+        )
+    except ValueError as error:
+        raise V2WError(asked, str(error)) from None
+    if accelerator.num_processes > 1:
+        raise V2WError(
+            asked, f"{accelerator.num_processes} processes", "one: gradients are not shared between several"
+        )
+    if device is not None and accelerator.device.type != device:
+        raise V2WError(asked, f"accelerate found {accelerator.device}", "--device cpu, or none")
+    return accelerator
+
+
+def require_fit(world: World, pixels: Pixels, data: Path, camera: str | None) -> None:
+    """Raises V2WError if the data's pictures, as latents, are of a size or shape that the model cannot take."""
+    picture = next(lerobot.read(data, camera)).frames[:1]
+    try:
+        latent = pixels.encode(picture)[None]
+        with torch.no_grad():
+            world(latent, torch.zeros(1, 1, device=latent.device))
+    except (RuntimeError, ValueError) as error:
+        _, height, width, _ = picture.shape
+        found = f"pictures of {height} x {width} do not go through the model ({error})"
+        raise V2WError(f"finetune on {data}", found, "another size of pictures") from None
+
+
+def normalise(world: World, clips: Latents, source: Source) -> None:
+    """Have the world's action layers bring the data's actions to mean 0 and deviation 1.
+
+    Both numbers are rounded to the dtype that they will be stored in, so that what is trained is what will run.
+    """
+    mean, deviation = clips.action_moments()
+    for name, site in world.sites.items():
+        if isinstance(site, ActionSite):
+            code = source.tensors[f"{name}.{CHILD}.center"].dtype
+            stored = getattr(torch, str(DTYPES[code].torch))
+            center = site.v2w_action.get_buffer("center").copy_(mean.to(stored))
+            scale = site.v2w_action.get_buffer("scale").copy_(deviation.to(stored))
+            if not bool(torch.isfinite(center).all() and torch.isfinite(scale).all() and (scale > 0).all()):
+                found = (
+                    f"actions of mean {mean.tolist()} and deviation {deviation.tolist()} do not fit {stored}"
+                )
+                raise V2WError("normalise the actions", found, "actions in other units")

@@ -1,0 +1,68 @@
+"""What a command shows: tables and progress on standard error, one JSON object on standard output."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from v2w_convert.errors import V2WError, printable
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    console.print(Text(text))
+
+
+def table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Cells are shown as they are: no markup, no control characters."""
+    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for column in columns:
+        shown.add_column(column)
+    for row in rows:
+        shown.add_row(*(Text(printable(str(cell))) for cell in row))
+    console.print(shown, soft_wrap=False)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """The last line of standard output."""
+    sys.stdout.write(json.dumps(result, allow_nan=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def print_error(error: V2WError, as_json: bool) -> None:
+    sys.stderr.write(f"v2w: {error}\n")
+    if as_json:
+        print_json(error.as_json())
+
+
+@contextmanager
+def bar(title: str, total: int | None = None) -> Iterator[Any]:
+    """A progress bar; yields `update(completed=…, description=…)`. Silent where nobody watches."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda **change: progress.update(task, **change)
+
+
+def fold(paths: Iterable[str]) -> dict[str, int]:
+    """Module paths that differ in numbers only, as one line with how many there are: `blocks.{0…3}.attn1` -> 4."""
+    groups: dict[str, list[list[int]]] = {}
+    for path in paths:
+        numbers = [int(n) for n in re.findall(r"(?<=\.)\d+(?=\.|$)", path)]
+        groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.|$)", "{}", path), []).append(numbers)
+    folded = {}
+    for shape, found in groups.items():
+        spans = [sorted(set(column)) for column in zip(*found, strict=True)]
+        texts = [str(s[0]) if len(s) == 1 else "{" + f"{s[0]}…{s[-1]}" + "}" for s in spans]
+        pieces = shape.split("{}")
+        name = "".join(p + t for p, t in zip(pieces, [*texts, ""], strict=True))
+        folded[name] = len(found)
+    return folded

@@ -1,0 +1,79 @@
+"""Where an action is seen, and where it is not."""
+
+import torch
+
+from v2w_convert.operations import Action
+from v2w_convert.operations.base import gap
+from v2w_convert.verify.causality import first_module
+from v2w_convert.verify.claims import Claim, counted, listed
+from v2w_convert.verify.inputs import changed, draw, enough_frames
+from v2w_convert.world.model import World
+
+UNTRAINED = "Before training, the output is the same whatever the action"
+
+
+def unheeded(world: World) -> Claim:
+    """A world as surgery made it (real weights): other actions, no actions, dropped ones, to the bit."""
+    inputs = draw(world, 2, enough_frames(world), seed=0)
+    output = world(**inputs)
+    everywhere = torch.ones_like(inputs["dropped"])
+    largest, where = 0.0, ""
+    for kinds in (("actions",), ("dropped",)):
+        others = changed(inputs, 1, world, kinds, everywhere)
+        if (change := gap(world(**others), output)) > 0:
+            where = first_module(world, inputs, others, output.shape[1] - 1)
+        largest = max(largest, change)
+    without = world(**{kind: x for kind, x in inputs.items() if kind not in ("actions", "dropped")})
+    largest = max(largest, gap(without, output))
+    return Claim(UNTRAINED, largest, 0.0, where, "other actions, dropped ones and none; real weights, float64")
+
+
+def effects(world: World, weights: str) -> list[Claim]:
+    """One action changed at a time. `weights` says in words which weights `world` has."""
+    t = enough_frames(world)
+    inputs = draw(world, 1, t, seed=0)
+    output = world(**inputs)
+    sites = listed(name for name, op in world.resolved.sites.items() if isinstance(op, Action))
+    deaf, before, where, smallest = [], 0.0, "", float("inf")
+    for frame in range(t):
+        others = changed(inputs, 1, world, ("actions",), (torch.arange(t) == frame)[None])
+        change = (world(**others) - output).abs().flatten(2).amax((0, 2))
+        if frame == 0:
+            first = float(change.max())
+            continue
+        if change[frame] == 0:
+            deaf.append(f"frame {frame}")
+        smallest = min(smallest, float(change[frame]))
+        if (change[:frame] > 0).any():
+            before = max(before, float(change[:frame].max()))
+            where = where or first_module(world, inputs, others, frame - 1)
+    zero = world(**inputs | {"actions": torch.zeros_like(inputs["actions"])})
+    none = world(**inputs | {"dropped": torch.ones_like(inputs["dropped"])})
+    apart = (zero - none).abs().flatten(2).amax((0, 2))
+    alike = [f"frame {frame}" for frame in range(1, t) if apart[frame] == 0]
+
+    def at(broken: list[str]) -> list[str]:
+        return [f"{sites}: {frame}" for frame in broken]
+
+    return [
+        counted(
+            "An action changes the frame that it led to",
+            at(deaf),
+            f"frames without effect, of {t - 1}, one action changed at a time; the smallest effect is "
+            f"{smallest:.1e}; {weights}",
+        ),
+        Claim("An action changes no frame before it", before, 0.0, where, f"largest change; {weights}"),
+        Claim(
+            "The first frame's action is never looked at",
+            first,
+            0.0,
+            sites if first else "",
+            f"largest change of any output when that action changes; {weights}",
+        ),
+        counted(
+            "No action is another thing than the zero action",
+            at(alike),
+            f"frames at which both give one output, of {t - 1}; the smallest difference is "
+            f"{float(apart[1:].min()):.1e}; {weights}",
+        ),
+    ]

@@ -1,0 +1,71 @@
+"""What `v2w verify` says: sentences, each with a number and the largest number for which it holds."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence about a converted model, and what was measured.
+
+    claim     the sentence
+    measured  how far the model is from it, 0 for perfect; None: it does not apply here, and holds for nothing
+    allowed   the largest `measured` for which it holds
+    where     names of the modules, tensors or files that break it, or of the one that comes closest to
+    how       how it was measured, or why it was not
+    """
+
+    claim: str
+    measured: float | None
+    allowed: float | None
+    where: str
+    how: str
+
+    @property
+    def ok(self) -> bool:
+        # Written so that NaN does not pass.
+        return self.measured is None or (self.allowed is not None and self.measured <= self.allowed)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; a measurement that is not finite, which JSON cannot hold, becomes null with ok false."""
+        finite = self.measured is not None and math.isfinite(self.measured)
+        return {
+            "claim": self.claim,
+            "ok": self.ok,
+            "measured": self.measured if finite else None,
+            "allowed": self.allowed,
+            "where": self.where,
+            "how": self.how,
+        }
+
+
+def not_measured(claim: str, why: str) -> Claim:
+    return Claim(claim, None, None, "", f"not measured: {why}")
+
+
+def counted(claim: str, broken_by: Iterable[str], how: str) -> Claim:
+    """A claim about many things, measured by the number of those that break it: none may."""
+    names = list(broken_by)
+    return Claim(claim, float(len(names)), 0.0, listed(names), how)
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """`names` in one line, the first `most` of them."""
+    names = list(dict.fromkeys(names))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+@dataclass
+class Report:
+    """All claims about one converted model, in the order in which they were measured."""
+
+    claims: list[Claim] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return all(claim.ok for claim in self.claims)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"ok": self.ok, "claims": [claim.as_json() for claim in self.claims]}

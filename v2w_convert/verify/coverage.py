@@ -1,0 +1,28 @@
+"""Every module of the base through which frames mix has an operation."""
+
+from torch import nn
+
+from v2w_convert.plan.probe import mixing_sites
+from v2w_convert.plan.resolve import Resolved, uncovered
+from v2w_convert.verify.claims import Claim, counted
+from v2w_convert.verify.inputs import base_call, draw, uniform
+from v2w_convert.world.model import World
+
+CLAIM = "Every module through which the base's frames mix has an operation"
+TINY_CLAIM = "Every module through which the family's frames mix has an operation"
+PROBED = 5  # frames: unlike the sizes of everything else, so that the probe tells the axes apart
+
+
+def coverage(base: nn.Module, world: World) -> Claim:
+    """By a probe of the base itself, woken."""
+    inputs = uniform(draw(world, 1, PROBED, seed=0))
+    sites = mixing_sites(base, base_call(base, world, inputs), inputs["latents"], frame_axis=1)
+    missing = [site.name or "the model's own forward" for site in sites if site.name not in world.resolved.sites]
+    how = f"{len(sites)} modules found by changing one frame and comparing every module's output; zero layers woken"
+    return counted(CLAIM, missing, how)
+
+
+def tiny_coverage(resolved: Resolved) -> Claim:
+    """By a probe of the small configuration that the plan names: all that can be said without the base."""
+    missing = [site.name or "the model's own forward" for site in uncovered(resolved.plan)]
+    return counted(TINY_CLAIM, missing, "a probe of the plan's tiny configuration, random weights")

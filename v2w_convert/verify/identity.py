@@ -1,0 +1,72 @@
+"""The identity claim: with every operation in its bidirectional form, the folded model is the base.
+
+It tests what surgery must not change: layout, positions, conditions and wiring. What the causal form then
+changes is the operations, and nothing else.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from v2w_convert.operations.base import gap
+from v2w_convert.plan.call import null_conditions
+from v2w_convert.plan.probe import Visit, watched
+from v2w_convert.surgery.change import install
+from v2w_convert.verify.claims import Claim
+from v2w_convert.verify.inputs import base_call, draw, uniform
+from v2w_convert.world.model import World
+
+CLAIM = "With every operation in its bidirectional form, the folded model is the base"
+ALLOWED = 1e-9  # of the output's largest value, float64
+FRAMES = 5
+
+
+def identity(base: nn.Module, world: World) -> Claim:
+    """`base` (float64, woken) is used up: afterwards it is folded, with the operations of `world`'s plan in it."""
+    inputs = uniform(draw(world, 2, FRAMES, seed=0))
+    before = Spread()
+    with watched(base, before.note):
+        expected = base_call(base, world, inputs)(inputs["latents"])
+
+    install(world.resolved, base, world.action_dim)
+    nulls = null_conditions(world.resolved.plan.call, world.resolved.config)
+    folded = World(base, world.resolved, world.action_dim, nulls).to(torch.float64)
+    after = Spread()
+    with watched(base, after.note):
+        output = folded(**inputs, bidirectional=True)
+
+    measured = gap(output, expected) / float(expected.abs().max())
+    return Claim(
+        CLAIM,
+        measured,
+        ALLOWED,
+        "" if measured <= ALLOWED else before.first_difference(after),
+        f"largest difference over the output's largest value, float64; {FRAMES} frames at one noise level, random "
+        "conditions; the base's weights, zero layers woken",
+    )
+
+
+class Spread:
+    """Of every output of every module, what does not depend on how frames are laid out: sums over all its values.
+
+    The values themselves would fill memory, and a folded tensor has other axes than the base's.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, list[Tensor]] = {}
+
+    def note(self, name: str, visit: Visit) -> None:
+        sums = [_sums(x) for x in visit.outputs if x.is_floating_point()]
+        self.sums.setdefault(name, []).extend(sums)
+
+    def first_difference(self, other: "Spread") -> str:
+        """The first module to complete whose values differ; those with other numbers of values are passed over."""
+        for name, mine in self.sums.items():
+            for a, b in zip(mine, other.sums.get(name, []), strict=False):
+                if a[0] == b[0] and not torch.allclose(a, b, rtol=1e-8, atol=1e-12):
+                    return name
+        return ""
+
+
+def _sums(x: Tensor) -> Tensor:
+    x = x.to(torch.float64)
+    return torch.stack([x.new_tensor(x.numel()), x.sum(), x.abs().sum(), (x**2).sum()])

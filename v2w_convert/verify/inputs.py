@@ -1,0 +1,100 @@
+"""Random inputs for a world, every one of them per frame, and inputs that are changed at some frames only."""
+
+from collections.abc import Callable, Collection
+
+import torch
+from torch import Tensor, nn
+
+from v2w_convert.operations.causal_attention import CausalAttentionSite
+from v2w_convert.operations.causal_conv import CausalConvSite
+from v2w_convert.plan.call import call_base, number
+from v2w_convert.stream import Site
+from v2w_convert.world.model import World
+
+FRAMES = 7  # at least; unlike every height and width
+
+Inputs = dict[str, Tensor]  # arguments of World.forward, each (b t …)
+
+
+def latent_size(world: World) -> tuple[int, int]:
+    """h and w: small, unequal so that exchanged axes show, and divisible as often as the model halves them."""
+    levels = len(world.resolved.config.get("block_out_channels", []))
+    side = max(4, 2 ** (levels - 1))
+    return side, 2 * side
+
+
+def draw(world: World, b: int, t: int, seed: int) -> Inputs:
+    """Noisy frames at levels as in training, actions, and every condition that the plan knows.
+
+    In the second clip every other frame's action is dropped.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    call, config = world.resolved.plan.call, world.resolved.config
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(b, t, *shape, generator=generator)
+
+    frame = (world.channels, *latent_size(world))
+    level = world.noise.draw((b, t), generator)
+    inputs = {
+        "latents": world.noise.add(normal(*frame), normal(*frame), level).to(world.dtype),
+        "noise_level": level,
+        "actions": normal(world.action_dim).to(world.dtype),
+        "dropped": (torch.arange(b)[:, None] % 2 == 1) & (torch.arange(t) % 2 == 1),
+    }
+    if call.text is not None:
+        inputs["text"] = normal(call.text.tokens, number(call.text.width, config)).to(world.dtype)
+    if call.latents.concatenate is not None:
+        inputs[call.latents.concatenate] = normal(*frame).to(world.dtype)
+    return inputs
+
+
+def changed(inputs: Inputs, seed: int, world: World, kinds: Collection[str], frames: Tensor) -> Inputs:
+    """`inputs` with other values of the given kinds at the frames that `frames` (b t) bool marks."""
+    b, t = frames.shape
+    others = draw(world, b, t, seed) | {"dropped": ~inputs["dropped"]}
+    return {
+        kind: torch.where(frames.view(b, t, *[1] * (x.ndim - 2)), others[kind], x) if kind in kinds else x
+        for kind, x in inputs.items()
+    }
+
+
+def uniform(inputs: Inputs) -> Inputs:
+    """`inputs` with the first frame's noise level and conditions for all: a base takes one of each per clip."""
+    own = ("latents", "actions", "dropped")
+    return {kind: x if kind in own else x[:, :1].expand_as(x) for kind, x in inputs.items()}
+
+
+def base_call(base: nn.Module, world: World, inputs: Inputs) -> Callable[[Tensor], Tensor]:
+    """The untouched base as a function of noisy latents (b t c h w), all else from `uniform` inputs."""
+    level = inputs["noise_level"]
+    conditions = {kind: inputs[kind][:, 0] for kind in ("text", "anchor") if kind in inputs}
+
+    def call(latents: Tensor) -> Tensor:
+        given = world.noise.model_input(latents, level)
+        return call_base(base, world.resolved.plan.call, given, world.noise.timestep(level)[:, 0], conditions)
+
+    return call
+
+
+def slice_of(inputs: Inputs, start: int, stop: int) -> Inputs:
+    return {kind: x[:, start:stop] for kind, x in inputs.items()}
+
+
+def reach(site: Site) -> int | None:
+    """How many earlier frames a past-seeing site sees; None: all."""
+    if isinstance(site, CausalConvSite):
+        return int(site.kernel_size[0]) - 1
+    if isinstance(site, CausalAttentionSite) and site.window is not None:
+        return site.window - 1
+    return None
+
+
+def past_seeing(world: World) -> dict[str, Site]:
+    return {name: site for name, site in world.sites.items() if world.resolved.sites[name].sees_past()}
+
+
+def enough_frames(world: World) -> int:
+    """FRAMES, or as many as the widest convolution needs."""
+    widths = [int(s.kernel_size[0]) for s in world.sites.values() if isinstance(s, CausalConvSite)]
+    return max([FRAMES, *(width + 1 for width in widths)])

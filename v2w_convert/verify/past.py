@@ -1,0 +1,112 @@
+"""The past is seen: by the model as a whole, and by every site that should see it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+from v2w_convert.operations.base import whole_clip
+from v2w_convert.stream import Site
+from v2w_convert.verify.claims import Claim, counted
+from v2w_convert.verify.inputs import draw, enough_frames, past_seeing, reach
+from v2w_convert.verify.picture import influence
+from v2w_convert.world.model import World
+
+
+def seen_past(world: World) -> Claim:
+    """End to end, through the latents, as far back as a single site reaches; depth reaches further."""
+    t = enough_frames(world)
+    inputs = draw(world, 1, t, seed=0)
+    latents = inputs.pop("latents")
+    effect = influence(lambda x: world(x, **inputs), latents)
+    back = max((t if reach(site) is None else reach(site) or 0 for site in past_seeing(world).values()), default=0)
+    index = torch.arange(t)
+    due = (index <= index[:, None]) & (index >= index[:, None] - back)
+    unseen = [f"frame {i} in output {o}" for o, i in ((due & (effect == 0)).nonzero()).tolist()]
+    return counted(
+        f"Every frame sees itself and the {min(back, t - 1)} frames before it",
+        unseen,
+        f"pairs without effect, of {int(due.sum())}, when one frame's latent changes; the smallest effect is "
+        f"{float(effect[due].min()):.1e}; zero layers woken",
+    )
+
+
+def sites(world: World) -> list[Claim]:
+    """Site by site, so that one that forgets is named even when others hide it.
+
+    Each site is called alone on its own input from a real forward, with one frame of that input changed:
+    the first, the middle or the last, in one of two clips.
+    """
+    t = max([enough_frames(world), *(2 + (reach(site) or 0) for site in past_seeing(world).values())])
+    leaky, largest = [], 0.0
+    heard = _listen(world, lambda: world(**draw(world, 2, t, seed=0)))
+    seeing = [name for name, operation in world.resolved.sites.items() if operation.sees_past()]
+    forgetful = [name for name in seeing if name not in heard]  # never called, or never made a site
+    for name, call in heard.items():
+        back = reach(call.site) if name in seeing else 0
+        before = call.output(t)
+        for clip, frame in ((0, 0), (0, t // 2), (1, t - 1)):
+            effect = (call.output(t, clip, frame) - before).abs().flatten(2).amax(2)
+            last = t - 1 if back is None else min(frame + back, t - 1)
+            if bool((effect[clip, frame + 1 : last + 1] == 0).any()):
+                forgetful.append(name)
+            stray = effect.clone()
+            stray[clip, frame:] = 0
+            if bool((stray != 0).any()):
+                leaky.append(name)
+                largest = max(largest, float(stray.max()))
+    how = f"each site alone on its own input, one of {t} frames changed, float64; zero layers woken"
+    return [
+        counted("Every site sees its past, as far back as it reaches", forgetful, f"{len(seeing)} sites: {how}"),
+        counted(
+            "No site sees a later frame or another clip",
+            leaky,
+            f"{len(heard)} sites: {how}; largest change {largest:.1e}",
+        ),
+    ]
+
+
+@dataclass
+class Heard:
+    """One call of one site: its arguments, of which `at` is the first floating tensor, ((b t) …)."""
+
+    site: Site
+    leaves: list[Any]
+    tree: Any
+    at: int
+
+    def output(self, t: int, clip: int | None = None, frame: int = 0) -> Tensor:
+        """The site's output (b t …), with one frame of its input changed if `clip` is given."""
+        leaves = list(self.leaves)
+        if clip is not None:
+            x = leaves[self.at].clone().unflatten(0, (2, t, -1))
+            generator = torch.Generator().manual_seed(1)
+            x[clip, frame] += torch.randn(x[clip, frame].shape, generator=generator).to(x)
+            leaves[self.at] = x.flatten(0, 2)
+        args, kwargs = tree_unflatten(leaves, self.tree)
+        self.site.current = whole_clip(2, t)
+        first = next(x for x in tree_leaves(self.site(*args, **kwargs)) if isinstance(x, Tensor))
+        return first.unflatten(0, (2, t, -1))
+
+
+def _listen(world: World, run: Callable[[], Any]) -> dict[str, Heard]:
+    """The first call of every site during `run`; sites that are given no floating tensor are passed over."""
+    heard: dict[str, Heard] = {}
+
+    def hook(site: Any, args: Any, kwargs: Any) -> None:
+        leaves, tree = tree_flatten((args, kwargs))
+        at = next((i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.is_floating_point()), None)
+        if at is not None and site.site_name not in heard:
+            copied = [x.clone() if isinstance(x, Tensor) else x for x in leaves]
+            heard[site.site_name] = Heard(site, copied, tree, at)
+
+    handles = [site.register_forward_pre_hook(hook, with_kwargs=True) for site in world.sites.values()]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return heard

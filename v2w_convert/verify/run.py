@@ -1,0 +1,153 @@
+"""`v2w verify`: every claim about a converted model, measured on the user's own weights."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from v2w_convert.checkpoint.source import Source, open_source
+from v2w_convert.errors import V2WError
+from v2w_convert.plan.probe import wake
+from v2w_convert.plan.resolve import Resolved
+from v2w_convert.surgery.convert import stored_dtype
+from v2w_convert.surgery.load import open_converted
+from v2w_convert.surgery.manifest import Manifest
+from v2w_convert.verify import actions, causality, coverage, files, identity, past, promises, tensors
+from v2w_convert.verify.claims import Claim, Report, not_measured
+from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
+from v2w_convert.verify.models import Models, open_models
+from v2w_convert.verify.picture import draw_influence, influence
+from v2w_convert.verify.streaming import streaming
+from v2w_convert.world.model import World
+
+Progress = Callable[[str], None]
+NEEDS_BASE = "it needs the base (--base)"
+FINETUNED = "finetuning has changed the weights"
+
+
+@torch.no_grad()
+def verify(
+    converted: Path, base: Path | None = None, *, report: Path | None = None, progress: Progress = lambda what: None
+) -> Report:
+    """Measure every claim at the model's stage. Claims that need the base are left out without it, and say so.
+
+    report    a folder, made if need be, for report.json and influence.png
+    progress  called with a few words before each part
+
+    Needs memory for both models in float64. Where the files do not hold the tensors that the plan makes, no
+    model can be run: the report ends there. Raises V2WError if a folder cannot be read as what it should be.
+    """
+    manifest, source, resolved = open_converted(converted)
+    origin = None if base is None else open_source(base)
+    if origin is not None and origin.converted:
+        raise V2WError(f"verify against the base {base}", "it is a converted model", "the model that it was made of")
+
+    progress("files")
+    whole = [tensors.complete(source, resolved, manifest)]
+    whole += [tensors.base_complete(origin, resolved)] if origin else [not_measured(tensors.BASE_COMPLETE, NEEDS_BASE)]
+    result = Report(whole + _files(source, origin, manifest))
+    picture = None
+    if all(claim.ok for claim in whole):
+        result.claims += _tensors(source, origin, resolved, manifest)
+        models = open_models(converted, base)
+        if report is not None:
+            progress("influence of every frame on every other")
+            picture = draw_influence(*_influences(models))
+        result.claims += _real(models, manifest, torch.finfo(stored_dtype(source)).eps, progress)
+        wake(models.world.base)
+        result.claims += _base(models, progress)
+        result.claims += _woken(models.world, manifest, stored_dtype(source), progress)
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)
+        (report / "report.json").write_text(json.dumps(result.as_json(), indent=1) + "\n", encoding="utf-8")
+        if picture is not None:
+            Image.fromarray(picture).save(report / "influence.png")
+    return result
+
+
+def _files(source: Source, origin: Source | None, manifest: Manifest) -> list[Claim]:
+    claims = [files.result_files(source, manifest)]
+    if origin is None:
+        return claims + [not_measured(sentence, NEEDS_BASE) for sentence in (files.SOURCE, files.CONFIG)]
+    return [*claims, files.source_files(origin, manifest), files.same_config(origin, source)]
+
+
+def _tensors(source: Source, origin: Source | None, resolved: Resolved, manifest: Manifest) -> list[Claim]:
+    if origin is None or manifest.stage != "converted":
+        why = FINETUNED if manifest.stage != "converted" else NEEDS_BASE
+        return [not_measured(sentence, why) for sentence in tensors.SENTENCES.values()]
+    return tensors.surgical(origin, source, resolved, manifest)
+
+
+def _real(models: Models, manifest: Manifest, unit: float, progress: Progress) -> list[Claim]:
+    """Claims about the weights as they are."""
+    claims = []
+    if manifest.stage == "finetuned":
+        claims.append(not_measured(promises.CLAIM, FINETUNED))
+    elif models.base is None:
+        claims.append(not_measured(promises.CLAIM, NEEDS_BASE))
+    else:
+        progress("promises of the operations")
+        claims += promises.promises(models.base, models.world, unit)
+    progress("actions")
+    if manifest.stage == "finetuned":
+        claims.append(not_measured(actions.UNTRAINED, FINETUNED))
+        return claims + actions.effects(models.world, "real weights")
+    return [*claims, actions.unheeded(models.world)]
+
+
+def _base(models: Models, progress: Progress) -> list[Claim]:
+    """Claims about what the plan makes of the base; its weights are woken, then it is folded."""
+    world = models.world
+    if models.base is None:
+        progress("coverage")
+        sentences = (coverage.CLAIM, causality.BASE_MIXES, identity.CLAIM)
+        return [coverage.tiny_coverage(world.resolved), *(not_measured(s, NEEDS_BASE) for s in sentences)]
+    wake(models.base)
+    progress("coverage")
+    claims = [coverage.coverage(models.base, world)]
+    progress("base")
+    inputs = uniform(draw(world, 1, enough_frames(world), seed=0))
+    claims.append(causality.base_mixes(influence(base_call(models.base, world, inputs), inputs["latents"])))
+    progress("identity")
+    return [*claims, identity.identity(models.base, world)]
+
+
+def _woken(world: World, manifest: Manifest, stored: torch.dtype, progress: Progress) -> list[Claim]:
+    """Claims about how the world model is wired; its zero layers, which would hide a leak, have been woken."""
+    claims = []
+    if manifest.stage == "converted":
+        claims += actions.effects(world, "zero layers woken")
+    progress("the future is not seen")
+    claims += [causality.unseen_future(world), causality.unseen_clips(world)]
+    progress("the past is seen")
+    claims += [past.seen_past(world), *past.sites(world)]
+    progress("streaming")
+    claims += streaming(world)
+    progress("the stored precision")
+    note = _cast(world, stored)
+    return [*claims, causality.unseen_future(world, note), causality.repeatable(world)]
+
+
+def _cast(world: World, stored: torch.dtype) -> str:
+    """Put `world` into its stored dtype, or into float32 where this machine cannot run that: then says so."""
+    try:
+        runs = bool(world.to(stored)(**draw(world, 2, enough_frames(world), seed=0)).isfinite().all())
+    except RuntimeError:  # torch has no such kernel here
+        runs = False
+    if runs:
+        return ""
+    world.to(torch.float32)
+    return f"; {str(stored).removeprefix('torch.')}, in which it is stored, cannot be run here"
+
+
+def _influences(models: Models) -> tuple[Tensor | None, Tensor]:
+    """Of the base, if it was given, and of the world model, on the same clip, with their real weights."""
+    world = models.world
+    inputs = uniform(draw(world, 1, enough_frames(world), seed=0))
+    latents = inputs["latents"]
+    after = influence(lambda x: world(**inputs | {"latents": x}), latents)
+    return None if models.base is None else influence(base_call(models.base, world, inputs), latents), after

@@ -1,0 +1,94 @@
+"""A stream, block by block or in chunks, gives what one pass over the whole clip gives."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from v2w_convert.operations.base import gap
+from v2w_convert.verify.claims import Claim
+from v2w_convert.verify.inputs import Inputs, draw, enough_frames, latent_size, slice_of
+from v2w_convert.world.model import World
+
+ALLOWED = 1e-9  # of the output's largest value, float64
+
+
+def streaming(world: World) -> list[Claim]:
+    """Past twice the window, so that every ring buffer has been overwritten. `world` is float64."""
+    window = world.resolved.window
+    t = enough_frames(world) if window is None else max(2 * window + 4, enough_frames(world))
+    inputs = draw(world, 2, t, seed=0)
+    with per_frame_sums(world) as whole:
+        expected = world(**inputs)
+    return [
+        _claim(world, inputs, expected, whole, [1] * t, "frame by frame"),
+        _claim(world, inputs, expected, whole, mixed_sizes(t, window or 3), "in chunks of mixed sizes"),
+    ]
+
+
+def mixed_sizes(t: int, window: int) -> list[int]:
+    """Sizes that add up to t: a few frames, more than a window at once, and few again."""
+    sizes = [2, window + 1, 1]
+    while sum(sizes) < t:
+        sizes.append(min(3, t - sum(sizes)))
+    return sizes
+
+
+def _claim(
+    world: World, inputs: Inputs, expected: Tensor, whole: dict[str, list[Tensor]], sizes: list[int], manner: str
+) -> Claim:
+    t = expected.shape[1]
+    state = world.empty_state(2, *latent_size(world), window=t)
+    others = draw(world, 2, t, seed=1)
+    outputs, start = [], 0
+    streamed: dict[str, list[Tensor]] = {}
+    for size in sizes:
+        stop = start + size
+        world.continued(state, **slice_of(others, start, stop))  # denoising: must leave no trace
+        with per_frame_sums(world) as chunk:
+            output, state = world.continued(state, **slice_of(inputs, start, stop), commit=True)
+        for name, sums in chunk.items():
+            streamed.setdefault(name, []).extend(sums)
+        outputs.append(output)
+        start = stop
+    measured = gap(torch.cat(outputs, 1), expected) / float(expected.abs().max())
+    return Claim(
+        f"Streamed {manner}, the output is that of one pass over the whole clip",
+        measured,
+        ALLOWED,
+        "" if measured <= ALLOWED else first_difference(whole, streamed),
+        f"largest difference over the output's largest value, {t} frames, window {world.resolved.window}, "
+        "uncommitted passes in between, float64; zero layers woken",
+    )
+
+
+@contextmanager
+def per_frame_sums(world: World) -> Iterator[dict[str, list[Tensor]]]:
+    """Of every site's output, two sums per frame, [(b t 2)]: enough to tell where two runs part."""
+    sums: dict[str, list[Tensor]] = {}
+
+    def hook(site: torch.nn.Module, _args: object, output: object) -> None:
+        first = next(x for x in tree_leaves(output) if isinstance(x, Tensor))
+        now = site.current
+        x = first.unflatten(0, (now.b, now.t, -1)).flatten(2).to(torch.float64)
+        sums.setdefault(str(site.site_name), []).append(torch.stack([x.abs().sum(2), (x**2).sum(2)], 2))
+
+    handles = [site.register_forward_hook(hook) for site in world.sites.values()]
+    try:
+        yield sums
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def first_difference(whole: dict[str, list[Tensor]], streamed: dict[str, list[Tensor]]) -> str:
+    """The site at which the runs part: at the earliest frame that differs, the first site in the order of the run."""
+    earliest, found = None, ""
+    for name, sums in whole.items():
+        a, b = torch.cat(sums, 1), torch.cat(streamed[name], 1)
+        apart = (~torch.isclose(a, b, rtol=1e-8, atol=1e-12)).flatten(2).any(2).any(0).nonzero()
+        if len(apart) and (earliest is None or int(apart[0]) < earliest):
+            earliest, found = int(apart[0]), name
+    return found
