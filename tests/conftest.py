@@ -12,7 +12,6 @@ from v2w_convert.plan.probe import wake
 from v2w_convert.plan.resolve import build, plan_for, resolve
 from v2w_convert.surgery.convert import convert
 
-
 ACTIONS = 3
 CLASS = "UNetSpatioTemporalConditionModel"
 
@@ -40,7 +39,10 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scaling_factor=1.0,
     ).half().save_pretrained(folder / "vae")
     DDIMScheduler(
-        prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
     ).save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text('{"_class_name": "StableVideoDiffusionPipeline"}\n')
     return folder

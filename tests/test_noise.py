@@ -42,11 +42,17 @@ def test_each_frame_has_its_own_level(spec: NoiseSpec) -> None:
     clean, eps, level = draw(noise)
     together = noise.add(clean, eps, level)
     for t in range(SHAPE[1]):
-        assert torch.equal(together[:, t : t + 1], noise.add(clean[:, t : t + 1], eps[:, t : t + 1], level[:, t : t + 1]))
+        assert torch.equal(
+            together[:, t : t + 1], noise.add(clean[:, t : t + 1], eps[:, t : t + 1], level[:, t : t + 1])
+        )
 
 
 def test_a_sampling_step_is_ddim_without_eta() -> None:
-    config = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    config = {
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+    }
     scheduler = DDIMScheduler(clip_sample=False, **config)
     noise = spec_of_scheduler(dict(scheduler.config)).build()
     levels = noise.sampling_levels(10)

@@ -18,14 +18,22 @@ app = typer.Typer(
 )
 
 Base = Annotated[Path, typer.Argument(metavar="BASE", help="a diffusers model or pipeline folder")]
-Converted = Annotated[Path, typer.Argument(metavar="OUT", help="a folder that `v2w convert` or `v2w finetune` made")]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line of standard output")]
+Converted = Annotated[
+    Path, typer.Argument(metavar="OUT", help="a folder that `v2w convert` or `v2w finetune` made")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="print one JSON object as the last line of standard output")
+]
 Data = Annotated[Path, typer.Option("--data", help="a LeRobot v3 data set")]
 Device = Annotated[str, typer.Option("--device", help="where to compute: cpu, cuda, cuda:1, mps")]
-PlanFile = Annotated[Path | None, typer.Option("--plan", help="a plan of your own; else the shipped one that fits")]
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan", help="a plan of your own; else the shipped one that fits")
+]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="denoising steps per frame")]
 Guidance = Annotated[float, typer.Option("--guidance", help="action guidance s; 1: none")]
-Noise = Annotated[float, typer.Option("--context-noise", min=0, help="noise level that history is given; 0: clean")]
+Noise = Annotated[
+    float, typer.Option("--context-noise", min=0, help="noise level that history is given; 0: clean")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0)]
 
 
@@ -64,7 +72,9 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
     table("where the plan operates", ["operation", "modules", "count"], rows)
     missing = [site.name for site in uncovered(resolved.plan)]
     if missing:
-        table("frames mix here too, and the plan says nothing of it", ["module"], [[name] for name in missing])
+        table(
+            "frames mix here too, and the plan says nothing of it", ["module"], [[name] for name in missing]
+        )
     if json:
         sites = {path: operation.name for path, operation in resolved.sites.items()}
         print_json({"ok": not missing, **sizes, "sites": sites, "uncovered": missing})
@@ -131,7 +141,12 @@ def convert(
     check_tensors(source, resolved)
     tensors = fates(source, resolved, action_dim)
     counts = {fate: sum(f == fate for f in tensors.values()) for fate in ("kept", "transferred", "added")}
-    result: dict[str, Any] = {"ok": True, "output": str(output), "plan": resolved.plan.name, "tensors": counts}
+    result: dict[str, Any] = {
+        "ok": True,
+        "output": str(output),
+        "plan": resolved.plan.name,
+        "tensors": counts,
+    }
     if dry_run:
         rows = [(name, fate) for name, fate in tensors.items() if fate != "kept"]
         table(f"{base}: what would change", ["tensor", "fate"], rows)
@@ -156,7 +171,9 @@ def convert(
 def verify(
     converted: Converted,
     base: Annotated[Path | None, typer.Option("--base", help="what it was converted from")] = None,
-    report: Annotated[Path | None, typer.Option("--report", help="a folder for pictures and report.json")] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="a folder for pictures and report.json")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure every claim on your own weights. Exit 1 if one does not hold."""
@@ -170,7 +187,13 @@ def verify(
         found = measure(converted, base, report=report, progress=lambda what: update(description=what))
     result = found.as_json()
     rows = [
-        ("holds" if c["ok"] else "FAILS", c["claim"], _figure(c["measured"]), _figure(c["allowed"]), c["where"])
+        (
+            "holds" if c["ok"] else "FAILS",
+            c["claim"],
+            _figure(c["measured"]),
+            _figure(c["allowed"]),
+            c["where"],
+        )
         for c in result["claims"]
     ]
     table(str(converted), ["", "claim", "measured", "allowed", "where"], rows)
@@ -184,7 +207,9 @@ def verify(
 def finetune(
     converted: Converted,
     data: Data,
-    output: Annotated[Path, typer.Option("--output-dir", help="the run's folder; an unfinished run is resumed")],
+    output: Annotated[
+        Path, typer.Option("--output-dir", help="the run's folder; an unfinished run is resumed")
+    ],
     steps: Annotated[int, typer.Option("--steps", min=1, help="optimizer steps")] = 2000,
     batch: Annotated[int, typer.Option("--batch", min=1, help="clips per step")] = 8,
     frames: Annotated[int, typer.Option("--frames", min=2, help="frames per clip")] = 16,
@@ -229,7 +254,9 @@ def finetune(
 def rollout(
     world: Annotated[Path, typer.Argument(metavar="RUN", help="a converted or finetuned model")],
     data: Data,
-    output: Annotated[Path, typer.Option("-o", "--output", help="an .mp4, .gif or .png (contact sheet) to write")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="an .mp4, .gif or .png (contact sheet) to write")
+    ],
     episode: Annotated[int, typer.Option("--episode", min=0)] = 0,
     history: Annotated[int, typer.Option("--history", min=1, help="frames that are shown first")] = 8,
     frames: Annotated[int, typer.Option("--frames", min=1, help="frames to roll out")] = 32,
@@ -262,12 +289,17 @@ def evaluate(
     world: Annotated[Path, typer.Argument(metavar="RUN", help="a finetuned model")],
     data: Data,
     classifier_data: Annotated[
-        Path | None, typer.Option("--classifier-data", help="other episodes, to train the action classifier on")
+        Path | None,
+        typer.Option("--classifier-data", help="other episodes, to train the action classifier on"),
     ] = None,
     history: Annotated[int, typer.Option("--history", min=1, help="frames that are shown first")] = 8,
-    episodes: Annotated[int | None, typer.Option("--episodes", min=2, help="the first so many; else all")] = None,
+    episodes: Annotated[
+        int | None, typer.Option("--episodes", min=2, help="the first so many; else all")
+    ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="rollouts whose mean is measured too")] = 4,
-    long_frames: Annotated[int, typer.Option("--long-frames", min=0, help="length of the long rollouts")] = 200,
+    long_frames: Annotated[
+        int, typer.Option("--long-frames", min=0, help="length of the long rollouts")
+    ] = 200,
     steps: Steps = 10,
     guidance: Guidance = 1.0,
     context_noise: Noise = 0.0,
@@ -321,8 +353,12 @@ def evaluate(
 def export(
     converted: Converted,
     output: Annotated[Path, typer.Option("-o", "--output", help="the .onnx file to write")],
-    height: Annotated[int | None, typer.Option("--height", min=1, help="latent height; else the config's")] = None,
-    width: Annotated[int | None, typer.Option("--width", min=1, help="latent width; else the config's")] = None,
+    height: Annotated[
+        int | None, typer.Option("--height", min=1, help="latent height; else the config's")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option("--width", min=1, help="latent width; else the config's")
+    ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="rollouts side by side")] = 1,
     frames: Annotated[int, typer.Option("--frames", min=1, help="frames of the check against torch")] = 32,
     json: Json = False,
@@ -369,7 +405,9 @@ def run(arguments: list[str]) -> int:
             raise
         if type(error).__name__ == "NoArgsIsHelpError":
             return 2
-        command = " ".join(["v2w", *arguments[:1]]) if arguments and not arguments[0].startswith("-") else "v2w"
+        command = (
+            " ".join(["v2w", *arguments[:1]]) if arguments and not arguments[0].startswith("-") else "v2w"
+        )
         print_error(V2WError(f"run {command}", message().rstrip("."), f"{command} --help"), as_json)
     return 2
 
@@ -405,7 +443,9 @@ def _already_converted(
         and manifest.plan == resolved.plan.model_dump(mode="json")
         and (manifest.action_dim, manifest.seed) == (action_dim, seed)
         and manifest.source["files"] == {f.name: sha256(f) for f in source.files}
-        and all((output / name).is_file() and sha256(output / name) == h for name, h in manifest.result.items())
+        and all(
+            (output / name).is_file() and sha256(output / name) == h for name, h in manifest.result.items()
+        )
     )
 
 

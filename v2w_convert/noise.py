@@ -31,7 +31,8 @@ class NoiseSpec(BaseModel):
     scheduler: dict[str, Any] = {}
 
     def build(self) -> "Noise":
-        return {"ddpm": Ddpm, "edm": Edm, "flow": Flow}[self.kind](self)
+        kinds: dict[str, type[Ddpm] | type[Edm] | type[Flow]] = {"ddpm": Ddpm, "edm": Edm, "flow": Flow}
+        return kinds[self.kind](self)
 
 
 def spec_of_scheduler(config: dict[str, Any]) -> NoiseSpec:
@@ -150,11 +151,14 @@ class Ddpm(Noise):
 class Edm(Noise):
     """Variance exploding noise; the model is told 0.25 log sigma and given frames of unit size."""
 
-    mean, spread = 0.7, 1.6  # of log sigma in training: Stable Video Diffusion's (arXiv 2311.15127, appendix D)
+    mean, spread = (
+        0.7,
+        1.6,
+    )  # of log sigma in training: Stable Video Diffusion's (arXiv 2311.15127, appendix D)
 
     def __init__(self, spec: NoiseSpec):
         super().__init__(spec)
-        usual = {
+        usual: dict[str, Any] = {
             "timestep_type": "continuous",
             "sigma_min": 0.002,
             "sigma_max": 700.0,

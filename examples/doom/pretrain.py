@@ -1,7 +1,10 @@
 """Train the small video model that stands in for a downloaded one: an autoencoder, then a denoiser.
 
-    python examples/doom/pretrain.py autoencoder --data DIR ... --validation DIR ... --output BASE
-    python examples/doom/pretrain.py denoiser    --data DIR ... --validation DIR ... --output BASE
+    python examples/doom/pretrain.py autoencoder --data DIR ... --validation DIR ... --output BASE --steps 2000
+    python examples/doom/pretrain.py denoiser    --data DIR ... --validation DIR ... --output BASE --steps 3600
+    python examples/doom/pretrain.py decoder     --data DIR ... --validation DIR ... --output BASE --steps 4000
+
+The third goes on with the autoencoder's decoder alone; latents, and so the denoiser, stay as they are.
 
 It never sees an action, nor the scenario that the world model is for: a clip in, a clip out, both
 ways in time, like the large models that it stands for. The result is a pipeline folder in
@@ -14,6 +17,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +44,7 @@ AUTOENCODER = {
     "norm_num_groups": 16,
     "sample_size": 64,
 }
-DENOISER = {
+DENOISER: dict[str, Any] = {
     "sample_size": 8,
     "in_channels": 8,
     "out_channels": 4,
@@ -67,7 +71,9 @@ NOISE = {
 
 def frames_of(folders: list[Path]) -> list[Tensor]:
     """Episodes (t, 3, height, width) uint8."""
-    return [torch.from_numpy(e.frames).permute(0, 3, 1, 2) for folder in folders for e in lerobot.read(folder)]
+    return [
+        torch.from_numpy(e.frames).permute(0, 3, 1, 2) for folder in folders for e in lerobot.read(folder)
+    ]
 
 
 def as_input(pixels: Tensor) -> Tensor:
@@ -76,7 +82,10 @@ def as_input(pixels: Tensor) -> Tensor:
 
 
 def train(
-    model: torch.nn.Module, name: str, loss_at: Callable[[torch.Generator], Tensor], options: argparse.Namespace
+    model: torch.nn.Module,
+    name: str,
+    loss_at: Callable[[torch.Generator], Tensor],
+    options: argparse.Namespace,
 ) -> EMAModel:
     """AdamW, warm-up and cosine decay; resumes from `<output>/<name>.train.pt`; returns the averaged weights."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=0.01, fused=True)
@@ -106,13 +115,21 @@ def train(
         losses.append(loss.item())
         if step % 50 == 0:
             seconds = (time.monotonic() - started) / (step - began)
-            line = {"step": step, "loss": round(float(np.mean(losses)), 5), "seconds_per_step": round(seconds, 3)}
+            line = {
+                "step": step,
+                "loss": round(float(np.mean(losses)), 5),
+                "seconds_per_step": round(seconds, 3),
+            }
             losses = []
             with log_file.open("a") as log:
                 log.write(json.dumps(line) + "\n")
             print(f"{name} {line}, {seconds * (options.steps - step) / 60:.0f} minutes left", flush=True)
         if step % 250 == 0 or step == options.steps:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "ema": ema.state_dict(),
+            }
             partial = state_file.with_suffix(".partial")
             torch.save(state | {"schedule": schedule.state_dict(), "step": step}, partial)
             partial.replace(state_file)
@@ -131,21 +148,47 @@ def train_autoencoder(options: argparse.Namespace) -> None:
             batch = batch.flip(-1)
         posterior = model.encode(batch).latent_dist
         # A trace of noise and a weak pull to zero keep the latents smooth and of one scale.
-        return F.mse_loss(model.decode(posterior.sample(generator)).sample, batch) + 1e-5 * posterior.kl().mean() / 256
+        return (
+            F.mse_loss(model.decode(posterior.sample(generator)).sample, batch)
+            + 1e-5 * posterior.kl().mean() / 256
+        )
 
     train(model, "vae", loss_at, options).copy_to(model.parameters())
     model.eval()
     with torch.no_grad():
         latents = torch.cat([model.encode(as_input(p)).latent_dist.mode() for p in pixels[::37].split(64)])
-        model.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
-        figures = {}
-        for folder in options.validation:
-            batch = as_input(torch.cat(frames_of([folder]))[::5])
-            decoded = model.decode(model.encode(batch).latent_dist.mode()).sample.clamp(-1, 1)
-            mse = ((decoded - batch) / 2).pow(2).mean((1, 2, 3))
-            figures[folder.name] = round(float((-10 * mse.log10()).mean()), 2)
+    model.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
+    finish_autoencoder(model, options)
+
+
+def train_decoder(options: argparse.Namespace) -> None:
+    model = AutoencoderKL.from_pretrained(options.output / "vae", torch_dtype=torch.float32)
+    pixels = torch.cat(frames_of(options.data))
+    with torch.no_grad():
+        latents = torch.cat([model.encode(as_input(p)).latent_dist.mode().half() for p in pixels.split(64)])
+    model.encoder.requires_grad_(False)
+    model.quant_conv.requires_grad_(False)
+
+    def loss_at(generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(pixels), (32,), generator=generator)
+        return F.mse_loss(model.decode(latents[chosen].float()).sample, as_input(pixels[chosen]))
+
+    train(model, "decoder", loss_at, options).copy_to(model.parameters())
+    finish_autoencoder(model.eval(), options)
+
+
+@torch.no_grad()
+def finish_autoencoder(model: AutoencoderKL, options: argparse.Namespace) -> None:
+    """Measure it on the validation sets and save it."""
+    figures = {}
+    for folder in options.validation:
+        batch = as_input(torch.cat(frames_of([folder]))[::5])
+        decoded = model.decode(model.encode(batch).latent_dist.mode()).sample.clamp(-1, 1)
+        mse = ((decoded - batch) / 2).pow(2).mean((1, 2, 3))
+        figures[folder.name] = round(float((-10 * mse.log10()).mean()), 2)
     print("validation PSNR (dB):", figures, "scaling factor", model.config.scaling_factor)
-    (options.output / "vae.json").write_text(json.dumps({"psnr_db": figures, "steps": options.steps}, indent=2) + "\n")
+    record = {"psnr_db": figures, "stage": options.stage, "steps": options.steps}
+    (options.output / "vae.json").write_text(json.dumps(record, indent=2) + "\n")
     model.half().save_pretrained(options.output / "vae")
 
 
@@ -155,7 +198,9 @@ def train_denoiser(options: argparse.Namespace) -> None:
     noise = DDIMScheduler(**NOISE)
     model = UNetSpatioTemporalConditionModel(**DENOISER)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
-    clips, held_out = (encode(autoencoder, frames_of(f), options.output) for f in (options.data, options.validation))
+    clips, held_out = (
+        encode(autoencoder, frames_of(f), options.output) for f in (options.data, options.validation)
+    )
 
     def loss_at(generator: torch.Generator, source: list[Tensor] = clips, batch: int = 8) -> Tensor:
         # Episodes weigh by their length, so that every clip is equally likely.
@@ -212,16 +257,22 @@ def encode(autoencoder: AutoencoderKL, episodes: list[Tensor], output: Path) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["autoencoder", "denoiser"])
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="LeRobot data sets; actions are ignored")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=["autoencoder", "denoiser", "decoder"])
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="LeRobot data sets; actions are ignored"
+    )
     parser.add_argument("--validation", type=Path, nargs="+", required=True)
     parser.add_argument("--output", type=Path, required=True, help="the pipeline folder")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    {"autoencoder": train_autoencoder, "denoiser": train_denoiser}[options.stage](options)
+    {"autoencoder": train_autoencoder, "denoiser": train_denoiser, "decoder": train_decoder}[options.stage](
+        options
+    )
 
 
 if __name__ == "__main__":

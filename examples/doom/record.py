@@ -54,7 +54,9 @@ def play(scenario: str, seed: int, frames: int) -> Iterator[Episode]:
     seen = 0
     while seen < frames:
         doom.new_episode()
-        pictures, actions, action, hold = [], [], 0, 0
+        pictures: list[np.ndarray] = []
+        actions: list[np.ndarray] = []
+        action, hold = 0, 0
         while len(pictures) < EPISODE and not doom.is_episode_finished():
             screen = Image.fromarray(doom.get_state().screen_buffer)
             pictures.append(np.asarray(screen.resize((SIZE, SIZE), Image.Resampling.BOX)))
@@ -71,17 +73,25 @@ def play(scenario: str, seed: int, frames: int) -> Iterator[Episode]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenario", default="health_gathering_supreme", help="a scenario that vizdoom ships")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--scenario", default="health_gathering_supreme", help="a scenario that vizdoom ships"
+    )
     parser.add_argument("--seed", type=int, default=1, help="other seeds give other episodes")
-    parser.add_argument("--frames", type=int, default=4000, help="stop after the episode that reaches this many")
+    parser.add_argument(
+        "--frames", type=int, default=4000, help="stop after the episode that reaches this many"
+    )
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     output = options.output.resolve()
     with tempfile.TemporaryDirectory() as scratch:  # the game writes its settings into the current folder
         os.chdir(scratch)
         episodes = play(options.scenario, options.seed, options.frames)
-        lerobot.write(episodes, output, fps=FPS, action_names=NAMES, task="wander", robot=f"doom-{options.scenario}")
+        lerobot.write(
+            episodes, output, fps=FPS, action_names=NAMES, task="wander", robot=f"doom-{options.scenario}"
+        )
     print(f"{output}: {lerobot.read_info(output)['total_frames']} frames")
 
 

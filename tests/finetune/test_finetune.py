@@ -127,6 +127,7 @@ def test_an_export_that_breaks_off_is_done_again(
         with pytest.raises(Stop):
             finetune(tiny_converted, tiny_data, run, settings)
     assert len(placed) == files + 1
+    assert not (run / "v2w.json").exists()
     with pytest.raises(V2WError):
         load(run)
     finetune(tiny_converted, tiny_data, run, settings)

@@ -27,7 +27,9 @@ def site(zero: bool = False) -> ActionSite:
     return module
 
 
-def run(module: ActionSite, actions: torch.Tensor | None, dropped: torch.Tensor | None = None, cursor: int = 0):
+def run(
+    module: ActionSite, actions: torch.Tensor | None, dropped: torch.Tensor | None = None, cursor: int = 0
+):
     module.current = Pass(b=B, t=T, cursor=torch.tensor(cursor), actions=actions, dropped=dropped)
     told = torch.randn(B * T, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     with torch.no_grad():

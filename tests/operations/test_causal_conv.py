@@ -27,7 +27,9 @@ def converted(base: nn.Module, op: CausalConv) -> nn.Module:
 @pytest.mark.parametrize("before_first", ["zeros", "hold"])
 @pytest.mark.parametrize("k", [3, 5])
 @pytest.mark.parametrize(("transfer", "points"), CASES)
-def test_the_promise_holds_and_breaks_with_the_kernel(transfer: str, points: int | None, k: int, before_first: str) -> None:
+def test_the_promise_holds_and_breaks_with_the_kernel(
+    transfer: str, points: int | None, k: int, before_first: str
+) -> None:
     torch.manual_seed(0)
     base = nn.Conv3d(6, 5, (k, 1, 1), padding=(k // 2, 0, 0)).double()
     base.weight.data = base.weight.data.float().double()  # as if stored in float32
@@ -63,7 +65,9 @@ def test_transfer_keeps_the_dtype(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("before_first", ["zeros", "hold"])
-@pytest.mark.parametrize("base", [nn.Conv3d(2, 2, (3, 1, 1), padding=(1, 0, 0)), nn.Conv2d(2, 2, (5, 1), padding=(2, 0))])
+@pytest.mark.parametrize(
+    "base", [nn.Conv3d(2, 2, (3, 1, 1), padding=(1, 0, 0)), nn.Conv2d(2, 2, (5, 1), padding=(2, 0))]
+)
 def test_frame_by_frame_equals_the_clip(base: nn.Module, before_first: str) -> None:
     site = converted(base.double(), operation("masked", None, before_first))
     b, t = 2, 9

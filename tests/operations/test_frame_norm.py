@@ -20,9 +20,13 @@ def pair() -> tuple[nn.GroupNorm, nn.GroupNorm]:
 def test_the_promise_holds_and_breaks() -> None:
     base, site = pair()
     with torch.no_grad():
-        assert all(k.ok for k in FrameNorm(at="x").promise(base, site, torch.Generator().manual_seed(0), 1e-7))
+        assert all(
+            k.ok for k in FrameNorm(at="x").promise(base, site, torch.Generator().manual_seed(0), 1e-7)
+        )
         site.weight[0] += 1e-6
-        assert not any(k.ok for k in FrameNorm(at="x").promise(base, site, torch.Generator().manual_seed(0), 1e-7))
+        assert not any(
+            k.ok for k in FrameNorm(at="x").promise(base, site, torch.Generator().manual_seed(0), 1e-7)
+        )
 
 
 def test_statistics_are_a_frames_own_and_the_two_sided_form_is_the_base() -> None:

@@ -14,7 +14,9 @@ def site(period: int | None) -> nn.Module:
 
 def test_the_promise() -> None:
     for period in (None, 3):
-        kept = FramePosition(at="x", period=period).promise(Timesteps(8, True, 0), site(period), torch.Generator(), 0)
+        kept = FramePosition(at="x", period=period).promise(
+            Timesteps(8, True, 0), site(period), torch.Generator(), 0
+        )
         assert [k.measured for k in kept] == [0.0]
 
 

@@ -299,7 +299,7 @@ def test_order_is_that_of_the_data_not_of_registration() -> None:
             self.second, self.first = Over(1, 0), Over(1, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.second(self.first(x))
+            return self.second(x=self.first(x))
 
     model = Backwards()
     assert names(model, LATENTS) == ["first", "second"]
@@ -357,6 +357,25 @@ def test_channels_that_are_dead_in_some_frames_are_not_taken_for_frames() -> Non
             )  # frame t lacks channel t
 
     assert names(nn.Sequential(Dead(), Over(0, 0)), LATENTS) == []
+
+
+def test_expert_that_gets_a_number_of_tokens_of_its_own_is_left_to_its_parent() -> None:
+    class Expert(nn.Module):
+        def __init__(self, mix: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.linear, self.mix = nn.Linear(4, 4, dtype=torch.float64), mix
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = rearrange(x, "b t c h w -> b t h w c").clone()
+            chosen = y[..., 0] > 0
+            y[chosen] = self.mix(self.linear(y[chosen]))
+            return rearrange(y, "b t h w c -> b t c h w")
+
+    assert names(nn.Sequential(Expert(torch.sin), Over(1, 1)), LATENTS) == ["1"]
+    assert names(nn.Sequential(Expert(lambda tokens: tokens - tokens.mean(0)), Over(1, 1)), LATENTS) == [
+        "0",
+        "1",
+    ]
 
 
 def test_text_that_saw_the_video_belongs_to_no_frame() -> None:
@@ -569,6 +588,22 @@ def test_first_leak_depends_on_the_frame() -> None:
         "blocks.2.site",
     ]
     assert leaks(Folded(causal, ahead)) == [None, "blocks.1.site", None, None]
+
+
+def test_leak_in_a_module_on_rows_of_a_frame() -> None:
+    class Rows(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return rearrange(full(rearrange(x, "(b t h) w -> b t h w", t=T, h=12)), "b t h w -> (b t h) w")
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = Rows()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rows(rearrange(x, "b t c h w -> (b t c h) w")).reshape(x.shape)
+
+    assert leaks(Model()) == ["rows"] * (T - 1)
 
 
 def test_leak_outside_every_module() -> None:

@@ -23,10 +23,19 @@ def edited(**change: object) -> Plan:
 
 def test_the_plan_resolves_on_the_full_size_model() -> None:
     plan = plan_for(SVD)
-    config = {"_class_name": SVD, "num_frames": 25}  # everything else is the class's default: the released size
+    config = {
+        "_class_name": SVD,
+        "num_frames": 25,
+    }  # everything else is the class's default: the released size
     resolved = resolve(plan, config)
     counts = {op.name: sum(o is op for o in resolved.sites.values()) for op in resolved.plan.operations}
-    assert counts == {"causal_conv": 44, "frame_norm": 44, "causal_attention": 16, "frame_position": 16, "action": 1}
+    assert counts == {
+        "causal_conv": 44,
+        "frame_norm": 44,
+        "causal_attention": 16,
+        "frame_position": 16,
+        "action": 1,
+    }
     assert resolved.noise.kind == "edm"
     assert resolved.window == 25
 
@@ -63,7 +72,9 @@ def test_all_faults_come_together() -> None:
 
 @pytest.mark.parametrize("left_out", ["causal_conv", "frame_norm", "causal_attention"])
 def test_a_forgotten_mixing_site_is_named(left_out: str) -> None:
-    site = {"causal_conv": "temporal_res_block.conv1", "frame_norm": "temporal_res_block.norm1"}.get(left_out, "attn1")
+    site = {"causal_conv": "temporal_res_block.conv1", "frame_norm": "temporal_res_block.norm1"}.get(
+        left_out, "attn1"
+    )
     with pytest.raises(V2WError, match=f"frames mix in .*{site}"):
         require_coverage(edited(**{left_out: None}))
 

@@ -9,18 +9,20 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
+from v2w_convert.plan.call import call_base
 from v2w_convert.plan.resolve import plan_for, resolve, with_transfer
 from v2w_convert.surgery.change import operate
 from v2w_convert.surgery.convert import convert
 from v2w_convert.surgery.load import load
 from v2w_convert.surgery.manifest import read_manifest
-from v2w_convert.plan.call import call_base
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("transfer", ["masked", "extrapolative", "shift"])
 @pytest.mark.parametrize("shard", ["10GB", "300KB"])
-def test_files_and_live_models_are_changed_alike(tmp_path: Path, dtype: torch.dtype, transfer: str, shard: str) -> None:
+def test_files_and_live_models_are_changed_alike(
+    tmp_path: Path, dtype: torch.dtype, transfer: str, shard: str
+) -> None:
     model = tiny_unet().to(dtype)
     model.save_pretrained(tmp_path / "base", max_shard_size=shard)
     source = open_source(tmp_path / "base")
@@ -38,14 +40,21 @@ def test_every_tensor_is_accounted_for(tiny_base: Path, tiny_converted: Path) ->
     manifest = read_manifest(tiny_converted)
     before, after = ({n: i for n, i in open_source(f).tensors.items()} for f in (tiny_base, tiny_converted))
     assert manifest.tensors.keys() == after.keys()
-    fates = {fate: {n for n, f in manifest.tensors.items() if f == fate} for fate in ("kept", "transferred", "added")}
+    fates = {
+        fate: {n for n, f in manifest.tensors.items() if f == fate}
+        for fate in ("kept", "transferred", "added")
+    }
     assert fates["kept"] | fates["transferred"] == before.keys()
     assert {n.rpartition(".")[0].rpartition(".")[2] for n in fates["transferred"]} == {"conv1", "conv2"}
     assert all(".v2w_action." in n for n in fates["added"])
 
 
 def test_everything_else_of_a_pipeline_comes_along(tiny_base: Path, tiny_converted: Path) -> None:
-    for file in ("vae/config.json", "vae/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):
+    for file in (
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "scheduler/scheduler_config.json",
+    ):
         assert (tiny_base / file).read_bytes() == (tiny_converted / file).read_bytes()
 
 
@@ -55,7 +64,9 @@ def test_plain_diffusers_is_warned(tiny_converted: Path) -> None:
     assert "world model" in config["v2w"]
 
 
-def test_two_conversions_are_equal_byte_for_byte(tiny_base: Path, tiny_converted: Path, tmp_path: Path) -> None:
+def test_two_conversions_are_equal_byte_for_byte(
+    tiny_base: Path, tiny_converted: Path, tmp_path: Path
+) -> None:
     source = open_source(tiny_base)
     resolved = resolve(plan_for(source.class_name), source.config, source.scheduler)
     convert(source, resolved, tmp_path / "out", action_dim=ACTIONS)

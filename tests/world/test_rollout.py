@@ -55,7 +55,9 @@ def reference(world: World, history: torch.Tensor, actions: torch.Tensor, sampli
     return torch.cat(frames, 1)
 
 
-@pytest.mark.parametrize("sampling", [Sampling(3), Sampling(2, guidance=2.5), Sampling(3, context_noise=20.0)])
+@pytest.mark.parametrize(
+    "sampling", [Sampling(3), Sampling(2, guidance=2.5), Sampling(3, context_noise=20.0)]
+)
 def test_a_stream_is_the_rollout_without_one(world: World, sampling: Sampling) -> None:
     history, actions = seen()
     stream = world.stream(B, H, W, sampling=sampling, seed=5)

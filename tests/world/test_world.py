@@ -55,7 +55,9 @@ def test_no_frame_sees_the_future(world: World, inputs: dict[str, Tensor], t: in
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["latents", "noise_level", "actions", "dropped", "text", "anchor"])
-def test_each_input_reaches_the_frames_from_its_own_on(world: World, inputs: dict[str, Tensor], name: str) -> None:
+def test_each_input_reaches_the_frames_from_its_own_on(
+    world: World, inputs: dict[str, Tensor], name: str
+) -> None:
     before, after = world(**inputs), world(**changed_after(inputs, 4, only=name))
     assert torch.equal(before[:, :5], after[:, :5])
     assert (before != after).flatten(2).any(-1)[:, 5:].all()
@@ -75,7 +77,9 @@ def test_a_stream_equals_one_pass(world: World, inputs: dict[str, Tensor], chunk
 
 
 @torch.no_grad()
-def test_the_state_is_of_fixed_size_and_never_changed_in_place(world: World, inputs: dict[str, Tensor]) -> None:
+def test_the_state_is_of_fixed_size_and_never_changed_in_place(
+    world: World, inputs: dict[str, Tensor]
+) -> None:
     state = world.empty_state(B, H, W)
     shapes = {(s, k): v.shape for s, kept in state.sites.items() for k, v in kept.items()}
     part = {name: value[:, :1] for name, value in inputs.items()}
@@ -90,11 +94,15 @@ def test_the_state_is_of_fixed_size_and_never_changed_in_place(world: World, inp
 def test_the_two_sided_form_is_the_base(world: World, inputs: dict[str, Tensor]) -> None:
     base, folded = (tiny_unet().double() for _ in range(2))
     install(world.resolved, folded, ACTIONS)
-    two_sided = World(folded, world.resolved, ACTIONS, null_conditions(world.resolved.plan.call, world.resolved.config))
+    two_sided = World(
+        folded, world.resolved, ACTIONS, null_conditions(world.resolved.plan.call, world.resolved.config)
+    )
     latents, text, anchor = inputs["latents"], inputs["text"][:, 0], inputs["anchor"][:, 0]
     level = inputs["noise_level"][:, :1]
     found = two_sided(latents, level.expand(-1, T), bidirectional=True, text=text, anchor=anchor)
-    expected = call_base(base, world.resolved.plan.call, latents, level[:, 0], {"text": text, "anchor": anchor})
+    expected = call_base(
+        base, world.resolved.plan.call, latents, level[:, 0], {"text": text, "anchor": anchor}
+    )
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
@@ -112,7 +120,9 @@ def test_gradient_checkpointing_gives_the_same_gradients(world: World, inputs: d
         (world.base.enable_gradient_checkpointing if enable else world.base.disable_gradient_checkpointing)()
         world.zero_grad()
         world(**inputs).square().mean().backward()
-        world(**{name: value[:, :3] for name, value in inputs.items()})  # another pass binds after the backward
+        world(
+            **{name: value[:, :3] for name, value in inputs.items()}
+        )  # another pass binds after the backward
         gradients.append({name: p.grad.clone() for name, p in world.named_parameters() if p.grad is not None})
     world.base.disable_gradient_checkpointing()
     world.eval().requires_grad_(False)

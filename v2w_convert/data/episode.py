@@ -23,7 +23,9 @@ class Episode:
         asked = "read an episode"
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
             raise V2WError(
-                asked, f"frames are {self.frames.dtype} of shape {self.frames.shape}", "uint8 (t, height, width, 3)"
+                asked,
+                f"frames are {self.frames.dtype} of shape {self.frames.shape}",
+                "uint8 (t, height, width, 3)",
             )
         if self.actions.ndim != 2 or len(self.actions) != len(self.frames):
             raise V2WError(

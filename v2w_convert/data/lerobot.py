@@ -61,7 +61,9 @@ def write(
         for number, episode in enumerate(_with_first(first, episodes)):
             t = len(episode)
             columns = {
-                "action": pa.FixedSizeListArray.from_arrays(pa.array(episode.actions.ravel(), pa.float32()), a),
+                "action": pa.FixedSizeListArray.from_arrays(
+                    pa.array(episode.actions.ravel(), pa.float32()), a
+                ),
                 "timestamp": pa.array(np.arange(t) / fps, pa.float32()),
                 "frame_index": pa.array(np.arange(t)),
                 "episode_index": pa.array(np.full(t, number)),
@@ -116,7 +118,12 @@ def write(
                 "dtype": "video",
                 "shape": [height, width, 3],
                 "names": ["height", "width", "channels"],
-                "info": {"video.fps": fps, "video.codec": "h264", "video.pix_fmt": "yuv420p", "has_audio": False},
+                "info": {
+                    "video.fps": fps,
+                    "video.codec": "h264",
+                    "video.pix_fmt": "yuv420p",
+                    "has_audio": False,
+                },
             },
             "action": {"dtype": "float32", "shape": [a], "names": action_names},
             "timestamp": {"dtype": "float32", "shape": [1], "names": None},
@@ -175,7 +182,9 @@ def read(folder: Path, camera: str | None = None) -> Iterator[Episode]:
     opened: dict[Path, tuple[pa.Table, Iterator[tuple[float, np.ndarray]]]] = {}
     tables: dict[Path, pa.Table] = {}
     for row in episodes:
-        data_file = _inside(folder, info["data_path"], row["data/chunk_index"], row["data/file_index"], camera)
+        data_file = _inside(
+            folder, info["data_path"], row["data/chunk_index"], row["data/file_index"], camera
+        )
         prefix = f"videos/{camera}"
         video_file = _inside(
             folder, info["video_path"], row[f"{prefix}/chunk_index"], row[f"{prefix}/file_index"], camera
@@ -199,7 +208,8 @@ def read(folder: Path, camera: str | None = None) -> Iterator[Episode]:
                 break
         if len(frames) != row["length"]:
             raise V2WError(
-                asked, f"episode {row['episode_index']} has {len(frames)} frames in its video, {row['length']} rows"
+                asked,
+                f"episode {row['episode_index']} has {len(frames)} frames in its video, {row['length']} rows",
             )
         yield Episode(np.stack(frames), actions)
 

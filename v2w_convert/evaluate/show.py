@@ -68,14 +68,18 @@ def show(
     titles = [f"truth, episode {episode}", "rollout", "same start, other actions"]
     if output.suffix == ".png":
         chosen = np.linspace(0, total - 1, min(SHEET, total)).round().astype(int)
-        sheet = contact_sheet([p[chosen] for p in panels], scale=1, gap=2)
-        write_png(sheet.repeat(2, 0).repeat(2, 1), output)
+        rows = [contact_sheet([panel[chosen]], scale=2, gap=4)[None] for panel in panels]
+        titled = [captioned(row, title)[0] for row, title in zip(rows, titles, strict=True)]
+        write_png(np.concatenate(titled), output)
     else:
-        large = [
-            captioned(p.repeat(SCALE, 1).repeat(SCALE, 2), title)
-            for p, title in zip(panels, titles, strict=True)
+        large = [panel.repeat(SCALE, 1).repeat(SCALE, 2) for panel in panels]
+        titled = [captioned(panel, title) for panel, title in zip(large, titles, strict=True)]
+        tallest = max(panel.shape[1] for panel in titled)  # where a title takes more lines than another
+        grown = [
+            np.pad(x, ((0, 0), (tallest - x.shape[1], 0), (0, 0), (0, 0)), constant_values=255)
+            for x in titled
         ]
-        write_video(np.concatenate(large, 2), output, FPS)
+        write_video(np.concatenate(grown, 2), output, FPS)
     return {"output": str(output), "frames": frames, "history": history, "episode": episode, "panels": titles}
 
 

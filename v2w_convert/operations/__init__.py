@@ -9,4 +9,13 @@ from v2w_convert.operations.frame_position import FramePosition
 
 OPERATIONS: tuple[type[Operation], ...] = (CausalConv, FrameNorm, CausalAttention, FramePosition, Action)
 
-__all__ = ["OPERATIONS", "Action", "CausalAttention", "CausalConv", "FrameNorm", "FramePosition", "Kept", "Operation"]
+__all__ = [
+    "OPERATIONS",
+    "Action",
+    "CausalAttention",
+    "CausalConv",
+    "FrameNorm",
+    "FramePosition",
+    "Kept",
+    "Operation",
+]

@@ -5,7 +5,7 @@ so before finetuning every action gives exactly the output without one. (The pap
 starts it at random and has no learned "no action"; a frame without an action got the zero vector.)
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -44,8 +44,7 @@ class Action(Operation):
         module.add_module(CHILD, ActionEmbedding(action_dim, _width(module)))
         become(module, ActionSite, name)
 
-    def promise(self, base: nn.Module, site: Site, generator: torch.Generator, unit: float) -> list[Kept]:
-        assert isinstance(site, ActionSite)
+    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
         b, t = 2, 3
         width = next(m.in_features for m in base.modules() if isinstance(m, nn.Linear))
         told = torch.randn(b * t, width, generator=generator, dtype=torch.float64)
@@ -68,6 +67,9 @@ class ActionEmbedding(nn.Module):
     none            (d,) the learned "no action", in place of the first layer's output: the zero
                     action is an action and has an output of its own
     """
+
+    center: Tensor
+    scale: Tensor
 
     def __init__(self, action_dim: int, width: int):
         super().__init__()

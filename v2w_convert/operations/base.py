@@ -1,13 +1,13 @@
 """What every operation has: its data, its map on tensors, its module, its promise."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from v2w_convert.stream import Pass, Site
+from v2w_convert.stream import Pass
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Operation(BaseModel):
         """Change the live module at path `name`, in place; no value is transferred here."""
         raise NotImplementedError
 
-    def promise(self, base: nn.Module, site: Site, generator: torch.Generator, unit: float) -> list[Kept]:
+    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
         """Measure what this operation promises at one site.
 
         base, site   the module before and after surgery, both float64, with their real weights

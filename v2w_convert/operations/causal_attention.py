@@ -35,10 +35,9 @@ class CausalAttention(Operation):
         become(module, CausalAttentionSite, name, window=self.window)
 
     def sees_past(self) -> bool:
-        return self.window is None or self.window > 1
+        return self.window is None or isinstance(self.window, str) or self.window > 1
 
-    def promise(self, base: nn.Module, site: Site, generator: torch.Generator, unit: float) -> list[Kept]:
-        assert isinstance(site, CausalAttentionSite)
+    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
         t = min(site.window or 5, 5)
         tokens = torch.randn(2, t, base.query_dim, generator=generator, dtype=torch.float64)
         site.current = whole_clip(2, t)
@@ -80,7 +79,9 @@ class CausalAttentionSite(Site):
         **options: Any,
     ) -> Tensor:
         if attn_mask is not None or is_causal:
-            raise V2WError(f"run {self.site_name} causally", "the base gives this attention a mask of its own")
+            raise V2WError(
+                f"run {self.site_name} causally", "the base gives this attention a mask of its own"
+            )
         now = self.current
         q, k, v = (x.unflatten(0, (now.b, now.t, -1)).permute(0, 2, 3, 1, 4, 5) for x in (query, key, value))
         l_query, l_key = q.shape[4], k.shape[4]
@@ -88,7 +89,9 @@ class CausalAttentionSite(Site):
         if self.past is not None and not now.bidirectional:
             slots = self.past["keys"].shape[3]
             if now.commit:
-                self.keep({"keys": _into(self.past["keys"], k, seen), "values": _into(self.past["values"], v, seen)})
+                self.keep(
+                    {"keys": _into(self.past["keys"], k, seen), "values": _into(self.past["values"], v, seen)}
+                )
             # Slot i of a ring of C holds the last frame before the cursor that is i mod C; negative: none yet.
             last = now.cursor - 1
             ring = last - torch.remainder(last - torch.arange(slots, device=q.device), slots)

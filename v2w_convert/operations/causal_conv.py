@@ -11,7 +11,7 @@ With taps w[-m] … w[m] of the base and w'[-2m] … w'[0] of the causal kernel 
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +44,7 @@ class CausalConv(Operation):
             raise ValueError(f"goes with transfer: extrapolative, not {transfer}")
         return 2 if points is None and transfer == "extrapolative" else points
 
-    def refusal(self, module: nn.Module) -> str | None:
+    def refusal(self, module: Any) -> str | None:
         if not isinstance(module, tuple(CONVOLUTIONS)):
             return f"is a {type(module).__name__}, not a convolution"
         k = module.kernel_size[0]
@@ -69,8 +69,7 @@ class CausalConv(Operation):
     def sees_past(self) -> bool:
         return True
 
-    def promise(self, base: nn.Module, site: Site, generator: torch.Generator, unit: float) -> list[Kept]:
-        assert isinstance(base, tuple(CONVOLUTIONS))
+    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
         k = base.kernel_size[0]
         m, t = k // 2, 2 * k + 1
         size = [3] * (len(base.kernel_size) - 1)
@@ -98,7 +97,10 @@ class CausalConv(Operation):
             before = before.roll(m, 2)
         else:
             motion = "still" if self.points == 1 else "affine in time"
-            sentence, frames = f"equals the base on a clip that is {motion}", slice(max(m, (self.points or 1) - 1), t - m)
+            sentence, frames = (
+                f"equals the base on a clip that is {motion}",
+                slice(max(m, (self.points or 1) - 1), t - m),
+            )
         # Taps that were computed were rounded once, to the stored dtype, and weigh at most 1 + 2k base taps;
         # otherwise there is only the rounding of the sum itself.
         terms = base.weight[0].numel()
@@ -148,6 +150,12 @@ class CausalConvSite(Site):
     """
 
     hold: bool
+    kernel_size: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    weight: Tensor
+    bias: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:
         frames = self.frames(x)
@@ -165,4 +173,6 @@ class CausalConvSite(Site):
         frames = torch.cat([past, frames], 2)
         self.keep({"inputs": frames[:, :, -reach:]})
         padding = (0, *self.padding[1:])
-        return self.fold(_function(self)(frames, self.weight, self.bias, 1, padding, self.dilation, self.groups))
+        return self.fold(
+            _function(self)(frames, self.weight, self.bias, 1, padding, self.dilation, self.groups)
+        )

@@ -3,7 +3,7 @@
 Folded clips of one frame would all be told index 0.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -22,12 +22,14 @@ class FramePosition(Operation):
     period: int | None = Field(default=None, ge=1)
 
     def refusal(self, module: nn.Module) -> str | None:
-        return f"is a {type(module).__name__}, which has weights of its own" if [*module.parameters()] else None
+        return (
+            f"is a {type(module).__name__}, which has weights of its own" if [*module.parameters()] else None
+        )
 
     def install(self, module: nn.Module, name: str, action_dim: int) -> None:
         become(module, FramePositionSite, name, period=self.period)
 
-    def promise(self, base: nn.Module, site: Site, generator: torch.Generator, unit: float) -> list[Kept]:
+    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
         t = min(self.period or 7, 7)
         site.current = whole_clip(2, t)
         after = site(torch.zeros(2 * t))

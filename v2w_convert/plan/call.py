@@ -26,7 +26,9 @@ def null_conditions(call: Call, config: dict[str, Any]) -> Conditions:
     return {"text": torch.zeros(call.text.tokens, number(call.text.width, config))}
 
 
-def call_base(model: nn.Module, call: Call, latents: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+def call_base(
+    model: nn.Module, call: Call, latents: Tensor, timestep: Tensor, conditions: Conditions
+) -> Tensor:
     """The base's output (b t c h w) for clips of latents (b t c h w).
 
     timestep    (b,), the noise level as the base is told it

@@ -77,7 +77,9 @@ class Plan(Strict):
             if isinstance(entry, Operation):
                 parsed.append(entry)
                 continue
-            if not (isinstance(entry, dict) and len(entry) == 1 and isinstance(next(iter(entry.values())), dict)):
+            if not (
+                isinstance(entry, dict) and len(entry) == 1 and isinstance(next(iter(entry.values())), dict)
+            ):
                 raise ValueError(f"operations: {entry!r:.80} is not one operation's name with its fields")
             name, fields = next(iter(entry.items()))
             if name not in kinds:

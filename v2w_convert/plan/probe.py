@@ -132,7 +132,8 @@ def first_leak(
 
     model    every module works on tensors whose leading axis is (b t ...), b slow, then t, then anything; a tensor
              that is not folded so counts as a whole
-    call     runs the model on latents and returns its output (b t c h w)
+    call     runs the model on latents and returns its output (b t c h w); called with `latents` itself, then with
+             `changed` itself
     latents, changed  (b t c h w) of any dtype, equal on frames 0 ... t
 
     First and leaf-most: the earliest module to complete whose output differs at frames <= t although its inputs

@@ -25,7 +25,9 @@ def read_plan(file: Path) -> Plan:
     """The plan in a YAML file. Raises V2WError with all faults."""
     asked = f"read the plan {file}"
     if not file.is_file():
-        raise V2WError(asked, "no such file", f"a YAML file, or one of the shipped plans: {', '.join(shipped())}")
+        raise V2WError(
+            asked, "no such file", f"a YAML file, or one of the shipped plans: {', '.join(shipped())}"
+        )
     if file.stat().st_size > LARGEST:
         raise V2WError(asked, f"it is larger than {LARGEST} bytes")
     try:
@@ -57,7 +59,9 @@ def _fault(error: Any, lines: dict[tuple, int]) -> str:
     where = tuple(error["loc"])
     line = next((lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in lines), None)
     at = ".".join(map(str, where)) or "the plan"
-    message = "unknown field" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    message = (
+        "unknown field" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    )
     return (f"line {line}: " if line else "") + f"{at}: {message}"
 
 

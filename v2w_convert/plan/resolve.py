@@ -62,7 +62,9 @@ def plan_for(class_name: str) -> Plan:
         if plan.base == class_name:
             return plan
     served = ", ".join(sorted(plan.base for plan in plans))
-    raise V2WError(f"find a plan for {class_name}", "no shipped plan is for that class", f"a model of class {served}")
+    raise V2WError(
+        f"find a plan for {class_name}", "no shipped plan is for that class", f"a model of class {served}"
+    )
 
 
 def with_transfer(plan: Plan, transfer: str) -> Plan:
@@ -160,7 +162,10 @@ def require_coverage(plan: Plan) -> None:
     if missing:
         raise V2WError(
             f"apply the plan {plan.name}",
-            [f"frames mix in {site.name} ({site.module}), for which the plan has no operation" for site in missing],
+            [
+                f"frames mix in {site.name} ({site.module}), for which the plan has no operation"
+                for site in missing
+            ],
             "an operation for it; frame_norm where statistics may become per frame",
         )
 

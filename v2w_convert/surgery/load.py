@@ -23,7 +23,9 @@ def open_converted(folder: Path) -> tuple[Manifest, Source, Resolved]:
     return manifest, source, resolve(plan, source.config)
 
 
-def load(folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> World:
+def load(
+    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> World:
     """The world model in `folder`, in eval mode, with its stored dtype unless `dtype` is given.
 
     Raises V2WError if the folder is no converted model or its tensors are not the ones that its plan makes.

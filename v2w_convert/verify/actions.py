@@ -25,7 +25,9 @@ def unheeded(world: World) -> Claim:
         largest = max(largest, change)
     without = world(**{kind: x for kind, x in inputs.items() if kind not in ("actions", "dropped")})
     largest = max(largest, gap(without, output))
-    return Claim(UNTRAINED, largest, 0.0, where, "other actions, dropped ones and none; real weights, float64")
+    return Claim(
+        UNTRAINED, largest, 0.0, where, "other actions, dropped ones and none; real weights, float64"
+    )
 
 
 def effects(world: World, weights: str) -> list[Claim]:

@@ -87,7 +87,8 @@ def first_module(world: World, before: Inputs, after: Inputs, t: int, clips: boo
         x, y = (z.flatten(0, 1)[None] for z in (x, y))
 
     def call(latents: Tensor) -> Tensor:
-        return world(**(before if latents is x else after)).flatten(0, 1)
+        output = world(**(before if latents is x else after))
+        return output.flatten(0, 1).unflatten(0, latents.shape[:2])
 
     name = first_leak(world.base, call, x, y, t)
     return "the model's own forward" if name == "" else name or ""

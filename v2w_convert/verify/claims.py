@@ -47,13 +47,13 @@ def not_measured(claim: str, why: str) -> Claim:
 
 def counted(claim: str, broken_by: Iterable[str], how: str) -> Claim:
     """A claim about many things, measured by the number of those that break it: none may."""
-    names = list(broken_by)
+    names = list(dict.fromkeys(broken_by))
     return Claim(claim, float(len(names)), 0.0, listed(names), how)
 
 
-def listed(names: Iterable[str], most: int = 8) -> str:
+def listed(names: Iterable[str], most: int = 64) -> str:
     """`names` in one line, the first `most` of them."""
-    names = list(dict.fromkeys(names))
+    names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

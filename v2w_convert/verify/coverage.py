@@ -17,7 +17,9 @@ def coverage(base: nn.Module, world: World) -> Claim:
     """By a probe of the base itself, woken."""
     inputs = uniform(draw(world, 1, PROBED, seed=0))
     sites = mixing_sites(base, base_call(base, world, inputs), inputs["latents"], frame_axis=1)
-    missing = [site.name or "the model's own forward" for site in sites if site.name not in world.resolved.sites]
+    missing = [
+        site.name or "the model's own forward" for site in sites if site.name not in world.resolved.sites
+    ]
     how = f"{len(sites)} modules found by changing one frame and comparing every module's output; zero layers woken"
     return counted(CLAIM, missing, how)
 

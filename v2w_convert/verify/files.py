@@ -1,7 +1,5 @@
 """The files are the ones that surgery, or training, wrote, and the base is the one that was converted."""
 
-from pathlib import Path
-
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.surgery.manifest import Manifest

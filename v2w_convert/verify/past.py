@@ -22,7 +22,9 @@ def seen_past(world: World) -> Claim:
     inputs = draw(world, 1, t, seed=0)
     latents = inputs.pop("latents")
     effect = influence(lambda x: world(x, **inputs), latents)
-    back = max((t if reach(site) is None else reach(site) or 0 for site in past_seeing(world).values()), default=0)
+    back = max(
+        (t if reach(site) is None else reach(site) or 0 for site in past_seeing(world).values()), default=0
+    )
     index = torch.arange(t)
     due = (index <= index[:, None]) & (index >= index[:, None] - back)
     unseen = [f"frame {i} in output {o}" for o, i in ((due & (effect == 0)).nonzero()).tolist()]
@@ -60,7 +62,9 @@ def sites(world: World) -> list[Claim]:
                 largest = max(largest, float(stray.max()))
     how = f"each site alone on its own input, one of {t} frames changed, float64; zero layers woken"
     return [
-        counted("Every site sees its past, as far back as it reaches", forgetful, f"{len(seeing)} sites: {how}"),
+        counted(
+            "Every site sees its past, as far back as it reaches", forgetful, f"{len(seeing)} sites: {how}"
+        ),
         counted(
             "No site sees a later frame or another clip",
             leaky,

@@ -11,7 +11,9 @@ from torch import Tensor
 CELL, LEFT, RIGHT, TOP, BOTTOM = 44, 72, 120, 64, 84  # pixels
 WEAK, STRONG = (205, 224, 243), (8, 38, 92)  # the ends of the colour scale
 INK, LINE = (30, 30, 30), (200, 200, 200)
-EXPLANATION = "Colour: the largest change of an output frame when one input frame is replaced. White: none at all."
+EXPLANATION = (
+    "Colour: the largest change of an output frame when one input frame is replaced. White: none at all."
+)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

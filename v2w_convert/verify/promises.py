@@ -36,7 +36,7 @@ def _claim(operation: str, sentence: str, at: dict[str, Kept]) -> Claim:
         f"{operation}: {sentence}",
         at[worst].measured,
         at[worst].allowed,
-        listed(broken or [worst], most=len(at)),
+        listed(broken or [worst]),
         f"largest difference at the worst of {len(at)} sites, on random clips, float64; real weights"
         + (f"; broken at {len(broken)}" if broken else ""),
     )

@@ -30,7 +30,11 @@ FINETUNED = "finetuning has changed the weights"
 
 @torch.no_grad()
 def verify(
-    converted: Path, base: Path | None = None, *, report: Path | None = None, progress: Progress = lambda what: None
+    converted: Path,
+    base: Path | None = None,
+    *,
+    report: Path | None = None,
+    progress: Progress = lambda what: None,
 ) -> Report:
     """Measure every claim at the model's stage. Claims that need the base are left out without it, and say so.
 
@@ -43,11 +47,17 @@ def verify(
     manifest, source, resolved = open_converted(converted)
     origin = None if base is None else open_source(base)
     if origin is not None and origin.converted:
-        raise V2WError(f"verify against the base {base}", "it is a converted model", "the model that it was made of")
+        raise V2WError(
+            f"verify against the base {base}", "it is a converted model", "the model that it was made of"
+        )
 
     progress("files")
     whole = [tensors.complete(source, resolved, manifest)]
-    whole += [tensors.base_complete(origin, resolved)] if origin else [not_measured(tensors.BASE_COMPLETE, NEEDS_BASE)]
+    whole += (
+        [tensors.base_complete(origin, resolved)]
+        if origin
+        else [not_measured(tensors.BASE_COMPLETE, NEEDS_BASE)]
+    )
     result = Report(whole + _files(source, origin, manifest))
     picture = None
     if all(claim.ok for claim in whole):

@@ -37,7 +37,12 @@ def mixed_sizes(t: int, window: int) -> list[int]:
 
 
 def _claim(
-    world: World, inputs: Inputs, expected: Tensor, whole: dict[str, list[Tensor]], sizes: list[int], manner: str
+    world: World,
+    inputs: Inputs,
+    expected: Tensor,
+    whole: dict[str, list[Tensor]],
+    sizes: list[int],
+    manner: str,
 ) -> Claim:
     t = expected.shape[1]
     state = world.empty_state(2, *latent_size(world), window=t)

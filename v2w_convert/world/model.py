@@ -110,7 +110,9 @@ class World(nn.Module):
         """
         window = self.resolved.window or window
         if window is None:
-            raise V2WError("begin a stream", "neither the plan nor the call names a window", "window=N frames")
+            raise V2WError(
+                "begin a stream", "neither the plan nor the call names a window", "window=N frames"
+            )
         latents = torch.zeros(1, 1, self.channels, h, w, dtype=self.dtype, device=self.device)
         now = self._pass(latents, None, None)
         now.commit = True
@@ -119,7 +121,9 @@ class World(nn.Module):
         sites = {}
         for name, kept in now.present.items():
             ring = isinstance(self.resolved.sites[name], CausalAttention)
-            sites[name] = {key: _blank(value, b, max(window - 1, 1) if ring else None) for key, value in kept.items()}
+            sites[name] = {
+                key: _blank(value, b, max(window - 1, 1) if ring else None) for key, value in kept.items()
+            }
         return State(torch.zeros((), dtype=torch.int64, device=self.device), sites)
 
     def stream(self, b: int, h: int, w: int, **options: Any) -> "Stream":
@@ -169,7 +173,9 @@ def _per_frame(value: Tensor, name: str, now: Pass) -> Tensor:
     if value.ndim == RANKS[name]:
         value = value[:, None].expand(-1, now.t, *value.shape[1:])
     if value.ndim != RANKS[name] + 1 or value.shape[:2] != (now.b, now.t):
-        raise V2WError("call the world model", f"{name} is {tuple(value.shape)} for {now.b} clips of {now.t} frames")
+        raise V2WError(
+            "call the world model", f"{name} is {tuple(value.shape)} for {now.b} clips of {now.t} frames"
+        )
     return value.flatten(0, 1)
 
 

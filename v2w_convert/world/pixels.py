@@ -1,6 +1,7 @@
 """Pixels <-> latents, frame by frame, by the pipeline's own autoencoder."""
 
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -17,9 +18,9 @@ BATCH = 64  # frames at a time
 class Pixels(nn.Module):
     """Wraps an autoencoder that codes each frame by itself."""
 
-    def __init__(self, autoencoder: nn.Module):
+    def __init__(self, autoencoder: Any):
         super().__init__()
-        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        self.autoencoder: Any = autoencoder.eval().requires_grad_(False)
         self.scale = float(autoencoder.config.scaling_factor)
 
     @torch.no_grad()
@@ -28,7 +29,9 @@ class Pixels(nn.Module):
         pixels = torch.as_tensor(frames).permute(0, 3, 1, 2).split(BATCH)
         weight = next(self.parameters())
         batches = [p.to(weight) / 127.5 - 1 for p in pixels]
-        return torch.cat([self.autoencoder.encode(p).latent_dist.mode() for p in batches]).float() * self.scale
+        return (
+            torch.cat([self.autoencoder.encode(p).latent_dist.mode() for p in batches]).float() * self.scale
+        )
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Autoregressive rollout: the next frame from the past and from the action just taken."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class Stream:
         size: tuple[int, int, int],
         sampling: Sampling,
         seed: int,
-        conditions: dict[str, Tensor],
+        conditions: dict[str, Any],
     ):
         self.world, self.state, self.sampling, self.conditions = world, state, sampling, conditions
         self.size = size  # b h w
@@ -68,7 +69,7 @@ class Stream:
         """The next frame's latent (b c h w) after `action` (b a); it becomes part of the past."""
         b, h, w = self.size
         world = self.world
-        actions = None if action is None else self._cast(action)[:, None]
+        actions = None if action is None else self._cast(action[:, None])
         frame = torch.empty(b, 1, world.channels, h, w, dtype=world.dtype, device=world.device)
         frame = self._noise(frame)
         first = torch.full((b, 1), self.levels[0], device=world.device)
@@ -109,5 +110,6 @@ def stream(
     **conditions: Tensor,
 ) -> Stream:
     """A new stream of b rollouts of latents h × w. `observe` some frames, then `step`."""
-    sampling = replace(sampling) if sampling else Sampling()
-    return Stream(world, world.empty_state(b, h, w, window), (b, h, w), sampling, seed, conditions)
+    return Stream(
+        world, world.empty_state(b, h, w, window), (b, h, w), sampling or Sampling(), seed, conditions
+    )

@@ -1,0 +1,100 @@
+"""The whole path on a real, small checkpoint: convert, verify, finetune briefly, roll out, evaluate.
+
+    python examples/doom/demo.py --output demo
+
+Every step is a `v2w` command, printed as it is run; copy them and put your own folders in. Needs nothing
+but this folder: the base, a slice of recorded episodes and a world model that was finetuned for longer.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from v2w_convert.report import say, table
+
+HERE = Path(__file__).parent
+MARK = "made-by-demo.txt"
+BRIEFLY = 120  # steps of finetuning
+EPISODES = 12  # of the test set, for the figures
+
+
+def v2w(*arguments: object) -> dict[str, Any]:
+    """Run one command as a user would; its JSON."""
+    words = [str(a) for a in arguments]
+    say("\n$ v2w " + " ".join(words))
+    command = [sys.executable, "-m", "v2w_convert", *words, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"v2w {words[0]} ended with exit code {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=Path("demo"))
+    out: Path = parser.parse_args().output
+    if out.exists() and any(out.iterdir()):
+        if not (out / MARK).is_file():
+            raise SystemExit(f"{out} is not empty and was not made by this demo: name another folder")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).write_text(
+        "Made by examples/doom/demo.py, which empties this folder when it is run again.\n"
+    )
+    begun = time.monotonic()
+
+    train, test = HERE / "data/train", HERE / "data/test"
+    v2w("inspect", HERE / "base")
+    v2w("convert", HERE / "base", out / "converted", "--action-dim", 3)
+    claims = v2w("verify", out / "converted", "--base", HERE / "base", "--report", out / "verify")["claims"]
+    v2w("finetune", out / "converted", "--data", train, "--output-dir", out / "briefly", "--steps", BRIEFLY)
+    figures = {}
+    for name, world in (
+        ("finetuned here, briefly", out / "briefly"),
+        ("finetuned for longer, shipped", HERE / "world"),
+    ):
+        slug = world.name
+        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.mp4", "--episode", 1)
+        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.png", "--episode", 1)
+        more = ("--episodes", EPISODES, "--samples", 1, "--long-frames", 0, "-o", out / f"{slug}.json")
+        figures[name] = v2w("evaluate", world, "--data", test, *more)
+    v2w("rollout", HERE / "world", "--data", test, "-o", out / "long.gif", "--episode", 2, "--frames", 100)
+    v2w("export", out / "converted", "-o", out / "step.onnx")
+
+    held = sum(claim["ok"] for claim in claims)
+    first = next(iter(figures.values()))
+    copied = first["baselines"]["last frame copied"]["psnr"]
+    horizons = list(first["horizons"])
+    rows = [["copying the last frame", *(f"{copied[x]['mean']:.2f}" for x in horizons), ""]]
+    for name, found in figures.items():
+        gap = found["actions"]["psnr gap, true minus other actions"]["4"]["mean"]
+        rows.append([name, *(f"{found['horizons'][x]['psnr']['mean']:.2f}" for x in horizons), f"{gap:.2f}"])
+    say("")
+    table(
+        f"PSNR (dB) so many frames ahead, one sample, {EPISODES} test episodes; what the true actions are worth",
+        ["", *horizons, "gap at 4"],
+        rows,
+    )
+    say(f"{held} of {len(claims)} claims hold. {(time.monotonic() - begun) / 60:.1f} minutes.")
+    say(f"To look at, in {out}/:")
+    for file, what in {
+        "verify/influence.png": "which output frame depends on which input frame, before and after",
+        "world.mp4": "truth | rollout | same start, other actions",
+        "world.png": "the same as a sheet",
+        "long.gif": "a hundred frames",
+        "briefly.mp4": f"after {BRIEFLY} steps of finetuning",
+        "verify/report.json": "every claim, measured",
+        "world.json": "every figure, with intervals",
+    }.items():
+        say(f"  {file:22} {what}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+import json
+import math
+
+from v2w_convert.verify.claims import Claim, Report, counted, listed, not_measured
+
+
+def test_a_claim_holds_up_to_what_is_allowed() -> None:
+    assert Claim("c", 1.0, 1.0, "", "").ok
+    assert not Claim("c", 1.1, 1.0, "", "").ok
+    assert not Claim("c", math.nan, 1.0, "", "").ok
+    assert not Claim("c", math.inf, 1.0, "", "").ok
+
+
+def test_what_is_not_measured_holds_and_says_why() -> None:
+    claim = not_measured("c", "it needs the base")
+    assert claim.ok
+    assert claim.as_json() == {
+        "claim": "c",
+        "ok": True,
+        "measured": None,
+        "allowed": None,
+        "where": "",
+        "how": "not measured: it needs the base",
+    }
+
+
+def test_counted_claims_count_each_name_once() -> None:
+    claim = counted("c", ["a", "b", "a"], "how")
+    assert (claim.measured, claim.where, claim.ok) == (2.0, "a, b", False)
+    assert counted("c", [], "how").ok
+
+
+def test_long_lists_are_cut_and_say_so() -> None:
+    assert listed("abcde", most=3) == "a, b, c and 2 more"
+    assert listed("abc", most=3) == "a, b, c"
+
+
+def test_one_failing_claim_fails_the_report_even_where_json_has_no_number() -> None:
+    report = Report([counted("holds", [], ""), Claim("fails", math.inf, 0.0, "here", "")])
+    assert not report.ok
+    data = json.loads(json.dumps(report.as_json(), allow_nan=False))
+    assert data["ok"] is False
+    assert [(c["ok"], c["measured"]) for c in data["claims"]] == [(True, 0.0), (False, None)]

@@ -1,0 +1,29 @@
+from dataclasses import replace
+
+from v2w_convert.plan.probe import wake
+from v2w_convert.verify.coverage import coverage, tiny_coverage
+from v2w_convert.verify.models import Models
+
+LOST = (
+    "up_blocks.0.resnets.1.temporal_res_block.conv1",
+    "mid_block.attentions.0.temporal_transformer_blocks.0.attn1",
+)
+
+
+def test_every_site_that_is_left_out_is_named(models: Models) -> None:
+    assert models.base is not None
+    wake(models.base)
+    assert coverage(models.base, models.world).ok
+    resolved = models.world.resolved
+    models.world.resolved = replace(
+        resolved, sites={n: op for n, op in resolved.sites.items() if n not in LOST}
+    )
+    assert set(coverage(models.base, models.world).where.split(", ")) == set(LOST)
+
+
+def test_without_the_base_a_lost_rule_still_shows(models: Models) -> None:
+    resolved = models.world.resolved
+    assert tiny_coverage(resolved).ok
+    rest = tuple(op for op in resolved.plan.operations if op.name != "causal_conv")
+    without = replace(resolved, plan=resolved.plan.model_copy(update={"operations": rest}))
+    assert LOST[0] in tiny_coverage(without).where.split(", ")

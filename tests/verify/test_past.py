@@ -1,0 +1,72 @@
+from tests.verify import faults
+from v2w_convert.operations.causal_attention import CausalAttentionSite
+from v2w_convert.verify.inputs import past_seeing
+from v2w_convert.verify.past import seen_past, sites
+from v2w_convert.world.model import World
+
+
+def test_unbroken(woken: World) -> None:
+    claims = [seen_past(woken), *sites(woken)]
+    assert [claim.measured for claim in claims] == [0.0] * 3
+    assert all(claim.ok for claim in claims)
+
+
+def test_every_single_site_that_forgets_is_named(woken: World) -> None:
+    """Sites are called one by one on inputs of their own, so all can be broken at once."""
+    seeing = past_seeing(woken)
+    assert len(seeing) == 20
+    for site in seeing.values():
+        faults.forgets_past(site)
+    past, future = sites(woken)
+    assert set(past.where.split(", ")) == set(seeing)
+    assert future.ok
+    assert not seen_past(woken).ok
+
+
+def test_one_forgetful_site_is_hidden_end_to_end_but_named_by_itself(woken: World) -> None:
+    name = "mid_block.resnets.0.temporal_res_block.conv1"
+    faults.forgets_past(woken.base.get_submodule(name))
+    assert seen_past(woken).ok
+    assert sites(woken)[0].where == name
+
+
+def test_an_attention_that_forgets_only_the_oldest_frame_is_named(woken: World) -> None:
+    name, site = next((n, s) for n, s in woken.sites.items() if isinstance(s, CausalAttentionSite))
+    forward = type(site).forward
+
+    def shortened(self: CausalAttentionSite, *args: object, **kwargs: object) -> object:
+        assert self.window is not None
+        self.window -= 1
+        try:
+            return forward(self, *args, **kwargs)
+        finally:
+            self.window += 1
+
+    site.__class__ = type("Shortened", (type(site),), {"forward": shortened})
+    assert sites(woken)[0].where == name
+
+
+def test_every_single_site_that_sees_the_future_is_named(woken: World) -> None:
+    mixing = {
+        n: s
+        for n, s in woken.sites.items()
+        if woken.resolved.sites[n].name not in ("action", "frame_position")
+    }
+    assert len(mixing) == 36
+    for site in mixing.values():
+        faults.sees_future(site)
+    assert set(sites(woken)[1].where.split(", ")) == set(mixing)
+
+
+def test_every_single_site_that_mixes_clips_is_named(woken: World) -> None:
+    seeing = past_seeing(woken)
+    for site in seeing.values():
+        faults.mixes_clips(site)
+    assert set(sites(woken)[1].where.split(", ")) == set(seeing)
+
+
+def test_a_site_that_was_never_installed_counts_as_forgetful(woken: World) -> None:
+    name = "mid_block.resnets.0.temporal_res_block.conv1"
+    site = woken.base.get_submodule(name)
+    site.__class__ = type(site).__mro__[2]
+    assert sites(woken)[0].where == name

@@ -1,0 +1,40 @@
+import pytest
+
+from tests.verify import faults
+from v2w_convert.verify.streaming import mixed_sizes, streaming
+from v2w_convert.world.model import World
+
+CONV = "down_blocks.0.resnets.0.temporal_res_block.conv1"
+ATTENTION = "up_blocks.1.attentions.1.temporal_transformer_blocks.0.attn1"
+POSITION = "mid_block.attentions.0.time_proj"
+
+
+def test_unbroken(woken: World) -> None:
+    for claim in streaming(woken):
+        assert claim.ok
+        assert 0 < claim.measured < 1e-12
+        assert claim.where == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [(CONV, faults.stale), (ATTENTION, faults.stale), (POSITION, faults.one_late_in_streams)],
+)
+def test_a_site_that_loses_the_thread_is_named(woken: World, name: str, fault) -> None:
+    fault(woken.base.get_submodule(name))
+    for claim in streaming(woken):
+        assert not claim.ok
+        assert claim.where == name
+
+
+def test_an_uncommitted_pass_that_leaves_a_trace_is_found(woken: World) -> None:
+    faults.remembers_drafts(woken.base.get_submodule(CONV))
+    assert [claim.where for claim in streaming(woken)] == [CONV, CONV]
+
+
+@pytest.mark.parametrize("window", [1, 3, 12])
+def test_chunks_cover_the_clip_and_one_exceeds_the_window(window: int) -> None:
+    sizes = mixed_sizes(2 * window + 4, window)
+    assert sum(sizes) == 2 * window + 4
+    assert max(sizes) > window
+    assert len(set(sizes)) > 2 or window == 1
