@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -15,6 +16,8 @@ from rich.text import Text
 from v2w_convert.errors import V2WError, printable
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 150  # a log is as wide as it needs to be
 
 
 def say(text: str) -> None:
@@ -23,9 +26,9 @@ def say(text: str) -> None:
 
 def table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -> None:
     """Cells are shown as they are: no markup, no control characters."""
-    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
     for column in columns:
-        shown.add_column(column)
+        shown.add_column(column, overflow="fold")
     for row in rows:
         shown.add_row(*(Text(printable(str(cell))) for cell in row))
     console.print(shown, soft_wrap=False)

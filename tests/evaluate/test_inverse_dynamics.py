@@ -11,7 +11,7 @@ STEPS = 60
 def turning(n: int, seed: int) -> tuple[Tensor, Tensor]:
     """Pairs (n 2 3 32 32) of a view that turns left (0), turns right (1) or stands (2), and the actions (n,)."""
     generator = torch.Generator().manual_seed(seed)
-    lamps = (torch.rand(n, 3, 32, 32, generator=generator) > 0.98).float()
+    lamps = (torch.rand(n, 1, 32, 32, generator=generator) > 0.995).float().expand(-1, 3, -1, -1)
     # Alike everywhere: a seam or a grid would tell the earlier frame from the later one.
     closed = torch.nn.functional.pad(lamps, (2, 2, 2, 2), mode="circular")
     before = torch.nn.functional.max_pool2d(closed, 5, 1)

@@ -129,3 +129,13 @@ def test_data_that_does_not_fit_is_refused_by_its_description(tiny_data: Path) -
         check_data(tiny_data, 2, 6)
     with pytest.raises(V2WError, match="no episode has 13 frames, the longest has 12"):
         check_data(tiny_data, 3, 13)
+
+
+def test_data_without_a_list_of_its_episodes_is_refused(tiny_data: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(tiny_data, copied)
+    file = copied / "meta/episodes/chunk-000/file-000.parquet"
+    for damage in (lambda: file.write_bytes(b"PAR1"), lambda: shutil.rmtree(copied / "meta/episodes")):
+        damage()
+        with pytest.raises(V2WError, match="its meta/episodes cannot be read"):
+            check_data(copied, 3, 6)

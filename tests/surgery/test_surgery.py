@@ -38,7 +38,7 @@ def test_files_and_live_models_are_changed_alike(
 
 def test_every_tensor_is_accounted_for(tiny_base: Path, tiny_converted: Path) -> None:
     manifest = read_manifest(tiny_converted)
-    before, after = ({n: i for n, i in open_source(f).tensors.items()} for f in (tiny_base, tiny_converted))
+    before, after = (open_source(f).tensors for f in (tiny_base, tiny_converted))
     assert manifest.tensors.keys() == after.keys()
     fates = {
         fate: {n for n, f in manifest.tensors.items() if f == fate}

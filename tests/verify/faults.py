@@ -64,6 +64,20 @@ def one_late(site: Site) -> None:
     _become(site, positions=lambda self: positions(self) + 1)
 
 
+def acts_early(site: Site) -> None:
+    """Give each frame the action that comes after it."""
+    _forward_under(
+        site, lambda now: {"actions": now.actions if now.actions is None else now.actions.roll(-1, 1)}
+    )
+
+
+def acts_late(site: Site) -> None:
+    """Give each frame the action before its own."""
+    _forward_under(
+        site, lambda now: {"actions": now.actions if now.actions is None else now.actions.roll(1, 1)}
+    )
+
+
 def flickers(site: Site) -> None:
     """Give another output each time."""
     forward = type(site).forward

@@ -11,6 +11,7 @@ def test_unbroken(models: Models) -> None:
     wake(models.base)
     claim = identity(models.base, models.world)
     assert claim.ok
+    assert claim.measured is not None
     assert claim.measured < 1e-13
     assert claim.where == ""
 

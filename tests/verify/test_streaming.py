@@ -1,6 +1,9 @@
+from collections.abc import Callable
+
 import pytest
 
 from tests.verify import faults
+from v2w_convert.stream import Site
 from v2w_convert.verify.streaming import mixed_sizes, streaming
 from v2w_convert.world.model import World
 
@@ -12,6 +15,7 @@ POSITION = "mid_block.attentions.0.time_proj"
 def test_unbroken(woken: World) -> None:
     for claim in streaming(woken):
         assert claim.ok
+        assert claim.measured is not None
         assert 0 < claim.measured < 1e-12
         assert claim.where == ""
 
@@ -20,15 +24,17 @@ def test_unbroken(woken: World) -> None:
     ("name", "fault"),
     [(CONV, faults.stale), (ATTENTION, faults.stale), (POSITION, faults.one_late_in_streams)],
 )
-def test_a_site_that_loses_the_thread_is_named(woken: World, name: str, fault) -> None:
-    fault(woken.base.get_submodule(name))
+def test_a_site_that_loses_the_thread_is_named(
+    woken: World, name: str, fault: Callable[[Site], None]
+) -> None:
+    fault(woken.sites[name])
     for claim in streaming(woken):
         assert not claim.ok
         assert claim.where == name
 
 
 def test_an_uncommitted_pass_that_leaves_a_trace_is_found(woken: World) -> None:
-    faults.remembers_drafts(woken.base.get_submodule(CONV))
+    faults.remembers_drafts(woken.sites[CONV])
     assert [claim.where for claim in streaming(woken)] == [CONV, CONV]
 
 

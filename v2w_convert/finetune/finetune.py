@@ -65,9 +65,8 @@ def finetune(
             encoded(folder, converted, output / LATENTS, pixels, settings.camera, settings.frames, progress)
             for folder in sets
         ]
-        if (
-            manifest.stage == "converted"
-        ):  # one that was finetuned before has learned with what was found then
+        del pixels  # its memory is wanted now
+        if manifest.stage == "converted":  # a model that was finetuned before has got used to its own
             normalise(world, cached[0], source)
         training = prepare(world, settings, accelerator)
         clips, held_out = cached[0], cached[1] if len(cached) > 1 else None
@@ -138,7 +137,7 @@ def require_fit(world: World, pixels: Pixels, data: Path, camera: str | None) ->
 
 
 def normalise(world: World, clips: Latents, source: Source) -> None:
-    """Have the world's action layers bring the data's actions to mean 0 and deviation 1.
+    """Have the world's action layers bring the data's actions to mean 0 and deviation 1. In place.
 
     Both numbers are rounded to the dtype that they will be stored in, so that what is trained is what will run.
     """

@@ -6,6 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
@@ -98,11 +99,13 @@ def check_data(data: Path, action_dim: int, frames: int) -> None:
             f"its actions have {a} numbers, the model takes {action_dim}",
             f"convert with --action-dim {a}",
         )
-    lengths = pq.ParquetDataset(data / "meta/episodes").read(columns=["length"])["length"].to_pylist()
-    if max(lengths) < frames:
-        raise V2WError(
-            asked, f"no episode has {frames} frames, the longest has {max(lengths)}", "shorter clips"
-        )
+    try:
+        lengths = pq.ParquetDataset(data / "meta/episodes").read(columns=["length"])["length"].to_pylist()
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise V2WError(asked, f"its meta/episodes cannot be read ({error})") from None
+    longest = max(lengths, default=0)
+    if longest < frames:
+        raise V2WError(asked, f"no episode has {frames} frames, the longest has {longest}", "shorter clips")
 
 
 def encoded(

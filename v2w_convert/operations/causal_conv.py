@@ -22,7 +22,11 @@ from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
 from v2w_convert.stream import Site, become
 
 Transfer = Literal["shift", "masked", "extrapolative"]
-CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+CONVOLUTIONS: dict[Any, Callable[..., Tensor]] = {
+    nn.Conv1d: F.conv1d,
+    nn.Conv2d: F.conv2d,
+    nn.Conv3d: F.conv3d,
+}
 
 
 class CausalConv(Operation):
@@ -45,7 +49,8 @@ class CausalConv(Operation):
         return 2 if points is None and transfer == "extrapolative" else points
 
     def refusal(self, module: Any) -> str | None:
-        if not isinstance(module, tuple(CONVOLUTIONS)):
+        kinds: Any = tuple(CONVOLUTIONS)
+        if not isinstance(module, kinds):
             return f"is a {type(module).__name__}, not a convolution"
         k = module.kernel_size[0]
         if k % 2 == 0 or k < 3:

@@ -68,7 +68,7 @@ def uniform(inputs: Inputs) -> Inputs:
 def base_call(base: nn.Module, world: World, inputs: Inputs) -> Callable[[Tensor], Tensor]:
     """The untouched base as a function of noisy latents (b t c h w), all else from `uniform` inputs."""
     level = inputs["noise_level"]
-    conditions = {kind: inputs[kind][:, 0] for kind in ("text", "anchor") if kind in inputs}
+    conditions = {kind: x[:, 0] for kind, x in inputs.items() if kind in ("text", "anchor")}
 
     def call(latents: Tensor) -> Tensor:
         given = world.noise.model_input(latents, level)

@@ -40,7 +40,8 @@ def sites(world: World) -> list[Claim]:
     """Site by site, so that one that forgets is named even when others hide it.
 
     Each site is called alone on its own input from a real forward, with one frame of that input changed:
-    the first, the middle or the last, in one of two clips.
+    the first, the middle or the last, in one of two clips. (The last of the first clip would leak into the second,
+    were they one.)
     """
     t = max([enough_frames(world), *(2 + (reach(site) or 0) for site in past_seeing(world).values())])
     leaky, largest = [], 0.0
@@ -50,7 +51,7 @@ def sites(world: World) -> list[Claim]:
     for name, call in heard.items():
         back = reach(call.site) if name in seeing else 0
         before = call.output(t)
-        for clip, frame in ((0, 0), (0, t // 2), (1, t - 1)):
+        for clip, frame in ((0, 0), (1, t // 2), (0, t - 1)):
             effect = (call.output(t, clip, frame) - before).abs().flatten(2).amax(2)
             last = t - 1 if back is None else min(frame + back, t - 1)
             if bool((effect[clip, frame + 1 : last + 1] == 0).any()):

@@ -94,7 +94,7 @@ def _scale(draw: ImageDraw.ImageDraw, left: int, side: int, low: int, high: int,
 
 def _upright(picture: Image.Image, words: str, center: tuple[int, int], font: Font) -> None:
     """Text that reads upwards."""
-    left, top, right, bottom = map(int, font.getbbox(words))
+    right, bottom = map(int, font.getbbox(words)[2:])
     strip = Image.new("RGB", (right + 2, bottom + 2), "white")
     ImageDraw.Draw(strip).text((0, 0), words, INK, font)
     turned = strip.rotate(90, expand=True)

@@ -51,7 +51,9 @@ def _claim(
     streamed: dict[str, list[Tensor]] = {}
     for size in sizes:
         stop = start + size
-        world.continued(state, **slice_of(others, start, stop))  # denoising: must leave no trace
+        world.continued(
+            state, **slice_of(others, start, stop), commit=False
+        )  # denoising: must leave no trace
         with per_frame_sums(world) as chunk:
             output, state = world.continued(state, **slice_of(inputs, start, stop), commit=True)
         for name, sums in chunk.items():
