@@ -205,6 +205,7 @@ import os, resource, signal, sys
 from pathlib import Path
 from v2w_convert.checkpoint.output import staged
 from v2w_convert.errors import V2WError
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may have inherited none
 try:
     with staged(Path("parent/out")) as stage:
         (stage / "a").write_bytes(b"a" * 1000)

@@ -24,7 +24,8 @@ def test_a_new_world_has_no_effects(models: Models) -> None:
     found = {claim.claim: claim for claim in effects(models.world, "real weights")}
     deaf = found["An action changes the frame that it led to"]
     assert (deaf.measured, deaf.ok) == (6.0, False)
-    assert deaf.where.startswith(f"{SITE}: frame 1, ")
+    assert deaf.where == SITE
+    assert "broken at frame 1, frame 2, " in deaf.how
     assert not found["No action is another thing than the zero action"].ok
 
 

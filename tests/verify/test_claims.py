@@ -1,7 +1,7 @@
 import json
 import math
 
-from v2w_convert.verify.claims import Claim, Report, counted, listed, not_measured
+from v2w_convert.verify.claims import Claim, Report, counted, counted_frames, listed, not_measured
 
 
 def test_a_claim_holds_up_to_what_is_allowed() -> None:
@@ -28,6 +28,13 @@ def test_counted_claims_count_each_name_once() -> None:
     claim = counted("c", ["a", "b", "a"], "how")
     assert (claim.measured, claim.where, claim.ok) == (2.0, "a, b", False)
     assert counted("c", [], "how").ok
+
+
+def test_claims_about_frames_blame_a_module_only_where_they_fail() -> None:
+    assert counted_frames("c", [], "site", "how") == Claim("c", 0.0, 0.0, "", "how")
+    assert counted_frames("c", ["frame 1"], "site", "how") == Claim(
+        "c", 1.0, 0.0, "site", "how; broken at frame 1"
+    )
 
 
 def test_long_lists_are_cut_and_say_so() -> None:

@@ -157,6 +157,12 @@ def test_a_converted_model_is_no_base(tiny_converted: Path) -> None:
         verify(tiny_converted, tiny_converted)
 
 
+def test_a_report_that_cannot_be_written_is_refused_at_once(tiny_converted: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(V2WError, match="write a report"):
+        verify(tiny_converted, report=tmp_path / "file")
+
+
 def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
     woken: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,10 +181,11 @@ def _finite(value: float) -> float | None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter warns of packages that it could serve as well; whether it did well, the check measures."""
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

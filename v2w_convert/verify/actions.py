@@ -5,7 +5,7 @@ import torch
 from v2w_convert.operations import Action
 from v2w_convert.operations.base import gap
 from v2w_convert.verify.causality import first_module
-from v2w_convert.verify.claims import Claim, counted, listed
+from v2w_convert.verify.claims import Claim, counted_frames, listed
 from v2w_convert.verify.inputs import changed, draw, enough_frames
 from v2w_convert.world.model import World
 
@@ -54,13 +54,11 @@ def effects(world: World, weights: str) -> list[Claim]:
     apart = (zero - none).abs().flatten(2).amax((0, 2))
     alike = [f"frame {frame}" for frame in range(1, t) if apart[frame] == 0]
 
-    def at(broken: list[str]) -> list[str]:
-        return [f"{sites}: {frame}" for frame in broken]
-
     return [
-        counted(
+        counted_frames(
             "An action changes the frame that it led to",
-            at(deaf),
+            deaf,
+            sites,
             f"frames without effect, of {t - 1}, one action changed at a time; the smallest effect is "
             f"{smallest:.1e}; {weights}",
         ),
@@ -72,9 +70,10 @@ def effects(world: World, weights: str) -> list[Claim]:
             sites if first else "",
             f"largest change of any output when that action changes; {weights}",
         ),
-        counted(
+        counted_frames(
             "No action is another thing than the zero action",
-            at(alike),
+            alike,
+            sites,
             f"frames at which both give one output, of {t - 1}; the smallest difference is "
             f"{float(apart[1:].min()):.1e}; {weights}",
         ),

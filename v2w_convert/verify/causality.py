@@ -5,7 +5,7 @@ from torch import Tensor
 
 from v2w_convert.operations.base import gap
 from v2w_convert.plan.probe import first_leak
-from v2w_convert.verify.claims import Claim, counted
+from v2w_convert.verify.claims import Claim, counted_frames
 from v2w_convert.verify.inputs import Inputs, changed, draw, enough_frames
 from v2w_convert.world.model import World
 
@@ -16,9 +16,10 @@ def base_mixes(effect: Tensor) -> Claim:
     """The control. `effect` (t t) is the base's `influence`, woken."""
     following = effect.diagonal(1)
     blind = [f"frame {frame}" for frame in (following == 0).nonzero().flatten().tolist()]
-    return counted(
+    return counted_frames(
         BASE_MIXES,
         blind,
+        "",
         f"frames without, of {len(following)}; the effects are {float(following.min()):.1e} … "
         f"{float(following.max()):.1e}; zero layers woken",
     )
@@ -67,7 +68,7 @@ def unseen_clips(world: World) -> Claim:
         max(changes),
         0.0,
         where,
-        f"largest change of one clip's output when everything of the other changes, {world.dtype}",
+        "largest change of one clip's output when everything of the other changes; zero layers woken",
     )
 
 

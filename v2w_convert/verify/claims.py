@@ -46,9 +46,15 @@ def not_measured(claim: str, why: str) -> Claim:
 
 
 def counted(claim: str, broken_by: Iterable[str], how: str) -> Claim:
-    """A claim about many things, measured by the number of those that break it: none may."""
+    """A claim about many modules, tensors or files, measured by the number of those that break it: none may."""
     names = list(dict.fromkeys(broken_by))
     return Claim(claim, float(len(names)), 0.0, listed(names), how)
+
+
+def counted_frames(claim: str, frames: list[str], where: str, how: str) -> Claim:
+    """The same about frames; `where` is then the module to blame, if one can be."""
+    how += f"; broken at {listed(frames)}" if frames else ""
+    return Claim(claim, float(len(frames)), 0.0, where if frames else "", how)
 
 
 def listed(names: Iterable[str], most: int = 64) -> str:

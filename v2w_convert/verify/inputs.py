@@ -1,14 +1,13 @@
 """Random inputs for a world, every one of them per frame, and inputs that are changed at some frames only."""
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from v2w_convert.operations.causal_attention import CausalAttentionSite
-from v2w_convert.operations.causal_conv import CausalConvSite
+from v2w_convert.operations import CausalAttention, CausalConv, Operation
 from v2w_convert.plan.call import call_base, number
-from v2w_convert.stream import Site
 from v2w_convert.world.model import World
 
 FRAMES = 7  # at least; unlike every height and width
@@ -81,20 +80,30 @@ def slice_of(inputs: Inputs, start: int, stop: int) -> Inputs:
     return {kind: x[:, start:stop] for kind, x in inputs.items()}
 
 
-def reach(site: Site) -> int | None:
-    """How many earlier frames a past-seeing site sees; None: all."""
-    if isinstance(site, CausalConvSite):
-        return int(site.kernel_size[0]) - 1
-    if isinstance(site, CausalAttentionSite) and site.window is not None:
-        return site.window - 1
+def past_seeing(world: World) -> dict[str, int | None]:
+    """The sites that should see earlier frames, and how many of them, by the plan; None: all."""
+    return {
+        name: _reach(operation, world.base.get_submodule(name))
+        for name, operation in world.resolved.sites.items()
+        if operation.sees_past()
+    }
+
+
+def _reach(operation: Operation, module: nn.Module) -> int | None:
+    if isinstance(operation, CausalConv):
+        return _kernel(module) - 1
+    if isinstance(operation, CausalAttention) and isinstance(operation.window, int):
+        return operation.window - 1
     return None
-
-
-def past_seeing(world: World) -> dict[str, Site]:
-    return {name: site for name, site in world.sites.items() if world.resolved.sites[name].sees_past()}
 
 
 def enough_frames(world: World) -> int:
     """FRAMES, or as many as the widest convolution needs."""
-    widths = [int(s.kernel_size[0]) for s in world.sites.values() if isinstance(s, CausalConvSite)]
-    return max([FRAMES, *(width + 1 for width in widths)])
+    sites = world.resolved.sites.items()
+    convolutions = [world.base.get_submodule(name) for name, op in sites if isinstance(op, CausalConv)]
+    return max([FRAMES, *(_kernel(module) + 1 for module in convolutions)])
+
+
+def _kernel(convolution: Any) -> int:
+    """Its taps in time."""
+    return convolution.kernel_size[0]

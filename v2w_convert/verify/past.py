@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from v2w_convert.operations.base import whole_clip
 from v2w_convert.stream import Site
-from v2w_convert.verify.claims import Claim, counted
-from v2w_convert.verify.inputs import draw, enough_frames, past_seeing, reach
+from v2w_convert.verify.claims import Claim, counted, counted_frames
+from v2w_convert.verify.inputs import draw, enough_frames, past_seeing
 from v2w_convert.verify.picture import influence
 from v2w_convert.world.model import World
 
@@ -22,15 +22,14 @@ def seen_past(world: World) -> Claim:
     inputs = draw(world, 1, t, seed=0)
     latents = inputs.pop("latents")
     effect = influence(lambda x: world(x, **inputs), latents)
-    back = max(
-        (t if reach(site) is None else reach(site) or 0 for site in past_seeing(world).values()), default=0
-    )
+    back = max((t if back is None else back for back in past_seeing(world).values()), default=0)
     index = torch.arange(t)
     due = (index <= index[:, None]) & (index >= index[:, None] - back)
     unseen = [f"frame {i} in output {o}" for o, i in ((due & (effect == 0)).nonzero()).tolist()]
-    return counted(
+    return counted_frames(
         f"Every frame sees itself and the {min(back, t - 1)} frames before it",
         unseen,
+        "",
         f"pairs without effect, of {int(due.sum())}, when one frame's latent changes; the smallest effect is "
         f"{float(effect[due].min()):.1e}; zero layers woken",
     )
@@ -43,13 +42,13 @@ def sites(world: World) -> list[Claim]:
     the first, the middle or the last, in one of two clips. (The last of the first clip would leak into the second,
     were they one.)
     """
-    t = max([enough_frames(world), *(2 + (reach(site) or 0) for site in past_seeing(world).values())])
+    seeing = past_seeing(world)
+    t = max([enough_frames(world), *(2 + (back or 0) for back in seeing.values())])
     leaky, largest = [], 0.0
     heard = _listen(world, lambda: world(**draw(world, 2, t, seed=0)))
-    seeing = [name for name, operation in world.resolved.sites.items() if operation.sees_past()]
     forgetful = [name for name in seeing if name not in heard]  # never called, or never made a site
     for name, call in heard.items():
-        back = reach(call.site) if name in seeing else 0
+        back = seeing.get(name, 0)
         before = call.output(t)
         for clip, frame in ((0, 0), (1, t // 2), (0, t - 1)):
             effect = (call.output(t, clip, frame) - before).abs().flatten(2).amax(2)

@@ -48,19 +48,16 @@ def verify(
     origin = None if base is None else open_source(base)
     if origin is not None and origin.converted:
         raise V2WError(
-            f"verify against the base {base}", "it is a converted model", "the model that it was made of"
+            f"verify against the base {base}", "a converted model", "the model that it was made of"
         )
+    if report is not None:
+        _make(report)
 
     progress("files")
-    whole = [tensors.complete(source, resolved, manifest)]
-    whole += (
-        [tensors.base_complete(origin, resolved)]
-        if origin
-        else [not_measured(tensors.BASE_COMPLETE, NEEDS_BASE)]
-    )
-    result = Report(whole + _files(source, origin, manifest))
-    picture = None
-    if all(claim.ok for claim in whole):
+    result = Report(_headers(source, origin, resolved, manifest))
+    runnable, picture = result.ok, None
+    result.claims += _files(source, origin, manifest)
+    if runnable:
         result.claims += _tensors(source, origin, resolved, manifest)
         models = open_models(converted, base)
         if report is not None:
@@ -71,11 +68,18 @@ def verify(
         result.claims += _base(models, progress)
         result.claims += _woken(models.world, manifest, stored_dtype(source), progress)
     if report is not None:
-        report.mkdir(parents=True, exist_ok=True)
         (report / "report.json").write_text(json.dumps(result.as_json(), indent=1) + "\n", encoding="utf-8")
         if picture is not None:
             Image.fromarray(picture).save(report / "influence.png")
     return result
+
+
+def _headers(source: Source, origin: Source | None, resolved: Resolved, manifest: Manifest) -> list[Claim]:
+    if origin is None:
+        base = not_measured(tensors.BASE_COMPLETE, NEEDS_BASE)
+    else:
+        base = tensors.base_complete(origin, resolved)
+    return [tensors.complete(source, resolved, manifest), base]
 
 
 def _files(source: Source, origin: Source | None, manifest: Manifest) -> list[Claim]:
@@ -140,6 +144,13 @@ def _woken(world: World, manifest: Manifest, stored: torch.dtype, progress: Prog
     progress("the stored precision")
     note = _cast(world, stored)
     return [*claims, causality.unseen_future(world, note), causality.repeatable(world)]
+
+
+def _make(report: Path) -> None:
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise V2WError(f"write a report to {report}", str(error), "a folder that can be written") from None
 
 
 def _cast(world: World, stored: torch.dtype) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ def per_frame_sums(world: World) -> Iterator[dict[str, list[Tensor]]]:
     """Of every site's output, two sums per frame, [(b t 2)]: enough to tell where two runs part."""
     sums: dict[str, list[Tensor]] = {}
 
-    def hook(site: torch.nn.Module, _args: object, output: object) -> None:
+    def hook(site: Any, _args: object, output: object) -> None:
         first = next(x for x in tree_leaves(output) if isinstance(x, Tensor))
         now = site.current
         x = first.unflatten(0, (now.b, now.t, -1)).flatten(2).to(torch.float64)
