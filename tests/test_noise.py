@@ -114,3 +114,14 @@ def test_zero_terminal_snr_leaves_nothing_at_the_loudest_level() -> None:
     signal, deviation = noise.amplitudes(torch.tensor([[noise.loudest]]))
     assert signal.item() == 0
     assert deviation.item() == 1
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}")
+def test_half_precision_survives_the_loudest_level(spec: NoiseSpec) -> None:
+    noise = spec.build()
+    clean, eps, _ = draw(noise)
+    level = torch.full(SHAPE[:2], noise.loudest * 0.999)
+    noisy = noise.add(clean, eps, level)
+    given = noise.model_input(noisy.half(), level)
+    torch.testing.assert_close(given.double(), noise.model_input(noisy, level), rtol=2e-3, atol=2e-3)
+    assert all(torch.isfinite(x).all() and x.any() for x in noise.split(eps.half(), noisy.half(), level))

@@ -180,23 +180,18 @@ def verify(
     _present(converted)
     if base is not None:
         _present(base)
-    from v2w_convert.report import bar, print_json, table
+    from v2w_convert.report import bar, fold, print_json, table
     from v2w_convert.verify.run import verify as measure
 
     with bar("verify") as update:
         found = measure(converted, base, report=report, progress=lambda what: update(description=what))
     result = found.as_json()
-    rows = [
-        (
-            "holds" if c["ok"] else "FAILS",
-            c["claim"],
-            _figure(c["measured"]),
-            _figure(c["allowed"]),
-            c["where"],
-        )
-        for c in result["claims"]
-    ]
-    table(str(converted), ["", "claim", "measured", "allowed", "where"], rows)
+    rows = []
+    for c in result["claims"]:
+        state = "FAILS" if not c["ok"] else "-" if c["measured"] is None else "holds"
+        culprits = "" if c["ok"] else ", ".join(fold(c["where"].split(", ")))
+        rows.append((state, c["claim"], _figure(c["measured"]), _figure(c["allowed"]), culprits))
+    table(str(converted), ["", "claim", "measured", "allowed", "broken by"], rows)
     if json:
         print_json(result)
     if not result["ok"]:

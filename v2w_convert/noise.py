@@ -77,8 +77,7 @@ class Noise(ABC):
 
         (DDIM with eta 0, Euler for the other kinds: all three follow the line from noise to frame.)
         """
-        signal, deviation = self._per_frame(level, clean)
-        return signal * clean + deviation * noise
+        return weighted(self.amplitudes(_wide(level, clean)), (clean, noise))
 
     def model_input(self, noisy: Tensor, level: Tensor) -> Tensor:
         """What the base is given in place of the noisy frames."""
@@ -86,7 +85,6 @@ class Noise(ABC):
 
     def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """What the base should predict."""
-        signal, deviation = self._per_frame(level, clean)
         match self.spec.prediction:
             case "epsilon":
                 return noise
@@ -95,30 +93,39 @@ class Noise(ABC):
             case "flow":
                 return noise - clean
             case "v":
+                signal, deviation = self.amplitudes(_wide(level, clean))
                 size = (signal**2 + deviation**2).sqrt()
-                return (signal * noise - deviation * clean) / size
+                return weighted((signal / size, -deviation / size), (noise, clean))
         raise AssertionError(self.spec.prediction)
 
     def split(self, output: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """The clean frames and the noise that the base's `output` says `noisy` is made of."""
-        signal, deviation = self._per_frame(level, noisy)
+        signal, deviation = self.amplitudes(_wide(level, noisy))
+        both = (noisy, output)
         match self.spec.prediction:
             case "epsilon":
-                return (noisy - deviation * output) / signal, output
+                return weighted((1 / signal, -deviation / signal), both), output
             case "sample":
-                return output, (noisy - signal * output) / deviation
+                return output, weighted((1 / deviation, -signal / deviation), both)
             case "flow":
-                return noisy - deviation * output, noisy + signal * output
+                one = torch.ones_like(signal)
+                return weighted((one, -deviation), both), weighted((one, signal), both)
             case "v":
-                size = (signal**2 + deviation**2).sqrt()
-                signal, deviation, noisy = signal / size, deviation / size, noisy / size
-                return signal * noisy - deviation * output, deviation * noisy + signal * output
+                power = signal**2 + deviation**2
+                size = power.sqrt()
+                clean = weighted((signal / power, -deviation / size), both)
+                return clean, weighted((deviation / power, signal / size), both)
         raise AssertionError(self.spec.prediction)
 
-    def _per_frame(self, level: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        signal, deviation = self.amplitudes(level)
-        shape = (*level.shape, 1, 1, 1)
-        return signal.to(frames.dtype).view(shape), deviation.to(frames.dtype).view(shape)
+
+def _wide(level: Tensor, frames: Tensor) -> Tensor:
+    """The level in at least float32: the square of EDM's loudest sigma is too large for float16."""
+    return level.to(torch.promote_types(frames.dtype, torch.float32))
+
+
+def weighted(weights: tuple[Tensor, ...], frames: tuple[Tensor, ...]) -> Tensor:
+    """The sum of frames (b t c h w), each times its weights (b t), in the frames' dtype."""
+    return sum(w.to(x.dtype)[..., None, None, None] * x for w, x in zip(weights, frames, strict=True))  # type: ignore[return-value]
 
 
 class Ddpm(Noise):
@@ -135,7 +142,7 @@ class Ddpm(Noise):
 
     def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:
         share = self._share.to(level.device)[level.long()]
-        return share.sqrt(), (1 - share).sqrt()
+        return share.sqrt().to(level.dtype), (1 - share).sqrt().to(level.dtype)
 
     def timestep(self, level: Tensor) -> Tensor:
         return level
@@ -176,8 +183,8 @@ class Edm(Noise):
         return 0.25 * level.clamp(min=self.quietest).log()  # a clean frame is told as the quietest level
 
     def model_input(self, noisy: Tensor, level: Tensor) -> Tensor:
-        _, sigma = self._per_frame(level, noisy)
-        return noisy / (sigma**2 + 1).sqrt()
+        sigma = _wide(level, noisy)
+        return weighted((1 / (sigma**2 + 1).sqrt(),), (noisy,))
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         return (self.mean + self.spread * torch.randn(shape, generator=generator)).exp()

@@ -61,8 +61,8 @@ def pipeline(saved, tmp_path) -> Path:
     folder = tmp_path / "pipeline"
     shutil.copytree(saved / "plain", folder / "unet")
     # This scheduler's config holds -Infinity, which JSON proper does not know.
-    DPMSolverMultistepScheduler().save_pretrained(folder / "scheduler")  # type: ignore[attr-defined]
-    AutoencoderKLTemporalDecoder(block_out_channels=(32,)).save_pretrained(folder / "vae")  # type: ignore[attr-defined]
+    DPMSolverMultistepScheduler().save_pretrained(folder / "scheduler")
+    AutoencoderKLTemporalDecoder(block_out_channels=(32,)).save_pretrained(folder / "vae")
     (folder / "model_index.json").write_text('{"_class_name": "StableVideoDiffusionPipeline"}')
     (folder / "README.md").write_text("a card")
     return folder

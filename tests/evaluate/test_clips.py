@@ -21,7 +21,11 @@ def episodes(*lengths: int) -> list[Episode]:
 def test_clips_lie_side_by_side_and_carry_the_action_that_led_to_each_frame() -> None:
     clips = cut(episodes(12, 4, 5), history=2, horizon=3)
     assert clips.episode.tolist() == [0, 0, 2]
-    assert (clips.frames[:, :, 0, 0, 0] * 255).round().tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [0, 1, 2, 3, 4]]
+    assert (clips.frames[:, :, 0, 0, 0] * 255).round().tolist() == [
+        [0, 1, 2, 3, 4],
+        [5, 6, 7, 8, 9],
+        [0, 1, 2, 3, 4],
+    ]
     # The action chosen at frame t - 1 led to frame t; nothing led to an episode's first.
     assert clips.actions[0].tolist() == [[0, 0], [0, 0], [0, 1], [0, 2], [0, 3]]
     assert clips.actions[1].tolist() == [[0, 4], [0, 5], [0, 6], [0, 7], [0, 8]]

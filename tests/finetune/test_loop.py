@@ -65,16 +65,19 @@ def test_accumulation_splits_the_memory_and_not_the_batch(
     monkeypatch.setattr(objective, "loss", counted)
     start = {name: tensor.clone() for name, tensor in world.base.state_dict().items()}
     # Without Adam's division, which would blow the rounding of small gradients up: one step's gradients.
-    at_once = gradients(world, clips, SETTINGS)
+    loss, at_once = gradients(world, clips, SETTINGS)
     world.base.load_state_dict(start)
-    in_parts = gradients(world, clips, SETTINGS.model_copy(update={"gradient_accumulation": 2}))
+    loss_in_parts, in_parts = gradients(
+        world, clips, SETTINGS.model_copy(update={"gradient_accumulation": 2})
+    )
     assert sizes == [4, 2, 2]
+    assert loss_in_parts == pytest.approx(loss, rel=1e-5)
     for name, gradient in at_once.items():
         torch.testing.assert_close(in_parts[name], gradient, rtol=1e-3, atol=1e-6)
 
 
-def gradients(world: World, clips: Latents, settings: Settings) -> dict[str, Tensor]:
-    """What the optimizer was given, before clipping came to bear on it."""
+def gradients(world: World, clips: Latents, settings: Settings) -> tuple[float, dict[str, Tensor]]:
+    """The first step's loss, and what the optimizer was given for it without clipping."""
     seen: dict[str, Tensor] = {}
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=settings.gradient_accumulation)
     training = prepare(world, settings.model_copy(update={"clip": 1e9}), accelerator)
@@ -83,8 +86,8 @@ def gradients(world: World, clips: Latents, settings: Settings) -> dict[str, Ten
         seen.update((n, p.grad.clone()) for n, p in world.base.named_parameters() if p.grad is not None)
 
     training.optimizer.optimizer.register_step_pre_hook(look)  # type: ignore[attr-defined]
-    make_step(world, training, clips, settings.model_copy(update={"clip": 1e9}), accelerator, 0)
-    return seen
+    loss, _ = make_step(world, training, clips, settings.model_copy(update={"clip": 1e9}), accelerator, 0)
+    return loss, seen
 
 
 def test_the_gradient_is_clipped(world: World, clips: Latents) -> None:
@@ -127,7 +130,7 @@ def test_a_step_that_is_not_finite_is_not_made(
     def broken(*given: object) -> Tensor:
         value = whole(*given)  # type: ignore[arg-type]
         # The root of zero has an infinite slope, and its own value is in order.
-        return value * torch.nan if bad == "loss" else value + (value - value.detach()).sqrt()
+        return value + torch.inf if bad == "loss" else value + (value - value.detach()).sqrt()
 
     monkeypatch.setattr(objective, "loss", broken)
     with pytest.raises(V2WError, match=r"make step 1: its loss is .*(nan|inf).*lower learning rate"):

@@ -87,7 +87,7 @@ def write_safetensors(
             found = (given, str(tensor.dtype), tuple(tensor.shape))
             promised = (name, f"torch.{DTYPES[dtype].torch}" if dtype else "", tuple(shape))
             assert found == promised, f"{file}: promised {promised}, given {found}"
-            data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            data = tensor.cpu().contiguous().flatten().view(torch.uint8)
             stream.write(data.numpy().data)
             del tensor, data  # before the next one is made
         lacking = next(expected, None)

@@ -9,13 +9,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.output import copy, sha256, staged, write_safetensors
 from v2w_convert.checkpoint.source import Source, read_tensor
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.resolve import Resolved, build
 from v2w_convert.surgery.change import Fate, added, initial, owner, transferred
-from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, Manifest
+from v2w_convert.surgery.manifest import CONDITIONS, Manifest
 
 STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 CODES = {dtype: code for code, dtype in STORED.items()}
@@ -79,7 +80,7 @@ def convert(
     model = meta_base(resolved)
     dtype = stored_dtype(source)
     tensors = fates(source, resolved, action_dim)
-    with staged(output) as stage:
+    with staged(output, source.folder) as stage:
         component = stage / source.component
         component.mkdir(exist_ok=True)
         for relative in source.others:
@@ -126,7 +127,12 @@ def convert(
 
 def write_index(component: Path, placed: dict[str, str]) -> None:
     """The index by which diffusers and v2w find every tensor's file."""
-    total = sum((component / name).stat().st_size for name in set(placed.values()))
+    headers = {
+        name: info
+        for file in sorted(set(placed.values()))
+        for name, info in read_header(component / file).items()
+    }
+    total = sum(info.stop - info.start for info in headers.values())
     index = {"metadata": {"total_size": total}, "weight_map": placed}
     file = component / "diffusion_pytorch_model.safetensors.index.json"
     file.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
@@ -138,6 +144,3 @@ def stored_dtype(source: Source) -> torch.dtype:
     if not codes:
         raise V2WError(f"read the weights of {source.folder}", "no tensor of a floating dtype")
     return STORED[max(set(codes), key=codes.count)]
-
-
-__all__ = ["MANIFEST", "check_tensors", "convert", "fates", "stored_dtype", "write_index"]
