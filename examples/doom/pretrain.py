@@ -28,6 +28,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from v2w_convert.data import lerobot
+from v2w_convert.finetune.curve import draw_curves
 
 CLIP = 12  # frames
 FLIP = 0.5  # without actions a mirrored world is as good as the world
@@ -133,6 +134,9 @@ def train(
             partial = state_file.with_suffix(".partial")
             torch.save(state | {"schedule": schedule.state_dict(), "step": step}, partial)
             partial.replace(state_file)
+    lines = [json.loads(line) for line in log_file.read_text().splitlines()]
+    points = [(line["step"], line["loss"]) for line in lines]
+    draw_curves({"training": points}, f"{name}: loss (means of 50 steps)", options.output / f"{name}.png")
     return ema
 
 

@@ -1,6 +1,7 @@
 """Training curves as a picture."""
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -9,6 +10,17 @@ LEFT, TOP, RIGHT, BOTTOM = 64, 40, 20, 48  # margins
 COLOURS = ("#9db7d5", "#c0392b", "#1f4e79")
 INK, GRID = "#222222", "#dddddd"
 Points = list[tuple[float, float]]
+MEAN = 25  # steps that a point of the training curve is the mean of
+
+
+def draw_log(lines: list[dict[str, Any]], file: Path) -> None:
+    """Write the losses of a run's log as a PNG."""
+    losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    groups = [losses[i : i + MEAN] for i in range(0, len(losses), MEAN)]
+    training = [(group[-1][0], sum(loss for _, loss in group) / len(group)) for group in groups]
+    validation = [(line["step"], line["validation_loss"]) for line in lines if "validation_loss" in line]
+    title = f"finetuning: loss (means of {MEAN} steps)"
+    draw_curves({"training": training} | ({"validation": validation} if validation else {}), title, file)
 
 
 def draw_curves(curves: dict[str, Points], title: str, file: Path) -> None:

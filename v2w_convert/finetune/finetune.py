@@ -12,10 +12,11 @@ from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.data import lerobot
 from v2w_convert.errors import V2WError
+from v2w_convert.finetune.curve import draw_log
 from v2w_convert.finetune.export import export
 from v2w_convert.finetune.latents import Latents, check_data, encoded, fingerprint
 from v2w_convert.finetune.loop import prepare, train
-from v2w_convert.finetune.run import LATENTS, Log, Record, claimed, require_own
+from v2w_convert.finetune.run import CURVE, LATENTS, Log, Record, claimed, put, require_own
 from v2w_convert.finetune.settings import Report, Settings, quiet
 from v2w_convert.operations.action import CHILD, ActionSite
 from v2w_convert.surgery.load import load, open_converted
@@ -37,7 +38,8 @@ def finetune(
     """Train the world model in `converted` on the LeRobot set `data`; `output` becomes a folder of the same layout.
 
     output    new, empty, or an earlier start of the same run, which is then gone on with: the result is the same
-              bit for bit, on one machine. Beside the model it holds checkpoints/, latents/, log.jsonl, run.json.
+              bit for bit, on one machine. Beside the model it holds checkpoints/, latents/, log.jsonl,
+              loss.png, run.json.
     progress  called after every episode encoded and every step made
     device    a type, such as cpu; None: as accelerate finds it
 
@@ -72,6 +74,7 @@ def finetune(
         clips, held_out = cached[0], cached[1] if len(cached) > 1 else None
         log = train(world, training, clips, held_out, settings, accelerator, output, progress)
         finetuning = summary(manifest, record, log)
+        put(output / CURVE, lambda file: draw_log(log.lines, file))
         export(source, manifest, training.averaged(), finetuning, output)
     return {"output": str(output), "finished_before": False, **finetuning}
 

@@ -17,6 +17,7 @@ LOG = "log.jsonl"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 LATENTS = "latents"
+CURVE = "loss.png"
 
 Record = dict[str, Any]
 
