@@ -67,6 +67,16 @@ def test_missing_parts(folder: Path) -> None:
         list(lerobot.read(folder, camera="left"))
 
 
+@pytest.mark.parametrize("pattern", ["*.mp4", "data/**/*.parquet", "meta/episodes/**/*.parquet"])
+@pytest.mark.parametrize("keep", [0, 0.5])
+def test_damaged_files(folder: Path, pattern: str, keep: float) -> None:
+    (file,) = folder.rglob(pattern) if "/" not in pattern else folder.glob(pattern)
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(V2WError, match="file-000" if "episodes" not in pattern else "episodes"):
+        list(lerobot.read(folder))
+
+
 def test_nothing_is_overwritten(folder: Path) -> None:
     with pytest.raises(V2WError, match="not empty"):
         lerobot.write(episodes(), folder, fps=9, action_names=["x", "y"], task="test", robot="none")

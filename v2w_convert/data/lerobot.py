@@ -178,19 +178,23 @@ def read(folder: Path, camera: str | None = None) -> Iterator[Episode]:
     camera = camera or cameras[0]
     if camera not in cameras:
         raise V2WError(asked, f"no camera {camera!r}", ", ".join(cameras))
-    episodes = pq.ParquetDataset(folder / "meta/episodes").read().sort_by("episode_index").to_pylist()
+    prefix = f"videos/{camera}"
+    columns = ["episode_index", "length", "dataset_from_index", "data/chunk_index", "data/file_index"]
+    columns += [
+        f"{prefix}/{name}" for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+    ]
+    episodes = _table(folder / "meta/episodes", columns).sort_by("episode_index").to_pylist()
     opened: dict[Path, tuple[pa.Table, Iterator[tuple[float, np.ndarray]]]] = {}
     tables: dict[Path, pa.Table] = {}
     for row in episodes:
         data_file = _inside(
             folder, info["data_path"], row["data/chunk_index"], row["data/file_index"], camera
         )
-        prefix = f"videos/{camera}"
         video_file = _inside(
             folder, info["video_path"], row[f"{prefix}/chunk_index"], row[f"{prefix}/file_index"], camera
         )
         if data_file not in tables:
-            tables = {data_file: pq.read_table(data_file, columns=["action", "index"]).sort_by("index")}
+            tables = {data_file: _table(data_file, ["action", "index"]).sort_by("index")}
         table = tables[data_file]
         first = table["index"][0].as_py()
         part = table.slice(row["dataset_from_index"] - first, row["length"])
@@ -215,9 +219,19 @@ def read(folder: Path, camera: str | None = None) -> Iterator[Episode]:
 
 
 def _decode(file: Path) -> Iterator[tuple[float, np.ndarray]]:
-    with av.open(str(file)) as container:
-        for frame in container.decode(video=0):
-            yield float(frame.time or 0.0), frame.to_ndarray(format="rgb24")
+    try:
+        with av.open(str(file)) as container:
+            for frame in container.decode(video=0):
+                yield float(frame.time or 0.0), frame.to_ndarray(format="rgb24")
+    except (av.FFmpegError, IndexError) as error:
+        raise V2WError(f"decode {file}", f"it is damaged or no video ({error})", "record it again") from None
+
+
+def _table(path: Path, columns: list[str]) -> pa.Table:
+    try:
+        return pq.ParquetDataset(path).read(columns=columns)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise V2WError(f"read {path}", f"it is no parquet with {', '.join(columns)} ({error})") from None
 
 
 def _inside(folder: Path, template: str, chunk: int, number: int, camera: str) -> Path:

@@ -1,4 +1,4 @@
-"""How to use an exported step: rollouts with numpy and onnxruntime, the world model itself not needed.
+"""How to use an exported step: rollouts with numpy and onnxruntime, without the world model.
 
     session = onnxruntime.InferenceSession("step.onnx")
     stream = OnnxStream(session, Sampling(steps=10), seed=0)
@@ -9,6 +9,7 @@ The same algorithm as `v2w_convert.world.rollout.Stream`, with the same noise fo
 """
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from v2w_convert.noise import NoiseSpec
 from v2w_convert.world.rollout import Sampling
 
 METADATA = "v2w"  # key of the file's metadata under which its facts lie as JSON
-DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
+DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
 
 class OnnxStream:
@@ -57,7 +58,7 @@ class OnnxStream:
         b = self.frame_shape[0]
         noise = torch.randn(self.frame_shape, generator=self.generator)
         frame = self.noise.add(torch.zeros_like(noise), noise, torch.full((b, 1), self.levels[0]))
-        for level, following in zip(self.levels, self.levels[1:], strict=False):
+        for level, following in pairwise(self.levels):
             now = torch.full((b, 1), level)
             clean, noise = self.noise.split(self._guided(frame, now, actions), frame, now)
             frame = self.noise.add(clean, noise, torch.full_like(now, following))

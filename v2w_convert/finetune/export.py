@@ -11,10 +11,11 @@ from v2w_convert.checkpoint.headers import DTYPES
 from v2w_convert.checkpoint.output import copy, sha256, write_safetensors
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.errors import V2WError
-from v2w_convert.finetune.run import CHECKPOINTS, LATENTS, LOG, RECORD, put, put_json
+from v2w_convert.finetune.run import CHECKPOINTS, CURVE, LATENTS, LOG, RECORD, put, put_json
+from v2w_convert.surgery.card import CARD, card
 from v2w_convert.surgery.manifest import MANIFEST, Manifest
 
-OWN = (CHECKPOINTS, LATENTS, LOG, RECORD, MANIFEST)
+OWN = (CHECKPOINTS, LATENTS, LOG, CURVE, RECORD, CARD, MANIFEST)
 
 
 def export(
@@ -41,8 +42,9 @@ def export(
             partial(write_safetensors, tensors=stored, infos=infos, metadata={"format": "pt"}),
         )
     result = {str(f.relative_to(output)): sha256(f) for f in sorted(component.glob("*.safetensors"))}
-    update = {"stage": "finetuned", "result": result, "finetuning": finetuning}
-    put_json(output / MANIFEST, manifest.model_copy(update=update).model_dump())
+    manifest = manifest.model_copy(update={"stage": "finetuned", "result": result, "finetuning": finetuning})
+    put(output / CARD, lambda file: file.write_text(card(manifest), encoding="utf-8"))
+    put_json(output / MANIFEST, manifest.model_dump())
 
 
 def as_stored(name: str, value: Tensor, code: str, output: Path) -> Tensor:

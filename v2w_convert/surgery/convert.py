@@ -15,6 +15,7 @@ from v2w_convert.checkpoint.source import Source, read_tensor
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.resolve import Resolved, build
+from v2w_convert.surgery.card import write_card
 from v2w_convert.surgery.change import Fate, added, initial, owner, transferred
 from v2w_convert.surgery.manifest import CONDITIONS, Manifest
 
@@ -121,6 +122,7 @@ def convert(
             result={str(f.relative_to(stage)): sha256(f) for f in sorted(component.glob("*.safetensors"))},
             tensors=tensors,
         )
+        write_card(manifest, stage)
         manifest.write(stage)
     return manifest
 
