@@ -5,18 +5,23 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.conftest import ACTIONS
+from tests.verify import faults
 from v2w_convert.cli import run
 from v2w_convert.data import lerobot
 from v2w_convert.data.episode import Episode
 from v2w_convert.evaluate import run as evaluation
 from v2w_convert.plan.read import shipped
+from v2w_convert.verify import run as verification
+from v2w_convert.verify.models import Models, open_models
 
 PLAN = shipped()["stable-video-diffusion"].read_text()
 
@@ -264,3 +269,39 @@ def test_rollout_and_evaluate(
         "generated",
         "majority class",
     }
+
+
+CONV = "up_blocks.1.resnets.0.temporal_res_block.conv2"
+ATTENTION = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
+
+
+@pytest.mark.parametrize("fault", [faults.sees_future, faults.forgets_past])
+@pytest.mark.parametrize("site", [CONV, ATTENTION])
+def test_verify_names_one_broken_site(
+    tiny_base: Path,
+    tiny_converted: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    site: str,
+    fault: Callable[[Any], None],
+) -> None:
+    arguments = ["verify", str(tiny_converted), "--base", str(tiny_base), "--json"]
+
+    def opened(converted: Path, base: Path | None) -> Models:
+        models = open_models(converted, base)
+        fault(models.world.base.get_submodule(site))
+        return models
+
+    monkeypatch.setattr(verification, "open_models", opened)
+    assert run(arguments) == 1
+    out, err = capsys.readouterr()
+    failed = [claim for claim in json.loads(out.splitlines()[-1])["claims"] if not claim["ok"]]
+    assert failed
+    assert any(claim["where"] == site for claim in failed)
+    assert site in err
+
+
+def test_verify_passes_what_is_whole(tiny_base: Path, tiny_converted: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "--report", str(report)]) == 0
+    assert sorted(file.name for file in report.iterdir()) == ["influence.png", "report.json"]
