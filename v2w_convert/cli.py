@@ -382,19 +382,26 @@ def export(
         int | None, typer.Option("--width", min=1, help="latent width; else the config's")
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="rollouts side by side")] = 1,
+    window: Annotated[
+        int | None, typer.Option("--window", min=1, help="frames in view, where the plan has none")
+    ] = None,
     frames: Annotated[int, typer.Option("--frames", min=1, help="frames of the check against torch")] = 32,
     json: Json = False,
 ) -> None:
     """One streamed denoising step as an ONNX graph, checked against torch. Exit 1 if they differ."""
     _present(converted)
+    from v2w_convert.export.target import require_packages, require_target
+
+    require_target(output)
+    require_packages()
     from v2w_convert.export.onnx import export as write
     from v2w_convert.report import print_json, say
 
-    result = write(converted, output, b=batch, h=height, w=width, frames=frames)
-    say(
-        f"{output}: {result['bytes']} bytes; over {result['frames']} frames onnxruntime differs from torch by at most "
-        f"{result['largest_difference']:.1e} (allowed {result['allowed']:.0e})"
-    )
+    result = write(converted, output, b=batch, h=height, w=width, window=window, frames=frames)
+    far = result["largest_difference"]
+    found = "not a finite number" if far is None else f"{far:.1e}"
+    what = f"onnxruntime differs from torch over {result['frames']} frames by {found} (allowed {result['allowed']:.0e})"
+    say(f"{output}: {result['bytes']} bytes; {what}" if result["ok"] else f"{output} is not written: {what}")
     if json:
         print_json(result)
     if not result["ok"]:

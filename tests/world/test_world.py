@@ -136,5 +136,7 @@ def test_wrong_inputs_are_refused(world: World, inputs: dict[str, Tensor]) -> No
         world(inputs["latents"][:, :, :3], inputs["noise_level"], inputs["actions"][..., :2])
     with pytest.raises(V2WError, match="unknown condition txet"):
         world(inputs["latents"], inputs["noise_level"], txet=inputs["text"])
+    with pytest.raises(V2WError, match="the plan's is 5"):
+        world.empty_state(1, H, W, window=7)
     with pytest.raises(V2WError, match="text is"):
         world(inputs["latents"], inputs["noise_level"], text=inputs["text"][:, :3])
