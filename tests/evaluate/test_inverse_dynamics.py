@@ -67,6 +67,7 @@ class Always(nn.Module):
 def test_accuracy_and_majority_count() -> None:
     actions = torch.tensor([1, 0, 1, 2, 1]).repeat(120)  # 600: more than are judged at once
     hits = accuracy(Always(), torch.zeros(600, 2, 3, 4, 4), actions)
+    assert hits.dtype == torch.float32
     assert torch.equal(hits, torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0]).repeat(120))
     assert majority(actions) == 0.6
 

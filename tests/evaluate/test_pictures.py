@@ -49,7 +49,7 @@ def test_png_keeps_every_pixel(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("h", "w"), [(64, 64), (33, 47)])
 def test_mp4_keeps_frames_order_rate_and_size(tmp_path: Path, h: int, w: int) -> None:
-    """Even colours come back within 3 of 255: 8-bit conversion to yuv and back, H.264 at crf 18."""
+    """Even colours come back within 3 of 255: 8-bit conversion to yuv and back."""
     frames = levels(6, h, w)
     write_video(frames, tmp_path / "clip.mp4", fps=9)
     read = decoded(tmp_path / "clip.mp4")
@@ -58,6 +58,14 @@ def test_mp4_keeps_frames_order_rate_and_size(tmp_path: Path, h: int, w: int) ->
     with av.open(str(tmp_path / "clip.mp4")) as video:
         stream = video.streams.video[0]
         assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 9)
+
+
+def test_mp4_keeps_fine_detail(tmp_path: Path) -> None:
+    """Grey noise, the hardest picture: a mean error below 4 of 255 (ordinary settings give about 6)."""
+    frames = noise(4, 32, 32, 1).repeat(3, -1)
+    write_video(frames, tmp_path / "clip.mp4", fps=9)
+    error = np.abs(decoded(tmp_path / "clip.mp4").astype(int) - frames).mean()
+    assert error < 4
 
 
 def test_gif_keeps_frames_order_and_rate(tmp_path: Path) -> None:
@@ -88,14 +96,14 @@ def test_captioned_frames_lie_unchanged_below_the_strip() -> None:
     assert with_text.shape[0::2] == (3, 64)
     assert np.array_equal(with_text[:, -16:], frames)
     assert strip.min() < 64  # there is ink
-    assert (strip[:, -1] == 255).all()  # and none cut off below
     assert (strip == strip[0]).all()
 
 
 def test_captions_of_one_line_are_equally_high() -> None:
     frames = noise(1, 16, 64, 3)
-    heights = {captioned(frames, text).shape[1] for text in ("", "ace", "Type", "gypsy")}
-    assert len(heights) == 1
+    strips = [captioned(frames, text)[0, :-16] for text in ("", "ace", "Type", "gypsy")]
+    assert len({strip.shape for strip in strips}) == 1
+    assert all((strip[-1] == 255).all() for strip in strips)  # no letter is cut off below
 
 
 def test_a_long_caption_is_wrapped_not_lost() -> None:

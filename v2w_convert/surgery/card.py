@@ -18,7 +18,7 @@ def card(manifest: Manifest) -> str:
     plan = manifest.plan
     base = manifest.source["name"]
     fates = list(manifest.tensors.values())
-    counts = ", ".join(f"{fates.count(fate)} {fate}" for fate in ("kept", "transferred", "added"))  # type: ignore[arg-type]
+    counts = ", ".join(f"{fates.count(fate)} {fate}" for fate in ("kept", "transferred", "added"))
     operations = [
         f"- `{name}` at `{fields['at']}`{_options(fields)}"
         for op in plan["operations"]

@@ -1,0 +1,171 @@
+"""Before training: what a checkpoint is, which plan fits, and the conversion."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from v2w_convert.cli.options import Base, Json, PlanFile, Seed, write_text
+from v2w_convert.errors import V2WError
+
+
+def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
+    """Family, sizes, every module through which frames mix, and the plan that fits."""
+    source, resolved = _resolve(base, plan)
+    from v2w_convert.plan.resolve import uncovered
+    from v2w_convert.report import fold, print_json, table
+    from v2w_convert.surgery.convert import check_tensors, stored_dtype
+
+    check_tensors(source, resolved)
+    sizes = {
+        "class": source.class_name,
+        "parameters": sum(_count(info.shape) for info in source.tensors.values()),
+        "dtype": str(stored_dtype(source)).removeprefix("torch."),
+        "latent channels": resolved.channels,
+        "window": resolved.window,
+        "noise": f"{resolved.noise.kind}, prediction {resolved.noise.prediction}",
+        "plan": resolved.plan.name,
+    }
+    table(str(base), ["what", "found"], sizes.items())
+    rows = []
+    for operation in resolved.plan.operations:
+        paths = [path for path, chosen in resolved.sites.items() if chosen == operation]
+        rows += [(operation.name, path, count) for path, count in fold(paths).items()]
+    table("where the plan operates", ["operation", "modules", "count"], rows)
+    missing = [site.name for site in uncovered(resolved.plan)]
+    if missing:
+        table(
+            "frames mix here too, and the plan says nothing of it", ["module"], [[name] for name in missing]
+        )
+    if json:
+        sites = {path: operation.name for path, operation in resolved.sites.items()}
+        print_json({"ok": not missing, **sizes, "sites": sites, "uncovered": missing})
+
+
+def plan(
+    base: Base,
+    output: Annotated[Path, typer.Option("-o", "--output", help="the YAML file to write")],
+    json: Json = False,
+) -> None:
+    """Write the plan that fits, to read or to edit."""
+    from v2w_convert.checkpoint.source import open_source
+
+    if output.exists():
+        raise V2WError(f"write the plan to {output}", "the file exists", "another name")
+    source = open_source(base)
+    from v2w_convert.plan.read import shipped
+    from v2w_convert.plan.resolve import plan_for
+    from v2w_convert.report import print_json, say
+
+    fitting = plan_for(source.class_name)
+    write_text(output, shipped()[fitting.name].read_text(encoding="utf-8"))
+    say(f"{output}: the plan {fitting.name}, for {fitting.base}")
+    if json:
+        print_json({"ok": True, "plan": fitting.name, "file": str(output)})
+
+
+def convert(
+    base: Base,
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="the folder to make")],
+    action_dim: Annotated[int, typer.Option("--action-dim", min=1, help="numbers in one action")],
+    plan: PlanFile = None,
+    transfer: Annotated[
+        str | None, typer.Option("--transfer", help="kernel transfer: shift, masked or extrapolative")
+    ] = None,
+    seed: Seed = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done; write nothing")] = False,
+    json: Json = False,
+) -> None:
+    """Plan -> a new checkpoint folder."""
+    from v2w_convert.checkpoint.output import check_target
+
+    if output.is_dir() and (output / "v2w.json").is_file():
+        if _already_converted(base, output, plan, transfer, action_dim, seed):
+            from v2w_convert.report import print_json, say
+
+            say(f"{output}: already converted")
+            if json:
+                print_json({"ok": True, "output": str(output), "already converted": True})
+            return
+        raise V2WError(
+            f"convert into {output}", "another plan, source or option made what is there", "a new folder"
+        )
+    check_target(output, base, f"convert into {output}")
+    source, resolved = _resolve(base, plan, transfer)
+    from v2w_convert.plan.resolve import require_coverage
+    from v2w_convert.report import bar, print_json, say, table
+    from v2w_convert.surgery.convert import check_tensors, fates
+    from v2w_convert.surgery.convert import convert as perform
+
+    require_coverage(resolved.plan)
+    check_tensors(source, resolved)
+    tensors = fates(source, resolved, action_dim)
+    counts = {fate: sum(f == fate for f in tensors.values()) for fate in ("kept", "transferred", "added")}
+    result: dict[str, Any] = {
+        "ok": True,
+        "output": str(output),
+        "plan": resolved.plan.name,
+        "tensors": counts,
+    }
+    if dry_run:
+        rows = [(name, fate) for name, fate in tensors.items() if fate != "kept"]
+        table(f"{base}: what would change", ["tensor", "fate"], rows)
+        result["dry run"] = True
+    else:
+        done = 0
+        with bar("tensors", total=counts["kept"] + counts["transferred"]) as update:
+
+            def progress(name: str) -> None:
+                nonlocal done
+                done += 1
+                update(completed=done)
+
+            perform(source, resolved, output, action_dim=action_dim, seed=seed, progress=progress)
+    verb = "would be " if dry_run else ""
+    say(f"{output}: " + ", ".join(f"{count} tensors {verb}{fate}" for fate, count in counts.items()))
+    if json:
+        print_json(result)
+
+
+def _resolve(base: Path, plan_file: Path | None, transfer: str | None = None) -> tuple[Any, Any]:
+    """The source and its resolved plan. What files alone reveal is refused before torch is imported."""
+    from v2w_convert.checkpoint.source import open_source
+
+    if plan_file is not None and not plan_file.is_file():
+        raise V2WError(f"read the plan {plan_file}", "no such file", "v2w plan BASE -o plan.yaml writes one")
+    source = open_source(base)
+    if source.converted:
+        raise V2WError(f"convert {base}", "it is converted already", "v2w verify or v2w finetune")
+    from v2w_convert.plan.read import read_plan
+    from v2w_convert.plan.resolve import plan_for, resolve, with_transfer
+
+    plan = read_plan(plan_file) if plan_file is not None else plan_for(source.class_name)
+    if transfer is not None:
+        plan = with_transfer(plan, transfer)
+    return source, resolve(plan, source.config, source.scheduler)
+
+
+def _already_converted(
+    base: Path, output: Path, plan_file: Path | None, transfer: str | None, action_dim: int, seed: int
+) -> bool:
+    source, resolved = _resolve(base, plan_file, transfer)
+    from v2w_convert.checkpoint.output import sha256
+    from v2w_convert.surgery.manifest import read_manifest
+
+    manifest = read_manifest(output)
+    return (
+        manifest.stage == "converted"
+        and manifest.plan == resolved.plan.model_dump(mode="json")
+        and (manifest.action_dim, manifest.seed) == (action_dim, seed)
+        and manifest.source["files"] == {f.name: sha256(f) for f in source.files}
+        and all(
+            (output / name).is_file() and sha256(output / name) == h for name, h in manifest.result.items()
+        )
+    )
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
