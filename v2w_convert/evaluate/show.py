@@ -112,9 +112,8 @@ def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, list[str], list[list[
         ]
     if result["long"]:
         long = result["long"]
-        rows.append(
-            [f"frames of {long['frames']}-frame rollouts that look real", _interval(long["share within"])]
-        )
+        for name in ("share within real frames", "share within round-tripped frames"):
+            rows.append([f"{long['frames']}-frame rollouts, {name}", _interval(long[name])])
     yield "actions and staying power", ["", "mean [95 % interval]"], rows
 
 
