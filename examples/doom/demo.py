@@ -8,6 +8,7 @@ but this folder: the base, a slice of recorded episodes and a world model that w
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 
 from v2w_convert.report import say, table
 
-HERE = Path(__file__).parent
+HERE = Path(os.path.relpath(Path(__file__).parent))  # short, as a user would type it
 MARK = "made-by-demo.txt"
 BRIEFLY = 120  # steps of finetuning
 EPISODES = 12  # of the test set, for the figures
@@ -66,7 +67,7 @@ def main() -> None:
         more = ("--episodes", EPISODES, "--samples", 1, "--long-frames", 0, "-o", out / f"{slug}.json")
         figures[name] = v2w("evaluate", world, "--data", test, *more)
     v2w("rollout", HERE / "world", "--data", test, "-o", out / "long.gif", "--episode", 2, "--frames", 100)
-    v2w("export", out / "converted", "-o", out / "step.onnx")
+    v2w("export", HERE / "world", "-o", out / "step.onnx")
 
     held = sum(claim["ok"] for claim in claims)
     first = next(iter(figures.values()))

@@ -108,11 +108,13 @@ class World(nn.Module):
         window  frames in view, the present one included, where the plan has no window. A stream is of fixed
                 size: it forgets what lies further back.
         """
-        window = self.resolved.window or window
-        if window is None:
-            raise V2WError(
-                "begin a stream", "neither the plan nor the call names a window", "window=N frames"
-            )
+        planned = self.resolved.window
+        asked = "begin a stream"
+        if planned is None and window is None:
+            raise V2WError(asked, "neither the plan nor the call names a window", "window=N frames")
+        if planned is not None and window not in (None, planned):
+            raise V2WError(f"{asked} with a window of {window}", f"the plan's is {planned}")
+        window = planned or window or 1
         latents = torch.zeros(1, 1, self.channels, h, w, dtype=self.dtype, device=self.device)
         now = self._pass(latents, None, None)
         now.commit = True
