@@ -46,7 +46,7 @@ def _claim(
     manner: str,
 ) -> Claim:
     t = expected.shape[1]
-    state = world.empty_state(2, *latent_size(world), window=t)
+    state = world.empty_state(2, *latent_size(world), window=None if world.resolved.window else t)
     others = draw(world, 2, t, seed=1)
     outputs, start = [], 0
     streamed: dict[str, list[Tensor]] = {}
