@@ -33,7 +33,9 @@ def game(scenario: str, seed: int) -> vizdoom.DoomGame:
     game.load_config(str(Path(vizdoom.scenarios_path) / f"{scenario}.cfg"))
     game.set_available_buttons(BUTTONS)
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
-    game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
+    # Rendered at many times the recorded size: the game does not filter its textures, and a small
+    # picture of them flickers with every step.
+    game.set_screen_resolution(vizdoom.ScreenResolution.RES_640X480)
     game.set_render_hud(False)
     game.set_render_weapon(False)
     game.set_render_crosshair(False)
