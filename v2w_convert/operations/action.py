@@ -40,7 +40,7 @@ class Action(Operation):
                 return torch.ones(shape)
         return torch.zeros(shape)
 
-    def install(self, module: nn.Module, name: str, action_dim: int) -> None:
+    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
         module.add_module(CHILD, ActionEmbedding(action_dim, _width(module)))
         become(module, ActionSite, name)
 

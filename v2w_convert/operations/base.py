@@ -1,5 +1,6 @@
 """What every operation has: its data, its map on tensors, its module, its promise."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -38,6 +39,10 @@ class Operation(BaseModel):
     name: ClassVar[str]
     at: str
 
+    def definite(self, config: Mapping[str, Any]) -> "Operation":
+        """The same, with what is to be worked out from the base's config worked out. Raises ValueError."""
+        return self
+
     def refusal(self, module: nn.Module) -> str | None:
         """Why this operation does not fit `module`; None if it does."""
         raise NotImplementedError
@@ -58,8 +63,8 @@ class Operation(BaseModel):
         """The first value (float32) of an added tensor."""
         raise NotImplementedError
 
-    def install(self, module: nn.Module, name: str, action_dim: int) -> None:
-        """Change the live module at path `name`, in place; no value is transferred here."""
+    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
+        """Change the live module at path `name` of `root`, in place; no value is transferred here."""
         raise NotImplementedError
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:

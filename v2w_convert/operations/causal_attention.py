@@ -5,7 +5,9 @@ No processor is written per family: every softmax attention served here ends in
 unfolds queries, keys and values, puts the stream's keys and values in front, masks, and folds again.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +15,31 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from v2w_convert.errors import V2WError
+from v2w_convert.expression import number
 from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
+from v2w_convert.operations.rotary import Rotary
 from v2w_convert.stream import Site, become
 
 
 class CausalAttention(Operation):
-    """window   frames that a frame sees, itself included; a name is looked up in the base's config; None: all"""
+    """window  frames that a frame sees, itself included; None: all. A number, or worked out from the base's config
+    text    where the prompt's tokens stand, in a family in which they attend together with the frames'. Each frame
+            has its own copy of them, which sees that frame and those before it: so no text carries the future
+    rotary  how queries and keys are turned by the frame's place, in a family that does so
+    """
 
     name: ClassVar[str] = "causal_attention"
     window: int | str | None = None
+    text: Literal["first", "last"] | None = None
+    rotary: Rotary | None = None
+
+    def definite(self, config: Mapping[str, Any]) -> "CausalAttention":
+        window = None if self.window is None else number(self.window, config)
+        if window is not None and window < 1:
+            raise ValueError(f"window: {window} frames")
+        return self.model_copy(
+            update={"window": window, "rotary": self.rotary and self.rotary.definite(config)}
+        )
 
     def refusal(self, module: nn.Module) -> str | None:
         if not (hasattr(module, "processor") or hasattr(module, "to_q")):
@@ -30,19 +48,27 @@ class CausalAttention(Operation):
             return "attends to something else than the frames"
         return None
 
-    def install(self, module: nn.Module, name: str, action_dim: int) -> None:
+    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
         assert not isinstance(self.window, str), "the plan is not resolved"
-        become(module, CausalAttentionSite, name, window=self.window)
+        become(module, CausalAttentionSite, name, window=self.window, text=self.text, rotary=self.rotary)
 
     def sees_past(self) -> bool:
         return self.window is None or isinstance(self.window, str) or self.window > 1
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
         t = min(site.window or 5, 5)
-        tokens = torch.randn(2, t, base.query_dim, generator=generator, dtype=torch.float64)
+        width = base.to_q.in_features
+        tokens = torch.randn(2, t, width, generator=generator, dtype=torch.float64)
+        prompt = torch.randn(2, 3, width, generator=generator, dtype=torch.float64)
         site.current = whole_clip(2, t)
-        after = site(tokens.flatten(0, 1).unsqueeze(1)).view(2, t, -1)
-        before = base(tokens)
+        given, repeated = {}, {}
+        if self.text is not None:
+            given = {"encoder_hidden_states": prompt}
+            repeated = {"encoder_hidden_states": prompt.repeat_interleave(t, 0)}
+        site.rotary = None  # the base is asked without one too; the identity claim tests rotation
+        after = _first(site(tokens.flatten(0, 1).unsqueeze(1), **repeated)).view(2, t, -1)
+        site.rotary = self.rotary
+        before = _first(base(tokens, **given))
         # The same sums in another order of memory.
         allowed = 1e-12 * max(float(before.detach().abs().max()), 1.0)
         return [Kept("the last frame's output equals the base's", gap(after[:, -1], before[:, -1]), allowed)]
@@ -52,13 +78,19 @@ class CausalAttentionSite(Site):
     """An attention module on folded tokens ((b t s) l d): s positions that attend apart, l tokens of a frame.
 
     Stream state: `keys` and `values` (b s heads window-1 l d), ring buffers in which frame f lies in slot
-    f mod (window - 1). They are kept as the site computed them, before any rotation.
+    f mod (window - 1). They are kept as the site computed them, before any rotation in time, and without text.
     """
 
     window: int | None
+    text: Literal["first", "last"] | None
+    rotary: Rotary | None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        with _Seam(self._attend) as seam:
+        prompt = kwargs.get("encoder_hidden_states", args[1] if len(args) > 1 else None)
+        if self.text is not None and prompt is None:
+            raise V2WError(f"run {self.site_name} causally", "it was called without the text's tokens")
+        attend = partial(self._attend, 0 if self.text is None else prompt.shape[1])
+        with _Seam(attend) as seam:
             output = super().forward(*args, **kwargs)
         if seam.calls != 1:
             raise V2WError(
@@ -70,6 +102,7 @@ class CausalAttentionSite(Site):
 
     def _attend(
         self,
+        l_text: int,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -78,12 +111,15 @@ class CausalAttentionSite(Site):
         is_causal: bool = False,
         **options: Any,
     ) -> Tensor:
-        if attn_mask is not None or is_causal:
+        if is_causal or (attn_mask is not None and not l_text):
             raise V2WError(
                 f"run {self.site_name} causally", "the base gives this attention a mask of its own"
             )
         now = self.current
         q, k, v = (x.unflatten(0, (now.b, now.t, -1)).permute(0, 2, 3, 1, 4, 5) for x in (query, key, value))
+        # Text, if there is any, is put first; each copy of it belongs to its frame.
+        own_k, own_v = (self._text(x, l_text) for x in (k, v))
+        k, v = (self._frames(x, l_text) for x in (k, v))
         l_query, l_key = q.shape[4], k.shape[4]
         seen = now.cursor + torch.arange(now.t, device=q.device)
         if self.past is not None and not now.bidirectional:
@@ -100,18 +136,55 @@ class CausalAttentionSite(Site):
         else:
             self.keep({"keys": k, "values": v})
             held = seen
-        if now.bidirectional:
-            mask = None
-        else:
+        if self.rotary is not None:
+            # Counted from the cursor: only differences matter, and small numbers turn exactly.
+            text_q, frame_q = self._text(q, l_text), self._frames(q, l_text)
+            frame_q = self.rotary.rotate(frame_q, seen - now.cursor)
+            k = self.rotary.rotate(k, held - now.cursor)
+            q = torch.cat([text_q, frame_q] if self.text == "first" else [frame_q, text_q], 4)
+        mask = None
+        if not now.bidirectional:
             visible = (held <= seen[:, None]) & (held >= 0)
             if self.window is not None:
                 visible = visible & (held > seen[:, None] - self.window)
             # Four axes: a mask of two can be taken for key padding.
             mask = visible.repeat_interleave(l_query, 0).repeat_interleave(l_key, 1)[None, None]
-        q, k, v = (x.flatten(0, 1).flatten(2, 3) for x in (q, k, v))
+        q, k, v, own_k, own_v = (x.flatten(0, 1).flatten(2, 3) for x in (q, k, v, own_k, own_v))
+        if l_text:
+            own = torch.eye(now.t, dtype=torch.bool, device=q.device)
+            own = own.repeat_interleave(l_query, 0).repeat_interleave(l_text, 1)[None, None]
+            if attn_mask is not None:
+                own = own & self._padding(attn_mask, l_text)
+            if mask is None:
+                mask = torch.ones(1, 1, q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+            mask = torch.cat([own, mask.expand(len(own), -1, -1, -1)], 3)
+            k, v = torch.cat([own_k, k], 2), torch.cat([own_v, v], 2)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, **options)
         out = out.unflatten(2, (now.t, l_query)).unflatten(0, (now.b, -1))  # b s heads t l d
         return out.permute(0, 3, 1, 2, 4, 5).flatten(0, 2)
+
+    def _text(self, x: Tensor, l_text: int) -> Tensor:
+        """The text's part of tokens (… l d)."""
+        return x[..., :l_text, :] if self.text == "first" else x[..., x.shape[-2] - l_text :, :]
+
+    def _frames(self, x: Tensor, l_text: int) -> Tensor:
+        """The frame's part of tokens (… l d)."""
+        return x[..., l_text:, :] if self.text == "first" else x[..., : x.shape[-2] - l_text, :]
+
+    def _padding(self, attn_mask: Tensor, l_text: int) -> Tensor:
+        """Which of the text's tokens are words, (b 1 1 t*l_text), from the base's own mask ((b t) 1 1|l l)."""
+        if attn_mask.dtype != torch.bool or attn_mask.ndim != 4 or attn_mask.shape[1] != 1:
+            raise V2WError(
+                f"run {self.site_name} causally",
+                f"the base gives this attention a mask {tuple(attn_mask.shape)} of {attn_mask.dtype}",
+            )
+        words = self._text(attn_mask[:, :, -1:].transpose(2, 3), l_text).transpose(2, 3)  # (b t) 1 1 l
+        return words.unflatten(0, (self.current.b, self.current.t)).permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def _first(output: Any) -> Tensor:
+    """The frames' part of what an attention gives back."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def _into(ring: Tensor, new: Tensor, frames: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class FrameNorm(Operation):
     def refusal(self, module: nn.Module) -> str | None:
         return None if isinstance(module, nn.GroupNorm) else f"is a {type(module).__name__}, not a GroupNorm"
 
-    def install(self, module: nn.Module, name: str, action_dim: int) -> None:
+    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
         become(module, FrameNormSite, name)
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:

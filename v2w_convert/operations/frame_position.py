@@ -1,50 +1,105 @@
-"""Additive positions: a module that embeds the frame's index is given the index in the stream.
+"""Additive positions: where the base is told a frame's index, it is given the index in the stream.
 
 Folded clips of one frame would all be told index 0.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from v2w_convert.expression import number
 from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
 from v2w_convert.stream import Site, become
 
 
 class FramePosition(Operation):
-    """period   indices count 0 … period-1 and begin again, so that a rollout of any length meets no index
-    that finetuning (which draws where a clip begins) has not shown; None: they grow without end
+    """period  indices count 0 … period-1 and begin again, so that a rollout of any length meets no index
+            that finetuning (which draws where a clip begins) has not shown; None: they grow without end.
+            A number, or worked out from the base's config
+    how     `embed`: the module maps indices to embeddings; `add`: it adds a row for each frame of its tokens;
+            `table`: the base adds row after row of its buffer `table` to the module's input, and none to a
+            single frame's
+    table   a buffer (1 t d) of the base
     """
 
     name: ClassVar[str] = "frame_position"
-    period: int | None = Field(default=None, ge=1)
+    period: int | str | None = None
+    how: Literal["embed", "add", "table"] = "embed"
+    table: str | None = None
+
+    def definite(self, config: Mapping[str, Any]) -> "FramePosition":
+        period = None if self.period is None else number(self.period, config)
+        if period is not None and period < 1:
+            raise ValueError(f"period: {period} frames")
+        if period is None and self.how != "embed":
+            raise ValueError(f"how: {self.how} needs a period, the length of the base's table")
+        if (self.table is not None) != (self.how == "table"):
+            raise ValueError("table: belongs to `how: table`")
+        return self.model_copy(update={"period": period})
 
     def refusal(self, module: nn.Module) -> str | None:
-        return (
-            f"is a {type(module).__name__}, which has weights of its own" if [*module.parameters()] else None
-        )
+        weights = [*module.parameters()]
+        if weights and self.how != "table":
+            return f"is a {type(module).__name__}, which has weights of its own"
+        return None
 
-    def install(self, module: nn.Module, name: str, action_dim: int) -> None:
-        become(module, FramePositionSite, name, period=self.period)
+    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
+        if self.how == "embed":
+            become(module, EmbeddedPositionSite, name, period=self.period)
+            return
+        table = getattr(root, self.table) if self.table is not None else None
+        become(module, AddedPositionSite, name, period=self.period, table=table)
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
+        assert not isinstance(self.period, str)
         t = min(self.period or 7, 7)
         site.current = whole_clip(2, t)
-        after = site(torch.zeros(2 * t))
-        return [Kept("equals the base's positions", gap(after, base(torch.arange(t).repeat(2))), 0.0)]
+        sentence = "equals the base's positions"
+        if self.how == "embed":
+            return [Kept(sentence, gap(site(torch.zeros(2 * t)), base(torch.arange(t).repeat(2))), 0.0)]
+        if self.how == "table":  # the base's own forward adds them, not this module: the identity claim sees it
+            return []
+        tokens = torch.zeros(2, t, site.rows().shape[-1], dtype=torch.float64)
+        return [Kept(sentence, gap(site(tokens.flatten(0, 1)[:, None]).view_as(tokens), base(tokens)), 0.0)]
 
 
 class FramePositionSite(Site):
-    """A module that maps frame indices ((b t),) to embeddings ((b t) d)."""
-
     period: int | None
 
-    def forward(self, index: Tensor) -> Tensor:
+    def places(self) -> Tensor:
+        """The index (b t) int64 that each frame of this pass is told."""
         frames = self.positions().expand(self.current.b, -1)
         if self.current.offset is not None:
             frames = frames + self.current.offset[:, None]
         if self.period is not None and not self.current.bidirectional:
             frames = torch.remainder(frames, self.period)
-        return super().forward(frames.flatten().to(index.dtype))
+        return frames
+
+
+class EmbeddedPositionSite(FramePositionSite):
+    """A module that maps frame indices ((b t),) to embeddings ((b t) d)."""
+
+    def forward(self, index: Tensor) -> Tensor:
+        return super().forward(self.places().flatten().to(index.dtype))
+
+
+class AddedPositionSite(FramePositionSite):
+    """A module that is given tokens ((b t s) l d) without their frames' positions, or with that of frame 0."""
+
+    table: Tensor | None
+
+    def rows(self) -> Tensor:
+        """The position (period d) of each index."""
+        if self.table is not None:
+            return self.table[0]
+        weights = next(self.buffers())
+        empty = weights.new_zeros(1, self.period, weights.shape[-1])
+        return super().forward(empty)[0]
+
+    def forward(self, tokens: Tensor, *args: Any, **kwargs: Any) -> Any:
+        rows = self.rows()[self.places()]  # b t d
+        rows = rows[:, :, None, None].to(tokens)
+        placed = (tokens.unflatten(0, (self.current.b, self.current.t, -1)) + rows).flatten(0, 2)
+        return placed if self.table is None else super().forward(placed, *args, **kwargs)

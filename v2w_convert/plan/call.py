@@ -6,24 +6,30 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from v2w_convert.plan.grammar import Call
+from v2w_convert.expression import number
+from v2w_convert.plan.grammar import Call, Condition
 
 Conditions = dict[str, Tensor]
+DTYPES = {"int64": torch.int64, "bool": torch.bool}
 
 
-def number(value: int | str, config: dict[str, Any]) -> int:
-    """A number in a plan, or the one that the base's config has under that name."""
-    return value if isinstance(value, int) else int(config[value])
+def shape_of(condition: Condition, config: dict[str, Any], h: int, w: int) -> tuple[int, ...]:
+    """The shape of one clip's condition for latents of h × w, without batch."""
+    own = {"h": h, "w": w}
+    return tuple(own[size] if size in own else number(size, config) for size in condition.shape)  # type: ignore[index]
+
+
+def null(condition: Condition, config: dict[str, Any], h: int = 0, w: int = 0) -> Tensor:
+    """What is given where the user gives nothing, without batch."""
+    dtype = DTYPES.get(condition.dtype, torch.float32)
+    return torch.full(shape_of(condition, config, h, w), condition.fill, dtype=dtype)
 
 
 def null_conditions(call: Call, config: dict[str, Any]) -> Conditions:
-    """What is given where the user gives nothing, without batch: `text` (n d), zeros.
-
-    The anchor is not among them: it is as large as a frame, and zeros too.
-    """
-    if call.text is None:
-        return {}
-    return {"text": torch.zeros(call.text.tokens, number(call.text.width, config))}
+    """The nulls that a converted model stores: all but those which are as large as a frame."""
+    return {
+        name: null(condition, config) for name, condition in call.conditions.items() if not condition.pictured
+    }
 
 
 def call_base(
@@ -32,21 +38,33 @@ def call_base(
     """The base's output (b t c h w) for clips of latents (b t c h w).
 
     timestep    (b,), the noise level as the base is told it
-    conditions  `text` (b n d); `anchor` (b c h w), given to every frame; zeros where it is missing
+    conditions  all that the plan names, (b …): one of each for a clip
     """
-    b, t, _, h, w = latents.shape
-    given = latents
-    if call.latents.concatenate is not None:
-        anchor = conditions.get(call.latents.concatenate)
-        anchor = torch.zeros_like(latents) if anchor is None else anchor[:, None].expand(b, t, -1, h, w)
-        given = torch.cat([latents, anchor.to(latents.dtype)], 2)
-    arguments: dict[str, Tensor] = {
-        call.latents.argument: rearrange(given, f"b t c h w -> {call.latents.layout}"),
-        call.noise_level.argument: timestep,
-    }
-    if call.text is not None:
-        arguments[call.text.argument] = conditions["text"].to(latents.dtype)
+    b, t, c, h, w = latents.shape
+    sizes = {"t": t, "h": h, "w": w}
+    given, arguments = [latents], {}
+    for name, condition in call.conditions.items():
+        value = conditions[name]
+        if condition.dtype == "float":
+            value = value.to(latents.dtype)
+        if condition.pictured and (condition.argument is None or condition.layout is not None):
+            value = value[:, None].expand(b, t, *value.shape[1:])
+        if condition.argument is None:
+            given.append(value)
+        else:
+            if condition.layout is not None:
+                value = rearrange(value, f"b t c h w -> {condition.layout}")
+            arguments[condition.argument] = value.repeat_interleave(t, 0) if condition.repeat else value
+    layout = call.latents.layout
+    arguments[call.latents.argument] = rearrange(torch.cat(given, 2), f"b t c h w -> {layout}")
+    arguments[call.noise_level.argument] = timestep
+    arguments |= {name: sizes[letter] for name, letter in call.sizes.items()}
     for name, row in call.constants.items():
-        arguments[name] = torch.tensor(row, dtype=latents.dtype, device=latents.device).expand(b, -1)
+        arguments[name] = (
+            torch.tensor(row, dtype=latents.dtype, device=latents.device).expand(b, -1)
+            if isinstance(row, list)
+            else row
+        )
     output = model(**arguments, return_dict=False)[0]
-    return rearrange(output, f"{call.latents.layout} -> b t c h w")
+    # Some bases also predict a variance, in channels of its own after the ones asked for.
+    return rearrange(output, f"{layout} -> b t c h w", **sizes)[:, :, :c]

@@ -15,37 +15,64 @@ class Strict(BaseModel):
 class Latents(Strict):
     """The noisy frames.
 
-    argument     of the base's forward
-    layout       of that argument and of the output, as einops writes it
-    channels     of one frame's latent: a number, or a name in the base's config
-    concatenate  a condition given along the channels: `anchor`, the first frame's latent
+    argument  of the base's forward
+    layout    of that argument and of the output, as einops writes it: `b c t h w`, `b (t h w) c`
+    channels  of one frame's latent: a number, or worked out from the base's config (`v2w_convert.expression`)
+    frames    if the base takes clips of one length only: that length
     """
 
     argument: str
-    layout: str = Field(pattern=r"^b( [tchw]){4}$")
+    layout: str = Field(pattern=r"^b( \(?[tchw]\)?){4}$")
     channels: int | str
-    concatenate: Literal["anchor"] | None = None
+    frames: int | str | None = None
 
 
 class NoiseLevel(Strict):
     argument: str
 
 
-class Text(Strict):
-    """The prompt's embedding (b n d): n tokens of a width that is a number or a name in the base's config."""
+class Condition(Strict):
+    """Something else that the base is told, once for each clip: a prompt, an image's latent, a frame rate.
 
-    argument: str
-    tokens: int = Field(ge=1)
-    width: int | str
+    argument  of the base's forward; None: put after the latents' channels
+    shape     of one clip's, without batch; `h` and `w` are the latents' own. Numbers as in `Latents.channels`
+    layout    where the base wants a picture for every frame, as einops writes it
+    repeat    whether the base wants it for every frame, as if each were a clip
+    fill      the null, given where the user gives nothing: this number everywhere
+    dtype     `float` is the model's
+    """
+
+    argument: str | None = None
+    shape: tuple[int | str, ...]
+    layout: str | None = Field(default=None, pattern=r"^b( \(?[tchw]\)?){4}$")
+    repeat: bool = False
+    fill: float = 0.0
+    dtype: Literal["float", "int64", "bool"] = "float"
+
+    @property
+    def pictured(self) -> bool:
+        """Whether it is as large as a frame."""
+        return "h" in self.shape
+
+    @model_validator(mode="after")
+    def _frames_are_pictures(self) -> "Condition":
+        if (self.layout is not None or self.argument is None) and self.shape[1:] != ("h", "w"):
+            raise ValueError("what is given for every frame is of shape [channels, h, w]")
+        return self
 
 
 class Call(Strict):
-    """How the base's forward is called. `constants` are given to every clip, one row each."""
+    """How the base's forward is called.
+
+    constants  given to every clip: a list is one row for each, a number is given as it is
+    sizes      arguments that are told one of the latents' sizes: t, h or w
+    """
 
     latents: Latents
     noise_level: NoiseLevel
-    text: Text | None = None
-    constants: dict[str, list[float]] = {}
+    conditions: dict[str, Condition] = {}
+    constants: dict[str, list[float] | int | float | bool] = {}
+    sizes: dict[str, Literal["t", "h", "w"]] = {}
 
 
 class Plan(Strict):

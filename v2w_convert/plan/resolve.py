@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from v2w_convert.errors import V2WError
+from v2w_convert.expression import number
 from v2w_convert.noise import NoiseSpec, spec_of_scheduler
 from v2w_convert.operations import CausalAttention, FramePosition, Operation
-from v2w_convert.plan.call import call_base, null_conditions, number
+from v2w_convert.plan.call import call_base, null
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.pattern import matches, nearest
 from v2w_convert.plan.probe import MixingSite, mixing_sites, wake
@@ -38,6 +39,11 @@ class Resolved:
     def channels(self) -> int:
         return number(self.plan.call.latents.channels, self.config)
 
+    def frames(self, wanted: int) -> int:
+        """How many frames to give the base where `wanted` would do: some take one length only."""
+        only = self.plan.call.latents.frames
+        return wanted if only is None else number(only, self.config)
+
     @property
     def window(self) -> int | None:
         """Frames that a frame sees, itself included; None: all."""
@@ -46,13 +52,19 @@ class Resolved:
 
     @property
     def period(self) -> int | None:
-        return next((op.period for op in self.sites.values() if isinstance(op, FramePosition)), None)
+        periods = [op.period for op in self.sites.values() if isinstance(op, FramePosition)]
+        return min((p for p in periods if isinstance(p, int)), default=None)
 
 
 def build(class_name: str, config: dict[str, Any]) -> nn.Module:
     """A base with its initial weights. Only diffusers' own classes; nothing that a file brings is run."""
     clean = {key: value for key, value in config.items() if key not in ("v2w", "auto_map")}
     return getattr(diffusers, class_name).from_config(clean)
+
+
+def complete(model: nn.Module) -> dict[str, Any]:
+    """The model's config with every default that its file leaves out."""
+    return {key: value for key, value in dict(model.config).items() if key != "_use_default_values"}
 
 
 def plan_for(class_name: str) -> Plan:
@@ -95,8 +107,15 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
             model = build(plan.base, config)
     except Exception as error:  # whatever a class makes of a config it was not given by its authors
         raise V2WError(asked, f"{plan.base} cannot be built from this config.json ({error})") from None
-    operations = [_definite(op, config, asked) for op in plan.operations]
-    sites, faults = match(operations, model)
+    config = complete(model)
+    operations, faults = [], []
+    for operation in plan.operations:
+        try:
+            operations.append(operation.definite(config))
+        except ValueError as error:
+            faults.append(f"{operation.name} at {operation.at!r}: {error}")
+    sites, unmatched = match(operations, model)
+    faults += unmatched
     if faults:
         raise V2WError(asked, faults, "v2w inspect lists the modules through which frames mix")
     if scheduler is not None:
@@ -142,17 +161,21 @@ def uncovered(plan: Plan) -> list[MixingSite]:
     model = build(plan.base, plan.tiny).eval()
     torch.random.set_rng_state(torch_state)
     wake(model)
-    t = 5
+    config = complete(model)
+    only = plan.call.latents.frames
+    t = 5 if only is None else number(only, config)
     h, w = 8, 16
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(1, t, number(plan.call.latents.channels, plan.tiny), h, w, generator=generator)
-    conditions = {name: value[None] for name, value in null_conditions(plan.call, plan.tiny).items()}
+    latents = torch.randn(1, t, number(plan.call.latents.channels, config), h, w, generator=generator)
+    conditions = {
+        name: null(condition, config, h, w)[None] for name, condition in plan.call.conditions.items()
+    }
     level = torch.tensor([0.3])
 
     def call(x: torch.Tensor) -> torch.Tensor:
         return call_base(model, plan.call, x, level, conditions)
 
-    accounted, _ = match(list(plan.operations), model)
+    accounted, _ = match([operation.definite(config) for operation in plan.operations], model)
     return [site for site in mixing_sites(model, call, latents, frame_axis=1) if site.name not in accounted]
 
 
@@ -168,11 +191,3 @@ def require_coverage(plan: Plan) -> None:
             ],
             "an operation for it; frame_norm where statistics may become per frame",
         )
-
-
-def _definite(operation: Operation, config: dict[str, Any], asked: str) -> Operation:
-    if isinstance(operation, CausalAttention) and isinstance(operation.window, str):
-        if not isinstance(config.get(operation.window), int):
-            raise V2WError(asked, f"window: the base's config has no number {operation.window!r}")
-        return operation.model_copy(update={"window": config[operation.window]})
-    return operation

@@ -45,7 +45,7 @@ def initial(resolved: Resolved, name: str, shape: tuple[int, ...], seed: int) ->
 def install(resolved: Resolved, model: nn.Module, action_dim: int) -> None:
     """Give every site of the live base its new behaviour, in place. Values are not touched."""
     for site, operation in resolved.sites.items():
-        operation.install(model.get_submodule(site), site, action_dim)
+        operation.install(model.get_submodule(site), site, action_dim, model)
 
 
 def operate(resolved: Resolved, model: nn.Module, action_dim: int, seed: int) -> None:

@@ -119,12 +119,18 @@ def convert(
             action_dim=action_dim,
             seed=seed,
             source={"name": source.folder.resolve().name, "files": {f.name: sha256(f) for f in source.files}},
-            result={str(f.relative_to(stage)): sha256(f) for f in sorted(component.glob("*.safetensors"))},
+            result=hashes(stage, component),
             tensors=tensors,
         )
         write_card(manifest, stage)
         manifest.write(stage)
     return manifest
+
+
+def hashes(folder: Path, component: Path) -> dict[str, str]:
+    """SHA-256 of every file of tensors of the converted model in `folder`, by path within it."""
+    files = {folder / CONDITIONS, *component.glob("*.safetensors")}
+    return {str(file.relative_to(folder)): sha256(file) for file in sorted(files)}
 
 
 def write_index(component: Path, placed: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ PROBED = 5  # frames: unlike the sizes of everything else, so that the probe tel
 
 def coverage(base: nn.Module, world: World) -> Claim:
     """By a probe of the base itself, woken."""
-    inputs = uniform(draw(world, 1, PROBED, seed=0))
+    inputs = uniform(draw(world, 1, world.resolved.frames(PROBED), seed=0))
     sites = mixing_sites(base, base_call(base, world, inputs), inputs["latents"], frame_axis=1)
     missing = [
         site.name or "the model's own forward" for site in sites if site.name not in world.resolved.sites

@@ -2,7 +2,7 @@
 
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
-from v2w_convert.surgery.manifest import Manifest
+from v2w_convert.surgery.manifest import CONDITIONS, Manifest
 from v2w_convert.verify.claims import Claim, counted
 
 SOURCE = "The base is the one that was converted"
@@ -11,8 +11,9 @@ MARKER = "v2w"  # the entry of config.json by which other programs are warned
 
 
 def result_files(converted: Source, manifest: Manifest) -> Claim:
-    """Weight files, by their hashes in the manifest."""
-    found = {str(file.relative_to(converted.folder)): file for file in converted.files}
+    """Weights and stored conditions, by their hashes in the manifest."""
+    files = {converted.folder / CONDITIONS, *converted.files}
+    found = {str(file.relative_to(converted.folder)): file for file in files if file.is_file()}
     broken = [
         name
         for name in manifest.result.keys() | found.keys()

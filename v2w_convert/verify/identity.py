@@ -22,7 +22,7 @@ FRAMES = 5
 
 def identity(base: nn.Module, world: World) -> Claim:
     """`base` (float64, woken) is used up: afterwards it is folded, with the operations of `world`'s plan in it."""
-    inputs = uniform(draw(world, 2, FRAMES, seed=0))
+    inputs = uniform(draw(world, 2, world.resolved.frames(FRAMES), seed=0))
     before = Spread()
     with watched(base, before.note):
         expected = base_call(base, world, inputs)(inputs["latents"])
@@ -40,7 +40,7 @@ def identity(base: nn.Module, world: World) -> Claim:
         measured,
         ALLOWED,
         "" if measured <= ALLOWED else before.first_difference(after),
-        f"largest difference over the output's largest value, float64; {FRAMES} frames at one noise level, random "
+        f"largest difference over the output's largest value, float64; {len(expected[0])} frames at one noise level, random "
         "conditions; the base's weights, zero layers woken",
     )
 

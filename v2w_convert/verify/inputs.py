@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from v2w_convert.operations import CausalAttention, CausalConv, Operation
-from v2w_convert.plan.call import call_base, number
+from v2w_convert.plan.call import call_base, null, shape_of
 from v2w_convert.world.model import World
 
 FRAMES = 7  # at least; unlike every height and width
@@ -41,10 +41,9 @@ def draw(world: World, b: int, t: int, seed: int) -> Inputs:
         "actions": normal(world.action_dim).to(world.dtype),
         "dropped": (torch.arange(b)[:, None] % 2 == 1) & (torch.arange(t) % 2 == 1),
     }
-    if call.text is not None:
-        inputs["text"] = normal(call.text.tokens, number(call.text.width, config)).to(world.dtype)
-    if call.latents.concatenate is not None:
-        inputs[call.latents.concatenate] = normal(*frame).to(world.dtype)
+    for name, condition in call.conditions.items():
+        if condition.dtype == "float":  # the others are masks and indices, of which the null is as good as any
+            inputs[name] = normal(*shape_of(condition, config, *latent_size(world))).to(world.dtype)
     return inputs
 
 
@@ -67,11 +66,18 @@ def uniform(inputs: Inputs) -> Inputs:
 def base_call(base: nn.Module, world: World, inputs: Inputs) -> Callable[[Tensor], Tensor]:
     """The untouched base as a function of noisy latents (b t c h w), all else from `uniform` inputs."""
     level = inputs["noise_level"]
-    conditions = {kind: x[:, 0] for kind, x in inputs.items() if kind in ("text", "anchor")}
+    plan, config = world.resolved.plan, world.resolved.config
+    size = inputs["latents"].shape[-2:]
+    conditions = {
+        name: inputs[name][:, 0]
+        if name in inputs
+        else null(condition, config, *size).expand(len(level), *shape_of(condition, config, *size))
+        for name, condition in plan.call.conditions.items()
+    }
 
     def call(latents: Tensor) -> Tensor:
         given = world.noise.model_input(latents, level)
-        return call_base(base, world.resolved.plan.call, given, world.noise.timestep(level)[:, 0], conditions)
+        return call_base(base, plan.call, given, world.noise.timestep(level)[:, 0], conditions)
 
     return call
 

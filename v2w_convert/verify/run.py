@@ -17,6 +17,7 @@ from v2w_convert.surgery.load import open_converted
 from v2w_convert.surgery.manifest import Manifest
 from v2w_convert.verify import actions, causality, coverage, files, identity, past, promises, tensors
 from v2w_convert.verify.claims import Claim, Report, not_measured
+from v2w_convert.verify.exact import exact
 from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
 from v2w_convert.verify.models import Models, open_models
 from v2w_convert.verify.picture import draw_influence, influence
@@ -59,14 +60,17 @@ def verify(
     result.claims += _files(source, origin, manifest)
     if runnable:
         result.claims += _tensors(source, origin, resolved, manifest)
-        models = open_models(converted, base)
-        if report is not None:
-            progress("influence of every frame on every other")
-            picture = draw_influence(*_influences(models))
-        result.claims += _real(models, manifest, torch.finfo(stored_dtype(source)).eps, progress)
-        wake(models.world.base)
-        result.claims += _base(models, progress)
-        result.claims += _woken(models.world, manifest, stored_dtype(source), progress)
+        stored = stored_dtype(source)
+        with exact():
+            models = open_models(converted, base)
+            if report is not None:
+                progress("influence of every frame on every other")
+                picture = draw_influence(*_influences(models))
+            result.claims += _real(models, manifest, torch.finfo(stored).eps, progress)
+            wake(models.world.base)
+            result.claims += _base(models, progress)
+            result.claims += _woken(models.world, manifest, progress)
+        result.claims += _stored(models.world, stored, progress)
     if report is not None:
         (report / "report.json").write_text(json.dumps(result.as_json(), indent=1) + "\n", encoding="utf-8")
         if picture is not None:
@@ -124,13 +128,13 @@ def _base(models: Models, progress: Progress) -> list[Claim]:
     progress("coverage")
     claims = [coverage.coverage(models.base, world)]
     progress("base")
-    inputs = uniform(draw(world, 1, enough_frames(world), seed=0))
+    inputs = uniform(draw(world, 1, world.resolved.frames(enough_frames(world)), seed=0))
     claims.append(causality.base_mixes(influence(base_call(models.base, world, inputs), inputs["latents"])))
     progress("identity")
     return [*claims, identity.identity(models.base, world)]
 
 
-def _woken(world: World, manifest: Manifest, stored: torch.dtype, progress: Progress) -> list[Claim]:
+def _woken(world: World, manifest: Manifest, progress: Progress) -> list[Claim]:
     """Claims about how the world model is wired; its zero layers, which would hide a leak, have been woken."""
     claims = []
     if manifest.stage == "converted":
@@ -140,10 +144,14 @@ def _woken(world: World, manifest: Manifest, stored: torch.dtype, progress: Prog
     progress("the past is seen")
     claims += [past.seen_past(world), *past.sites(world)]
     progress("streaming")
-    claims += streaming(world)
+    return claims + streaming(world)
+
+
+def _stored(world: World, stored: torch.dtype, progress: Progress) -> list[Claim]:
+    """The same in the dtype in which the weights are stored, and with the casts that the base makes."""
     progress("the stored precision")
     note = _cast(world, stored)
-    return [*claims, causality.unseen_future(world, note), causality.repeatable(world)]
+    return [causality.unseen_future(world, note), causality.repeatable(world)]
 
 
 def _make(report: Path) -> None:
@@ -168,7 +176,7 @@ def _cast(world: World, stored: torch.dtype) -> str:
 def _influences(models: Models) -> tuple[Tensor | None, Tensor]:
     """Of the base, if it was given, and of the world model, on the same clip, with their real weights."""
     world = models.world
-    inputs = uniform(draw(world, 1, enough_frames(world), seed=0))
+    inputs = uniform(draw(world, 1, world.resolved.frames(enough_frames(world)), seed=0))
     latents = inputs["latents"]
     after = influence(lambda x: world(**inputs | {"latents": x}), latents)
     return None if models.base is None else influence(base_call(models.base, world, inputs), latents), after

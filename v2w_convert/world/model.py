@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from v2w_convert.errors import V2WError
 from v2w_convert.noise import Noise
 from v2w_convert.operations import CausalAttention
-from v2w_convert.plan.call import Conditions, call_base
+from v2w_convert.plan.call import Conditions, call_base, null, shape_of
 from v2w_convert.plan.resolve import Resolved
 from v2w_convert.stream import Pass, Site, State, bind
 
@@ -35,7 +35,6 @@ class World(nn.Module):
         self.resolved = resolved
         self.noise: Noise = resolved.noise.build()
         self.action_dim = action_dim
-        self._nulls = list(conditions)
         for name, value in conditions.items():
             self.register_buffer(f"null_{name}", value, persistent=False)
 
@@ -75,7 +74,7 @@ class World(nn.Module):
                      None: no action is known
         dropped      (b t) bool, frames whose action is replaced by the learned "no action"
         offset       (b,) int64, counted onto the frames' positions
-        conditions   `text` (b n d) or (b t n d), `anchor` (b c h w) or (b t c h w)
+        conditions   what the plan names, once per clip (b …) or once per frame (b t …): `text` (b n d), `anchor` (b c h w)
         """
         now = self._pass(latents, actions, dropped)
         now.offset, now.bidirectional = offset, bidirectional
@@ -150,33 +149,47 @@ class World(nn.Module):
         return Pass(b=b, t=t, cursor=cursor, actions=actions, dropped=dropped)
 
     def _run(self, now: Pass, latents: Tensor, noise_level: Tensor, conditions: dict[str, Any]) -> Tensor:
-        known = {*self._nulls, self.resolved.plan.call.latents.concatenate}
-        if unknown := set(conditions) - known:
-            raise V2WError("call the world model", f"unknown condition {', '.join(sorted(unknown))}")
-        folded = {name: self._null(name, now) for name in self._nulls} | {
-            name: _per_frame(value, name, now) for name, value in conditions.items()
+        call = self.resolved.plan.call
+        if unknown := set(conditions) - set(call.conditions):
+            raise V2WError(
+                "call the world model",
+                f"unknown condition {', '.join(sorted(unknown))}",
+                f"this family's are {', '.join(call.conditions) or 'none'}",
+            )
+        size = latents.shape[-2:]
+        folded = {
+            name: _per_frame(conditions[name], name, shape_of(condition, self.resolved.config, *size), now)
+            if name in conditions
+            else self._null(name, now, size)
+            for name, condition in call.conditions.items()
         }
         bind(self.sites, now)
         noisy = self.noise.model_input(latents, noise_level).flatten(0, 1).unsqueeze(1)
         timestep = self.noise.timestep(noise_level).flatten()
-        output = call_base(self.base, self.resolved.plan.call, noisy, timestep, folded)
+        output = call_base(self.base, call, noisy, timestep, folded)
         return output.view(now.b, now.t, *output.shape[2:])
 
-    def _null(self, name: str, now: Pass) -> Tensor:
-        value = getattr(self, f"null_{name}")
+    def _null(self, name: str, now: Pass, size: torch.Size) -> Tensor:
+        value = getattr(self, f"null_{name}", None)
+        if value is None:  # as large as a frame, so not stored
+            condition = self.resolved.plan.call.conditions[name]
+            value = null(condition, self.resolved.config, *size).to(self.device)
         return value.expand(now.b * now.t, *value.shape)
 
 
-RANKS = {"text": 3, "anchor": 4}  # with batch, without frame
+def _per_frame(value: Tensor, name: str, shape: tuple[int, ...], now: Pass) -> Tensor:
+    """A condition given once per clip or once per frame -> one per frame, folded ((b t) …).
 
-
-def _per_frame(value: Tensor, name: str, now: Pass) -> Tensor:
-    """A condition given once per clip or once per frame -> one per frame, folded ((b t) …)."""
-    if value.ndim == RANKS[name]:
+    Tokens (n d) may be more or fewer than the null's; all else is of the plan's shape.
+    """
+    if value.ndim == len(shape) + 1:
         value = value[:, None].expand(-1, now.t, *value.shape[1:])
-    if value.ndim != RANKS[name] + 1 or value.shape[:2] != (now.b, now.t):
+    free = 1 if len(shape) == 2 else 0
+    if tuple(value.shape[:2]) != (now.b, now.t) or tuple(value.shape[2 + free :]) != shape[free:]:
         raise V2WError(
-            "call the world model", f"{name} is {tuple(value.shape)} for {now.b} clips of {now.t} frames"
+            "call the world model",
+            f"{name} is {tuple(value.shape)} for {now.b} clips of {now.t} frames",
+            f"(b t …) or (b …) with {shape} for each",
         )
     return value.flatten(0, 1)
 

@@ -1,0 +1,65 @@
+"""Numbers in a plan: written out, or worked out from the base's config."""
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Pow: operator.pow,
+}
+LONGEST = 200  # characters
+
+
+def real(value: float | str, config: Mapping[str, Any]) -> float:
+    """`value`, or what it says: numbers, names of entries of the base's config, `[i]` of a list, + - * / // **.
+
+    `out_channels or in_channels` is the second where the first is null. Raises ValueError if it says anything
+    else, or if the result is not a number.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        if len(value) > LONGEST:
+            raise SyntaxError(f"longer than {LONGEST} characters")
+        result = _value(ast.parse(value, mode="eval").body, config)
+    except (SyntaxError, ArithmeticError, IndexError, TypeError, RecursionError) as error:
+        raise ValueError(f"{value!r:.80} cannot be worked out: {error}") from None
+    if not isinstance(result, int | float) or isinstance(result, bool):
+        raise ValueError(f"{value!r:.80} is {result!r:.80}, not a number")
+    return result
+
+
+def number(value: int | str, config: Mapping[str, Any]) -> int:
+    """As `real`, for whole numbers."""
+    result = real(value, config)
+    if not isinstance(result, int):
+        raise ValueError(f"{value!r:.80} is {result}, not a whole number")
+    return result
+
+
+def _value(node: ast.AST, config: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Constant(value=int() | float() as value):
+            return value
+        case ast.Name(id=name):
+            if name not in config:
+                raise ValueError(f"the base's config has no {name!r}")
+            return config[name]
+        case ast.Subscript(value=inner, slice=ast.Constant(value=int(index))):
+            return _value(inner, config)[index]
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
+            a, b = _value(left, config), _value(right, config)
+            if isinstance(op, ast.Pow) and not (abs(a) <= 1e6 and abs(b) <= 100):
+                raise ArithmeticError("too large a power")
+            return OPERATORS[type(op)](a, b)
+        case ast.BoolOp(op=ast.Or(), values=values):
+            return next((v for inner in values if (v := _value(inner, config)) is not None), None)
+    raise ValueError(
+        f"{ast.unparse(node)!r:.80} is not a number, a name in the base's config, or a calculation with these"
+    )

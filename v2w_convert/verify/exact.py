@@ -1,0 +1,35 @@
+"""Measure in float64 what a base would round to float32 on the way.
+
+Some bases cast within their forward (norms, rotations) or keep tables in float32, whatever the dtype of their
+weights. What surgery did then drowns in their rounding. Under `exact()` such casts leave float64 as it is; the
+claims about the stored precision are measured outside of it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+NARROWER = (torch.float32, torch.float16, torch.bfloat16)
+CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
+
+
+class exact(TorchFunctionMode):
+    """While entered, no float64 tensor is cast to a narrower float."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:
+            if func in CASTS:
+                return args[0]
+            if func is Tensor.to:
+                args = (args[0], *(_wide(x) for x in args[1:]))
+                kwargs = {name: _wide(x) for name, x in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+def _wide(x: Any) -> Any:
+    if isinstance(x, Tensor):  # "like that tensor"
+        return x.double() if x.dtype in NARROWER else x
+    return torch.float64 if isinstance(x, torch.dtype) and x in NARROWER else x
