@@ -141,6 +141,11 @@ class CausalAttentionSite(Site):
             text_q, frame_q = self._text(q, l_text), self._frames(q, l_text)
             frame_q = self.rotary.rotate(frame_q, seen - now.cursor)
             k = self.rotary.rotate(k, held - now.cursor)
+            if l_text:  # which the base does not turn: to it, text stands where the clip begins
+                begin = torch.zeros_like(seen)
+                if self.window is not None and not now.bidirectional:
+                    begin = (seen - self.window + 1).clamp(min=0)
+                text_q, own_k = (self.rotary.rotate(x, begin - now.cursor) for x in (text_q, own_k))
             q = torch.cat([text_q, frame_q] if self.text == "first" else [frame_q, text_q], 4)
         mask = None
         if not now.bidirectional:

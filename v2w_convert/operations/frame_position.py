@@ -19,14 +19,14 @@ class FramePosition(Operation):
             that finetuning (which draws where a clip begins) has not shown; None: they grow without end.
             A number, or worked out from the base's config
     how     `embed`: the module maps indices to embeddings; `add`: it adds a row for each frame of its tokens;
-            `table`: the base adds row after row of its buffer `table` to the module's input, and none to a
-            single frame's
+            `make`: given a clip, it makes positions for each frame's tokens; `table`: the base adds row after row
+            of its buffer `table` to the module's input, and none to a single frame's
     table   a buffer (1 t d) of the base
     """
 
     name: ClassVar[str] = "frame_position"
     period: int | str | None = None
-    how: Literal["embed", "add", "table"] = "embed"
+    how: Literal["embed", "add", "make", "table"] = "embed"
     table: str | None = None
 
     def definite(self, config: Mapping[str, Any]) -> "FramePosition":
@@ -41,13 +41,16 @@ class FramePosition(Operation):
 
     def refusal(self, module: nn.Module) -> str | None:
         weights = [*module.parameters()]
-        if weights and self.how != "table":
+        if weights and self.how in ("embed", "add"):
             return f"is a {type(module).__name__}, which has weights of its own"
         return None
 
     def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
         if self.how == "embed":
             become(module, EmbeddedPositionSite, name, period=self.period)
+            return
+        if self.how == "make":
+            become(module, MadePositionSite, name, period=self.period)
             return
         table = getattr(root, self.table) if self.table is not None else None
         become(module, AddedPositionSite, name, period=self.period, table=table)
@@ -61,6 +64,10 @@ class FramePosition(Operation):
             return [Kept(sentence, gap(site(torch.zeros(2 * t)), base(torch.arange(t).repeat(2))), 0.0)]
         if self.how == "table":  # the base's own forward adds them, not this module: the identity claim sees it
             return []
+        if self.how == "make":
+            clip = torch.zeros(2, 3, t, 4, 6, dtype=torch.float64)
+            folded = clip.movedim(2, 1).flatten(0, 1).unsqueeze(2)
+            return [Kept(sentence, gap(site(folded).unflatten(0, (2, t)).flatten(1, 2), base(clip)), 0.0)]
         tokens = torch.zeros(2, t, site.rows().shape[-1], dtype=torch.float64)
         return [Kept(sentence, gap(site(tokens.flatten(0, 1)[:, None]).view_as(tokens), base(tokens)), 0.0)]
 
@@ -103,3 +110,12 @@ class AddedPositionSite(FramePositionSite):
         rows = rows[:, :, None, None].to(tokens)
         placed = (tokens.unflatten(0, (self.current.b, self.current.t, -1)) + rows).flatten(0, 2)
         return placed if self.table is None else super().forward(placed, *args, **kwargs)
+
+
+class MadePositionSite(FramePositionSite):
+    """A module that makes positions (b (t n) d) for clips (b c t h w); called on folded clips of one frame."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        longest = frames[:1].expand(-1, -1, self.period, -1, -1)
+        rows = super().forward(longest)[0].unflatten(0, (self.period, -1))
+        return rows[self.places()].flatten(0, 1)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from v2w_convert.expression import number, real
@@ -20,10 +20,12 @@ class Rotary(BaseModel):
 
     start    first channel of that part
     size     how many channels it has, an even number
-    theta    channel pair i of n turns by theta ** (-i / n) per frame
+    theta    channel pair i of n turns by theta ** (-i / n) per frame; by theta ** (i / (n - 1)) where `rising`
     scale    times this
     pairs    `adjacent`: channels 2i and 2i + 1; `halves`: i and i + n of the part; `halves of the head`: i and
              i + half a head, counted from `start`
+    every    adjacent pairs only: how many pairs there are to one of time, which comes first
+    heads    `each`: all are turned alike; `joined`: as one, channels counted through all of them
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,34 +33,49 @@ class Rotary(BaseModel):
     size: int | str
     theta: float | str = 10000.0
     scale: float | str = 1.0
+    rising: bool = False
     pairs: Literal["adjacent", "halves", "halves of the head"] = "adjacent"
+    every: int = Field(default=1, ge=1)
+    heads: Literal["each", "joined"] = "each"
 
     def definite(self, config: Mapping[str, Any]) -> "Rotary":
         """The same in numbers. Raises ValueError."""
         size = number(self.size, config)
         if size < 2 or size % 2:
             raise ValueError(f"rotary: a part of {size} channels cannot be turned in pairs")
-        return Rotary(
-            start=number(self.start, config),
-            size=size,
-            theta=real(self.theta, config),
-            scale=real(self.scale, config),
-            pairs=self.pairs,
+        return self.model_copy(
+            update={
+                "start": number(self.start, config),
+                "size": size,
+                "theta": real(self.theta, config),
+                "scale": real(self.scale, config),
+            }
         )
 
     def rotate(self, x: Tensor, places: Tensor) -> Tensor:
         """x (… heads t l d) turned by `places` (t,) frames, in at least float32, returned in its own dtype."""
         assert isinstance(self.start, int) and isinstance(self.size, int), "the plan is not resolved"
-        first, second = self._channels(x.shape[-1])
-        turns = torch.arange(self.size // 2, dtype=torch.float64, device=x.device) * (-2 / self.size)
-        angle = places.double()[:, None] * (float(self.scale) * float(self.theta) ** turns)
+        heads, width = x.shape[-4], x.shape[-1]
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        if self.heads == "joined":
+            wide = wide.movedim(-4, -2).flatten(-2).unsqueeze(-4)
+        first, second = self._channels(wide.shape[-1])
+        angle = places.double()[:, None] * self._turns(x.device)
         cos, sin = (f.to(wide.dtype)[:, None] for f in (angle.cos(), angle.sin()))
         a, b = wide[..., first], wide[..., second]
         turned = wide.clone()
         turned[..., first] = a * cos - b * sin
         turned[..., second] = a * sin + b * cos
+        if self.heads == "joined":
+            turned = turned.squeeze(-4).unflatten(-1, (heads, width)).movedim(-2, -4)
         return turned.to(x.dtype)
+
+    def _turns(self, device: torch.device) -> Tensor:
+        """By how much each pair turns from one frame to the next, in radians."""
+        n = int(self.size) // 2
+        i = torch.arange(n, dtype=torch.float64, device=device)
+        exponent = i / max(n - 1, 1) if self.rising else -i / n
+        return float(self.scale) * float(self.theta) ** exponent
 
     def _channels(self, width: int) -> tuple[slice, slice]:
         """Which channels are the first of each pair, and which the second."""
@@ -66,7 +83,8 @@ class Rotary(BaseModel):
         half = size // 2
         match self.pairs:
             case "adjacent":
-                return slice(start, start + size, 2), slice(start + 1, start + size, 2)
+                step = 2 * self.every
+                return slice(start, start + half * step, step), slice(start + 1, start + half * step, step)
             case "halves":
                 return slice(start, start + half), slice(start + half, start + size)
             case "halves of the head":

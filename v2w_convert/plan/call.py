@@ -7,29 +7,33 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from v2w_convert.expression import number
-from v2w_convert.plan.grammar import Call, Condition
+from v2w_convert.plan.grammar import Call
 
 Conditions = dict[str, Tensor]
 DTYPES = {"int64": torch.int64, "bool": torch.bool}
 
 
-def shape_of(condition: Condition, config: dict[str, Any], h: int, w: int) -> tuple[int, ...]:
-    """The shape of one clip's condition for latents of h × w, without batch."""
-    own = {"h": h, "w": w}
-    return tuple(own[size] if size in own else number(size, config) for size in condition.shape)  # type: ignore[index]
+def shape_of(
+    call: Call, name: str, config: dict[str, Any], h: int = 0, w: int = 0, tokens: int | None = None
+) -> tuple[int, ...]:
+    """The shape of one clip's condition for latents of h × w, without batch; `tokens` instead of the plan's numbers."""
+    letters = {letter: count if tokens is None else tokens for letter, count in call.tokens.items()}
+    letters |= {"h": h, "w": w}
+    return tuple(letters[size] if size in letters else number(size, config) for size in call.conditions[name].shape)  # type: ignore[index]
 
 
-def null(condition: Condition, config: dict[str, Any], h: int = 0, w: int = 0) -> Tensor:
+def null(
+    call: Call, name: str, config: dict[str, Any], h: int = 0, w: int = 0, tokens: int | None = None
+) -> Tensor:
     """What is given where the user gives nothing, without batch."""
+    condition = call.conditions[name]
     dtype = DTYPES.get(condition.dtype, torch.float32)
-    return torch.full(shape_of(condition, config, h, w), condition.fill, dtype=dtype)
+    return torch.tensor(condition.fill, dtype=dtype).expand(shape_of(call, name, config, h, w, tokens)).clone()
 
 
 def null_conditions(call: Call, config: dict[str, Any]) -> Conditions:
     """The nulls that a converted model stores: all but those which are as large as a frame."""
-    return {
-        name: null(condition, config) for name, condition in call.conditions.items() if not condition.pictured
-    }
+    return {name: null(call, name, config) for name, c in call.conditions.items() if not c.pictured}
 
 
 def call_base(
@@ -42,7 +46,8 @@ def call_base(
     """
     b, t, c, h, w = latents.shape
     sizes = {"t": t, "h": h, "w": w}
-    given, arguments = [latents], {}
+    given: list[Tensor] = [latents]
+    arguments: dict[str, Any] = {}
     for name, condition in call.conditions.items():
         value = conditions[name]
         if condition.dtype == "float":
@@ -59,12 +64,7 @@ def call_base(
     arguments[call.latents.argument] = rearrange(torch.cat(given, 2), f"b t c h w -> {layout}")
     arguments[call.noise_level.argument] = timestep
     arguments |= {name: sizes[letter] for name, letter in call.sizes.items()}
-    for name, row in call.constants.items():
-        arguments[name] = (
-            torch.tensor(row, dtype=latents.dtype, device=latents.device).expand(b, -1)
-            if isinstance(row, list)
-            else row
-        )
+    arguments |= call.constants
     output = model(**arguments, return_dict=False)[0]
     # Some bases also predict a variance, in channels of its own after the ones asked for.
     return rearrange(output, f"{layout} -> b t c h w", **sizes)[:, :, :c]

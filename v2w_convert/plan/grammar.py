@@ -35,10 +35,11 @@ class Condition(Strict):
     """Something else that the base is told, once for each clip: a prompt, an image's latent, a frame rate.
 
     argument  of the base's forward; None: put after the latents' channels
-    shape     of one clip's, without batch; `h` and `w` are the latents' own. Numbers as in `Latents.channels`
+    shape     of one clip's, without batch; `h` and `w` are the latents' own, other letters are numbers of tokens,
+              which the user chooses. Numbers as in `Latents.channels`
     layout    where the base wants a picture for every frame, as einops writes it
     repeat    whether the base wants it for every frame, as if each were a clip
-    fill      the null, given where the user gives nothing: this number everywhere
+    fill      the null, given where the user gives nothing: this number everywhere, or this row
     dtype     `float` is the model's
     """
 
@@ -46,7 +47,7 @@ class Condition(Strict):
     shape: tuple[int | str, ...]
     layout: str | None = Field(default=None, pattern=r"^b( \(?[tchw]\)?){4}$")
     repeat: bool = False
-    fill: float = 0.0
+    fill: float | list[float] = 0.0
     dtype: Literal["float", "int64", "bool"] = "float"
 
     @property
@@ -64,13 +65,15 @@ class Condition(Strict):
 class Call(Strict):
     """How the base's forward is called.
 
-    constants  given to every clip: a list is one row for each, a number is given as it is
+    tokens     letters of the conditions' shapes, each with the number of tokens that the nulls have
+    constants  given as they are
     sizes      arguments that are told one of the latents' sizes: t, h or w
     """
 
     latents: Latents
     noise_level: NoiseLevel
     conditions: dict[str, Condition] = {}
+    tokens: dict[str, int] = {}
     constants: dict[str, list[float] | int | float | bool] = {}
     sizes: dict[str, Literal["t", "h", "w"]] = {}
 
@@ -80,6 +83,7 @@ class Plan(Strict):
 
     v2w         the version of this grammar
     base        the class in diffusers; the only class that a checkpoint under this plan may name
+    requires    entries of the base's config, each with the values that this plan can serve
     tiny        a small configuration of that class, for the probe
     operations  a list; each entry is one operation's name with its fields
     """
@@ -87,6 +91,7 @@ class Plan(Strict):
     v2w: Literal[1]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     base: str = Field(pattern=r"^[A-Z]\w*$")
+    requires: dict[str, list[Any]] = {}
     tiny: dict[str, Any]
     noise: NoiseSpec
     call: Call

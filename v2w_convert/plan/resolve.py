@@ -108,7 +108,11 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
     except Exception as error:  # whatever a class makes of a config it was not given by its authors
         raise V2WError(asked, f"{plan.base} cannot be built from this config.json ({error})") from None
     config = complete(model)
-    operations, faults = [], []
+    operations, faults = [], [
+        f"the base's {key} is {config.get(key)!r}, the plan serves {' or '.join(map(repr, values))}"
+        for key, values in plan.requires.items()
+        if config.get(key) not in values
+    ]
     for operation in plan.operations:
         try:
             operations.append(operation.definite(config))
@@ -168,7 +172,7 @@ def uncovered(plan: Plan) -> list[MixingSite]:
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(1, t, number(plan.call.latents.channels, config), h, w, generator=generator)
     conditions = {
-        name: null(condition, config, h, w)[None] for name, condition in plan.call.conditions.items()
+        name: null(plan.call, name, config, h, w, tokens=3)[None] for name in plan.call.conditions
     }
     level = torch.tensor([0.3])
 

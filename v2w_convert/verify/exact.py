@@ -13,19 +13,21 @@ from torch.overrides import TorchFunctionMode
 
 NARROWER = (torch.float32, torch.float16, torch.bfloat16)
 CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
+TABLES = (torch.arange, torch.linspace)  # what tables of positions begin with
 
 
 class exact(TorchFunctionMode):
-    """While entered, no float64 tensor is cast to a narrower float."""
+    """While entered, no float64 tensor is cast to a narrower float, and tables are made in float64."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:
-            if func in CASTS:
-                return args[0]
-            if func is Tensor.to:
-                args = (args[0], *(_wide(x) for x in args[1:]))
-                kwargs = {name: _wide(x) for name, x in kwargs.items()}
+        exact = bool(args) and isinstance(args[0], Tensor) and args[0].dtype == torch.float64
+        if exact and func in CASTS:
+            return args[0]
+        if exact and func is Tensor.to:
+            args = (args[0], *(_wide(x) for x in args[1:]))
+        if exact or func in TABLES:
+            kwargs = {name: _wide(x) if name in ("dtype", "other") else x for name, x in kwargs.items()}
         return func(*args, **kwargs)
 
 

@@ -10,6 +10,7 @@ from v2w_convert.operations import CausalAttention, CausalConv, Operation
 from v2w_convert.plan.call import call_base, null, shape_of
 from v2w_convert.world.model import World
 
+TOKENS = 3  # where a prompt has any number of them
 FRAMES = 7  # at least; unlike every height and width
 
 Inputs = dict[str, Tensor]  # arguments of World.forward, each (b t …)
@@ -42,8 +43,11 @@ def draw(world: World, b: int, t: int, seed: int) -> Inputs:
         "dropped": (torch.arange(b)[:, None] % 2 == 1) & (torch.arange(t) % 2 == 1),
     }
     for name, condition in call.conditions.items():
-        if condition.dtype == "float":  # the others are masks and indices, of which the null is as good as any
-            inputs[name] = normal(*shape_of(condition, config, *latent_size(world))).to(world.dtype)
+        size = (*latent_size(world), TOKENS)
+        if condition.dtype == "float":
+            inputs[name] = normal(*shape_of(call, name, config, *size)).to(world.dtype)
+        else:  # a mask: all is given
+            inputs[name] = null(call, name, config, *size).expand(b, t, *shape_of(call, name, config, *size))
     return inputs
 
 
@@ -66,18 +70,12 @@ def uniform(inputs: Inputs) -> Inputs:
 def base_call(base: nn.Module, world: World, inputs: Inputs) -> Callable[[Tensor], Tensor]:
     """The untouched base as a function of noisy latents (b t c h w), all else from `uniform` inputs."""
     level = inputs["noise_level"]
-    plan, config = world.resolved.plan, world.resolved.config
-    size = inputs["latents"].shape[-2:]
-    conditions = {
-        name: inputs[name][:, 0]
-        if name in inputs
-        else null(condition, config, *size).expand(len(level), *shape_of(condition, config, *size))
-        for name, condition in plan.call.conditions.items()
-    }
+    planned = world.resolved.plan.call
+    conditions = {name: inputs[name][:, 0] for name in planned.conditions}
 
     def call(latents: Tensor) -> Tensor:
         given = world.noise.model_input(latents, level)
-        return call_base(base, plan.call, given, world.noise.timestep(level)[:, 0], conditions)
+        return call_base(base, planned, given, world.noise.timestep(level)[:, 0], conditions)
 
     return call
 

@@ -9,6 +9,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.noise import Noise
 from v2w_convert.operations import CausalAttention
 from v2w_convert.plan.call import Conditions, call_base, null, shape_of
+from v2w_convert.plan.grammar import Call
 from v2w_convert.plan.resolve import Resolved
 from v2w_convert.stream import Pass, Site, State, bind
 
@@ -158,10 +159,10 @@ class World(nn.Module):
             )
         size = latents.shape[-2:]
         folded = {
-            name: _per_frame(conditions[name], name, shape_of(condition, self.resolved.config, *size), now)
+            name: _per_frame(conditions[name], call, name, self.resolved.config, now, size)
             if name in conditions
             else self._null(name, now, size)
-            for name, condition in call.conditions.items()
+            for name in call.conditions
         }
         bind(self.sites, now)
         noisy = self.noise.model_input(latents, noise_level).flatten(0, 1).unsqueeze(1)
@@ -172,24 +173,26 @@ class World(nn.Module):
     def _null(self, name: str, now: Pass, size: torch.Size) -> Tensor:
         value = getattr(self, f"null_{name}", None)
         if value is None:  # as large as a frame, so not stored
-            condition = self.resolved.plan.call.conditions[name]
-            value = null(condition, self.resolved.config, *size).to(self.device)
+            value = null(self.resolved.plan.call, name, self.resolved.config, *size).to(self.device)
         return value.expand(now.b * now.t, *value.shape)
 
 
-def _per_frame(value: Tensor, name: str, shape: tuple[int, ...], now: Pass) -> Tensor:
-    """A condition given once per clip or once per frame -> one per frame, folded ((b t) …).
-
-    Tokens (n d) may be more or fewer than the null's; all else is of the plan's shape.
-    """
+def _per_frame(
+    value: Tensor, call: Call, name: str, config: dict[str, Any], now: Pass, size: torch.Size
+) -> Tensor:
+    """A condition given once per clip or once per frame -> one per frame, folded ((b t) …)."""
+    shape = shape_of(call, name, config, *size)
     if value.ndim == len(shape) + 1:
         value = value[:, None].expand(-1, now.t, *value.shape[1:])
-    free = 1 if len(shape) == 2 else 0
-    if tuple(value.shape[:2]) != (now.b, now.t) or tuple(value.shape[2 + free :]) != shape[free:]:
+    free = [letter in call.tokens for letter in call.conditions[name].shape]
+    fits = len(value.shape) == len(shape) + 2 and all(
+        f or a == b for f, a, b in zip(free, value.shape[2:], shape, strict=True)
+    )
+    if not fits or tuple(value.shape[:2]) != (now.b, now.t):
         raise V2WError(
             "call the world model",
             f"{name} is {tuple(value.shape)} for {now.b} clips of {now.t} frames",
-            f"(b t …) or (b …) with {shape} for each",
+            f"(b …) or (b t …) with {shape} for each" + (", any number of tokens" if any(free) else ""),
         )
     return value.flatten(0, 1)
 
