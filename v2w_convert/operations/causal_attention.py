@@ -25,12 +25,14 @@ class CausalAttention(Operation):
     """window  frames that a frame sees, itself included; None: all. A number, or worked out from the base's config
     text    where the prompt's tokens stand, in a family in which they attend together with the frames'. Each frame
             has its own copy of them, which sees that frame and those before it: so no text carries the future
+    words   whether the base's attention asks which of the text's tokens are words
     rotary  how queries and keys are turned by the frame's place, in a family that does so
     """
 
     name: ClassVar[str] = "causal_attention"
     window: int | str | None = None
     text: Literal["first", "last"] | None = None
+    words: bool = False
     rotary: Rotary | None = None
 
     def definite(self, config: Mapping[str, Any]) -> "CausalAttention":
@@ -57,14 +59,16 @@ class CausalAttention(Operation):
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
         t = min(site.window or 5, 5)
-        width = base.to_q.in_features
+        width = (base.to_q if hasattr(base, "to_q") else base.to_query).in_features
         tokens = torch.randn(2, t, width, generator=generator, dtype=torch.float64)
         prompt = torch.randn(2, 3, width, generator=generator, dtype=torch.float64)
         site.current = whole_clip(2, t)
         given, repeated = {}, {}
         if self.text is not None:
             given = {"encoder_hidden_states": prompt}
-            repeated = {"encoder_hidden_states": prompt.repeat_interleave(t, 0)}
+            if self.words:
+                given["attention_mask"] = torch.ones(2, 3, dtype=torch.bool)
+            repeated = {argument: value.repeat_interleave(t, 0) for argument, value in given.items()}
         site.rotary = None  # the base is asked without one too; the identity claim tests rotation
         after = _first(site(tokens.flatten(0, 1).unsqueeze(1), **repeated)).view(2, t, -1)
         site.rotary = self.rotary
@@ -183,7 +187,8 @@ class CausalAttentionSite(Site):
                 f"run {self.site_name} causally",
                 f"the base gives this attention a mask {tuple(attn_mask.shape)} of {attn_mask.dtype}",
             )
-        words = self._text(attn_mask[:, :, -1:].transpose(2, 3), l_text).transpose(2, 3)  # (b t) 1 1 l
+        row = 0 if self.text == "last" else -1  # of a frame's token: text that is no word sees nothing
+        words = self._text(attn_mask[:, :, row, :, None], l_text).transpose(2, 3)  # (b t) 1 1 l
         return words.unflatten(0, (self.current.b, self.current.t)).permute(0, 2, 3, 1, 4).flatten(3)
 
 

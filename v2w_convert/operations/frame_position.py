@@ -19,14 +19,15 @@ class FramePosition(Operation):
             that finetuning (which draws where a clip begins) has not shown; None: they grow without end.
             A number, or worked out from the base's config
     how     `embed`: the module maps indices to embeddings; `add`: it adds a row for each frame of its tokens;
-            `make`: given a clip, it makes positions for each frame's tokens; `table`: the base adds row after row
-            of its buffer `table` to the module's input, and none to a single frame's
+            `make`: given a clip, it makes positions for each frame's tokens; `join`: it puts a prompt's tokens and
+            a clip's into one sequence and adds positions; `table`: the base adds row after row of its buffer
+            `table` to the module's input, and none to a single frame's
     table   a buffer (1 t d) of the base
     """
 
     name: ClassVar[str] = "frame_position"
     period: int | str | None = None
-    how: Literal["embed", "add", "make", "table"] = "embed"
+    how: Literal["embed", "add", "make", "join", "table"] = "embed"
     table: str | None = None
 
     def definite(self, config: Mapping[str, Any]) -> "FramePosition":
@@ -49,8 +50,9 @@ class FramePosition(Operation):
         if self.how == "embed":
             become(module, EmbeddedPositionSite, name, period=self.period)
             return
-        if self.how == "make":
-            become(module, MadePositionSite, name, period=self.period)
+        if self.how in ("make", "join"):
+            face = MadePositionSite if self.how == "make" else JoinedPositionSite
+            become(module, face, name, period=self.period)
             return
         table = getattr(root, self.table) if self.table is not None else None
         become(module, AddedPositionSite, name, period=self.period, table=table)
@@ -68,6 +70,13 @@ class FramePosition(Operation):
             clip = torch.zeros(2, 3, t, 4, 6, dtype=torch.float64)
             folded = clip.movedim(2, 1).flatten(0, 1).unsqueeze(2)
             return [Kept(sentence, gap(site(folded).unflatten(0, (2, t)).flatten(1, 2), base(clip)), 0.0)]
+        if self.how == "join":
+            channels, side = base.proj.in_channels, base.patch_size
+            clip = torch.randn(2, t, channels, 2 * side, 3 * side, generator=generator, dtype=torch.float64)
+            text = torch.randn(2, 3, base.text_proj.in_features, generator=generator, dtype=torch.float64)
+            after = site(text.repeat_interleave(t, 0), clip.flatten(0, 1)[:, None])[:, 3:]
+            before = base(text, clip)[:, -len(after[0]) * t :]  # its table of positions has text of one length
+            return [Kept(sentence, gap(after.unflatten(0, (2, t)).flatten(1, 2), before), 1e-12)]
         tokens = torch.zeros(2, t, site.rows().shape[-1], dtype=torch.float64)
         return [Kept(sentence, gap(site(tokens.flatten(0, 1)[:, None]).view_as(tokens), base(tokens)), 0.0)]
 
@@ -119,3 +128,16 @@ class MadePositionSite(FramePositionSite):
         longest = frames[:1].expand(-1, -1, self.period, -1, -1)
         rows = super().forward(longest)[0].unflatten(0, (self.period, -1))
         return rows[self.places()].flatten(0, 1)
+
+
+class JoinedPositionSite(FramePositionSite):
+    """CogVideoX's: text (b n d') and clips (b t c h w) -> one sequence (b (n + t m) d), positions on the latter."""
+
+    def forward(self, text: Tensor, frames: Tensor) -> Tensor:
+        joined = super().forward(text, frames)
+        assert isinstance(self.period, int)
+        clip = (self.period - 1) * int(self.temporal_compression_ratio) + 1
+        table = self._get_positional_embeddings(*frames.shape[-2:], clip, device=frames.device)
+        rows = table[0, self.max_text_seq_length :].unflatten(0, (self.period, -1))
+        moved = (rows[self.places()] - rows[0]).flatten(0, 1).to(joined)
+        return torch.cat([joined[:, : text.shape[1]], joined[:, text.shape[1] :] + moved], 1)

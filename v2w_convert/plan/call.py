@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from v2w_convert.expression import number
+from v2w_convert.families import COMPUTED
 from v2w_convert.plan.grammar import Call
 
 Conditions = dict[str, Tensor]
@@ -33,22 +34,28 @@ def null(
 
 def null_conditions(call: Call, config: dict[str, Any]) -> Conditions:
     """The nulls that a converted model stores: all but those which are as large as a frame."""
-    return {name: null(call, name, config) for name, c in call.conditions.items() if not c.pictured}
+    return {name: null(call, name, config) for name, c in call.given(config).items() if not c.pictured}
 
 
 def call_base(
-    model: nn.Module, call: Call, latents: Tensor, timestep: Tensor, conditions: Conditions
+    model: nn.Module,
+    call: Call,
+    config: dict[str, Any],
+    latents: Tensor,
+    timestep: Tensor,
+    conditions: Conditions,
 ) -> Tensor:
     """The base's output (b t c h w) for clips of latents (b t c h w).
 
     timestep    (b,), the noise level as the base is told it
-    conditions  all that the plan names, (b …): one of each for a clip
+    config      the base's
+    conditions  all that the plan gives such a base, (b …): one of each for a clip
     """
     b, t, c, h, w = latents.shape
     sizes = {"t": t, "h": h, "w": w}
     given: list[Tensor] = [latents]
     arguments: dict[str, Any] = {}
-    for name, condition in call.conditions.items():
+    for name, condition in call.given(config).items():
         value = conditions[name]
         if condition.dtype == "float":
             value = value.to(latents.dtype)
@@ -65,6 +72,10 @@ def call_base(
     arguments[call.noise_level.argument] = timestep
     arguments |= {name: sizes[letter] for name, letter in call.sizes.items()}
     arguments |= call.constants
-    output = model(**arguments, return_dict=False)[0]
+    if call.computed is not None:
+        arguments |= COMPUTED[call.computed](config, t, h, w, conditions["text"], latents)
+    output = model(**arguments, return_dict=False)
+    if isinstance(output, tuple):
+        output = output[0]
     # Some bases also predict a variance, in channels of its own after the ones asked for.
     return rearrange(output, f"{layout} -> b t c h w", **sizes)[:, :, :c]

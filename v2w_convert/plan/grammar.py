@@ -1,9 +1,11 @@
 """The grammar of a plan: what a YAML file may say. Data only; nothing in it is executed."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
+from v2w_convert.families import COMPUTED
 from v2w_convert.noise import NoiseSpec
 from v2w_convert.operations import OPERATIONS, Operation
 
@@ -41,6 +43,7 @@ class Condition(Strict):
     repeat    whether the base wants it for every frame, as if each were a clip
     fill      the null, given where the user gives nothing: this number everywhere, or this row
     dtype     `float` is the model's
+    when      an entry of the base's config without which it takes no such condition
     """
 
     argument: str | None = None
@@ -49,6 +52,7 @@ class Condition(Strict):
     repeat: bool = False
     fill: float | list[float] = 0.0
     dtype: Literal["float", "int64", "bool"] = "float"
+    when: str | None = None
 
     @property
     def pictured(self) -> bool:
@@ -68,6 +72,7 @@ class Call(Strict):
     tokens     letters of the conditions' shapes, each with the number of tokens that the nulls have
     constants  given as they are
     sizes      arguments that are told one of the latents' sizes: t, h or w
+    computed   the name of a function in `v2w_convert.families` that works out more of them
     """
 
     latents: Latents
@@ -76,6 +81,18 @@ class Call(Strict):
     tokens: dict[str, int] = {}
     constants: dict[str, list[float] | int | float | bool] = {}
     sizes: dict[str, Literal["t", "h", "w"]] = {}
+    computed: str | None = None
+
+    @field_validator("computed")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None and name not in COMPUTED:
+            raise ValueError(f"there is no family {name!r}; there are {', '.join(COMPUTED)}")
+        return name
+
+    def given(self, config: Mapping[str, Any]) -> dict[str, Condition]:
+        """The conditions that a base with this config takes."""
+        return {name: c for name, c in self.conditions.items() if c.when is None or config.get(c.when)}
 
 
 class Plan(Strict):

@@ -172,12 +172,12 @@ def uncovered(plan: Plan) -> list[MixingSite]:
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(1, t, number(plan.call.latents.channels, config), h, w, generator=generator)
     conditions = {
-        name: null(plan.call, name, config, h, w, tokens=3)[None] for name in plan.call.conditions
+        name: null(plan.call, name, config, h, w, tokens=3)[None] for name in plan.call.given(config)
     }
     level = torch.tensor([0.3])
 
     def call(x: torch.Tensor) -> torch.Tensor:
-        return call_base(model, plan.call, x, level, conditions)
+        return call_base(model, plan.call, config, x, level, conditions)
 
     accounted, _ = match([operation.definite(config) for operation in plan.operations], model)
     return [site for site in mixing_sites(model, call, latents, frame_axis=1) if site.name not in accounted]

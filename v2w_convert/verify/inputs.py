@@ -42,7 +42,7 @@ def draw(world: World, b: int, t: int, seed: int) -> Inputs:
         "actions": normal(world.action_dim).to(world.dtype),
         "dropped": (torch.arange(b)[:, None] % 2 == 1) & (torch.arange(t) % 2 == 1),
     }
-    for name, condition in call.conditions.items():
+    for name, condition in call.given(config).items():
         size = (*latent_size(world), TOKENS)
         if condition.dtype == "float":
             inputs[name] = normal(*shape_of(call, name, config, *size)).to(world.dtype)
@@ -70,12 +70,13 @@ def uniform(inputs: Inputs) -> Inputs:
 def base_call(base: nn.Module, world: World, inputs: Inputs) -> Callable[[Tensor], Tensor]:
     """The untouched base as a function of noisy latents (b t c h w), all else from `uniform` inputs."""
     level = inputs["noise_level"]
-    planned = world.resolved.plan.call
-    conditions = {name: inputs[name][:, 0] for name in planned.conditions}
+    planned, config = world.resolved.plan.call, world.resolved.config
+    conditions = {name: inputs[name][:, 0] for name in planned.given(config)}
 
     def call(latents: Tensor) -> Tensor:
         given = world.noise.model_input(latents, level)
-        return call_base(base, planned, given, world.noise.timestep(level)[:, 0], conditions)
+        timestep = world.noise.timestep(level)[:, 0]
+        return call_base(base, planned, config, given, timestep, conditions)
 
     return call
 

@@ -151,23 +151,24 @@ class World(nn.Module):
 
     def _run(self, now: Pass, latents: Tensor, noise_level: Tensor, conditions: dict[str, Any]) -> Tensor:
         call = self.resolved.plan.call
-        if unknown := set(conditions) - set(call.conditions):
+        given = call.given(self.resolved.config)
+        if unknown := set(conditions) - set(given):
             raise V2WError(
                 "call the world model",
                 f"unknown condition {', '.join(sorted(unknown))}",
-                f"this family's are {', '.join(call.conditions) or 'none'}",
+                f"this family's are {', '.join(given) or 'none'}",
             )
         size = latents.shape[-2:]
         folded = {
             name: _per_frame(conditions[name], call, name, self.resolved.config, now, size)
             if name in conditions
             else self._null(name, now, size)
-            for name in call.conditions
+            for name in given
         }
         bind(self.sites, now)
         noisy = self.noise.model_input(latents, noise_level).flatten(0, 1).unsqueeze(1)
         timestep = self.noise.timestep(noise_level).flatten()
-        output = call_base(self.base, call, noisy, timestep, folded)
+        output = call_base(self.base, call, self.resolved.config, noisy, timestep, folded)
         return output.view(now.b, now.t, *output.shape[2:])
 
     def _null(self, name: str, now: Pass, size: torch.Size) -> Tensor:
