@@ -6,8 +6,16 @@ from v2w_convert.operations.causal_attention import CausalAttention
 from v2w_convert.operations.causal_conv import CausalConv
 from v2w_convert.operations.frame_norm import FrameNorm
 from v2w_convert.operations.frame_position import FramePosition
+from v2w_convert.operations.linear_attention import LinearAttention
 
-OPERATIONS: tuple[type[Operation], ...] = (CausalConv, FrameNorm, CausalAttention, FramePosition, Action)
+OPERATIONS: tuple[type[Operation], ...] = (
+    CausalConv,
+    FrameNorm,
+    CausalAttention,
+    LinearAttention,
+    FramePosition,
+    Action,
+)
 
 __all__ = [
     "OPERATIONS",
@@ -17,5 +25,6 @@ __all__ = [
     "FrameNorm",
     "FramePosition",
     "Kept",
+    "LinearAttention",
     "Operation",
 ]

@@ -110,7 +110,8 @@ class World(nn.Module):
         """
         planned = self.resolved.window
         asked = "begin a stream"
-        if planned is None and window is None:
+        rings = any(isinstance(op, CausalAttention) for op in self.resolved.sites.values())
+        if planned is None and window is None and rings:
             raise V2WError(asked, "neither the plan nor the call names a window", "window=N frames")
         if planned is not None and window not in (None, planned):
             raise V2WError(f"{asked} with a window of {window}", f"the plan's is {planned}")
