@@ -26,6 +26,7 @@ class CausalAttention(Operation):
     text    where the prompt's tokens stand, in a family in which they attend together with the frames'. Each frame
             has its own copy of them, which sees that frame and those before it: so no text carries the future
     words   whether the base's attention asks which of the text's tokens are words
+    apart   whether the base attends to clip after clip of a batch, and puts the outputs together
     rotary  how queries and keys are turned by the frame's place, in a family that does so
     """
 
@@ -33,6 +34,7 @@ class CausalAttention(Operation):
     window: int | str | None = None
     text: Literal["first", "last"] | None = None
     words: bool = False
+    apart: bool = False
     rotary: Rotary | None = None
 
     def definite(self, config: Mapping[str, Any]) -> "CausalAttention":
@@ -52,7 +54,11 @@ class CausalAttention(Operation):
 
     def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
         assert not isinstance(self.window, str), "the plan is not resolved"
-        become(module, CausalAttentionSite, name, window=self.window, text=self.text, rotary=self.rotary)
+        settings = {"window": self.window, "text": self.text, "apart": self.apart, "rotary": self.rotary}
+        become(module, CausalAttentionSite, name, **settings)
+        if self.rotary is not None and self.rotary.learned is not None:
+            # Asked for at every call, and not an attribute: it is the base's parameter, not also this site's.
+            module.learned = partial(getattr, root, self.rotary.learned)
 
     def sees_past(self) -> bool:
         return self.window is None or isinstance(self.window, str) or self.window > 1
@@ -61,7 +67,8 @@ class CausalAttention(Operation):
         t = min(site.window or 5, 5)
         width = (base.to_q if hasattr(base, "to_q") else base.to_query).in_features
         tokens = torch.randn(2, t, width, generator=generator, dtype=torch.float64)
-        prompt = torch.randn(2, 3, width, generator=generator, dtype=torch.float64)
+        wide = base.add_k_proj.in_features if getattr(base, "add_k_proj", None) is not None else width
+        prompt = torch.randn(2, 3, wide, generator=generator, dtype=torch.float64)
         site.current = whole_clip(2, t)
         given, repeated = {}, {}
         if self.text is not None:
@@ -87,14 +94,20 @@ class CausalAttentionSite(Site):
 
     window: int | None
     text: Literal["first", "last"] | None
+    apart: bool
     rotary: Rotary | None
+
+    @staticmethod
+    def learned() -> Tensor | None:
+        return None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         prompt = kwargs.get("encoder_hidden_states", args[1] if len(args) > 1 else None)
         if self.text is not None and prompt is None:
             raise V2WError(f"run {self.site_name} causally", "it was called without the text's tokens")
         attend = partial(self._attend, 0 if self.text is None else prompt.shape[1])
-        with _Seam(attend) as seam:
+        seam = _Apart(attend, self.current.b * self.current.t) if self.apart else _Seam(attend)
+        with seam:
             output = super().forward(*args, **kwargs)
         if seam.calls != 1:
             raise V2WError(
@@ -143,13 +156,13 @@ class CausalAttentionSite(Site):
         if self.rotary is not None:
             # Counted from the cursor: only differences matter, and small numbers turn exactly.
             text_q, frame_q = self._text(q, l_text), self._frames(q, l_text)
-            frame_q = self.rotary.rotate(frame_q, seen - now.cursor)
-            k = self.rotary.rotate(k, held - now.cursor)
+            rotate = partial(self.rotary.rotate, learned=self.learned())
+            frame_q, k = rotate(frame_q, seen - now.cursor), rotate(k, held - now.cursor)
             if l_text:  # which the base does not turn: to it, text stands where the clip begins
                 begin = torch.zeros_like(seen)
                 if self.window is not None and not now.bidirectional:
                     begin = (seen - self.window + 1).clamp(min=0)
-                text_q, own_k = (self.rotary.rotate(x, begin - now.cursor) for x in (text_q, own_k))
+                text_q, own_k = (rotate(x, begin - now.cursor) for x in (text_q, own_k))
             q = torch.cat([text_q, frame_q] if self.text == "first" else [frame_q, text_q], 4)
         mask = None
         if not now.bidirectional:
@@ -215,4 +228,26 @@ class _Seam(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             self.calls += 1
             return self.attend(*args, **(kwargs or {}))  # the mode is off in here
+        return func(*args, **(kwargs or {}))
+
+
+class _Apart(_Seam):
+    """The same where the base makes a call for each of n clips and concatenates the outputs (padded to one length)."""
+
+    def __init__(self, attend: Any, n: int):
+        super().__init__(attend)
+        self.n, self.given = n, []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            self.given.append(args[:3])
+            return args[0]  # stands in until all are known
+        if func is torch.cat and len(self.given) == self.n:
+            padded = args[0][0].shape[-2]
+            if len({x[0].shape for x in self.given}) > 1:
+                raise V2WError("attend to several frames", "their prompts have different numbers of words")
+            query, key, value = (torch.cat(x) for x in zip(*self.given, strict=True))
+            self.given, self.calls = [], self.calls + 1
+            out = self.attend(query, key, value)
+            return F.pad(out, (0, 0, 0, padded - out.shape[-2]))
         return func(*args, **(kwargs or {}))

@@ -26,6 +26,8 @@ class Rotary(BaseModel):
              i + half a head, counted from `start`
     every    adjacent pairs only: how many pairs there are to one of time, which comes first
     heads    `each`: all are turned alike; `joined`: as one, channels counted through all of them
+    learned  a parameter (axes heads size/2) of the base, whose first row says how far time turns each pair; theta
+             then says nothing
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +39,7 @@ class Rotary(BaseModel):
     pairs: Literal["adjacent", "halves", "halves of the head"] = "adjacent"
     every: int = Field(default=1, ge=1)
     heads: Literal["each", "joined"] = "each"
+    learned: str | None = None
 
     def definite(self, config: Mapping[str, Any]) -> "Rotary":
         """The same in numbers. Raises ValueError."""
@@ -52,7 +55,7 @@ class Rotary(BaseModel):
             }
         )
 
-    def rotate(self, x: Tensor, places: Tensor) -> Tensor:
+    def rotate(self, x: Tensor, places: Tensor, learned: Tensor | None = None) -> Tensor:
         """x (… heads t l d) turned by `places` (t,) frames, in at least float32, returned in its own dtype."""
         assert isinstance(self.start, int) and isinstance(self.size, int), "the plan is not resolved"
         heads, width = x.shape[-4], x.shape[-1]
@@ -60,8 +63,9 @@ class Rotary(BaseModel):
         if self.heads == "joined":
             wide = wide.movedim(-4, -2).flatten(-2).unsqueeze(-4)
         first, second = self._channels(wide.shape[-1])
-        angle = places.double()[:, None] * self._turns(x.device)
-        cos, sin = (f.to(wide.dtype)[:, None] for f in (angle.cos(), angle.sin()))
+        turns = self._turns(x.device) if learned is None else learned[0].double()[:, None, None]
+        angle = places.double()[:, None, None] * turns  # (heads) t 1 size/2
+        cos, sin = angle.cos().to(wide.dtype), angle.sin().to(wide.dtype)
         a, b = wide[..., first], wide[..., second]
         turned = wide.clone()
         turned[..., first] = a * cos - b * sin
