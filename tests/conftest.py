@@ -7,6 +7,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from torch import nn
 
+from tests.squares import LENGTHS, write
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.plan.probe import wake
 from v2w_convert.plan.resolve import build, plan_for, resolve
@@ -56,3 +57,9 @@ def tiny_converted(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) ->
     resolved = resolve(plan_for(source.class_name), source.config, source.scheduler)
     convert(source, resolved, folder, action_dim=ACTIONS)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Episodes of a square that three actions move; latents of `tiny_base`'s autoencoder are 8x8x4."""
+    return write(tmp_path_factory.mktemp("data") / "squares", LENGTHS, seed=0)

@@ -54,7 +54,7 @@ def test_the_checkpoints_scheduler_has_the_last_word() -> None:
         ({"frame_norm": {"at": "**.temporal_res_block.conv1"}}, "both causal_conv and frame_norm match"),
         ({"frame_norm": {"at": "**.temporal_transformer_blocks.*.norm1"}}, "is a LayerNorm, not a GroupNorm"),
         ({"causal_attention": {"at": "**.temporal_transformer_blocks.*.attn2"}}, "attends to something else"),
-        ({"causal_attention": {"window": "frames"}}, "no number 'frames'"),
+        ({"causal_attention": {"window": "frames"}}, "config has no 'frames'"),
         ({"frame_position": {"period": 3}}, "window 5 is longer than the positions' period 3"),
     ],
 )

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.call import call_base
+from v2w_convert.plan.call import call_base, null
 from v2w_convert.plan.resolve import plan_for, resolve, with_transfer
 from v2w_convert.surgery.change import operate
 from v2w_convert.surgery.convert import convert
@@ -101,8 +101,9 @@ def test_a_world_of_one_frame_is_the_base(tiny_base: Path, tiny_converted: Path)
     x = torch.randn(2, 1, 4, 8, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     level = torch.tensor([[3.0], [900.0]])
     with torch.no_grad():
-        conditions = {"text": world.null_text.expand(2, -1, -1)}
-        expected = call_base(base, world.resolved.plan.call, x, level[:, 0], conditions)
+        call, config = world.resolved.plan.call, world.resolved.config
+        nulls = {name: torch.stack([null(call, name, config, 8, 16)] * 2) for name in call.conditions}
+        expected = call_base(base, call, config, x, level[:, 0], nulls)
         torch.testing.assert_close(world(x, level), expected, rtol=0, atol=1e-13)
 
 

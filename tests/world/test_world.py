@@ -100,9 +100,10 @@ def test_the_two_sided_form_is_the_base(world: World, inputs: dict[str, Tensor])
     latents, text, anchor = inputs["latents"], inputs["text"][:, 0], inputs["anchor"][:, 0]
     level = inputs["noise_level"][:, :1]
     found = two_sided(latents, level.expand(-1, T), bidirectional=True, text=text, anchor=anchor)
-    expected = call_base(
-        base, world.resolved.plan.call, latents, level[:, 0], {"text": text, "anchor": anchor}
-    )
+    told = world.null_told.expand(len(latents), -1)
+    conditions = {"text": text, "anchor": anchor, "told": told}
+    call, config = world.resolved.plan.call, world.resolved.config
+    expected = call_base(base, call, config, latents, level[:, 0], conditions)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 

@@ -57,7 +57,7 @@ def plan(
     from v2w_convert.plan.resolve import plan_for
     from v2w_convert.report import print_json, say
 
-    fitting = plan_for(source.class_name)
+    fitting = plan_for(source.class_name, source.config)
     write_text(output, shipped()[fitting.name].read_text(encoding="utf-8"))
     say(f"{output}: the plan {fitting.name}, for {fitting.base}")
     if json:
@@ -139,7 +139,7 @@ def _resolve(base: Path, plan_file: Path | None, transfer: str | None = None) ->
     from v2w_convert.plan.read import read_plan
     from v2w_convert.plan.resolve import plan_for, resolve, with_transfer
 
-    plan = read_plan(plan_file) if plan_file is not None else plan_for(source.class_name)
+    plan = read_plan(plan_file) if plan_file is not None else plan_for(source.class_name, source.config)
     if transfer is not None:
         plan = with_transfer(plan, transfer)
     return source, resolve(plan, source.config, source.scheduler)

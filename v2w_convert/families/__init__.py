@@ -12,3 +12,22 @@ COMPUTED: dict[str, Computed] = {
     "cogvideox": cogvideox.arguments,
     "kandinsky5": kandinsky.arguments,
 }
+
+# Video models of diffusers that cannot be converted, and why.
+CAUSAL = "it is causal already: its frames see no later ones"
+REFUSED = {
+    "AnyFlowFARTransformer3DModel": CAUSAL,
+    "HeliosTransformer3DModel": "it is autoregressive already: each chunk sees the chunks before it as packed history",
+    "HunyuanVideoFramepackTransformer3DModel": "it is autoregressive already: it sees packed history",
+    "SanaWMTransformer3DModel": "it is a world model already, steered by a camera's path, and its recurrence runs "
+    "both ways through modules that no operation serves",
+    "SanaWMLTX2RefinerTransformer3DModel": "it is autoregressive already, and refines what another model made",
+    "Kandinsky6SRTransformer3DModel": "it enlarges videos that are there already; and its sparse attention chooses by "
+    "content what a token sees",
+    "Kandinsky6Transformer3DModel": "sound and video see each other in it, so sound would carry the future",
+    "LTX2VideoTransformer3DModel": "sound and video see each other in it, so sound would carry the future",
+    "WanAnimate2Transformer3DModel": "it takes lists of clips, and animates a reference through a cache of its own",
+    "WanAnimateTransformer3DModel": "its pose and face streams are shifted against the frames that they drive",
+    "Cosmos3OmniTransformer": "it packs text, frames and actions into one sequence, and takes actions already",
+    "MiniMaxH3Transformer3DModel": "it packs text, sound and frames into one sequence",
+}

@@ -29,7 +29,9 @@ class LinearAttention(Operation):
 
     def refusal(self, module: nn.Module) -> str | None:
         kind = type(getattr(module, "processor", None)).__name__
-        return None if "Linear" in kind else f"is a {type(module).__name__} with {kind}, not a linear attention"
+        return (
+            None if "Linear" in kind else f"is a {type(module).__name__} with {kind}, not a linear attention"
+        )
 
     def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
         become(module, LinearAttentionSite, name, rotary=self.rotary)
@@ -42,7 +44,10 @@ class LinearAttention(Operation):
         tokens = torch.randn(2, t, base.to_q.in_features, generator=generator, dtype=torch.float64)
         width = base.to_q.out_features // base.heads
         # The base is given no rotation in time, so the site may make none either; the identity claim tests it.
-        still = torch.ones(1, 1, 1, width, dtype=torch.float64), torch.zeros(1, 1, 1, width, dtype=torch.float64)
+        still = (
+            torch.ones(1, 1, 1, width, dtype=torch.float64),
+            torch.zeros(1, 1, 1, width, dtype=torch.float64),
+        )
         site.current = whole_clip(2, t)
         site.rotary = None
         after = site(tokens.flatten(0, 1)[:, None], rotary_emb=still).view(2, t, -1)

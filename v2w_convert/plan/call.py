@@ -20,7 +20,9 @@ def shape_of(
     """The shape of one clip's condition for latents of h × w, without batch; `tokens` instead of the plan's numbers."""
     letters = {letter: count if tokens is None else tokens for letter, count in call.tokens.items()}
     letters |= {"h": h, "w": w}
-    return tuple(letters[size] if size in letters else number(size, config) for size in call.conditions[name].shape)  # type: ignore[index]
+    return tuple(
+        letters[size] if size in letters else number(size, config) for size in call.conditions[name].shape
+    )  # type: ignore[index]
 
 
 def null(
@@ -29,7 +31,9 @@ def null(
     """What is given where the user gives nothing, without batch."""
     condition = call.conditions[name]
     dtype = DTYPES.get(condition.dtype, torch.float32)
-    return torch.tensor(condition.fill, dtype=dtype).expand(shape_of(call, name, config, h, w, tokens)).clone()
+    return (
+        torch.tensor(condition.fill, dtype=dtype).expand(shape_of(call, name, config, h, w, tokens)).clone()
+    )
 
 
 def null_conditions(call: Call, config: dict[str, Any]) -> Conditions:

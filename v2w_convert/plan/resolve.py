@@ -1,5 +1,6 @@
 """A plan and a checkpoint's config: which module gets which operation. Weights are not needed."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from v2w_convert.errors import V2WError
 from v2w_convert.expression import number
+from v2w_convert.families import REFUSED
 from v2w_convert.noise import NoiseSpec, spec_of_scheduler
 from v2w_convert.operations import CausalAttention, FramePosition, Operation
 from v2w_convert.plan.call import call_base, null
@@ -67,16 +69,43 @@ def complete(model: nn.Module) -> dict[str, Any]:
     return {key: value for key, value in dict(model.config).items() if key != "_use_default_values"}
 
 
-def plan_for(class_name: str) -> Plan:
-    """The shipped plan for a diffusers class. Raises V2WError if there is none."""
+def plan_for(class_name: str, config: dict[str, Any] | None = None) -> Plan:
+    """The shipped plan for a diffusers class, and for this config of it, if there are several.
+
+    Raises V2WError, with the reason where the class cannot be served, or the config is one that no plan serves.
+    """
+    asked = f"find a plan for {class_name}"
+    if class_name in REFUSED:
+        raise V2WError(asked, REFUSED[class_name], "a bidirectional video model")
     plans = [read_plan(file) for file in shipped().values()]
-    for plan in plans:
-        if plan.base == class_name:
+    fitting = [plan for plan in plans if plan.base == class_name]
+    if not fitting:
+        served = ", ".join(sorted({plan.base for plan in plans}))
+        raise V2WError(asked, "no shipped plan is for that class", f"a model of class {served}")
+    if config is None:
+        return fitting[0]
+    reasons = {plan.name: unserved(plan, config) for plan in fitting}
+    for plan in fitting:
+        if not reasons[plan.name]:
             return plan
-    served = ", ".join(sorted(plan.base for plan in plans))
-    raise V2WError(
-        f"find a plan for {class_name}", "no shipped plan is for that class", f"a model of class {served}"
-    )
+    raise V2WError(asked, [f"{name}: {reason}" for name, found in reasons.items() for reason in found])
+
+
+def unserved(plan: Plan, config: dict[str, Any]) -> list[str]:
+    """What the plan requires of the base's config and does not find there, or in the class's defaults."""
+    defaults = inspect.signature(getattr(diffusers, plan.base).__init__).parameters
+    found = {
+        key: config.get(key, defaults[key].default if key in defaults else None) for key in plan.requires
+    }
+    return [
+        f"the base's {key} is {found[key]!r}, the plan serves {' or '.join(map(repr, values))}"
+        for key, values in plan.requires.items()
+        if _plain(found[key]) not in values
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def with_transfer(plan: Plan, transfer: str) -> Plan:
@@ -100,19 +129,17 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
     an operation that does not fit, a window longer than the positions' period.
     """
     asked = f"apply the plan {plan.name}"
-    if config.get("_class_name", plan.base) != plan.base:
-        raise V2WError(asked, f"the checkpoint is a {config['_class_name']}, the plan is for {plan.base}")
+    class_name = config.get("_class_name", plan.base)
     try:
         with torch.device("meta"):
-            model = build(plan.base, config)
+            model = build(class_name, config)
     except Exception as error:  # whatever a class makes of a config it was not given by its authors
-        raise V2WError(asked, f"{plan.base} cannot be built from this config.json ({error})") from None
+        raise V2WError(asked, f"{class_name} cannot be built from this config.json ({error})") from None
+    if class_name != plan.base:
+        _, unmatched = match(list(plan.operations), model)
+        raise V2WError(asked, [f"the checkpoint is a {class_name}, the plan is for {plan.base}", *unmatched])
     config = complete(model)
-    operations, faults = [], [
-        f"the base's {key} is {config.get(key)!r}, the plan serves {' or '.join(map(repr, values))}"
-        for key, values in plan.requires.items()
-        if config.get(key) not in values
-    ]
+    operations, faults = [], unserved(plan, config)
     for operation in plan.operations:
         try:
             operations.append(operation.definite(config))
