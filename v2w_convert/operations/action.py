@@ -15,6 +15,7 @@ from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
 from v2w_convert.stream import Site, become
 
 CHILD = "v2w_action"
+HIDDEN = 1024  # some families embed the noise level in 12,288 numbers; an action needs no such square matrices
 
 
 class Action(Operation):
@@ -61,10 +62,10 @@ def _width(module: nn.Module) -> int:
 
 
 class ActionEmbedding(nn.Module):
-    """Linear - SiLU - Linear - SiLU - Linear on normalised actions (… a) -> (… d).
+    """Linear - SiLU - Linear - SiLU - Linear on normalised actions (… a) -> (… d), at most HIDDEN wide within.
 
     center, scale   (a,) what finetuning found the actions' mean and deviation to be; buffers
-    none            (d,) the learned "no action", in place of the first layer's output: the zero
+    none            (hidden,) the learned "no action", in place of the first layer's output: the zero
                     action is an action and has an output of its own
     """
 
@@ -75,10 +76,11 @@ class ActionEmbedding(nn.Module):
         super().__init__()
         self.register_buffer("center", torch.zeros(action_dim))
         self.register_buffer("scale", torch.ones(action_dim))
-        self.first = nn.Linear(action_dim, width)
-        self.middle = nn.Linear(width, width)
-        self.last = nn.Linear(width, width)
-        self.none = nn.Parameter(torch.zeros(width))
+        hidden = min(width, HIDDEN)
+        self.first = nn.Linear(action_dim, hidden)
+        self.middle = nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, width)
+        self.none = nn.Parameter(torch.zeros(hidden))
 
     def forward(self, actions: Tensor, dropped: Tensor) -> Tensor:
         hidden = self.first((actions - self.center) / self.scale)
