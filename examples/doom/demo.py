@@ -21,7 +21,7 @@ from v2w_convert.report import say, table
 HERE = Path(os.path.relpath(Path(__file__).parent))  # short, as a user would type it
 MARK = "made-by-demo.txt"
 BRIEFLY = 120  # steps of finetuning
-EPISODES = 12  # of the test set, for the figures
+EPISODES = 8  # of the test set, for the figures
 
 
 def v2w(*arguments: object) -> dict[str, Any]:
