@@ -1,12 +1,17 @@
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 
 from v2w_convert.noise import Noise, NoiseSpec, spec_of_scheduler
 
 SPECS = [
     *(NoiseSpec(kind="ddpm", prediction=p) for p in ("epsilon", "v", "sample")),
-    *(NoiseSpec(kind="edm", prediction=p) for p in ("epsilon", "v")),
+    *(NoiseSpec(kind="edm", prediction=p) for p in ("epsilon", "v", "edm")),
     NoiseSpec(kind="flow", prediction="flow"),
 ]
 SHAPE = (2, 3, 4, 5, 6)  # b t c h w
@@ -125,3 +130,19 @@ def test_half_precision_survives_the_loudest_level(spec: NoiseSpec) -> None:
     given = noise.model_input(noisy.half(), level)
     torch.testing.assert_close(given.double(), noise.model_input(noisy, level), rtol=2e-3, atol=2e-3)
     assert all(torch.isfinite(x).all() and x.any() for x in noise.split(eps.half(), noisy.half(), level))
+
+
+def test_edms_skip_connection_is_the_schedulers() -> None:
+    """As Cosmos has it: data of deviation 0.5."""
+    scheduler = EDMEulerScheduler(sigma_data=0.5)
+    noise = spec_of_scheduler(dict(scheduler.config)).build()
+    assert noise.spec.prediction == "edm"
+    noisy, output, _ = draw(noise)
+    sigma = torch.tensor(3.0, dtype=torch.float64)
+    level = sigma.expand(SHAPE[:2])
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    expected = scheduler.precondition_inputs(noisy, sigma)
+    torch.testing.assert_close(noise.model_input(noisy, level), expected, **close)
+    expected = scheduler.precondition_outputs(noisy, output, sigma)
+    torch.testing.assert_close(noise.split(output, noisy, level)[0], expected, **close)
+    assert torch.allclose(noise.timestep(level), scheduler.precondition_noise(sigma).double())

@@ -19,11 +19,14 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 Kind = Literal["ddpm", "edm", "flow"]
-Prediction = Literal["epsilon", "v", "sample", "flow"]
+Prediction = Literal["epsilon", "v", "sample", "flow", "edm"]
 
 
 class NoiseSpec(BaseModel):
-    """A kind of noise and what the base predicts; `scheduler` is a diffusers scheduler's config, where known."""
+    """A kind of noise and what the base predicts; `scheduler` is a diffusers scheduler's config, where known.
+
+    `edm` is what is left to predict after EDM's skip connection, of data of deviation `sigma_data` (table 1 there).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Kind
@@ -43,7 +46,9 @@ def spec_of_scheduler(config: dict[str, Any]) -> NoiseSpec:
     name = str(config.get("_class_name", ""))
     if "FlowMatch" in name or config.get("prediction_type") == "flow_prediction":
         return NoiseSpec(kind="flow", prediction="flow", scheduler=config)
-    if config.get("timestep_type") == "continuous" or "EDM" in name:
+    if "EDM" in name:
+        return NoiseSpec(kind="edm", prediction="edm" if prediction == "epsilon" else prediction, scheduler=config)
+    if config.get("timestep_type") == "continuous":
         return NoiseSpec(kind="edm", prediction=prediction, scheduler=config)
     return NoiseSpec(kind="ddpm", prediction=prediction, scheduler=config)
 
@@ -52,6 +57,7 @@ class Noise(ABC):
     """One kind of noise. `loudest` is the level at which nothing of the frame is left to see."""
 
     loudest: float
+    data: float = 1.0  # the frames' deviation, as EDM's formulas have it
 
     def __init__(self, spec: NoiseSpec):
         self.spec = spec
@@ -96,6 +102,10 @@ class Noise(ABC):
                 signal, deviation = self.amplitudes(_wide(level, clean))
                 size = (signal**2 + deviation**2).sqrt()
                 return weighted((signal / size, -deviation / size), (noise, clean))
+            case "edm":
+                data, sigma = self.data, _wide(level, clean)
+                size = (sigma**2 + data**2).sqrt()
+                return weighted((sigma / (data * size), -data / size), (clean, noise))
         raise AssertionError(self.spec.prediction)
 
     def split(self, output: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,6 +125,12 @@ class Noise(ABC):
                 size = power.sqrt()
                 clean = weighted((signal / power, -deviation / size), both)
                 return clean, weighted((deviation / power, signal / size), both)
+            case "edm":
+                data, sigma = self.data, deviation
+                power = sigma**2 + data**2
+                size = power.sqrt()
+                clean = weighted((data**2 / power, sigma * data / size), both)
+                return clean, weighted((sigma / power, -data / size), both)
         raise AssertionError(self.spec.prediction)
 
 
@@ -156,7 +172,7 @@ class Ddpm(Noise):
 
 
 class Edm(Noise):
-    """Variance exploding noise; the model is told 0.25 log sigma and given frames of unit size."""
+    """Variance exploding noise; the model is told 0.25 log sigma and given frames of unit size (or of deviation 1)."""
 
     mean, spread = (
         0.7,
@@ -173,6 +189,8 @@ class Edm(Noise):
             "prediction_type": "v_prediction",
         }
         self.scheduler: Any = EulerDiscreteScheduler.from_config({**usual, **spec.scheduler})
+        if spec.prediction == "edm":
+            self.data = float(spec.scheduler.get("sigma_data", 0.5))
         self.quietest = float(self.scheduler.config.sigma_min or usual["sigma_min"])
         self.loudest = float(self.scheduler.config.sigma_max or usual["sigma_max"])
 
@@ -184,7 +202,7 @@ class Edm(Noise):
 
     def model_input(self, noisy: Tensor, level: Tensor) -> Tensor:
         sigma = _wide(level, noisy)
-        return weighted((1 / (sigma**2 + 1).sqrt(),), (noisy,))
+        return weighted((1 / (sigma**2 + self.data**2).sqrt(),), (noisy,))
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         return (self.mean + self.spread * torch.randn(shape, generator=generator)).exp()

@@ -1,12 +1,14 @@
 """Train the small video model that stands in for a downloaded one: an autoencoder, then a denoiser.
 
-    python examples/doom/pretrain.py autoencoder --data DIR ... --validation DIR ... --output BASE --steps 2000
-    python examples/doom/pretrain.py denoiser    --data DIR ... --validation DIR ... --output BASE --steps 3600
-    python examples/doom/pretrain.py decoder     --data DIR ... --validation DIR ... --output BASE --steps 4000
+    python examples/doom/pretrain.py autoencoder --data DIR ... --validation DIR ... --output BASE --steps 6000 --lr 1e-3
+    python examples/doom/pretrain.py denoiser    --data DIR ... --validation DIR ... --output BASE --steps 2800 --lr 6e-4
 
-The third goes on with the autoencoder's decoder alone; latents, and so the denoiser, stay as they are.
+And, once the base has become a world model of some scenario, fit the decoder to how that scenario looks
+(as GameNGen does, arXiv 2408.14837, "Latent decoder fine-tuning"); the latents, and so the denoiser, stay as they are:
 
-It never sees an action, nor the scenario that the world model is for: a clip in, a clip out, both
+    python examples/doom/pretrain.py decoder --data DIR --validation DIR --output WORLD --steps 1600
+
+The base never sees an action, nor the scenario that the world model is for: a clip in, a clip out, both
 ways in time, like the large models that it stands for. The result is a pipeline folder in
 diffusers' layout. Training resumes where it was stopped; every random number is drawn from
 (seed, step), so an interrupted run and an unbroken one give the same weights.
@@ -32,7 +34,7 @@ from v2w_convert.finetune.curve import draw_curves
 
 CLIP = 12  # frames
 FLIP = 0.5  # without actions a mirrored world is as good as the world
-TEXTURE = 4.0  # weight of the fine detail's strength beside the squared error, once the encoder stands
+TEXTURE = 3.0  # in the decoder's loss, the weight of how strong the fine detail is beside the squared error
 NO_ANCHOR = 0.2  # share of clips whose first-frame latent is replaced by zeros, so that both are legal later
 TIME_IDS = [6.0, 127.0, 0.02]  # frames per second, motion, noise on the anchor: the family's usual constants
 WEIGHTS = "diffusion_pytorch_model"
@@ -177,6 +179,7 @@ def texture(pixels: Tensor) -> Tensor:
 
 
 def train_decoder(options: argparse.Namespace) -> None:
+    """Go on with the decoder alone."""
     model = AutoencoderKL.from_pretrained(options.output / "vae", torch_dtype=torch.float32)
     pixels = torch.cat(frames_of(options.data))
     with torch.no_grad():

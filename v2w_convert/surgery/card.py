@@ -55,5 +55,7 @@ base: {counts}. `v2w.json` holds the whole record; `v2w verify` measures what it
 
 
 def _options(fields: dict[str, Any]) -> str:
-    options = [f"{key} {value}" for key, value in fields.items() if key != "at" and value is not None]
+    told = {key: value for key, value in fields.items() if key != "at" and value not in (None, False)}
+    options = [f"{key} {value}" for key, value in told.items() if not isinstance(value, dict)]
+    options += [key for key, value in told.items() if isinstance(value, dict)]
     return f": {', '.join(options)}" if options else ""
