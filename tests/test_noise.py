@@ -135,7 +135,7 @@ def test_half_precision_survives_the_loudest_level(spec: NoiseSpec) -> None:
 def test_edms_skip_connection_is_the_schedulers() -> None:
     """As Cosmos has it: data of deviation 0.5."""
     scheduler = EDMEulerScheduler(sigma_data=0.5)
-    noise = spec_of_scheduler(dict(scheduler.config)).build()
+    noise = spec_of_scheduler({**scheduler.config, "_class_name": "EDMEulerScheduler"}).build()
     assert noise.spec.prediction == "edm"
     noisy, output, _ = draw(noise)
     sigma = torch.tensor(3.0, dtype=torch.float64)
