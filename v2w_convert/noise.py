@@ -47,7 +47,9 @@ def spec_of_scheduler(config: dict[str, Any]) -> NoiseSpec:
     if "FlowMatch" in name or config.get("prediction_type") == "flow_prediction":
         return NoiseSpec(kind="flow", prediction="flow", scheduler=config)
     if "EDM" in name:
-        return NoiseSpec(kind="edm", prediction="edm" if prediction == "epsilon" else prediction, scheduler=config)
+        return NoiseSpec(
+            kind="edm", prediction="edm" if prediction == "epsilon" else prediction, scheduler=config
+        )
     if config.get("timestep_type") == "continuous":
         return NoiseSpec(kind="edm", prediction=prediction, scheduler=config)
     return NoiseSpec(kind="ddpm", prediction=prediction, scheduler=config)

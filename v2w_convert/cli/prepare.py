@@ -23,6 +23,7 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
         "dtype": str(stored_dtype(source)).removeprefix("torch."),
         "latent channels": resolved.channels,
         "window": resolved.window,
+        "conditions": ", ".join(resolved.plan.call.given(resolved.config)) or "none",
         "noise": f"{resolved.noise.kind}, prediction {resolved.noise.prediction}",
         "plan": resolved.plan.name,
     }
@@ -72,6 +73,10 @@ def convert(
     transfer: Annotated[
         str | None, typer.Option("--transfer", help="kernel transfer: shift, masked or extrapolative")
     ] = None,
+    conditions: Annotated[
+        Path | None,
+        typer.Option("--conditions", help="a safetensors file: what is given where a caller gives nothing"),
+    ] = None,
     seed: Seed = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done; write nothing")] = False,
     json: Json = False,
@@ -80,7 +85,7 @@ def convert(
     from v2w_convert.checkpoint.output import check_target
 
     if output.is_dir() and (output / "v2w.json").is_file():
-        if _already_converted(base, output, plan, transfer, action_dim, seed):
+        if _already_converted(base, output, plan, transfer, action_dim, seed, conditions):
             from v2w_convert.report import print_json, say
 
             say(f"{output}: already converted")
@@ -94,11 +99,13 @@ def convert(
     source, resolved = _resolve(base, plan, transfer)
     from v2w_convert.plan.resolve import require_coverage
     from v2w_convert.report import bar, print_json, say, table
+    from v2w_convert.surgery.conditions import stored_conditions
     from v2w_convert.surgery.convert import check_tensors, fates
     from v2w_convert.surgery.convert import convert as perform
 
     require_coverage(resolved.plan)
     check_tensors(source, resolved)
+    stored_conditions(resolved, conditions)
     tensors = fates(source, resolved, action_dim)
     counts = {fate: sum(f == fate for f in tensors.values()) for fate in ("kept", "transferred", "added")}
     result: dict[str, Any] = {
@@ -120,7 +127,8 @@ def convert(
                 done += 1
                 update(completed=done)
 
-            perform(source, resolved, output, action_dim=action_dim, seed=seed, progress=progress)
+            options: dict[str, Any] = {"action_dim": action_dim, "seed": seed, "conditions": conditions}
+            perform(source, resolved, output, **options, progress=progress)
     verb = "would be " if dry_run else ""
     say(f"{output}: " + ", ".join(f"{count} tensors {verb}{fate}" for fate, count in counts.items()))
     if json:
@@ -146,15 +154,23 @@ def _resolve(base: Path, plan_file: Path | None, transfer: str | None = None) ->
 
 
 def _already_converted(
-    base: Path, output: Path, plan_file: Path | None, transfer: str | None, action_dim: int, seed: int
+    base: Path,
+    output: Path,
+    plan_file: Path | None,
+    transfer: str | None,
+    action_dim: int,
+    seed: int,
+    conditions: Path | None,
 ) -> bool:
     source, resolved = _resolve(base, plan_file, transfer)
     from v2w_convert.checkpoint.output import sha256
-    from v2w_convert.surgery.manifest import read_manifest
+    from v2w_convert.surgery.conditions import same_conditions
+    from v2w_convert.surgery.manifest import CONDITIONS, read_manifest
 
     manifest = read_manifest(output)
     return (
-        manifest.stage == "converted"
+        same_conditions(resolved, conditions, output / CONDITIONS)
+        and manifest.stage == "converted"
         and manifest.plan == resolved.plan.model_dump(mode="json")
         and (manifest.action_dim, manifest.seed) == (action_dim, seed)
         and manifest.source["files"] == {f.name: sha256(f) for f in source.files}

@@ -15,7 +15,9 @@ from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
 from v2w_convert.stream import Site, become
 
 CHILD = "v2w_action"
-HIDDEN = 1024  # some families embed the noise level in 12,288 numbers; an action needs no such square matrices
+HIDDEN = (
+    1024  # some families embed the noise level in 12,288 numbers; an action needs no such square matrices
+)
 
 
 class Action(Operation):

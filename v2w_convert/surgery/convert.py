@@ -13,10 +13,10 @@ from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.output import copy, sha256, staged, write_safetensors
 from v2w_convert.checkpoint.source import Source, read_tensor
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.resolve import Resolved, build
 from v2w_convert.surgery.card import write_card
 from v2w_convert.surgery.change import Fate, added, initial, owner, transferred
+from v2w_convert.surgery.conditions import stored_conditions
 from v2w_convert.surgery.manifest import CONDITIONS, Manifest
 
 STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -68,16 +68,19 @@ def convert(
     *,
     action_dim: int,
     seed: int = 0,
+    conditions: Path | None = None,
     progress: Callable[[str], None] = lambda name: None,
 ) -> Manifest:
     """Write the converted model to `output`, which must not exist or be empty.
 
     Each weight file keeps its name and its tensors' order; added tensors lie in a file of their own beside
-    them, and an index names them all. Every other file of a pipeline folder is copied. `progress` is called
+    them, and an index names them all. Every other file of a pipeline folder is copied. `conditions` is a
+    safetensors file of what to give where a caller gives nothing, else the plan's nulls. `progress` is called
     with the name of each tensor written. Raises V2WError before anything is written where the source does
     not fit.
     """
     check_tensors(source, resolved)
+    given = stored_conditions(resolved, conditions)
     model = meta_base(resolved)
     dtype = stored_dtype(source)
     tensors = fates(source, resolved, action_dim)
@@ -110,7 +113,7 @@ def convert(
         # diffusers warns of a config entry that it does not know: whoever loads this as the old model is told.
         config = source.config | {"v2w": "a world model: load it with v2w_convert.load"}
         (component / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file(null_conditions(resolved.plan.call, resolved.config), stage / CONDITIONS)
+        save_file(given, stage / CONDITIONS)
         manifest = Manifest(
             version=version("v2w-convert"),
             stage="converted",

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from v2w_convert.checkpoint.source import open_source
+from v2w_convert.cli import run
+from v2w_convert.errors import V2WError
+from v2w_convert.plan.resolve import plan_for, resolve
+from v2w_convert.surgery.conditions import stored_conditions
+from v2w_convert.surgery.load import load
+
+
+def test_a_prompt_of_the_users_own_is_given_where_the_caller_gives_none(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    prompt = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    save_file({"text": prompt}, tmp_path / "prompt.safetensors")
+    out = tmp_path / "out"
+    words = ["convert", tiny_base, out, "--action-dim", 3, "--conditions", tmp_path / "prompt.safetensors"]
+    assert run([str(word) for word in words]) == 0
+    assert run([str(word) for word in words]) == 0  # converted already
+    assert torch.equal(load_file(out / "conditions.safetensors")["text"], prompt)
+    assert run([str(word) for word in words[:-2]]) == 2  # other conditions made what is there
+
+    world = load(out, dtype=torch.float32)
+    latents, level = torch.randn(1, 2, 4, 8, 8), torch.full((1, 2), 500.0)
+    given = world(latents, level, text=prompt[None])
+    assert torch.equal(world(latents, level), given)
+    assert not torch.equal(world(latents, level, text=torch.zeros(1, 1, 16)), given)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "expected"),
+    [
+        ({"prompt": torch.zeros(1, 16)}, "prompt is no condition of this family's"),
+        ({"anchor": torch.zeros(4, 8, 8)}, "anchor is no condition"),
+        ({"text": torch.zeros(1, 15)}, r"text is \(1, 15\), not \(1, 16\)"),
+        ({"told": torch.full((3,), torch.nan)}, "told holds what is no number"),
+    ],
+)
+def test_a_file_of_other_things_is_refused(
+    tensors: dict[str, torch.Tensor], expected: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    source = open_source(tiny_base)
+    resolved = resolve(plan_for(source.class_name), source.config, source.scheduler)
+    save_file(tensors, tmp_path / "given.safetensors")
+    with pytest.raises(V2WError, match=expected):
+        stored_conditions(resolved, tmp_path / "given.safetensors")
+    with pytest.raises(V2WError, match="no such file"):
+        stored_conditions(resolved, tmp_path / "absent.safetensors")

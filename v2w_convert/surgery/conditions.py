@@ -1,0 +1,50 @@
+"""The conditions that a converted model is given where its caller gives none: a prompt's embedding, say."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from v2w_convert.checkpoint.headers import read_header
+from v2w_convert.checkpoint.source import read_tensor
+from v2w_convert.errors import V2WError
+from v2w_convert.plan.call import null_conditions
+from v2w_convert.plan.resolve import Resolved
+
+
+def stored_conditions(resolved: Resolved, file: Path | None) -> dict[str, Tensor]:
+    """The plan's nulls, and in their place what the safetensors `file` holds, one tensor for each, without batch.
+
+    A prompt may have any number of tokens. Conditions that are as large as a frame are not stored.
+    Raises V2WError, with all faults, if the file holds anything else.
+    """
+    nulls = null_conditions(resolved.plan.call, resolved.config)
+    if file is None:
+        return nulls
+    asked = f"take the conditions from {file}"
+    if not file.is_file():
+        raise V2WError(asked, "no such file", "a safetensors file")
+    found = {name: read_tensor(info) for name, info in read_header(file).items()}
+    faults = [f"{name} is no condition of this family's" for name in found.keys() - nulls.keys()]
+    for name in found.keys() & nulls.keys():
+        shape, free = nulls[name].shape, resolved.plan.call.conditions[name].shape
+        fits = len(found[name].shape) == len(shape) and all(
+            letter in resolved.plan.call.tokens or a == b
+            for letter, a, b in zip(free, found[name].shape, shape, strict=True)
+        )
+        if not fits:
+            faults.append(f"{name} is {tuple(found[name].shape)}, not {tuple(shape)}")
+        elif found[name].is_floating_point() and not bool(torch.isfinite(found[name]).all()):
+            faults.append(f"{name} holds what is no number")
+    if faults:
+        raise V2WError(asked, sorted(faults), f"tensors named {', '.join(nulls) or 'nothing: it has none'}")
+    return nulls | {name: value.to(nulls[name].dtype).contiguous() for name, value in found.items()}
+
+
+def same_conditions(resolved: Resolved, file: Path | None, stored: Path) -> bool:
+    """Whether the file `stored` holds what `stored_conditions` gives."""
+    wanted = stored_conditions(resolved, file)
+    found = (
+        {name: read_tensor(info) for name, info in read_header(stored).items()} if stored.is_file() else {}
+    )
+    return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
