@@ -58,7 +58,7 @@ class CausalAttention(Operation):
         become(module, CausalAttentionSite, name, **settings)
         if self.rotary is not None and self.rotary.learned is not None:
             # Asked for at every call, and not an attribute: it is the base's parameter, not also this site's.
-            module.learned = partial(getattr, root, self.rotary.learned)
+            module.learned = partial(getattr, root, self.rotary.learned)  # type: ignore[assignment]
 
     def sees_past(self) -> bool:
         return self.window is None or isinstance(self.window, str) or self.window > 1
@@ -102,10 +102,13 @@ class CausalAttentionSite(Site):
         return None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        prompt = kwargs.get("encoder_hidden_states", args[1] if len(args) > 1 else None)
-        if self.text is not None and prompt is None:
-            raise V2WError(f"run {self.site_name} causally", "it was called without the text's tokens")
-        attend = partial(self._attend, 0 if self.text is None else prompt.shape[1])
+        l_text = 0
+        if self.text is not None:
+            prompt = kwargs.get("encoder_hidden_states", args[1] if len(args) > 1 else None)
+            if prompt is None:
+                raise V2WError(f"run {self.site_name} causally", "it was called without the text's tokens")
+            l_text = prompt.shape[1]
+        attend = partial(self._attend, l_text)
         seam = _Apart(attend, self.current.b * self.current.t) if self.apart else _Seam(attend)
         with seam:
             output = super().forward(*args, **kwargs)
@@ -236,7 +239,8 @@ class _Apart(_Seam):
 
     def __init__(self, attend: Any, n: int):
         super().__init__(attend)
-        self.n, self.given = n, []
+        self.n = n
+        self.given: list[tuple[Tensor, ...]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:

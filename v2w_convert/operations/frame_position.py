@@ -3,7 +3,7 @@
 Folded clips of one frame would all be told index 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -114,6 +114,7 @@ class AddedPositionSite(FramePositionSite):
         """The position (period d) of each index."""
         if self.table is not None:
             return self.table[0]
+        assert self.period is not None
         weights = next(self.buffers())
         empty = weights.new_zeros(1, self.period, weights.shape[-1])
         return super().forward(empty)[0]
@@ -129,6 +130,7 @@ class MadePositionSite(FramePositionSite):
     """A module that makes positions (b (t n) d) for clips (b c t h w); called on folded clips of one frame."""
 
     def forward(self, frames: Tensor) -> Tensor:
+        assert self.period is not None
         longest = frames[:1].expand(-1, -1, self.period, -1, -1)
         rows = super().forward(longest)[0].unflatten(0, (self.period, -1))
         return rows[self.places()].flatten(0, 1)
@@ -137,10 +139,14 @@ class MadePositionSite(FramePositionSite):
 class JoinedPositionSite(FramePositionSite):
     """CogVideoX's: text (b n d') and clips (b t c h w) -> one sequence (b (n + t m) d), positions on the latter."""
 
+    temporal_compression_ratio: int
+    max_text_seq_length: int
+    _get_positional_embeddings: Callable[..., Tensor]
+
     def forward(self, text: Tensor, frames: Tensor) -> Tensor:
         joined = super().forward(text, frames)
-        assert isinstance(self.period, int)
-        clip = (self.period - 1) * int(self.temporal_compression_ratio) + 1
+        assert self.period is not None
+        clip = (self.period - 1) * self.temporal_compression_ratio + 1
         table = self._get_positional_embeddings(*frames.shape[-2:], clip, device=frames.device)
         rows = table[0, self.max_text_seq_length :].unflatten(0, (self.period, -1))
         moved = (rows[self.places()] - rows[0]).flatten(0, 1).to(joined)

@@ -22,7 +22,7 @@ def shape_of(
     letters |= {"h": h, "w": w}
     return tuple(
         letters[size] if size in letters else number(size, config) for size in call.conditions[name].shape
-    )  # type: ignore[index]
+    )
 
 
 def null(

@@ -64,7 +64,7 @@ def build(class_name: str, config: dict[str, Any]) -> nn.Module:
     return getattr(diffusers, class_name).from_config(clean)
 
 
-def complete(model: nn.Module) -> dict[str, Any]:
+def complete(model: Any) -> dict[str, Any]:
     """The model's config with every default that its file leaves out."""
     return {key: value for key, value in dict(model.config).items() if key != "_use_default_values"}
 
