@@ -7,8 +7,9 @@ import diffusers
 import torch
 
 from tests.families.published import PUBLISHED
-from v2w_convert.families import REFUSED
-from v2w_convert.operations import CausalConv, FramePosition
+from v2w_convert.families import COMPUTED, REFUSED
+from v2w_convert.operations import CausalAttention, CausalConv, FramePosition
+from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import read_plan, shipped
 from v2w_convert.plan.resolve import Resolved, complete, resolve
 from v2w_convert.surgery.change import added
@@ -21,9 +22,10 @@ Written by `python -m tests.families.table`; `make test` checks that it is curre
 initialised model of its class with everything that starts at zero woken: it converts, and every claim of `v2w verify`
 holds (leak exactly 0 in float64 and float32; identity and streamed = full within 1e-9 in float64, streams past twice
 the window; promises), before and after a step of finetuning. The numbers of sites and of added parameters (for
-{ACTIONS} actions) are those of a published size, on which the plan is resolved as well.
+{ACTIONS} actions) are those of a published size, on which the plan is resolved as well. The last column names the Python that
+was written for one family alone: a file, or a form of an operation; where it is empty, the family is one YAML file.
 
-| plan | class | sites | parameters added | window | beyond the trained length | besides the plan |
+| plan | class | sites | parameters added | window | beyond the trained length | besides the YAML |
 |---|---|---|---|---|---|---|
 """
 TAIL = """
@@ -44,9 +46,37 @@ def row(name: str) -> str:
     sites = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     new = sum(torch.Size(shape).numel() for shape in added(resolved, model, ACTIONS).values())
     window = "all frames so far" if resolved.window is None else f"{resolved.window} frames"
-    computed = plan.call.computed
-    besides = f"`families/{computed.removesuffix('5')}.py`" if computed else ""
+    besides = ", ".join([*computed(plan), *(f"`{form}`" for form in sorted(own_forms(name)))])
     return f"| `{name}` | `{plan.base}` | {sites} | {new / 1e6:.1f} M | {window} | {beyond(resolved)} | {besides} |"
+
+
+def computed(plan: Plan) -> list[str]:
+    """The file of Python that the plan names."""
+    name = plan.call.computed
+    return (
+        [f"`{COMPUTED[name].__module__.removeprefix('v2w_convert.').replace('.', '/')}.py`"] if name else []
+    )
+
+
+def forms(name: str) -> set[str]:
+    """What the plan asks of operations."""
+    found = set()
+    for operation in read_plan(shipped()[name]).operations:
+        found.add(operation.name)
+        if isinstance(operation, FramePosition):
+            found.add(f"frame_position how {operation.how}")
+        if isinstance(operation, CausalAttention) and operation.apart:
+            found.add("causal_attention apart")
+        rotary = getattr(operation, "rotary", None)
+        if rotary is not None:
+            said = rotary.model_dump(exclude_defaults=True, include={"pairs", "heads", "learned"})
+            found |= {f"rotary {key} {value}" for key, value in said.items()}
+    return found
+
+
+def own_forms(name: str) -> set[str]:
+    """Those that no other plan asks for: Python that was written for this family."""
+    return forms(name) - set().union(*(forms(other) for other in shipped() if other != name))
 
 
 def beyond(resolved: Resolved) -> str:
