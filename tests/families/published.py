@@ -63,3 +63,15 @@ PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "unet-3d": ({}, {"causal_conv": 88, "frame_norm": 105, "causal_attention": 34, "action": 1}),
     "wan": ({}, {"causal_attention": 40, "action": 1}),
 }
+
+# Checkpoints that are told more than a prompt: the plan, and what differs from its tiny configuration.
+IMAGE_TO_VIDEO: dict[str, tuple[str, dict[str, Any]]] = {
+    "wan, image to video": ("wan", {"in_channels": 12, "image_dim": 16, "added_kv_proj_dim": 24}),
+    "cogvideox, image to video": ("cogvideox", {"in_channels": 8, "ofs_embed_dim": 4}),
+    "hunyuan-video, image to video": (
+        "hunyuan-video",
+        {"in_channels": 9, "image_condition_type": "latent_concat"},
+    ),
+    "kandinsky-5, image to video": ("kandinsky-5", {"visual_cond": True}),
+    "easyanimate, inpainting": ("easyanimate", {"in_channels": 9}),
+}

@@ -4,13 +4,14 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.families.published import PUBLISHED
+from tests.families.published import IMAGE_TO_VIDEO, PUBLISHED
 from tests.families.table import FILE, row
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
@@ -27,11 +28,14 @@ PLANS = sorted(shipped())
 ACTIONS = 3
 
 
-def tiny(name: str, folder: Path, tiny_base: Path) -> Path:
+TINY: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in PLANS} | IMAGE_TO_VIDEO
+
+
+def tiny(name: str, overrides: dict[str, Any], folder: Path, tiny_base: Path) -> Path:
     """A pipeline folder: the plan's tiny model, woken, and `tiny_base`'s autoencoder."""
     plan = read_plan(shipped()[name])
     torch.manual_seed(0)
-    model = build(plan.base, plan.tiny).eval()
+    model = build(plan.base, plan.tiny | overrides).eval()
     wake(model)
     component = "unet" if "UNet" in plan.base else "transformer"
     model.save_pretrained(folder / component)
@@ -40,11 +44,11 @@ def tiny(name: str, folder: Path, tiny_base: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize(("name", "overrides"), TINY.values(), ids=TINY)
 def test_a_family_converts_is_proven_and_trains(
-    name: str, tiny_base: Path, tiny_data: Path, tmp_path: Path
+    name: str, overrides: dict[str, Any], tiny_base: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    base, out, run = tiny(name, tmp_path / "base", tiny_base), tmp_path / "out", tmp_path / "run"
+    base, out, run = tiny(name, overrides, tmp_path / "base", tiny_base), tmp_path / "out", tmp_path / "run"
     source = open_source(base)
     plan = plan_for(source.class_name, source.config)
     assert plan.name == name
