@@ -27,7 +27,7 @@ class exact(TorchFunctionMode):
         if exact and func is Tensor.to:
             args = (args[0], *(_wide(x) for x in args[1:]))
         if exact or func in TABLES:
-            kwargs = {name: _wide(x) if name in ("dtype", "other") else x for name, x in kwargs.items()}
+            kwargs = {name: _wide(x) if name in ("dtype", "tensor") else x for name, x in kwargs.items()}
         return func(*args, **kwargs)
 
 
