@@ -143,7 +143,12 @@ class CausalAttentionSite(Site):
         l_query, l_key = q.shape[4], k.shape[4]
         seen = now.cursor + torch.arange(now.t, device=q.device)
         if self.past is not None and not now.bidirectional:
-            slots = self.past["keys"].shape[3]
+            slots, l_held = self.past["keys"].shape[3:5]
+            if l_held != l_key:
+                found = f"a frame has {l_key} tokens of its own, and had {l_held} when the stream began"
+                raise V2WError(
+                    f"run {self.site_name} causally", found, "`text` in the plan, if a prompt is among them"
+                )
             if now.commit:
                 self.keep(
                     {"keys": _into(self.past["keys"], k, seen), "values": _into(self.past["values"], v, seen)}

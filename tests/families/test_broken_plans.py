@@ -1,0 +1,95 @@
+"""A plan that says one thing wrong of a family converts a checkpoint all the same; `verify` tells."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from v2w_convert.checkpoint.source import open_source
+from v2w_convert.errors import V2WError
+from v2w_convert.plan.call import null_conditions
+from v2w_convert.plan.grammar import Plan
+from v2w_convert.plan.probe import wake
+from v2w_convert.plan.read import parse_plan, read_plan, shipped
+from v2w_convert.plan.resolve import build, require_coverage, resolve
+from v2w_convert.surgery.change import operate
+from v2w_convert.surgery.convert import convert
+from v2w_convert.verify import identity
+from v2w_convert.verify.run import verify
+from v2w_convert.world.model import World
+
+Edit = Callable[[list[dict[str, Any]]], None]
+
+
+def edited(name: str, edit: Edit) -> Plan:
+    data = read_plan(shipped()[name]).model_dump(mode="json")
+    edit(data["operations"])
+    return parse_plan(data, "test")
+
+
+def at(kind: str, **changes: Any) -> Edit:
+    """Other fields for the first operation of a kind; `rotary` is changed within."""
+
+    def edit(operations: list[dict[str, Any]]) -> None:
+        fields = next(entry[kind] for entry in operations if kind in entry)
+        if isinstance(changes.get("rotary"), dict):
+            fields["rotary"] |= changes["rotary"]
+        else:
+            fields |= changes
+
+    return edit
+
+
+def without(kind: str) -> Edit:
+    def edit(operations: list[dict[str, Any]]) -> None:
+        operations[:] = [entry for entry in operations if kind not in entry]
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("wan", at("causal_attention", rotary=None)),
+        ("wan", at("causal_attention", rotary={"theta": 9000})),
+        ("hunyuan-video", at("causal_attention", rotary={"size": 4})),
+        ("cosmos", at("causal_attention", rotary={"pairs": "adjacent"})),
+        ("ltx-video", at("causal_attention", rotary={"start": 0})),
+        ("mochi", at("causal_attention", rotary={"learned": None})),
+        ("sana-video", at("linear_attention", rotary={"scale": 2})),
+        ("cogvideox", at("causal_attention", text="last")),
+        ("latte", without("frame_position")),
+        ("cogvideox-2b", without("frame_position")),
+    ],
+)
+def test_what_a_plan_says_wrong_is_told_by_the_identity_claim(name: str, edit: Edit, tmp_path: Path) -> None:
+    plan = edited(name, edit)
+    torch.manual_seed(0)
+    model = build(plan.base, plan.tiny).eval()
+    wake(model)
+    model.save_pretrained(tmp_path / "base")
+    source = open_source(tmp_path / "base")
+    convert(source, resolve(plan, source.config), tmp_path / "out", action_dim=3)
+    broken = {claim.claim for claim in verify(tmp_path / "out", tmp_path / "base").claims if not claim.ok}
+    assert identity.CLAIM in broken
+
+
+def test_a_prompt_that_a_plan_takes_for_frames_is_told_when_its_length_changes() -> None:
+    plan = edited("easyanimate", at("causal_attention", text=None))
+    base = build(plan.base, plan.tiny).eval()
+    resolved = resolve(plan, plan.tiny)
+    operate(resolved, base, 3, seed=0)
+    world = World(base, resolved, 3, null_conditions(plan.call, resolved.config))
+    stream = world.stream(1, 4, 8)  # begins with the null prompt
+    with pytest.raises(V2WError, match="and had 264 when the stream began"):
+        world.continued(
+            stream.state, torch.zeros(1, 1, 4, 4, 8), torch.zeros(1, 1), text=torch.zeros(1, 3, 16)
+        )
+
+
+@pytest.mark.parametrize("name", ["unet-3d", "i2vgen-xl", "animatediff"])
+def test_a_plan_that_forgets_the_norms_is_refused(name: str) -> None:
+    with pytest.raises(V2WError, match=r"frames mix in .*norm.*GroupNorm"):
+        require_coverage(edited(name, without("frame_norm")))
