@@ -6,7 +6,7 @@
 And, once the base has become a world model of some scenario, fit the decoder to how that scenario looks
 (as GameNGen does, arXiv 2408.14837, "Latent decoder fine-tuning"); the latents, and so the denoiser, stay as they are:
 
-    python examples/doom/pretrain.py decoder --data DIR --validation DIR --output WORLD --steps 1600
+    python examples/doom/pretrain.py decoder --data DIR --validation DIR --output WORLD --steps 1000
 
 The base never sees an action, nor the scenario that the world model is for: a clip in, a clip out, both
 ways in time, like the large models that it stands for. The result is a pipeline folder in
