@@ -3,7 +3,6 @@
 from typing import Any
 
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
-from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 from torch import Tensor
 
 
@@ -12,8 +11,7 @@ def arguments(config: dict[str, Any], t: int, h: int, w: int, text: Tensor, like
     grid = (h // patch, w // patch)
     trained = (config["sample_height"] // patch, config["sample_width"] // patch)
     if pair is None:
-        crop = get_resize_crop_region_for_grid(grid, trained[1], trained[0])
-        more: dict[str, Any] = {"crops_coords": crop, "temporal_size": t}
+        more: dict[str, Any] = {"crops_coords": covered(grid, trained), "temporal_size": t}
     else:
         more = {
             "crops_coords": None,
@@ -23,3 +21,14 @@ def arguments(config: dict[str, Any], t: int, h: int, w: int, text: Tensor, like
         }
     width = config["attention_head_dim"]
     return {"image_rotary_emb": get_3d_rotary_pos_embed(width, grid_size=grid, device=like.device, **more)}
+
+
+def covered(grid: tuple[int, int], trained: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The corners of what `grid` covers of the trained grid, both (rows, columns): as large as it fits, centred."""
+    (rows, columns), (high, wide) = grid, trained
+    if rows / columns > high / wide:
+        size = high, round(high / rows * columns)
+    else:
+        size = round(wide / columns * rows), wide
+    top, left = round((high - size[0]) / 2), round((wide - size[1]) / 2)
+    return (top, left), (top + size[0], left + size[1])
