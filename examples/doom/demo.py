@@ -62,8 +62,8 @@ def main() -> None:
         ("finetuned for longer, shipped", HERE / "world"),
     ):
         slug = world.name
-        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.mp4", "--episode", 1)
-        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.png", "--episode", 1)
+        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.mp4", "--episode", 4)
+        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.png", "--episode", 4)
         more = ("--episodes", EPISODES, "--samples", 1, "--long-frames", 0, "-o", out / f"{slug}.json")
         figures[name] = v2w("evaluate", world, "--data", test, *more)
     v2w("rollout", HERE / "world", "--data", test, "-o", out / "long.gif", "--episode", 2, "--frames", 100)
