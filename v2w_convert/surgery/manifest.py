@@ -18,7 +18,7 @@ class Manifest(BaseModel):
     stage       `converted`: the weights are what surgery made; `finetuned`: training has changed them
     plan        the resolved plan, as data
     source      folder name and sha256 of each weight file that was read
-    result      sha256 of each weight file that was written, path within the folder
+    result      sha256 of each file of tensors that was written, path within the folder
     tensors     name -> `kept`, `transferred` or `added`
     seed        from which added tensors were drawn
     finetuning  how it was trained, once it was
