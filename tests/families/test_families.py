@@ -18,11 +18,14 @@ from v2w_convert.errors import V2WError
 from v2w_convert.families import REFUSED
 from v2w_convert.finetune.finetune import finetune
 from v2w_convert.finetune.settings import Settings
+from v2w_convert.plan.call import call_base, null, null_conditions, shape_of
 from v2w_convert.plan.probe import wake
 from v2w_convert.plan.read import read_plan, shipped
 from v2w_convert.plan.resolve import build, complete, plan_for, require_coverage, resolve
+from v2w_convert.surgery.change import operate
 from v2w_convert.surgery.convert import convert
 from v2w_convert.verify.run import verify
+from v2w_convert.world.model import World
 
 PLANS = sorted(shipped())
 ACTIONS = 3
@@ -103,3 +106,35 @@ def test_a_config_that_no_plan_serves_is_refused_with_the_reason() -> None:
         plan_for("CogVideoXTransformer3DModel", {"patch_size_t": 2})
     with pytest.raises(V2WError, match="image_condition_type is 'token_replace'"):
         plan_for("HunyuanVideoTransformer3DModel", {"image_condition_type": "token_replace"})
+
+
+@pytest.mark.parametrize("name", ["hunyuan-video", "hunyuan-video-15", "mochi"])
+def test_text_that_is_no_word_is_heeded_by_nobody(name: str) -> None:
+    """Against the base, both ways; and other padding changes nothing, causally."""
+    plan = read_plan(shipped()[name])
+    resolved = resolve(plan, plan.tiny)
+    torch.manual_seed(0)
+    base, folded = (build(plan.base, plan.tiny).eval() for _ in range(2))
+    folded.load_state_dict(base.state_dict())
+    for model in (base, folded):
+        wake(model)
+    operate(resolved, folded, ACTIONS, seed=0)
+    call, config = plan.call, resolved.config
+    world = World(folded, resolved, ACTIONS, null_conditions(call, config))
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(2, 3, resolved.channels, 4, 8, generator=generator)
+    level = torch.full((2, 3), 0.5)
+    given = {
+        n: null(call, n, config, 4, 8, tokens=4).expand(2, *shape_of(call, n, config, 4, 8, 4)).clone()
+        for n in call.conditions
+    }
+    given["text"] = torch.randn(given["text"].shape, generator=generator)
+    given["words"][:, 2:] = 0
+    other = given | {"text": torch.cat([given["text"][:, :2], given["text"][:, 2:] + 5], 1)}
+    with torch.no_grad():
+        expected = call_base(base, call, config, latents, world.noise.timestep(level)[:, 0], given)
+        found = world(latents, level, bidirectional=True, **given)
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-4 * float(expected.abs().max()))
+        assert torch.equal(world(latents, level, **given), world(latents, level, **other))
+        heeded = other | {"words": torch.ones_like(given["words"])}
+        assert not torch.allclose(world(latents, level, **given), world(latents, level, **heeded), atol=1e-3)

@@ -102,3 +102,29 @@ def test_with_transfer() -> None:
     assert plan.operations[0].transfer == "extrapolative"  # type: ignore[attr-defined]
     with pytest.raises(V2WError, match="transfer"):
         with_transfer(plan, "sideways")
+
+
+def with_call(**changes: dict) -> Plan:
+    data = plan_for(SVD).model_dump(mode="json")
+    return parse_plan({**data, "call": {**data["call"], **changes}}, "test")
+
+
+def test_a_call_that_the_base_cannot_answer_is_refused() -> None:
+    latents = {"argument": "sample", "layout": "b t c h w", "channels": "depth"}
+    with pytest.raises(V2WError, match="call: the base's config has no 'depth'"):
+        resolve(with_call(latents=latents), plan_for(SVD).tiny)
+    with pytest.raises(V2WError, match="call a UNet.* unexpected keyword argument 'frames'"):
+        require_coverage(with_call(constants={"frames": 3}))
+    with pytest.raises(V2WError, match="call a UNet"):
+        require_coverage(with_call(latents={**latents, "channels": 4, "layout": "b (t c h w"}))
+
+
+def test_a_tensor_that_the_base_does_not_have_is_refused() -> None:
+    with pytest.raises(V2WError, match="the base has no tensor 'places'"):
+        resolve(edited(frame_position={"how": "table", "table": "places"}), plan_for(SVD).tiny)
+
+
+@pytest.mark.parametrize("name", ["DiffusionPipeline", "DDIMScheduler", "logging", "Nothing"])
+def test_only_models_of_diffusers_are_built(name: str) -> None:
+    with pytest.raises(V2WError, match=f"diffusers has no model '{name}'"):
+        resolve(plan_for(SVD), {"_class_name": name})

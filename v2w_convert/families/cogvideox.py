@@ -7,20 +7,13 @@ from torch import Tensor
 
 
 def arguments(config: dict[str, Any], t: int, h: int, w: int, text: Tensor, like: Tensor) -> dict[str, Any]:
-    patch, pair = config["patch_size"], config["patch_size_t"]
+    patch = config["patch_size"]
     grid = (h // patch, w // patch)
     trained = (config["sample_height"] // patch, config["sample_width"] // patch)
-    if pair is None:
-        more: dict[str, Any] = {"crops_coords": covered(grid, trained), "temporal_size": t}
-    else:
-        more = {
-            "crops_coords": None,
-            "temporal_size": (t + pair - 1) // pair,
-            "grid_type": "slice",
-            "max_size": trained,
-        }
-    width = config["attention_head_dim"]
-    return {"image_rotary_emb": get_3d_rotary_pos_embed(width, grid_size=grid, device=like.device, **more)}
+    tables = get_3d_rotary_pos_embed(
+        config["attention_head_dim"], covered(grid, trained), grid, temporal_size=t, device=like.device
+    )
+    return {"image_rotary_emb": tables}
 
 
 def covered(grid: tuple[int, int], trained: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -102,13 +102,9 @@ class CausalAttentionSite(Site):
         return None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        l_text = 0
-        if self.text is not None:
-            prompt = kwargs.get("encoder_hidden_states", args[1] if len(args) > 1 else None)
-            if prompt is None:
-                raise V2WError(f"run {self.site_name} causally", "it was called without the text's tokens")
-            l_text = prompt.shape[1]
-        attend = partial(self._attend, l_text)
+        # What is not a frame's is text: the prompt, or the words of it, if the base drops its padding.
+        frames = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        attend = partial(self._attend, None if self.text is None else frames.shape[1])
         seam = _Apart(attend, self.current.b * self.current.t) if self.apart else _Seam(attend)
         with seam:
             output = super().forward(*args, **kwargs)
@@ -122,7 +118,7 @@ class CausalAttentionSite(Site):
 
     def _attend(
         self,
-        l_text: int,
+        l_frame: int | None,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -131,6 +127,7 @@ class CausalAttentionSite(Site):
         is_causal: bool = False,
         **options: Any,
     ) -> Tensor:
+        l_text = 0 if l_frame is None else query.shape[2] - l_frame
         if is_causal or (attn_mask is not None and not l_text):
             raise V2WError(
                 f"run {self.site_name} causally", "the base gives this attention a mask of its own"

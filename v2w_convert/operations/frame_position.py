@@ -64,10 +64,8 @@ class FramePosition(Operation):
         sentence = "equals the base's positions"
         if self.how == "embed":
             return [Kept(sentence, gap(site(torch.zeros(2 * t)), base(torch.arange(t).repeat(2))), 0.0)]
-        if (
-            self.how == "table"
-        ):  # the base's own forward adds them, not this module: the identity claim sees it
-            return []
+        if self.how == "table":
+            return []  # the base's own forward adds them, not this module: the identity claim sees it
         if self.how == "make":
             clip = torch.zeros(2, 3, t, 4, 6, dtype=torch.float64)
             folded = clip.movedim(2, 1).flatten(0, 1).unsqueeze(2)
@@ -77,9 +75,7 @@ class FramePosition(Operation):
             clip = torch.randn(2, t, channels, 2 * side, 3 * side, generator=generator, dtype=torch.float64)
             text = torch.randn(2, 3, base.text_proj.in_features, generator=generator, dtype=torch.float64)
             after = site(text.repeat_interleave(t, 0), clip.flatten(0, 1)[:, None])[:, 3:]
-            before = base(text, clip)[
-                :, -len(after[0]) * t :
-            ]  # its table of positions has text of one length
+            before = base(text, clip)[:, -len(after[0]) * t :]  # the clip's tokens come last
             return [Kept(sentence, gap(after.unflatten(0, (2, t)).flatten(1, 2), before), 1e-12)]
         tokens = torch.zeros(2, t, site.rows().shape[-1], dtype=torch.float64)
         return [Kept(sentence, gap(site(tokens.flatten(0, 1)[:, None]).view_as(tokens), base(tokens)), 0.0)]

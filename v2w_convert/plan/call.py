@@ -36,6 +36,16 @@ def null(
     )
 
 
+def fits(
+    call: Call, name: str, config: dict[str, Any], shape: tuple[int, ...], h: int = 0, w: int = 0
+) -> bool:
+    """Whether a condition of this shape, without batch, may be given: tokens may be any number of them."""
+    sizes, wanted = call.conditions[name].shape, shape_of(call, name, config, h, w)
+    return len(shape) == len(wanted) and all(
+        size in call.tokens or a == b for size, a, b in zip(sizes, shape, wanted, strict=True)
+    )
+
+
 def null_conditions(call: Call, config: dict[str, Any]) -> Conditions:
     """The nulls that a converted model stores: all but those which are as large as a frame."""
     return {name: null(call, name, config) for name, c in call.given(config).items() if not c.pictured}

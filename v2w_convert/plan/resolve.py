@@ -13,7 +13,7 @@ from v2w_convert.expression import number
 from v2w_convert.families import REFUSED
 from v2w_convert.noise import NoiseSpec, spec_of_scheduler
 from v2w_convert.operations import CausalAttention, FramePosition, Operation
-from v2w_convert.plan.call import call_base, null
+from v2w_convert.plan.call import call_base, null, shape_of
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.pattern import matches, nearest
 from v2w_convert.plan.probe import MixingSite, mixing_sites, wake
@@ -59,9 +59,16 @@ class Resolved:
 
 
 def build(class_name: str, config: dict[str, Any]) -> nn.Module:
-    """A base with its initial weights. Only diffusers' own classes; nothing that a file brings is run."""
+    """A base with its initial weights. Only diffusers' own models; nothing that a file brings is run.
+
+    Raises ValueError if diffusers has no model of that name, and whatever the class makes of a bad config.
+    """
+    kind = getattr(diffusers, class_name, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
+        raise ValueError(f"diffusers has no model {class_name!r}")
     clean = {key: value for key, value in config.items() if key not in ("v2w", "auto_map")}
-    return getattr(diffusers, class_name).from_config(clean)
+    model_class: Any = kind
+    return model_class.from_config(clean)
 
 
 def complete(model: Any) -> dict[str, Any]:
@@ -146,7 +153,7 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
         except ValueError as error:
             faults.append(f"{operation.name} at {operation.at!r}: {error}")
     sites, unmatched = match(operations, model)
-    faults += unmatched
+    faults += [*unmatched, *_unknown(plan, operations, model, config)]
     if faults:
         raise V2WError(asked, faults, "v2w inspect lists the modules through which frames mix")
     if scheduler is not None:
@@ -161,6 +168,23 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
             "a longer period or a shorter window",
         )
     return resolved
+
+
+def _unknown(plan: Plan, operations: list[Operation], model: nn.Module, config: dict[str, Any]) -> list[str]:
+    """What the plan names and the base does not have: tensors of its own, and entries of its config."""
+    tables = [op.table for op in operations if isinstance(op, FramePosition) and op.table is not None]
+    rotary = [op.rotary for op in operations if isinstance(op, CausalAttention) and op.rotary is not None]
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    named = [*tables, *(r.learned for r in rotary if r.learned is not None)]
+    faults = [f"the base has no tensor {name!r}" for name in dict.fromkeys(named) if name not in tensors]
+    try:
+        number(plan.call.latents.channels, config)
+        number(plan.call.latents.frames or 1, config)
+        for name in plan.call.given(config):
+            shape_of(plan.call, name, config)
+    except ValueError as error:
+        faults.append(f"call: {error}")
+    return faults
 
 
 def match(operations: list[Operation], model: nn.Module) -> tuple[dict[str, Operation], list[str]]:
@@ -206,6 +230,12 @@ def uncovered(plan: Plan) -> list[MixingSite]:
     def call(x: torch.Tensor) -> torch.Tensor:
         return call_base(model, plan.call, config, x, level, conditions)
 
+    try:
+        call(latents)
+    except Exception as error:  # whatever a forward makes of arguments that it was not meant to get
+        raise V2WError(
+            f"call a {plan.base} as the plan {plan.name} says", f"{error}", "`call` in the plan"
+        ) from None
     accounted, _ = match([operation.definite(config) for operation in plan.operations], model)
     return [site for site in mixing_sites(model, call, latents, frame_axis=1) if site.name not in accounted]
 

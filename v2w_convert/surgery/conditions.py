@@ -8,7 +8,7 @@ from torch import Tensor
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.call import null_conditions
+from v2w_convert.plan.call import fits, null_conditions
 from v2w_convert.plan.resolve import Resolved
 
 
@@ -27,13 +27,9 @@ def stored_conditions(resolved: Resolved, file: Path | None) -> dict[str, Tensor
     found = {name: read_tensor(info) for name, info in read_header(file).items()}
     faults = [f"{name} is no condition of this family's" for name in found.keys() - nulls.keys()]
     for name in found.keys() & nulls.keys():
-        shape, free = nulls[name].shape, resolved.plan.call.conditions[name].shape
-        fits = len(found[name].shape) == len(shape) and all(
-            letter in resolved.plan.call.tokens or a == b
-            for letter, a, b in zip(free, found[name].shape, shape, strict=True)
-        )
-        if not fits:
-            faults.append(f"{name} is {tuple(found[name].shape)}, not {tuple(shape)}")
+        shape = tuple(found[name].shape)
+        if not fits(resolved.plan.call, name, resolved.config, shape):
+            faults.append(f"{name} is {shape}, not {tuple(nulls[name].shape)}")
         elif found[name].is_floating_point() and not bool(torch.isfinite(found[name]).all()):
             faults.append(f"{name} holds what is no number")
     if faults:

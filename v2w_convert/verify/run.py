@@ -156,9 +156,8 @@ def _woken(world: World, manifest: Manifest, progress: Progress) -> list[Claim]:
 def _stored(converted: Path, stored: torch.dtype, progress: Progress) -> list[Claim]:
     """The same in the dtype in which the weights are stored, and with the casts that the base makes."""
     progress("the stored precision")
-    world = open_models(
-        converted, None
-    ).world  # again: tables that were made exactly are not the stored model's
+    # Opened again: tables that were made exactly are not the stored model's.
+    world = open_models(converted, None).world
     wake(world.base)
     note = _cast(world, stored)
     return [causality.unseen_future(world, note), causality.repeatable(world)]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from v2w_convert.errors import V2WError
 from v2w_convert.noise import Noise
 from v2w_convert.operations import CausalAttention
-from v2w_convert.plan.call import Conditions, call_base, null, shape_of
+from v2w_convert.plan.call import Conditions, call_base, fits, null, shape_of
 from v2w_convert.plan.grammar import Call
 from v2w_convert.plan.resolve import Resolved
 from v2w_convert.stream import Pass, Site, State, bind
@@ -186,15 +186,13 @@ def _per_frame(
     shape = shape_of(call, name, config, *size)
     if value.ndim == len(shape) + 1:
         value = value[:, None].expand(-1, now.t, *value.shape[1:])
-    free = [letter in call.tokens for letter in call.conditions[name].shape]
-    fits = len(value.shape) == len(shape) + 2 and all(
-        f or a == b for f, a, b in zip(free, value.shape[2:], shape, strict=True)
-    )
-    if not fits or tuple(value.shape[:2]) != (now.b, now.t):
+    whole = tuple(value.shape[:2]) == (now.b, now.t)
+    if not whole or not fits(call, name, config, tuple(value.shape[2:]), *size):
         raise V2WError(
             "call the world model",
             f"{name} is {tuple(value.shape)} for {now.b} clips of {now.t} frames",
-            f"(b …) or (b t …) with {shape} for each" + (", any number of tokens" if any(free) else ""),
+            f"(b …) or (b t …) with {shape} for each"
+            + (", any number of tokens" if call.tokens.keys() & set(call.conditions[name].shape) else ""),
         )
     return value.flatten(0, 1)
 
