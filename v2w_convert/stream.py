@@ -1,8 +1,8 @@
 """What is carried from frame to frame, and what one pass through the model tells its sites.
 
 A *site* is a module of the base that an operation has changed. The world model calls the base with
-the frames folded into the batch, so a site cannot see from its input how many clips and frames there
-are, or what came before: the `Pass` tells it. It is bound to every site before the forward and stays
+the frames folded into the batch, block by block, so a site cannot see from its input how many clips and
+blocks there are, or what came before: the `Pass` tells it. It is bound to every site before the forward and stays
 bound until the next, because gradient checkpointing calls sites again during the backward.
 """
 
@@ -18,7 +18,7 @@ SiteState = dict[str, Tensor]
 class State(NamedTuple):
     """A stream's memory: of fixed size, a plain nest of tensors, never changed in place.
 
-    cursor  () int64, how many frames have been committed
+    cursor  () int64, how many blocks have been committed
     sites   site name -> what that site keeps (ring buffers of keys and values, last inputs, sums)
 
     Keeping an old State and stepping on from it twice branches a rollout.
@@ -30,20 +30,24 @@ class State(NamedTuple):
 
 @dataclass
 class Pass:
-    """One forward pass over t frames of b clips.
+    """One forward pass over t blocks of b clips. A block is what is denoised at once: one frame, mostly.
 
-    cursor         () int64: frames committed before this pass
+    n              frames to a block
+    places         by how many places the base's rotation counts a block: n, or fewer where it packs frames together
+    cursor         () int64: blocks committed before this pass
     past           what the stream keeps, by site; None for a clip that begins with its first frame
     commit         whether sites should put their state after these frames into `present`
     offset         (b,) int64: added to frame indices where a site counts them (finetuning draws it)
-    actions        (b t a), row t led from frame t - 1 to frame t; None: no action is known
-    dropped        (b t) bool: frames whose action is replaced by the learned "no action"
+    actions        (b t n a), that of a frame led to it from the frame before; None: no action is known
+    dropped        (b t n) bool: frames whose action is replaced by the learned "no action"
     bidirectional  every operation takes the base's form: the identity claim of `v2w verify`
     """
 
     b: int
     t: int
     cursor: Tensor
+    n: int = 1
+    places: int = 1
     past: dict[str, SiteState] | None = None
     commit: bool = False
     offset: Tensor | None = None
@@ -76,8 +80,13 @@ class Site(nn.Module):
             self.current.present[self.site_name] = state
 
     def positions(self) -> Tensor:
-        """Indices (t,) int64 of this pass's frames in the stream."""
+        """Indices (t,) int64 of this pass's blocks in the stream."""
         return self.current.cursor + torch.arange(self.current.t, device=self.current.cursor.device)
+
+    def frame_indices(self) -> Tensor:
+        """Indices (t n) int64 of this pass's frames in the stream."""
+        within = torch.arange(self.current.n, device=self.current.cursor.device)
+        return self.positions()[:, None] * self.current.n + within
 
 
 def become(module: nn.Module, face: type[Site], name: str, **settings: object) -> None:

@@ -9,12 +9,12 @@ from v2w_convert.stream import Pass
 A, D, B, T = 3, 16, 2, 4
 
 
-def site(zero: bool = False) -> ActionSite:
+def site(zero: bool = False, n: int = 1) -> ActionSite:
     torch.manual_seed(0)
     module = TimestepEmbedding(8, D).double()
     operation = Action(at="x")
-    shapes = operation.new_tensors(module, A)
-    operation.install(module, "site", A)
+    shapes = operation.new_tensors(module, A, n)
+    operation.install(module, "site", A, n=n)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, shape in shapes.items():
@@ -30,10 +30,15 @@ def site(zero: bool = False) -> ActionSite:
 def run(
     module: ActionSite, actions: torch.Tensor | None, dropped: torch.Tensor | None = None, cursor: int = 0
 ):
-    module.current = Pass(b=B, t=T, cursor=torch.tensor(cursor), actions=actions, dropped=dropped)
-    told = torch.randn(B * T, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    n = module.v2w_action.first.in_features // A
+    module.current = Pass(B, T // n, torch.tensor(cursor), n)
+    if actions is not None:
+        module.current.actions = actions.unflatten(1, (T // n, n))
+    if dropped is not None:
+        module.current.dropped = dropped.unflatten(1, (T // n, n))
+    told = torch.randn(B * T // n, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     with torch.no_grad():
-        return module(told).view(B, T, D)
+        return module(told).view(B, T // n, D)
 
 
 def draw(seed: int) -> torch.Tensor:
@@ -72,6 +77,27 @@ def test_no_action_is_not_the_zero_action() -> None:
     assert torch.equal(none, run(module, draw(1), dropped))
     dropped[:, 2] = False
     assert ((none != run(module, draw(1), dropped)).any(-1) == ~dropped).all()
+
+
+def test_the_actions_of_a_block_go_together_each_in_its_place() -> None:
+    module, actions = site(n=2), draw(1)
+    before = run(module, actions)
+    for t in range(1, T):
+        other = actions.clone()
+        other[:, t] += 1
+        changed = (run(module, other) != before).any(-1)
+        assert changed[:, t // 2].all()
+        assert changed.sum() == B
+    exchanged = actions[:, [0, 1, 3, 2]]
+    assert (run(module, exchanged) != before)[:, 1].any()
+    dropped = torch.zeros(B, T, dtype=torch.bool)
+    dropped[:, 2] = True  # one of a block's actions is not known, the other is
+    one, none = (
+        run(module, actions, dropped),
+        run(module, actions, dropped | torch.tensor([0, 0, 0, 1]).bool()),
+    )
+    assert (one != before).any(-1).tolist() == (none != one).any(-1).tolist() == [[False, True]] * B
+    assert torch.equal(run(module, actions + torch.tensor([[1.0], [0], [0], [0]])), before)
 
 
 def test_actions_are_normalised() -> None:

@@ -28,9 +28,9 @@ class Action(Operation):
     def refusal(self, module: nn.Module) -> str | None:
         return None if _width(module) else f"is a {type(module).__name__} without a last linear layer"
 
-    def new_tensors(self, module: nn.Module, action_dim: int) -> dict[str, tuple[int, ...]]:
+    def new_tensors(self, module: nn.Module, action_dim: int, n: int = 1) -> dict[str, tuple[int, ...]]:
         with torch.device("meta"):
-            child = ActionEmbedding(action_dim, _width(module))
+            child = ActionEmbedding(action_dim, _width(module), n)
         return {f"{CHILD}.{name}": tuple(tensor.shape) for name, tensor in child.state_dict().items()}
 
     def initial(self, parameter: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -43,17 +43,19 @@ class Action(Operation):
                 return torch.ones(shape)
         return torch.zeros(shape)
 
-    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
-        module.add_module(CHILD, ActionEmbedding(action_dim, _width(module)))
+    def install(
+        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+    ) -> None:
+        module.add_module(CHILD, ActionEmbedding(action_dim, _width(module), n))
         become(module, ActionSite, name)
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
-        b, t = 2, 3
+        b, t, a = 2, 3, len(site.v2w_action.center)
+        n = site.v2w_action.first.in_features // a
         width = next(m.in_features for m in base.modules() if isinstance(m, nn.Linear))
         told = torch.randn(b * t, width, generator=generator, dtype=torch.float64)
-        site.current = whole_clip(b, t)
-        a = site.v2w_action.first.in_features
-        site.current.actions = torch.randn(b, t, a, generator=generator, dtype=torch.float64)
+        site.current = whole_clip(b, t, n)
+        site.current.actions = torch.randn(b, t, n, a, generator=generator, dtype=torch.float64)
         sentence = "before training, output with any action equals the base's"
         return [Kept(sentence, gap(site(told), base(told)), 0.0)]
 
@@ -64,29 +66,32 @@ def _width(module: nn.Module) -> int:
 
 
 class ActionEmbedding(nn.Module):
-    """Linear - SiLU - Linear - SiLU - Linear on normalised actions (… a) -> (… d), at most HIDDEN wide within.
+    """Linear - SiLU - Linear - SiLU - Linear on a block's normalised actions (… n a) -> (… d), at most HIDDEN wide within.
+
+    The actions of a block go together: the first layer reads all of them, each with weights of its own.
 
     center, scale   (a,) what finetuning found the actions' mean and deviation to be; buffers
-    none            (hidden,) the learned "no action", in place of the first layer's output: the zero
+    none            (hidden,) the learned "no action", in place of what the first layer makes of an action: the zero
                     action is an action and has an output of its own
     """
 
     center: Tensor
     scale: Tensor
 
-    def __init__(self, action_dim: int, width: int):
+    def __init__(self, action_dim: int, width: int, n: int = 1):
         super().__init__()
         self.register_buffer("center", torch.zeros(action_dim))
         self.register_buffer("scale", torch.ones(action_dim))
         hidden = min(width, HIDDEN)
-        self.first = nn.Linear(action_dim, hidden)
+        self.first = nn.Linear(n * action_dim, hidden)
         self.middle = nn.Linear(hidden, hidden)
         self.last = nn.Linear(hidden, width)
         self.none = nn.Parameter(torch.zeros(hidden))
 
     def forward(self, actions: Tensor, dropped: Tensor) -> Tensor:
-        hidden = self.first((actions - self.center) / self.scale)
-        hidden = torch.where(dropped[..., None], self.none, hidden)
+        taken = (actions - self.center) / self.scale
+        own = torch.einsum("...na,hna->...nh", taken, self.first.weight.unflatten(1, actions.shape[-2:]))
+        hidden = torch.where(dropped[..., None], self.none, own + self.first.bias).sum(-2)
         return self.last(F.silu(self.middle(F.silu(hidden))))
 
 
@@ -101,11 +106,11 @@ class ActionSite(Site):
         if now.bidirectional:
             return embedded
         # Nothing led to the first frame of all.
-        dropped = (self.positions() == 0).expand(now.b, -1)
+        dropped = (self.frame_indices() == 0).expand(now.b, -1, -1)
         if now.dropped is not None:
             dropped = dropped | now.dropped
         if now.actions is None:
-            actions = self.v2w_action.center.expand(now.b, now.t, -1)
+            actions = self.v2w_action.center.expand(now.b, now.t, now.n, -1)
             dropped = torch.ones_like(dropped)
         else:
             actions = now.actions.to(embedded.dtype)

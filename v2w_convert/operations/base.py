@@ -55,16 +55,21 @@ class Operation(BaseModel):
         """
         return None
 
-    def new_tensors(self, module: nn.Module, action_dim: int) -> dict[str, tuple[int, ...]]:
-        """Relative names and shapes of the tensors that this operation adds at a site."""
+    def new_tensors(self, module: nn.Module, action_dim: int, n: int = 1) -> dict[str, tuple[int, ...]]:
+        """Relative names and shapes of the tensors that this operation adds at a site, n frames to a block."""
         return {}
 
     def initial(self, parameter: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """The first value (float32) of an added tensor."""
         raise NotImplementedError
 
-    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
-        """Change the live module at path `name` of `root`, in place; no value is transferred here."""
+    def install(
+        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+    ) -> None:
+        """Change the live module at path `name` of `root`, in place; no value is transferred here.
+
+        n  frames to a block
+        """
         raise NotImplementedError
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
@@ -80,9 +85,9 @@ class Operation(BaseModel):
         return False
 
 
-def whole_clip(b: int, t: int) -> Pass:
-    """A pass over clips that begin with their first frame."""
-    return Pass(b=b, t=t, cursor=torch.zeros((), dtype=torch.int64))
+def whole_clip(b: int, t: int, n: int = 1, places: int = 1) -> Pass:
+    """A pass over t blocks of n frames of clips that begin with their first frame."""
+    return Pass(b=b, t=t, cursor=torch.zeros((), dtype=torch.int64), n=n, places=places)
 
 
 def gap(a: Tensor, b: Tensor) -> float:

@@ -7,10 +7,11 @@ unfolds queries, keys and values, puts the stream's keys and values in front, ma
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -22,7 +23,10 @@ from v2w_convert.stream import Site, become
 
 
 class CausalAttention(Operation):
-    """window  frames that a frame sees, itself included; None: all. A number, or worked out from the base's config
+    """window  frames that a frame sees, itself included; None: all. A number, or worked out from the base's config.
+            Where a block has several frames: as many whole blocks as fit
+    sinks   the first frames of all, in whole blocks, that stay in view besides the window (arXiv 2309.17453). Where
+            places are turned in, they stand right before the window
     text    where the prompt's tokens stand, in a family in which they attend together with the frames'. Each frame
             has its own copy of them, which sees that frame and those before it: so no text carries the future
     words   whether the base's attention asks which of the text's tokens are words
@@ -32,6 +36,7 @@ class CausalAttention(Operation):
 
     name: ClassVar[str] = "causal_attention"
     window: int | str | None = None
+    sinks: int = Field(default=0, ge=0)
     text: Literal["first", "last"] | None = None
     words: bool = False
     apart: bool = False
@@ -41,6 +46,8 @@ class CausalAttention(Operation):
         window = None if self.window is None else number(self.window, config)
         if window is not None and window < 1:
             raise ValueError(f"window: {window} frames")
+        if self.sinks and window is None:
+            raise ValueError(f"sinks: {self.sinks} frames stay in view anyway, for there is no window")
         return self.model_copy(
             update={"window": window, "rotary": self.rotary and self.rotary.definite(config)}
         )
@@ -52,16 +59,19 @@ class CausalAttention(Operation):
             return "attends to something else than the frames"
         return None
 
-    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
+    def install(
+        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+    ) -> None:
         assert not isinstance(self.window, str), "the plan is not resolved"
-        settings = {"window": self.window, "text": self.text, "apart": self.apart, "rotary": self.rotary}
-        become(module, CausalAttentionSite, name, **settings)
+        settings = {"text": self.text, "apart": self.apart, "rotary": self.rotary}
+        window = None if self.window is None else self.window // n
+        become(module, CausalAttentionSite, name, window=window, sinks=self.sinks // n, **settings)
         if self.rotary is not None and self.rotary.learned is not None:
             # Asked for at every call, and not an attribute: it is the base's parameter, not also this site's.
             module.learned = partial(getattr, root, self.rotary.learned)  # type: ignore[assignment]
 
     def sees_past(self) -> bool:
-        return self.window is None or isinstance(self.window, str) or self.window > 1
+        return self.window is None or isinstance(self.window, str) or self.window > 1 or self.sinks > 0
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
         t = min(site.window or 5, 5)
@@ -85,14 +95,26 @@ class CausalAttention(Operation):
         return [Kept("the last frame's output equals the base's", gap(after[:, -1], before[:, -1]), allowed)]
 
 
-class CausalAttentionSite(Site):
-    """An attention module on folded tokens ((b t s) l d): s positions that attend apart, l tokens of a frame.
+class _Seen(NamedTuple):
+    """Keys and values (b s heads x l d) of x blocks, and which of t blocks sees which of them, (t x) bool."""
 
-    Stream state: `keys` and `values` (b s heads window-1 l d), ring buffers in which frame f lies in slot
-    f mod (window - 1). They are kept as the site computed them, before any rotation in time, and without text.
+    keys: Tensor
+    values: Tensor
+    visible: Tensor
+
+
+class CausalAttentionSite(Site):
+    """An attention module on folded tokens ((b t s) l d): s positions that attend apart, l tokens of a block.
+
+    window, sinks  in blocks
+
+    Stream state: `keys` and `values` (b s heads window-1 l d), ring buffers in which block f lies in slot
+    f mod (window - 1); `sink_keys` and `sink_values` (b s heads sinks l d) of the first blocks. They are kept as the
+    site computed them, before any rotation in time, and without text.
     """
 
     window: int | None
+    sinks: int
     text: Literal["first", "last"] | None
     apart: bool
     rotary: Rotary | None
@@ -134,61 +156,105 @@ class CausalAttentionSite(Site):
             )
         now = self.current
         q, k, v = (x.unflatten(0, (now.b, now.t, -1)).permute(0, 2, 3, 1, 4, 5) for x in (query, key, value))
-        # Text, if there is any, is put first; each copy of it belongs to its frame.
-        own_k, own_v = (self._text(x, l_text) for x in (k, v))
-        k, v = (self._frames(x, l_text) for x in (k, v))
-        l_query, l_key = q.shape[4], k.shape[4]
-        seen = now.cursor + torch.arange(now.t, device=q.device)
-        if self.past is not None and not now.bidirectional:
-            slots, l_held = self.past["keys"].shape[3:5]
-            if l_held != l_key:
-                found = f"a frame has {l_key} tokens of its own, and had {l_held} when the stream began"
+        text = tuple(self._text(x, l_text) for x in (k, v))
+        seen = self.positions()
+        parts = self._sources(*(self._frames(x, l_text) for x in (k, v)), seen)
+        if l_text:  # each copy belongs to its block; to the base, which does not turn it, it stands where the clip begins
+            begin = torch.zeros_like(seen)
+            if self.window is not None and not now.bidirectional:
+                begin = (seen - self.window + 1 - self.sinks).clamp(min=0)
+            own = torch.eye(now.t, dtype=torch.bool, device=q.device)
+            parts = [_Seen(self._turned(text[0], begin), text[1], own), *parts]
+            q = self._joined(
+                self._turned(self._text(q, l_text), begin), self._turned(self._frames(q, l_text), seen)
+            )
+        else:
+            q = self._turned(q, seen)
+        l_query = q.shape[4]
+        mask = None
+        if l_text or not now.bidirectional:
+            # Four axes: a mask of two can be taken for key padding.
+            masks = [
+                x.visible.repeat_interleave(l_query, 0).repeat_interleave(x.keys.shape[4], 1)[None, None]
+                for x in parts
+            ]
+            if l_text and attn_mask is not None:
+                masks[0] = masks[0] & self._padding(attn_mask, l_text)
+            mask = torch.cat([x.expand(len(masks[0]), -1, -1, -1) for x in masks], 3)
+        q, *kv = (x.flatten(0, 1).flatten(2, 3) for x in (q, *(y for x in parts for y in x[:2])))
+        k, v = torch.cat(kv[::2], 2), torch.cat(kv[1::2], 2)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, **options)
+        out = out.unflatten(2, (now.t, l_query)).unflatten(0, (now.b, -1))  # b s heads t l d
+        return out.permute(0, 3, 1, 2, 4, 5).flatten(0, 2)
+
+    def _sources(self, k: Tensor, v: Tensor, seen: Tensor) -> list["_Seen"]:
+        """What the blocks `seen` (t,) may look at: the sinks, and the blocks in view. Renews the stream's state."""
+        now, past = self.current, self.past
+        if now.bidirectional:
+            everything = torch.ones(now.t, now.t, dtype=torch.bool, device=k.device)
+            return [_Seen(self._turned(k, seen), v, everything)]
+        held, state = seen, {"keys": k, "values": v}
+        if past is not None:
+            slots, l_held = past["keys"].shape[3:5]
+            if l_held != k.shape[4]:
+                found = f"a frame has {k.shape[4]} tokens of its own, and had {l_held} when the stream began"
                 raise V2WError(
                     f"run {self.site_name} causally", found, "`text` in the plan, if a prompt is among them"
                 )
             if now.commit:
-                self.keep(
-                    {"keys": _into(self.past["keys"], k, seen), "values": _into(self.past["values"], v, seen)}
-                )
-            # Slot i of a ring of C holds the last frame before the cursor that is i mod C; negative: none yet.
+                state = {"keys": _into(past["keys"], k, seen), "values": _into(past["values"], v, seen)}
+            # Slot i of a ring of C holds the last block before the cursor that is i mod C; negative: none yet.
             last = now.cursor - 1
-            ring = last - torch.remainder(last - torch.arange(slots, device=q.device), slots)
-            k, v = torch.cat([self.past["keys"], k], 3), torch.cat([self.past["values"], v], 3)
+            ring = last - torch.remainder(last - torch.arange(slots, device=k.device), slots)
             held = torch.cat([ring, seen])
-        else:
-            self.keep({"keys": k, "values": v})
-            held = seen
-        if self.rotary is not None:
-            # Counted from the cursor: only differences matter, and small numbers turn exactly.
-            text_q, frame_q = self._text(q, l_text), self._frames(q, l_text)
-            rotate = partial(self.rotary.rotate, learned=self.learned())
-            frame_q, k = rotate(frame_q, seen - now.cursor), rotate(k, held - now.cursor)
-            if l_text:  # which the base does not turn: to it, text stands where the clip begins
-                begin = torch.zeros_like(seen)
-                if self.window is not None and not now.bidirectional:
-                    begin = (seen - self.window + 1).clamp(min=0)
-                text_q, own_k = (rotate(x, begin - now.cursor) for x in (text_q, own_k))
-            q = torch.cat([text_q, frame_q] if self.text == "first" else [frame_q, text_q], 4)
-        mask = None
-        if not now.bidirectional:
-            visible = (held <= seen[:, None]) & (held >= 0)
-            if self.window is not None:
-                visible = visible & (held > seen[:, None] - self.window)
-            # Four axes: a mask of two can be taken for key padding.
-            mask = visible.repeat_interleave(l_query, 0).repeat_interleave(l_key, 1)[None, None]
-        q, k, v, own_k, own_v = (x.flatten(0, 1).flatten(2, 3) for x in (q, k, v, own_k, own_v))
-        if l_text:
-            own = torch.eye(now.t, dtype=torch.bool, device=q.device)
-            own = own.repeat_interleave(l_query, 0).repeat_interleave(l_text, 1)[None, None]
-            if attn_mask is not None:
-                own = own & self._padding(attn_mask, l_text)
-            if mask is None:
-                mask = torch.ones(1, 1, q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
-            mask = torch.cat([own, mask.expand(len(own), -1, -1, -1)], 3)
-            k, v = torch.cat([own_k, k], 2), torch.cat([own_v, v], 2)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, **options)
-        out = out.unflatten(2, (now.t, l_query)).unflatten(0, (now.b, -1))  # b s heads t l d
-        return out.permute(0, 3, 1, 2, 4, 5).flatten(0, 2)
+        sinks = []
+        if self.sinks:
+            state["sink_keys"], state["sink_values"] = (
+                self._first(x, None if past is None else past[name])
+                for x, name in ((k, "sink_keys"), (v, "sink_values"))
+            )
+            sinks = [self._sinks_seen(state["sink_keys"], state["sink_values"], seen)]
+        self.keep(state)
+        if past is not None:
+            k, v = torch.cat([past["keys"], k], 3), torch.cat([past["values"], v], 3)
+        visible = (held <= seen[:, None]) & (held >= 0)
+        if self.window is not None:
+            visible = visible & (held > seen[:, None] - self.window)
+        return [*sinks, _Seen(self._turned(k, held), v, visible)]
+
+    def _first(self, new: Tensor, old: Tensor | None) -> Tensor:
+        """The first blocks of all (b s heads sinks l d), as far as they are there, of `new` and of what was kept."""
+        cursor = self.current.cursor
+        index = torch.arange(self.sinks, device=new.device)
+        given = new.index_select(3, (index - cursor).clamp(0, self.current.t - 1))
+        if old is None:
+            return given
+        fresh = (index >= cursor) & (index < cursor + self.current.t)
+        return torch.where(fresh[:, None, None], given, old)
+
+    def _sinks_seen(self, k: Tensor, v: Tensor, seen: Tensor) -> "_Seen":
+        """The sinks as each block sees them, once they have left its window."""
+        assert self.window is not None
+        t, index = len(seen), torch.arange(self.sinks, device=k.device)
+        gone = index <= seen[:, None] - self.window  # t sinks
+        if self.rotary is None:
+            return _Seen(k, v, gone)
+        # Where they stand depends on who looks: each block has a copy of its own.
+        places = index + (seen[:, None] - self.window + 1 - self.sinks).clamp(min=0)
+        k, v = (x.unsqueeze(3).expand(-1, -1, -1, t, -1, -1, -1).flatten(3, 4) for x in (k, v))
+        own = torch.eye(t, dtype=torch.bool, device=k.device)[:, :, None] & gone[:, None]
+        return _Seen(self._turned(k, places.flatten()), v, own.flatten(1))
+
+    def _turned(self, x: Tensor, blocks: Tensor) -> Tensor:
+        """x (… heads t l d) turned by where the blocks (t,) stand."""
+        if self.rotary is None:
+            return x
+        # Counted from the cursor: only differences matter, and small numbers turn exactly.
+        places = (blocks - self.current.cursor) * self.current.places
+        return self.rotary.rotate(x, places, learned=self.learned())
+
+    def _joined(self, text: Tensor, frames: Tensor) -> Tensor:
+        return torch.cat([text, frames] if self.text == "first" else [frames, text], 4)
 
     def _text(self, x: Tensor, l_text: int) -> Tensor:
         """The text's part of tokens (… l d)."""

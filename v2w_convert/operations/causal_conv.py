@@ -68,7 +68,9 @@ class CausalConv(Operation):
             return None
         return transfer_kernel(tensor, self.points or 0)
 
-    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
+    def install(
+        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+    ) -> None:
         become(module, CausalConvSite, name, hold=self.before_first == "hold")
 
     def sees_past(self) -> bool:

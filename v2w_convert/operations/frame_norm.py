@@ -21,7 +21,9 @@ class FrameNorm(Operation):
     def refusal(self, module: nn.Module) -> str | None:
         return None if isinstance(module, nn.GroupNorm) else f"is a {type(module).__name__}, not a GroupNorm"
 
-    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
+    def install(
+        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+    ) -> None:
         become(module, FrameNormSite, name)
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:

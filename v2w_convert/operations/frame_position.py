@@ -46,7 +46,9 @@ class FramePosition(Operation):
             return f"is a {type(module).__name__}, which has weights of its own"
         return None
 
-    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
+    def install(
+        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+    ) -> None:
         if self.how == "embed":
             become(module, EmbeddedPositionSite, name, period=self.period)
             return
@@ -85,24 +87,24 @@ class FramePositionSite(Site):
     period: int | None
 
     def places(self) -> Tensor:
-        """The index (b t) int64 that each frame of this pass is told."""
-        frames = self.positions().expand(self.current.b, -1)
+        """The index (b t n) int64 that each frame of this pass is told."""
+        frames = self.frame_indices().expand(self.current.b, -1, -1)
         if self.current.offset is not None:
-            frames = frames + self.current.offset[:, None]
+            frames = frames + self.current.offset[:, None, None]
         if self.period is not None and not self.current.bidirectional:
             frames = torch.remainder(frames, self.period)
         return frames
 
 
 class EmbeddedPositionSite(FramePositionSite):
-    """A module that maps frame indices ((b t),) to embeddings ((b t) d)."""
+    """A module that maps frame indices ((b t n),) to embeddings ((b t n) d)."""
 
     def forward(self, index: Tensor) -> Tensor:
         return super().forward(self.places().flatten().to(index.dtype))
 
 
 class AddedPositionSite(FramePositionSite):
-    """A module that is given tokens ((b t s) l d) without their frames' positions, or with that of frame 0."""
+    """A module that is given tokens ((b t s) n d) without their frames' positions, or with that of frame 0."""
 
     table: Tensor | None
 
@@ -116,20 +118,20 @@ class AddedPositionSite(FramePositionSite):
         return super().forward(empty)[0]
 
     def forward(self, tokens: Tensor, *args: Any, **kwargs: Any) -> Any:
-        rows = self.rows()[self.places()]  # b t d
-        rows = rows[:, :, None, None].to(tokens)
+        rows = self.rows()[self.places()]  # b t n d
+        rows = rows[:, :, None].to(tokens)
         placed = (tokens.unflatten(0, (self.current.b, self.current.t, -1)) + rows).flatten(0, 2)
         return placed if self.table is None else super().forward(placed, *args, **kwargs)
 
 
 class MadePositionSite(FramePositionSite):
-    """A module that makes positions (b (t n) d) for clips (b c t h w); called on folded clips of one frame."""
+    """A module that makes positions (b (t l) d) for clips (b c t h w); called on folded clips of n frames."""
 
     def forward(self, frames: Tensor) -> Tensor:
         assert self.period is not None
-        longest = frames[:1].expand(-1, -1, self.period, -1, -1)
+        longest = frames[:1, :, :1].expand(-1, -1, self.period, -1, -1)
         rows = super().forward(longest)[0].unflatten(0, (self.period, -1))
-        return rows[self.places()].flatten(0, 1)
+        return rows[self.places()].flatten(2, 3).flatten(0, 1)
 
 
 class JoinedPositionSite(FramePositionSite):
@@ -145,5 +147,5 @@ class JoinedPositionSite(FramePositionSite):
         clip = (self.period - 1) * self.temporal_compression_ratio + 1
         table = self._get_positional_embeddings(*frames.shape[-2:], clip, device=frames.device)
         rows = table[0, self.max_text_seq_length :].unflatten(0, (self.period, -1))
-        moved = (rows[self.places()] - rows[0]).flatten(0, 1).to(joined)
+        moved = (rows[self.places()] - rows[: self.current.n]).flatten(2, 3).flatten(0, 1).to(joined)
         return torch.cat([joined[:, : text.shape[1]], joined[:, text.shape[1] :] + moved], 1)

@@ -33,7 +33,9 @@ class LinearAttention(Operation):
             None if "Linear" in kind else f"is a {type(module).__name__} with {kind}, not a linear attention"
         )
 
-    def install(self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None) -> None:
+    def install(
+        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+    ) -> None:
         become(module, LinearAttentionSite, name, rotary=self.rotary)
 
     def sees_past(self) -> bool:
@@ -100,7 +102,7 @@ class LinearAttentionSite(Site):
         if now.commit:
             last = sums[:, -1]
             if name == "products" and self.rotary is not None:  # counted from the cursor as it will be
-                back = torch.full((1,), -now.t, device=last.device)
+                back = torch.full((1,), -now.t * now.places, device=last.device)
                 last = self.rotary.rotate(last.unsqueeze(-3), back).squeeze(-3)
             now.present.setdefault(self.site_name, {})[name] = last
         return sums.flatten(0, 1)
@@ -111,7 +113,7 @@ class LinearAttentionSite(Site):
             return x
         now = self.current
         frames = x.unflatten(0, (now.b, now.t)).movedim(1, 2)  # b h t l e
-        places = torch.arange(now.t, device=x.device)
+        places = torch.arange(now.t, device=x.device) * now.places
         return self.rotary.rotate(frames, places).movedim(2, 1).flatten(0, 1)
 
 

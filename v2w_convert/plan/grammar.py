@@ -21,12 +21,14 @@ class Latents(Strict):
     layout    of that argument and of the output, as einops writes it: `b c t h w`, `b (t h w) c`
     channels  of one frame's latent: a number, or worked out from the base's config (`v2w_convert.expression`)
     frames    if the base takes clips of one length only: that length
+    packed    frames that the base packs into one token, and counts as one place
     """
 
     argument: str
     layout: str = Field(pattern=r"^b( \(?[tchw]\)?){4}$")
     channels: int | str
     frames: int | str | None = None
+    packed: int | str = 1
 
 
 class NoiseLevel(Strict):
@@ -98,11 +100,12 @@ class Call(Strict):
 class Plan(Strict):
     """What to do at each kind of layer of one family of models, and how that family is called.
 
-    v2w         the version of this grammar
-    base        the class in diffusers; the only class that a checkpoint under this plan may name
-    requires    entries of the base's config, each with the values that this plan can serve
-    tiny        a small configuration of that class, for the probe
-    operations  a list; each entry is one operation's name with its fields
+    v2w               the version of this grammar
+    base              the class in diffusers; the only class that a checkpoint under this plan may name
+    requires          entries of the base's config, each with the values that this plan can serve
+    tiny              a small configuration of that class, for the probe
+    frames_per_block  frames that are denoised at once and see each other; a number, or worked out from the config
+    operations        a list; each entry is one operation's name with its fields
     """
 
     v2w: Literal[1]
@@ -112,6 +115,7 @@ class Plan(Strict):
     tiny: dict[str, Any]
     noise: NoiseSpec
     call: Call
+    frames_per_block: int | str = 1
     operations: tuple[Operation, ...] = Field(min_length=1)
 
     @model_validator(mode="before")

@@ -41,10 +41,21 @@ class Resolved:
     def channels(self) -> int:
         return number(self.plan.call.latents.channels, self.config)
 
+    @property
+    def n(self) -> int:
+        """Frames to a block."""
+        assert isinstance(self.plan.frames_per_block, int), "the plan is not resolved"
+        return self.plan.frames_per_block
+
+    @property
+    def places(self) -> int:
+        """What the base counts a block as."""
+        return self.n // number(self.plan.call.latents.packed, self.config)
+
     def frames(self, wanted: int) -> int:
-        """How many frames to give the base where `wanted` would do: some take one length only."""
+        """How many frames to give the base where `wanted` would do: whole blocks, and some take one length only."""
         only = self.plan.call.latents.frames
-        return wanted if only is None else number(only, self.config)
+        return -(-wanted // self.n) * self.n if only is None else number(only, self.config)
 
     @property
     def window(self) -> int | None:
@@ -115,6 +126,21 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def with_view(plan: Plan, frames_per_block: int | None, window: int | None, sinks: int | None) -> Plan:
+    """The plan with other blocks, and another window and sinks at every causal attention; None: as planned."""
+    data = plan.model_dump(mode="json")
+    if frames_per_block is not None:
+        data["frames_per_block"] = frames_per_block
+    wanted = {key: value for key, value in (("window", window), ("sinks", sinks)) if value is not None}
+    asked = f"convert with {', '.join(f'--{key} {value}' for key, value in wanted.items())}"
+    found = [entry["causal_attention"] for entry in data["operations"] if "causal_attention" in entry]
+    if wanted and not found:
+        raise V2WError(asked, f"the plan {plan.name} has no causal_attention: its frames see all before them")
+    for fields in found:
+        fields |= wanted
+    return parse_plan(data, asked)
+
+
 def with_transfer(plan: Plan, transfer: str) -> Plan:
     """The plan with another kernel transfer at every causal convolution."""
     asked = f"convert with --transfer {transfer}"
@@ -154,11 +180,16 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
             faults.append(f"{operation.name} at {operation.at!r}: {error}")
     sites, unmatched = match(operations, model)
     faults += [*unmatched, *_unknown(plan, operations, model, config)]
+    n = 1
+    try:
+        n = _block(plan, operations, config)
+    except ValueError as error:
+        faults.append(str(error))
     if faults:
         raise V2WError(asked, faults, "v2w inspect lists the modules through which frames mix")
     if scheduler is not None:
         plan = plan.model_copy(update={"noise": spec_of_scheduler(scheduler)})
-    plan = plan.model_copy(update={"operations": tuple(operations)})
+    plan = plan.model_copy(update={"operations": tuple(operations), "frames_per_block": n})
     resolved = Resolved(plan, config, sites)
     if resolved.period is not None and (resolved.window is None or resolved.window > resolved.period):
         raise V2WError(
@@ -168,6 +199,27 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
             "a longer period or a shorter window",
         )
     return resolved
+
+
+def _block(plan: Plan, operations: list[Operation], config: dict[str, Any]) -> int:
+    """Frames to a block. Raises ValueError if the base, or the plan's windows, do not come in such blocks."""
+    n, packed = number(plan.frames_per_block, config), number(plan.call.latents.packed, config)
+    if n < 1 or n % packed:
+        raise ValueError(
+            f"frames_per_block: {n}, but the base packs {packed} frames into one, so blocks have {packed}, {2 * packed}, …"
+            if packed > 1
+            else f"frames_per_block: {n} frames"
+        )
+    if n > 1 and plan.call.latents.frames is not None:
+        raise ValueError(f"frames_per_block: {n}, but the base takes clips of one length, or single frames")
+    for operation in operations:
+        if not isinstance(operation, CausalAttention):
+            continue
+        if isinstance(operation.window, int) and operation.window < n:
+            raise ValueError(f"causal_attention: a window of {operation.window} is less than a block of {n}")
+        if operation.sinks % n:
+            raise ValueError(f"causal_attention: {operation.sinks} sinks are not whole blocks of {n}")
+    return n
 
 
 def _unknown(plan: Plan, operations: list[Operation], model: nn.Module, config: dict[str, Any]) -> list[str]:
@@ -180,6 +232,7 @@ def _unknown(plan: Plan, operations: list[Operation], model: nn.Module, config: 
     try:
         number(plan.call.latents.channels, config)
         number(plan.call.latents.frames or 1, config)
+        number(plan.call.latents.packed, config)
         for name in plan.call.given(config):
             shape_of(plan.call, name, config)
     except ValueError as error:
@@ -218,17 +271,19 @@ def uncovered(plan: Plan) -> list[MixingSite]:
     wake(model)
     config = complete(model)
     only = plan.call.latents.frames
-    t = 5 if only is None else number(only, config)
-    h, w = 8, 16
+    n = number(plan.frames_per_block, config)
+    blocks = 5 if only is None else number(only, config)
+    c, h, w = number(plan.call.latents.channels, config), 8, 16
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(1, t, number(plan.call.latents.channels, config), h, w, generator=generator)
+    latents = torch.randn(1, blocks, n, c, h, w, generator=generator)
     conditions = {
         name: null(plan.call, name, config, h, w, tokens=3)[None] for name in plan.call.given(config)
     }
     level = torch.tensor([0.3])
 
     def call(x: torch.Tensor) -> torch.Tensor:
-        return call_base(model, plan.call, config, x, level, conditions)
+        output = call_base(model, plan.call, config, x.flatten(1, 2), level, conditions)
+        return output.unflatten(1, (blocks, n))
 
     try:
         call(latents)

@@ -30,7 +30,9 @@ def added(resolved: Resolved, model: nn.Module, action_dim: int) -> dict[str, tu
     return {
         f"{site}.{parameter}": shape
         for site, operation in resolved.sites.items()
-        for parameter, shape in operation.new_tensors(model.get_submodule(site), action_dim).items()
+        for parameter, shape in operation.new_tensors(
+            model.get_submodule(site), action_dim, resolved.n
+        ).items()
     }
 
 
@@ -45,7 +47,7 @@ def initial(resolved: Resolved, name: str, shape: tuple[int, ...], seed: int) ->
 def install(resolved: Resolved, model: nn.Module, action_dim: int) -> None:
     """Give every site of the live base its new behaviour, in place. Values are not touched."""
     for site, operation in resolved.sites.items():
-        operation.install(model.get_submodule(site), site, action_dim, model)
+        operation.install(model.get_submodule(site), site, action_dim, model, resolved.n)
 
 
 def operate(resolved: Resolved, model: nn.Module, action_dim: int, seed: int) -> None:

@@ -46,9 +46,10 @@ def effects(world: World, weights: str) -> list[Claim]:
         if change[frame] == 0:
             deaf.append(f"frame {frame}")
         smallest = min(smallest, float(change[frame]))
-        if (change[:frame] > 0).any():
-            before = max(before, float(change[:frame].max()))
-            where = where or first_module(world, inputs, others, frame - 1)
+        block = frame // world.n * world.n
+        if (change[:block] > 0).any():
+            before = max(before, float(change[:block].max()))
+            where = where or first_module(world, inputs, others, block - 1)
     zero = world(**inputs | {"actions": torch.zeros_like(inputs["actions"])})
     none = world(**inputs | {"dropped": torch.ones_like(inputs["dropped"])})
     apart = (zero - none).abs().flatten(2).amax((0, 2))
@@ -62,7 +63,13 @@ def effects(world: World, weights: str) -> list[Claim]:
             f"frames without effect, of {t - 1}, one action changed at a time; the smallest effect is "
             f"{smallest:.1e}; {weights}",
         ),
-        Claim("An action changes no frame before it", before, 0.0, where, f"largest change; {weights}"),
+        Claim(
+            "An action changes no frame before " + ("it" if world.n == 1 else "its block"),
+            before,
+            0.0,
+            where,
+            f"largest change; {weights}",
+        ),
         Claim(
             "The first frame's action is never looked at",
             first,

@@ -27,11 +27,12 @@ def base_mixes(effect: Tensor) -> Claim:
 
 def unseen_future(world: World, note: str = "") -> Claim:
     """Every kind of input changed after frame t, for each t; and each kind alone, after the middle."""
-    t = enough_frames(world)
+    t, n = enough_frames(world), world.n
     before = draw(world, 2, t, seed=0)
     output = world(**before)
-    trials: list[tuple[int, tuple[str, ...]]] = [(cut, tuple(before)) for cut in range(t - 1)]
-    trials += [(t // 2, (kind,)) for kind in before]
+    ends = range(n - 1, t - 1, n)  # last frames of blocks
+    trials: list[tuple[int, tuple[str, ...]]] = [(cut, tuple(before)) for cut in ends]
+    trials += [(ends[len(ends) // 2], (kind,)) for kind in before]
     largest, where = 0.0, ""
     for cut, kinds in trials:
         after = changed(before, 1, world, kinds, (torch.arange(t) > cut).expand(2, -1))
@@ -41,7 +42,7 @@ def unseen_future(world: World, note: str = "") -> Claim:
         largest = max(largest, change)
     precision = str(world.dtype).removeprefix("torch.")
     return Claim(
-        f"Frame t sees nothing of the frames after it, in {precision}",
+        f"Frame t sees nothing of the frames after {'it' if n == 1 else f'its block of {n}'}, in {precision}",
         largest,
         0.0,
         where,
@@ -83,13 +84,13 @@ def repeatable(world: World) -> Claim:
 
 def first_module(world: World, before: Inputs, after: Inputs, t: int, clips: bool = False) -> str:
     """The first module to notice; `clips`: count frames through the whole batch, one clip after the other."""
-    x, y = before["latents"], after["latents"].clone()
+    x, y = (z["latents"].unflatten(1, (-1, world.n)) for z in (before, after))
     if clips:
         x, y = (z.flatten(0, 1)[None] for z in (x, y))
 
     def call(latents: Tensor) -> Tensor:
         output = world(**(before if latents is x else after))
-        return output.flatten(0, 1).unflatten(0, latents.shape[:2])
+        return output.flatten(0, 1).unflatten(0, latents.shape[:3])
 
-    name = first_leak(world.base, call, x, y, t)
+    name = first_leak(world.base, call, x, y, t // world.n)
     return "the model's own forward" if name == "" else name or ""

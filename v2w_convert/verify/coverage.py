@@ -10,13 +10,17 @@ from v2w_convert.world.model import World
 
 CLAIM = "Every module through which the base's frames mix has an operation"
 TINY_CLAIM = "Every module through which the family's frames mix has an operation"
-PROBED = 5  # frames: unlike the sizes of everything else, so that the probe tells the axes apart
+PROBED = 5  # blocks: unlike the sizes of everything else, so that the probe tells the axes apart
 
 
 def coverage(base: nn.Module, world: World) -> Claim:
     """By a probe of the base itself, woken."""
-    inputs = uniform(draw(world, 1, world.resolved.frames(PROBED), seed=0))
-    sites = mixing_sites(base, base_call(base, world, inputs), inputs["latents"], frame_axis=1)
+    inputs = uniform(draw(world, 1, world.resolved.frames(PROBED * world.n), seed=0))
+    whole = base_call(base, world, inputs)
+    blocks = inputs["latents"].unflatten(1, (-1, world.n))
+    sites = mixing_sites(
+        base, lambda x: whole(x.flatten(1, 2)).unflatten(1, (-1, world.n)), blocks, frame_axis=1
+    )
     missing = [
         site.name or "the model's own forward" for site in sites if site.name not in world.resolved.sites
     ]

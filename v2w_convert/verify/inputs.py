@@ -1,7 +1,7 @@
 """Random inputs for a world, every one of them per frame, and inputs that are changed at some frames only."""
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,28 +36,39 @@ def draw(world: World, b: int, t: int, seed: int) -> Inputs:
 
     frame = (world.channels, *latent_size(world))
     level = world.noise.draw((b, t), generator)
+    level = level[:, :: world.n].repeat_interleave(world.n, 1)  # one for a block
     inputs = {
         "latents": world.noise.add(normal(*frame), normal(*frame), level).to(world.dtype),
         "noise_level": level,
         "actions": normal(world.action_dim).to(world.dtype),
         "dropped": (torch.arange(b)[:, None] % 2 == 1) & (torch.arange(t) % 2 == 1),
     }
+    blocks = t // world.n
     for name, condition in call.given(config).items():
         size = (*latent_size(world), TOKENS)
         if condition.dtype == "float":
-            inputs[name] = normal(*shape_of(call, name, config, *size)).to(world.dtype)
+            drawn = torch.randn(b, blocks, *shape_of(call, name, config, *size), generator=generator)
+            inputs[name] = drawn.to(world.dtype)
         else:  # a mask: all is given
-            inputs[name] = null(call, name, config, *size).expand(b, t, *shape_of(call, name, config, *size))
+            shape = shape_of(call, name, config, *size)
+            inputs[name] = null(call, name, config, *size).expand(b, blocks, *shape)
     return inputs
 
 
 def changed(inputs: Inputs, seed: int, world: World, kinds: Collection[str], frames: Tensor) -> Inputs:
-    """`inputs` with other values of the given kinds at the frames that `frames` (b t) bool marks."""
+    """`inputs` with other values of the given kinds at the frames that `frames` (b t) bool marks.
+
+    Marks come in whole blocks wherever something is changed of which a block has one.
+    """
     b, t = frames.shape
     others = draw(world, b, t, seed) | {"dropped": ~inputs["dropped"]}
+
+    def marked(x: Tensor) -> Tensor:
+        marks = frames[:, :: t // x.shape[1]]
+        return marks.view(*marks.shape, *[1] * (x.ndim - 2))
+
     return {
-        kind: torch.where(frames.view(b, t, *[1] * (x.ndim - 2)), others[kind], x) if kind in kinds else x
-        for kind, x in inputs.items()
+        kind: torch.where(marked(x), others[kind], x) if kind in kinds else x for kind, x in inputs.items()
     }
 
 
@@ -82,31 +93,47 @@ def base_call(base: nn.Module, world: World, inputs: Inputs) -> Callable[[Tensor
 
 
 def slice_of(inputs: Inputs, start: int, stop: int) -> Inputs:
-    return {kind: x[:, start:stop] for kind, x in inputs.items()}
+    """Frames `start` … `stop` - 1, whole blocks."""
+    t = inputs["latents"].shape[1]
+    return {kind: x[:, start * x.shape[1] // t : stop * x.shape[1] // t] for kind, x in inputs.items()}
 
 
-def past_seeing(world: World) -> dict[str, int | None]:
-    """The sites that should see earlier frames, and how many of them, by the plan; None: all."""
-    return {
-        name: _reach(operation, world.base.get_submodule(name))
+def past_seeing(world: World) -> dict[str, "Reach"]:
+    """The sites that should see earlier blocks, and which, by the plan."""
+    reaches = {
+        name: _reach(operation, world.base.get_submodule(name), world.n)
         for name, operation in world.resolved.sites.items()
         if operation.sees_past()
     }
+    return {name: reach for name, reach in reaches.items() if reach != Reach(0)}
 
 
-def _reach(operation: Operation, module: nn.Module) -> int | None:
+class Reach(NamedTuple):
+    """How many blocks back a site sees (None: all), and how many of the first blocks of all besides."""
+
+    back: int | None
+    first: int = 0
+
+    def due(self, t: int) -> Tensor:
+        """Which of t blocks (rows) should see which (columns), (t t) bool; themselves included."""
+        index = torch.arange(t)
+        near = index >= index[:, None] - (t if self.back is None else self.back)
+        return (index <= index[:, None]) & (near | (index < self.first))
+
+
+def _reach(operation: Operation, module: nn.Module, n: int) -> Reach:
     if isinstance(operation, CausalConv):
-        return _kernel(module) - 1
+        return Reach(-(-(_kernel(module) - 1) // n))
     if isinstance(operation, CausalAttention) and isinstance(operation.window, int):
-        return operation.window - 1
-    return None
+        return Reach(operation.window // n - 1, operation.sinks // n)
+    return Reach(None)
 
 
 def enough_frames(world: World) -> int:
-    """FRAMES, or as many as the widest convolution needs."""
+    """FRAMES blocks, or as many as the widest convolution needs."""
     sites = world.resolved.sites.items()
     convolutions = [world.base.get_submodule(name) for name, op in sites if isinstance(op, CausalConv)]
-    return max([FRAMES, *(_kernel(module) + 1 for module in convolutions)])
+    return max([FRAMES * world.n, *(world.resolved.frames(_kernel(module) + 1) for module in convolutions)])
 
 
 def _kernel(convolution: Any) -> int:

@@ -11,26 +11,27 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from v2w_convert.operations.base import whole_clip
 from v2w_convert.stream import Site
 from v2w_convert.verify.claims import Claim, counted, counted_frames
-from v2w_convert.verify.inputs import draw, enough_frames, past_seeing
+from v2w_convert.verify.inputs import Reach, draw, enough_frames, past_seeing
 from v2w_convert.verify.picture import influence
 from v2w_convert.world.model import World
 
 
 def seen_past(world: World) -> Claim:
     """End to end, through the latents, as far back as a single site reaches; depth reaches further."""
-    t = enough_frames(world)
-    inputs = draw(world, 1, t, seed=0)
+    n, t = world.n, enough_frames(world) // world.n
+    inputs = draw(world, 1, t * n, seed=0)
     latents = inputs.pop("latents")
-    effect = influence(lambda x: world(x, **inputs), latents)
-    back = max((t if back is None else back for back in past_seeing(world).values()), default=0)
-    index = torch.arange(t)
-    due = (index <= index[:, None]) & (index >= index[:, None] - back)
-    unseen = [f"frame {i} in output {o}" for o, i in ((due & (effect == 0)).nonzero()).tolist()]
+    effect = influence(lambda x: world(x, **inputs), latents).view(t, n, t, n).amax((1, 3))
+    due = torch.eye(t, dtype=torch.bool)
+    for reach in past_seeing(world).values():
+        due |= reach.due(t)
+    unit = "frame" if n == 1 else "block"
+    unseen = [f"{unit} {i} in output {o}" for o, i in ((due & (effect == 0)).nonzero()).tolist()]
     return counted_frames(
-        f"Every frame sees itself and the {min(back, t - 1)} frames before it",
+        f"Every {unit} sees itself and the {int(due[-1].sum()) - 1} {unit}s before it",
         unseen,
         "",
-        f"pairs without effect, of {int(due.sum())}, when one frame's latent changes; the smallest effect is "
+        f"pairs without effect, of {int(due.sum())}, when one {unit}'s latents change; the smallest effect is "
         f"{float(effect[due].min()):.1e}; zero layers woken",
     )
 
@@ -43,17 +44,18 @@ def sites(world: World) -> list[Claim]:
     were they one.)
     """
     seeing = past_seeing(world)
-    t = max([enough_frames(world), *(2 + (back or 0) for back in seeing.values())])
+    t = max(
+        [enough_frames(world) // world.n, *(2 + reach.first + (reach.back or 0) for reach in seeing.values())]
+    )
     leaky, largest = [], 0.0
-    heard = _listen(world, lambda: world(**draw(world, 2, t, seed=0)))
+    heard = _listen(world, lambda: world(**draw(world, 2, t * world.n, seed=0)))
     forgetful = [name for name in seeing if name not in heard]  # never called, or never made a site
     for name, call in heard.items():
-        back = seeing.get(name, 0)
+        due = seeing.get(name, Reach(0)).due(t)
         before = call.output(t)
         for clip, frame in ((0, 0), (1, t // 2), (0, t - 1)):
             effect = (call.output(t, clip, frame) - before).abs().flatten(2).amax(2)
-            last = t - 1 if back is None else min(frame + back, t - 1)
-            if bool((effect[clip, frame + 1 : last + 1] == 0).any()):
+            if bool((effect[clip, due[:, frame]] == 0).any()):
                 forgetful.append(name)
             stray = effect.clone()
             stray[clip, frame:] = 0
@@ -83,7 +85,7 @@ class Heard:
     at: int
 
     def output(self, t: int, clip: int | None = None, frame: int = 0) -> Tensor:
-        """The site's output (b t …), with one frame of its input changed if `clip` is given."""
+        """The site's output (b t …), with one block of its input changed if `clip` is given."""
         leaves = list(self.leaves)
         if clip is not None:
             x = leaves[self.at].clone().unflatten(0, (2, t, -1))
@@ -91,7 +93,7 @@ class Heard:
             x[clip, frame] += torch.randn(x[clip, frame].shape, generator=generator).to(x)
             leaves[self.at] = x.flatten(0, 2)
         args, kwargs = tree_unflatten(leaves, self.tree)
-        self.site.current = whole_clip(2, t)
+        self.site.current = whole_clip(2, t, self.site.current.n, self.site.current.places)
         first = next(x for x in tree_leaves(self.site(*args, **kwargs)) if isinstance(x, Tensor))
         return first.unflatten(0, (2, t, -1))
 

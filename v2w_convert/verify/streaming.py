@@ -19,18 +19,28 @@ ALLOWED = 1e-9  # of the output's largest value, float64
 def streaming(world: World) -> list[Claim]:
     """Past twice the window, so that every ring buffer has been overwritten. `world` is float64."""
     window = world.resolved.window
-    t = enough_frames(world) if window is None else max(2 * window + 4, enough_frames(world))
+    n = world.n
+    t = enough_frames(world) if window is None else max((2 * (window // n) + 4) * n, enough_frames(world))
     inputs = draw(world, 2, t, seed=0)
     with per_frame_sums(world) as whole:
         expected = world(**inputs)
     return [
-        _claim(world, inputs, expected, whole, [1] * t, "frame by frame"),
-        _claim(world, inputs, expected, whole, mixed_sizes(t, window or 3), "in chunks of mixed sizes"),
+        _claim(
+            world, inputs, expected, whole, [n] * (t // n), "frame by frame" if n == 1 else "block by block"
+        ),
+        _claim(
+            world,
+            inputs,
+            expected,
+            whole,
+            [n * size for size in mixed_sizes(t // n, (window or 3 * n) // n)],
+            "in chunks of mixed sizes",
+        ),
     ]
 
 
 def mixed_sizes(t: int, window: int) -> list[int]:
-    """Sizes that add up to t: a few frames, more than a window at once, and few again."""
+    """Sizes that add up to t: a few blocks, more than a window at once, and few again."""
     sizes = [2, window + 1, 1]
     while sum(sizes) < t:
         sizes.append(min(3, t - sum(sizes)))
@@ -80,7 +90,7 @@ def per_frame_sums(world: World) -> Iterator[dict[str, list[Tensor]]]:
     def hook(site: Any, _args: object, output: object) -> None:
         first = next(x for x in tree_leaves(output) if isinstance(x, Tensor))
         now = site.current
-        x = first.unflatten(0, (now.b, now.t, -1)).flatten(2).to(torch.float64)
+        x = first.unflatten(0, (now.b, now.t, -1)).flatten(2).to(torch.float64)  # by block
         sums.setdefault(str(site.site_name), []).append(torch.stack([x.abs().sum(2), (x**2).sum(2)], 2))
 
     handles = [site.register_forward_hook(hook) for site in world.sites.values()]

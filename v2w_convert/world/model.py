@@ -1,4 +1,4 @@
-"""The world model: the base, called one frame per clip, and the sites that connect the frames again."""
+"""The world model: the base, called one block of frames per clip, and the sites that connect the blocks again."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from v2w_convert.plan.grammar import Call
 from v2w_convert.plan.resolve import Resolved
 from v2w_convert.stream import Pass, Site, State, bind
 
+RINGS = ("keys", "values")  # of an attention: as many blocks as the window holds
+
 if TYPE_CHECKING:
     from v2w_convert.world.rollout import Stream
 
@@ -22,6 +24,8 @@ class World(nn.Module):
 
     base        the denoiser, its sites changed; parameter names are the base's own, new ones are `…v2w_action.…`
     resolved    the plan and the base's config
+    n           frames to a block: what is denoised at once, and sees itself whole. Wherever frames are given, they are
+                whole blocks
     noise       what a noise level is (`v2w_convert.noise`)
     action_dim  a
     conditions  what is given where the caller gives nothing: name -> tensor without batch and frame
@@ -34,6 +38,7 @@ class World(nn.Module):
         super().__init__()
         self.base = base
         self.resolved = resolved
+        self.n = resolved.n
         self.noise: Noise = resolved.noise.build()
         self.action_dim = action_dim
         for name, value in conditions.items():
@@ -70,12 +75,12 @@ class World(nn.Module):
         """The base's prediction (b t c h w) for clips that begin with their first frame.
 
         latents      (b t c h w), each frame noised to its own level
-        noise_level  (b t), 0 is clean; the unit is `self.noise`'s
+        noise_level  (b t), 0 is clean; the unit is `self.noise`'s. One for a block: the base is told its first frame's
         actions      (b t a), row t led from frame t - 1 to frame t; the first frame's is never looked at.
                      None: no action is known
         dropped      (b t) bool, frames whose action is replaced by the learned "no action"
         offset       (b,) int64, counted onto the frames' positions
-        conditions   what the plan names, once per clip (b …) or once per frame (b t …): `text` (b n d), `anchor` (b c h w)
+        conditions   what the plan names, once per clip (b …) or once per block (b t/n …): `text` (b n d), `anchor` (b c h w)
         """
         now = self._pass(latents, actions, dropped)
         now.offset, now.bidirectional = offset, bidirectional
@@ -105,7 +110,7 @@ class World(nn.Module):
     def empty_state(self, b: int, h: int, w: int, window: int | None = None) -> State:
         """The state before the first frame, for b streams of latents of size h × w.
 
-        window  frames in view, the present one included, where the plan has no window. A stream is of fixed
+        window  frames in view, the present block's included, where the plan has no window. A stream is of fixed
                 size: it forgets what lies further back.
         """
         planned = self.resolved.window
@@ -115,17 +120,18 @@ class World(nn.Module):
             raise V2WError(asked, "neither the plan nor the call names a window", "window=N frames")
         if planned is not None and window not in (None, planned):
             raise V2WError(f"{asked} with a window of {window}", f"the plan's is {planned}")
-        window = planned or window or 1
-        latents = torch.zeros(1, 1, self.channels, h, w, dtype=self.dtype, device=self.device)
+        slots = max((planned or window or 1) // self.n - 1, 1)
+        latents = torch.zeros(1, self.n, self.channels, h, w, dtype=self.dtype, device=self.device)
         now = self._pass(latents, None, None)
         now.commit = True
-        with torch.no_grad():  # one empty frame, to learn how large each site's memory is
-            self._run(now, latents, torch.zeros(1, 1, device=self.device), {})
+        with torch.no_grad():  # one empty block, to learn how large each site's memory is
+            self._run(now, latents, torch.zeros(1, self.n, device=self.device), {})
         sites = {}
         for name, kept in now.present.items():
-            ring = isinstance(self.resolved.sites[name], CausalAttention)
+            attends = isinstance(self.resolved.sites[name], CausalAttention)
             sites[name] = {
-                key: _blank(value, b, max(window - 1, 1) if ring else None) for key, value in kept.items()
+                key: _blank(value, b, slots if attends and key in RINGS else None)
+                for key, value in kept.items()
             }
         return State(torch.zeros((), dtype=torch.int64, device=self.device), sites)
 
@@ -145,10 +151,17 @@ class World(nn.Module):
             faults.append(f"latents are {tuple(latents.shape)}, not (b t {self.channels} h w)")
         if actions is not None and tuple(actions.shape) != (b, t, self.action_dim):
             faults.append(f"actions are {tuple(actions.shape)}, not {(b, t, self.action_dim)}")
+        if t % self.n:
+            faults.append(f"{t} frames are not whole blocks of {self.n}")
         if faults:
             raise V2WError("call the world model", faults)
         cursor = torch.zeros((), dtype=torch.int64, device=latents.device)
-        return Pass(b=b, t=t, cursor=cursor, actions=actions, dropped=dropped)
+        blocks = t // self.n
+        if actions is not None:
+            actions = actions.unflatten(1, (blocks, self.n))
+        if dropped is not None:
+            dropped = dropped.unflatten(1, (blocks, self.n))
+        return Pass(b, blocks, cursor, self.n, self.resolved.places, actions=actions, dropped=dropped)
 
     def _run(self, now: Pass, latents: Tensor, noise_level: Tensor, conditions: dict[str, Any]) -> Tensor:
         call = self.resolved.plan.call
@@ -167,10 +180,10 @@ class World(nn.Module):
             for name in given
         }
         bind(self.sites, now)
-        noisy = self.noise.model_input(latents, noise_level).flatten(0, 1).unsqueeze(1)
-        timestep = self.noise.timestep(noise_level).flatten()
+        noisy = self.noise.model_input(latents, noise_level).unflatten(1, (now.t, now.n)).flatten(0, 1)
+        timestep = self.noise.timestep(noise_level[:, :: now.n]).flatten()
         output = call_base(self.base, call, self.resolved.config, noisy, timestep, folded)
-        return output.view(now.b, now.t, *output.shape[2:])
+        return output.unflatten(0, (now.b, now.t)).flatten(1, 2)
 
     def _null(self, name: str, now: Pass, size: torch.Size) -> Tensor:
         value = getattr(self, f"null_{name}", None)
@@ -182,7 +195,7 @@ class World(nn.Module):
 def _per_frame(
     value: Tensor, call: Call, name: str, config: dict[str, Any], now: Pass, size: torch.Size
 ) -> Tensor:
-    """A condition given once per clip or once per frame -> one per frame, folded ((b t) …)."""
+    """A condition given once per clip or once per block -> one per block, folded ((b t) …)."""
     shape = shape_of(call, name, config, *size)
     if value.ndim == len(shape) + 1:
         value = value[:, None].expand(-1, now.t, *value.shape[1:])
@@ -190,7 +203,7 @@ def _per_frame(
     if not whole or not fits(call, name, config, tuple(value.shape[2:]), *size):
         raise V2WError(
             "call the world model",
-            f"{name} is {tuple(value.shape)} for {now.b} clips of {now.t} frames",
+            f"{name} is {tuple(value.shape)} for {now.b} clips of {now.t} {'frames' if now.n == 1 else 'blocks'}",
             f"(b …) or (b t …) with {shape} for each"
             + (", any number of tokens" if call.tokens.keys() & set(call.conditions[name].shape) else ""),
         )
