@@ -3,7 +3,7 @@ import pytest
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import parse_plan
-from v2w_convert.plan.resolve import plan_for, require_coverage, resolve, with_transfer
+from v2w_convert.plan.resolve import plan_for, require_coverage, resolve
 
 SVD = "UNetSpatioTemporalConditionModel"
 
@@ -95,13 +95,6 @@ def test_a_config_that_cannot_be_built_is_refused() -> None:
     plan = plan_for(SVD)
     with pytest.raises(V2WError, match="cannot be built"):
         resolve(plan, {**plan.tiny, "block_out_channels": [32]})
-
-
-def test_with_transfer() -> None:
-    plan = with_transfer(plan_for(SVD), "extrapolative")
-    assert plan.operations[0].transfer == "extrapolative"  # type: ignore[attr-defined]
-    with pytest.raises(V2WError, match="transfer"):
-        with_transfer(plan, "sideways")
 
 
 def with_call(**changes: dict) -> Plan:

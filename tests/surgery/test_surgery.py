@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
+from v2w_convert.plan.adjust import adjusted
 from v2w_convert.plan.call import call_base, null
-from v2w_convert.plan.resolve import plan_for, resolve, with_transfer
+from v2w_convert.plan.resolve import plan_for, resolve
 from v2w_convert.surgery.change import operate
 from v2w_convert.surgery.convert import convert
 from v2w_convert.surgery.load import load
@@ -26,7 +27,7 @@ def test_files_and_live_models_are_changed_alike(
     model = tiny_unet().to(dtype)
     model.save_pretrained(tmp_path / "base", max_shard_size=shard)
     source = open_source(tmp_path / "base")
-    resolved = resolve(with_transfer(plan_for(source.class_name), transfer), source.config)
+    resolved = resolve(adjusted(plan_for(source.class_name), transfer=transfer), source.config)
     convert(source, resolved, tmp_path / "out", action_dim=ACTIONS, seed=7)
     operate(resolved, model, ACTIONS, seed=7)
     expected, found = model.state_dict(), load(tmp_path / "out").base.state_dict()

@@ -23,6 +23,7 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
         "dtype": str(stored_dtype(source)).removeprefix("torch."),
         "latent channels": resolved.channels,
         "window": resolved.window,
+        "frames per block": resolved.n,
         "conditions": ", ".join(resolved.plan.call.given(resolved.config)) or "none",
         "noise": f"{resolved.noise.kind}, prediction {resolved.noise.prediction}",
         "plan": resolved.plan.name,
@@ -73,6 +74,15 @@ def convert(
     transfer: Annotated[
         str | None, typer.Option("--transfer", help="kernel transfer: shift, masked or extrapolative")
     ] = None,
+    frames_per_block: Annotated[
+        int | None, typer.Option("--frames-per-block", min=1, help="frames that are made at once")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", min=1, help="frames in view, the present ones included")
+    ] = None,
+    sinks: Annotated[
+        int | None, typer.Option("--sinks", min=0, help="first frames of all that stay in view besides")
+    ] = None,
     conditions: Annotated[
         Path | None,
         typer.Option("--conditions", help="a safetensors file: what is given where a caller gives nothing"),
@@ -84,8 +94,9 @@ def convert(
     """Plan -> a new checkpoint folder."""
     from v2w_convert.checkpoint.output import check_target
 
+    wanted = {"transfer": transfer, "frames_per_block": frames_per_block, "window": window, "sinks": sinks}
     if output.is_dir() and (output / "v2w.json").is_file():
-        if _already_converted(base, output, plan, transfer, action_dim, seed, conditions):
+        if _already_converted(base, output, plan, wanted, action_dim, seed, conditions):
             from v2w_convert.report import print_json, say
 
             say(f"{output}: already converted")
@@ -96,7 +107,7 @@ def convert(
             f"convert into {output}", "another plan, source or option made what is there", "a new folder"
         )
     check_target(output, base, f"convert into {output}")
-    source, resolved = _resolve(base, plan, transfer)
+    source, resolved = _resolve(base, plan, wanted)
     from v2w_convert.plan.resolve import require_coverage
     from v2w_convert.report import bar, print_json, say, table
     from v2w_convert.surgery.conditions import stored_conditions
@@ -135,8 +146,8 @@ def convert(
         print_json(result)
 
 
-def _resolve(base: Path, plan_file: Path | None, transfer: str | None = None) -> tuple[Any, Any]:
-    """The source and its resolved plan. What files alone reveal is refused before torch is imported."""
+def _resolve(base: Path, plan_file: Path | None, wanted: dict[str, Any] | None = None) -> tuple[Any, Any]:
+    """The source and its plan, with what is `wanted` of it (`plan.adjust`), resolved. What files alone reveal is refused before torch is imported."""
     from v2w_convert.checkpoint.source import open_source
 
     if plan_file is not None and not plan_file.is_file():
@@ -144,12 +155,13 @@ def _resolve(base: Path, plan_file: Path | None, transfer: str | None = None) ->
     source = open_source(base)
     if source.converted:
         raise V2WError(f"convert {base}", "it is converted already", "v2w verify or v2w finetune")
+    from v2w_convert.plan.adjust import adjusted
     from v2w_convert.plan.read import read_plan
-    from v2w_convert.plan.resolve import plan_for, resolve, with_transfer
+    from v2w_convert.plan.resolve import plan_for, resolve
 
     plan = read_plan(plan_file) if plan_file is not None else plan_for(source.class_name, source.config)
-    if transfer is not None:
-        plan = with_transfer(plan, transfer)
+    if any(value is not None for value in (wanted or {}).values()):
+        plan = adjusted(plan, **(wanted or {}))
     return source, resolve(plan, source.config, source.scheduler)
 
 
@@ -157,12 +169,12 @@ def _already_converted(
     base: Path,
     output: Path,
     plan_file: Path | None,
-    transfer: str | None,
+    wanted: dict[str, Any],
     action_dim: int,
     seed: int,
     conditions: Path | None,
 ) -> bool:
-    source, resolved = _resolve(base, plan_file, transfer)
+    source, resolved = _resolve(base, plan_file, wanted)
     from v2w_convert.checkpoint.output import sha256
     from v2w_convert.surgery.conditions import same_conditions
     from v2w_convert.surgery.manifest import CONDITIONS, read_manifest

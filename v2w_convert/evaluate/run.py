@@ -51,12 +51,26 @@ def roll(
     sampling: Sampling,
     seed: int,
 ) -> Tensor:
-    """Predicted frames (n t 3 height width): `history` latents of (n t c h w) shown, the rest of `actions` followed."""
+    """Predicted frames (n t 3 height width): `history` latents of (n t c h w) shown, the rest of `actions` followed.
+
+    Where a model makes blocks of frames, the last one is made whole, its last action repeated, and cut.
+    """
     n, t = actions.shape[:2]
     rollout = stream(world, n, *latents.shape[-2:], sampling=sampling, seed=seed)
     rollout.observe(latents[:, :history], actions[:, :history])
-    predicted = [rollout.step(actions[:, f]) for f in range(history, t)]
-    return pixels.decode(torch.stack(predicted, 1).flatten(0, 1)).unflatten(0, (n, t - history)).cpu()
+    padded = torch.cat([actions, actions[:, -1:].expand(-1, world.n - 1, -1)], 1)
+    predicted = [rollout.step_block(padded[:, f : f + world.n]) for f in range(history, t, world.n)]
+    frames = torch.cat(predicted, 1)[:, : t - history]
+    return pixels.decode(frames.flatten(0, 1)).unflatten(0, (n, t - history)).cpu()
+
+
+def require_blocks(world: World, history: int) -> None:
+    """Raises V2WError if so many frames cannot be shown to a model that takes whole blocks of them."""
+    if history % world.n:
+        more = -(-history // world.n) * world.n
+        raise V2WError(
+            f"show {history} frames", f"the model takes blocks of {world.n}", f"a history of {more} frames"
+        )
 
 
 def evaluate(
@@ -78,6 +92,7 @@ def evaluate(
     {"mean", "low", "high"}: a bootstrap interval over episodes.
     """
     world = load(folder, device=device, dtype=torch.float32)
+    require_blocks(world, protocol.history)
     pixels = open_pixels(folder, device)
     clips = cut(
         read_episodes(data, world.action_dim, protocol.episodes, camera), protocol.history, max(HORIZONS)

@@ -10,7 +10,7 @@ import torch
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluate.clips import read_episodes
 from v2w_convert.evaluate.pictures import captioned, contact_sheet, write_png, write_video
-from v2w_convert.evaluate.run import roll
+from v2w_convert.evaluate.run import require_blocks, roll
 from v2w_convert.surgery.load import load
 from v2w_convert.world.pixels import as_uint8, open_pixels
 from v2w_convert.world.rollout import Sampling
@@ -42,6 +42,7 @@ def show(
     if not output.parent.is_dir():
         raise V2WError(f"write a rollout to {output}", f"there is no folder {output.parent}", "make it first")
     world = load(world_folder, device=device, dtype=torch.float32)
+    require_blocks(world, history)
     pixels = open_pixels(world_folder, device)
     episodes = read_episodes(data, world.action_dim, camera=camera)
     asked = f"roll out episode {episode} of {data}"

@@ -99,10 +99,10 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
     world = step.world
     kept = [state.sites[site][key] for site, key in step.kept]
     example = (
-        torch.zeros(b, 1, world.channels, h, w),
-        torch.ones(b, 1),
-        torch.zeros(b, 1, world.action_dim),
-        torch.zeros(b, 1, dtype=torch.bool),
+        torch.zeros(b, world.n, world.channels, h, w),
+        torch.ones(b, world.n),
+        torch.zeros(b, world.n, world.action_dim),
+        torch.zeros(b, world.n, dtype=torch.bool),
         state.cursor,
         *kept,
     )
@@ -118,6 +118,7 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
         "action_dim": world.action_dim,
         "channels": world.channels,
         "window": window,
+        "frames_per_block": world.n,
         "conditions": "null, baked in",
         "feedback": step.feedback,
     }
@@ -140,13 +141,15 @@ def compare(
     ours = stream(world, b, h, w, sampling=sampling, window=window)
     generator = torch.Generator().manual_seed(1)
     pairs: list[tuple[Tensor, Tensor]] = []
-    for _ in range(frames):
-        action = torch.randn(b, world.action_dim, generator=generator)
+    one = (b, world.action_dim) if world.n == 1 else (b, world.n, world.action_dim)
+    blocks = -(-frames // world.n)
+    for _ in range(blocks):
+        action = torch.randn(one, generator=generator)
         pairs.append((torch.from_numpy(theirs.step(action.numpy())), ours.step(action)))
     difference = max(gap(found, expected) for found, expected in pairs)
     return {
         "ok": difference <= ALLOWED,
-        "frames": frames,
+        "frames": blocks * world.n,
         "largest_difference": _finite(difference),
         "largest_value": _finite(max(float(expected.abs().max()) for _, expected in pairs)),
     }

@@ -38,32 +38,36 @@ class OnnxStream:
         self.feedback: dict[str, str] = facts["feedback"]
         self.generator = torch.Generator().manual_seed(seed)
         inputs = {value.name: value for value in session.get_inputs()}
-        self.frame_shape = tuple(inputs["latents"].shape)  # b 1 c h w
-        self.actions_shape = tuple(inputs["actions"].shape)  # b 1 a
+        self.frame_shape = tuple(inputs["latents"].shape)  # b n c h w
+        self.actions_shape = tuple(inputs["actions"].shape)  # b n a
         self.state = {name: np.zeros(inputs[name].shape, DTYPES[inputs[name].type]) for name in self.feedback}
 
     def observe(self, latents: np.ndarray, actions: np.ndarray | None = None) -> None:
-        """Commit frames that were seen: latents (b t c h w), actions (b t a) that led to each of them."""
+        """Commit frames that were seen: latents (b t c h w), actions (b t a) that led to each of them; whole blocks."""
         clean = torch.from_numpy(latents)
         level = torch.full(clean.shape[:2], float(self.sampling.context_noise))
         noisy = self.noise.add(clean, torch.randn(clean.shape, generator=self.generator), level)
-        for t in range(clean.shape[1]):
-            now = slice(t, t + 1)
+        n = self.frame_shape[1]
+        for t in range(0, clean.shape[1], n):
+            now = slice(t, t + n)
             result = self._run(noisy[:, now], level[:, now], None if actions is None else actions[:, now])
             self.state = {name: result[output] for name, output in self.feedback.items()}
 
     def step(self, action: np.ndarray | None = None) -> np.ndarray:
-        """The next frame's latent (b c h w) after `action` (b a); it becomes part of the past."""
-        actions = None if action is None else action[:, None]
-        b = self.frame_shape[0]
+        """The next frame's latent (b c h w) after `action` (b a); it becomes part of the past.
+
+        Where a block has n > 1 frames: the next block's (b n c h w) after the actions (b n a).
+        """
+        b, n = self.frame_shape[:2]
+        actions = action[:, None] if action is not None and n == 1 else action
         noise = torch.randn(self.frame_shape, generator=self.generator)
-        frame = self.noise.add(torch.zeros_like(noise), noise, torch.full((b, 1), self.levels[0]))
+        frame = self.noise.add(torch.zeros_like(noise), noise, torch.full((b, n), self.levels[0]))
         for level, following in pairwise(self.levels):
-            now = torch.full((b, 1), level)
+            now = torch.full((b, n), level)
             clean, noise = self.noise.split(self._guided(frame, now, actions), frame, now)
             frame = self.noise.add(clean, noise, torch.full_like(now, following))
         self.observe(frame.numpy(), actions)
-        return frame[:, 0].numpy()
+        return (frame[:, 0] if n == 1 else frame).numpy()
 
     def _guided(self, frame: Tensor, level: Tensor, actions: np.ndarray | None) -> Tensor:
         output = torch.from_numpy(self._run(frame, level, actions)["output"])
@@ -73,7 +77,7 @@ class OnnxStream:
         return without + self.sampling.guidance * (output - without)
 
     def _run(self, frame: Tensor, level: Tensor, actions: np.ndarray | None) -> dict[str, np.ndarray]:
-        """All outputs for one frame (b 1 c h w) after the present state, which stays. No action: it is dropped."""
+        """All outputs for one block (b n c h w) after the present state, which stays. No action: it is dropped."""
         given = {
             "latents": frame.numpy(),
             "noise_level": level.numpy(),

@@ -7,7 +7,7 @@ from v2w_convert.world.model import World
 
 
 class StreamStep(nn.Module):
-    """A world's prediction for one frame, and the stream's state after that frame.
+    """A world's prediction for one block of n frames (one frame, mostly), and the stream's state after it.
 
     Both are always computed. A denoising pass uses the prediction and drops the new state; the pass on the
     finished frame keeps the new state. Conditions (text, anchor) are the world's nulls, baked in.
@@ -45,11 +45,11 @@ class StreamStep(nn.Module):
         cursor: Tensor,
         *state: Tensor,
     ) -> tuple[Tensor, ...]:
-        """The base's output (b 1 c h w), the next cursor, and the next state in the order of `state`.
+        """The base's output (b n c h w), the next cursor, and the next state in the order of `state`.
 
-        latents      (b 1 c h w), the frame noised to `noise_level` (b 1), in the unit of the world's noise
-        actions      (b 1 a), the action that led to this frame; not looked at where `dropped` (b 1) bool
-        cursor       () int64, frames committed so far; at 0 every action counts as dropped
+        latents      (b n c h w), the frames noised to `noise_level` (b n), in the unit of the world's noise
+        actions      (b n a), the action that led to each frame; not looked at where `dropped` (b n) bool
+        cursor       () int64, blocks committed so far; at 0 the first frame's action counts as dropped
         state        what `World.empty_state` holds at first
         """
         sites: dict[str, dict[str, Tensor]] = {}

@@ -10,9 +10,20 @@ def arguments(config: dict[str, Any], t: int, h: int, w: int, text: Tensor, like
     patch = config["patch_size"]
     grid = (h // patch, w // patch)
     trained = (config["sample_height"] // patch, config["sample_width"] // patch)
-    tables = get_3d_rotary_pos_embed(
-        config["attention_head_dim"], covered(grid, trained), grid, temporal_size=t, device=like.device
-    )
+    width, packed = config["attention_head_dim"], config["patch_size_t"]
+    if packed is None:
+        corners = covered(grid, trained)
+        tables = get_3d_rotary_pos_embed(width, corners, grid, temporal_size=t, device=like.device)
+    else:  # CogVideoX 1.5: places as they are, not stretched
+        tables = get_3d_rotary_pos_embed(
+            width,
+            None,
+            grid,
+            temporal_size=t // packed,
+            grid_type="slice",
+            max_size=trained,
+            device=like.device,
+        )
     return {"image_rotary_emb": tables}
 
 

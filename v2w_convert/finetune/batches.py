@@ -17,7 +17,7 @@ from v2w_convert.noise import Noise
 class Draws:
     """What chance decides for b clips of t frames.
 
-    level    (b t) float32, in the noise kind's unit, independent for every frame (arXiv 2407.01392)
+    level    (b t) float32, in the noise kind's unit, independent for every block (arXiv 2407.01392)
     noise    (b t c h w) float32
     dropped  (b t) bool: frames whose action is replaced by the learned "no action"
     offset   (b,) int64: where in the period of the positions a clip begins; None where positions have none
@@ -57,11 +57,12 @@ def draw(
     action_dropout: float,
     period: int | None,
     generator: torch.Generator,
+    n: int = 1,
 ) -> Draws:
-    """Draws for clips of `shape` (b t c h w)."""
+    """Draws for clips of `shape` (b t c h w), in blocks of n frames."""
     b, t = shape[:2]
     return Draws(
-        level=noise.draw((b, t), generator),
+        level=noise.draw((b, t // n), generator).repeat_interleave(n, 1),
         noise=torch.randn(shape, generator=generator),
         dropped=torch.rand(b, t, generator=generator) < action_dropout,
         offset=None if period is None else torch.randint(period, (b,), generator=generator),

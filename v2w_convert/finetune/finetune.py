@@ -47,7 +47,11 @@ def finetune(
     Raises V2WError, before anything is written, if the data does not fit the model or the output is not this run's;
     later if the loss is not finite (the last good checkpoint stays) or the disk is full.
     """
-    manifest, source, _ = open_converted(converted)
+    manifest, source, resolved = open_converted(converted)
+    if settings.frames % resolved.n:
+        found = f"the model takes blocks of {resolved.n}"
+        fitting = f"clips of {resolved.frames(settings.frames)}"
+        raise V2WError(f"finetune on clips of {settings.frames} frames", found, fitting)
     sets = [data] if settings.validation is None else [data, settings.validation]
     for folder in sets:
         check_data(folder, manifest.action_dim, settings.frames)
@@ -132,7 +136,7 @@ def require_fit(world: World, pixels: Pixels, data: Path, camera: str | None) ->
     try:
         latent = pixels.encode(picture)[None]
         with torch.no_grad():
-            world(latent, torch.zeros(1, 1, device=latent.device))
+            world(latent.expand(-1, world.n, -1, -1, -1), torch.zeros(1, world.n, device=latent.device))
     except (RuntimeError, ValueError) as error:
         _, height, width, _ = picture.shape
         found = f"pictures of {height} x {width} do not go through the model ({error})"

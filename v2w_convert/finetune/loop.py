@@ -90,7 +90,8 @@ def make_step(
     """
     chance = generator(settings.seed, "step", step)
     latents, actions = clips.clips(draw_clips(len(clips), settings.batch, chance))
-    draws = draw(tuple(latents.shape), world.noise, settings.action_dropout, world.resolved.period, chance)
+    shape, dropout = tuple(latents.shape), settings.action_dropout
+    draws = draw(shape, world.noise, dropout, world.resolved.period, chance, world.n)
     torch.manual_seed(seed_of(settings.seed, "base", step))  # for a base with dropout
     device, size = accelerator.device, settings.batch // settings.gradient_accumulation
     total = 0.0

@@ -34,7 +34,8 @@ def validation_loss(world: World, latents: Tensor, actions: Tensor, seed: int, b
 
     All actions are given. The clips may lie on another device than the world; `batch` are run at a time.
     """
-    draws = draw(tuple(latents.shape), world.noise, 0.0, world.resolved.period, generator(seed, "validation"))
+    chance = generator(seed, "validation")
+    draws = draw(tuple(latents.shape), world.noise, 0.0, world.resolved.period, chance, world.n)
     was_training = world.training
     world.eval()
     total = 0.0

@@ -158,7 +158,7 @@ class CausalAttentionSite(Site):
         q, k, v = (x.unflatten(0, (now.b, now.t, -1)).permute(0, 2, 3, 1, 4, 5) for x in (query, key, value))
         text = tuple(self._text(x, l_text) for x in (k, v))
         seen = self.positions()
-        parts = self._sources(*(self._frames(x, l_text) for x in (k, v)), seen)
+        parts = self._sources(self._frames(k, l_text), self._frames(v, l_text), seen)
         if l_text:  # each copy belongs to its block; to the base, which does not turn it, it stands where the clip begins
             begin = torch.zeros_like(seen)
             if self.window is not None and not now.bidirectional:

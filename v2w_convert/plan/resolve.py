@@ -17,7 +17,7 @@ from v2w_convert.plan.call import call_base, null, shape_of
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.pattern import matches, nearest
 from v2w_convert.plan.probe import MixingSite, mixing_sites, wake
-from v2w_convert.plan.read import parse_plan, read_plan, shipped
+from v2w_convert.plan.read import read_plan, shipped
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Resolved:
         return self.plan.frames_per_block
 
     @property
-    def places(self) -> int:
-        """What the base counts a block as."""
-        return self.n // number(self.plan.call.latents.packed, self.config)
+    def packed(self) -> int:
+        """Frames to a token of the base."""
+        return number(self.plan.call.latents.packed, self.config)
 
     def frames(self, wanted: int) -> int:
         """How many frames to give the base where `wanted` would do: whole blocks, and some take one length only."""
@@ -126,35 +126,6 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def with_view(plan: Plan, frames_per_block: int | None, window: int | None, sinks: int | None) -> Plan:
-    """The plan with other blocks, and another window and sinks at every causal attention; None: as planned."""
-    data = plan.model_dump(mode="json")
-    if frames_per_block is not None:
-        data["frames_per_block"] = frames_per_block
-    wanted = {key: value for key, value in (("window", window), ("sinks", sinks)) if value is not None}
-    asked = f"convert with {', '.join(f'--{key} {value}' for key, value in wanted.items())}"
-    found = [entry["causal_attention"] for entry in data["operations"] if "causal_attention" in entry]
-    if wanted and not found:
-        raise V2WError(asked, f"the plan {plan.name} has no causal_attention: its frames see all before them")
-    for fields in found:
-        fields |= wanted
-    return parse_plan(data, asked)
-
-
-def with_transfer(plan: Plan, transfer: str) -> Plan:
-    """The plan with another kernel transfer at every causal convolution."""
-    asked = f"convert with --transfer {transfer}"
-    data = plan.model_dump(mode="json")
-    found = [entry["causal_conv"] for entry in data["operations"] if "causal_conv" in entry]
-    if not found:
-        raise V2WError(asked, f"the plan {plan.name} has no causal_conv")
-    for fields in found:
-        fields["transfer"] = transfer
-        if transfer != "extrapolative":
-            fields.pop("points", None)
-    return parse_plan(data, asked)
-
-
 def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None = None) -> Resolved:
     """Match every rule of the plan against the modules that `config` describes.
 
@@ -191,6 +162,15 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
         plan = plan.model_copy(update={"noise": spec_of_scheduler(scheduler)})
     plan = plan.model_copy(update={"operations": tuple(operations), "frames_per_block": n})
     resolved = Resolved(plan, config, sites)
+    if resolved.period is not None and any(
+        isinstance(op, CausalAttention) and op.sinks for op in sites.values()
+    ):
+        raise V2WError(
+            asked,
+            f"sinks stay in view, and their positions come again after {resolved.period} frames: two frames in "
+            "view would have one position",
+            "no sinks",
+        )
     if resolved.period is not None and (resolved.window is None or resolved.window > resolved.period):
         raise V2WError(
             asked,
@@ -271,11 +251,11 @@ def uncovered(plan: Plan) -> list[MixingSite]:
     wake(model)
     config = complete(model)
     only = plan.call.latents.frames
-    n = number(plan.frames_per_block, config)
-    blocks = 5 if only is None else number(only, config)
+    packed = number(plan.call.latents.packed, config)
+    packs = 5 if only is None else number(only, config)
     c, h, w = number(plan.call.latents.channels, config), 8, 16
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(1, blocks, n, c, h, w, generator=generator)
+    latents = torch.randn(1, packs, packed, c, h, w, generator=generator)
     conditions = {
         name: null(plan.call, name, config, h, w, tokens=3)[None] for name in plan.call.given(config)
     }
@@ -283,7 +263,7 @@ def uncovered(plan: Plan) -> list[MixingSite]:
 
     def call(x: torch.Tensor) -> torch.Tensor:
         output = call_base(model, plan.call, config, x.flatten(1, 2), level, conditions)
-        return output.unflatten(1, (blocks, n))
+        return output.unflatten(1, (packs, packed))
 
     try:
         call(latents)

@@ -1,6 +1,6 @@
 """Every module of the base through which frames mix has an operation."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from v2w_convert.plan.probe import mixing_sites
 from v2w_convert.plan.resolve import Resolved, uncovered
@@ -15,12 +15,14 @@ PROBED = 5  # blocks: unlike the sizes of everything else, so that the probe tel
 
 def coverage(base: nn.Module, world: World) -> Claim:
     """By a probe of the base itself, woken."""
-    inputs = uniform(draw(world, 1, world.resolved.frames(PROBED * world.n), seed=0))
+    packed = world.resolved.packed
+    inputs = uniform(draw(world, 1, world.resolved.frames(PROBED * packed), seed=0))
     whole = base_call(base, world, inputs)
-    blocks = inputs["latents"].unflatten(1, (-1, world.n))
-    sites = mixing_sites(
-        base, lambda x: whole(x.flatten(1, 2)).unflatten(1, (-1, world.n)), blocks, frame_axis=1
-    )
+
+    def call(packs: Tensor) -> Tensor:
+        return whole(packs.flatten(1, 2)).unflatten(1, (-1, packed))
+
+    sites = mixing_sites(base, call, inputs["latents"].unflatten(1, (-1, packed)), frame_axis=1)
     missing = [
         site.name or "the model's own forward" for site in sites if site.name not in world.resolved.sites
     ]

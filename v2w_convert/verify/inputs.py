@@ -130,10 +130,11 @@ def _reach(operation: Operation, module: nn.Module, n: int) -> Reach:
 
 
 def enough_frames(world: World) -> int:
-    """FRAMES blocks, or as many as the widest convolution needs."""
+    """FRAMES and at least four blocks, or as many as the widest convolution needs."""
     sites = world.resolved.sites.items()
     convolutions = [world.base.get_submodule(name) for name, op in sites if isinstance(op, CausalConv)]
-    return max([FRAMES * world.n, *(world.resolved.frames(_kernel(module) + 1) for module in convolutions)])
+    least = [FRAMES, 4 * world.n, *(_kernel(module) + 1 for module in convolutions)]
+    return -(-max(least) // world.n) * world.n
 
 
 def _kernel(convolution: Any) -> int:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from v2w_convert.operations.base import whole_clip
 from v2w_convert.stream import Site
 from v2w_convert.verify.claims import Claim, counted, counted_frames
-from v2w_convert.verify.inputs import Reach, draw, enough_frames, past_seeing
+from v2w_convert.verify.inputs import draw, enough_frames, past_seeing
 from v2w_convert.verify.picture import influence
 from v2w_convert.world.model import World
 
@@ -51,7 +51,7 @@ def sites(world: World) -> list[Claim]:
     heard = _listen(world, lambda: world(**draw(world, 2, t * world.n, seed=0)))
     forgetful = [name for name in seeing if name not in heard]  # never called, or never made a site
     for name, call in heard.items():
-        due = seeing.get(name, Reach(0)).due(t)
+        due = seeing[name].due(t) if name in seeing else torch.zeros(t, t, dtype=torch.bool)
         before = call.output(t)
         for clip, frame in ((0, 0), (1, t // 2), (0, t - 1)):
             effect = (call.output(t, clip, frame) - before).abs().flatten(2).amax(2)

@@ -18,24 +18,19 @@ ALLOWED = 1e-9  # of the output's largest value, float64
 
 def streaming(world: World) -> list[Claim]:
     """Past twice the window, so that every ring buffer has been overwritten. `world` is float64."""
-    window = world.resolved.window
-    n = world.n
-    t = enough_frames(world) if window is None else max((2 * (window // n) + 4) * n, enough_frames(world))
-    inputs = draw(world, 2, t, seed=0)
+    n, window = world.n, world.resolved.window
+    view = 3 if window is None else window // n  # blocks
+    blocks = max(2 * view + 4, enough_frames(world) // n)
+    inputs = draw(world, 2, blocks * n, seed=0)
     with per_frame_sums(world) as whole:
         expected = world(**inputs)
+    sizes = {
+        "frame by frame" if n == 1 else "block by block": [1] * blocks,
+        "in chunks of mixed sizes": mixed_sizes(blocks, view),
+    }
     return [
-        _claim(
-            world, inputs, expected, whole, [n] * (t // n), "frame by frame" if n == 1 else "block by block"
-        ),
-        _claim(
-            world,
-            inputs,
-            expected,
-            whole,
-            [n * size for size in mixed_sizes(t // n, (window or 3 * n) // n)],
-            "in chunks of mixed sizes",
-        ),
+        _claim(world, inputs, expected, whole, [n * size for size in chunks], manner)
+        for manner, chunks in sizes.items()
     ]
 
 

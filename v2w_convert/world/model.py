@@ -161,7 +161,9 @@ class World(nn.Module):
             actions = actions.unflatten(1, (blocks, self.n))
         if dropped is not None:
             dropped = dropped.unflatten(1, (blocks, self.n))
-        return Pass(b, blocks, cursor, self.n, self.resolved.places, actions=actions, dropped=dropped)
+        return Pass(
+            b, blocks, cursor, self.n, self.n // self.resolved.packed, actions=actions, dropped=dropped
+        )
 
     def _run(self, now: Pass, latents: Tensor, noise_level: Tensor, conditions: dict[str, Any]) -> Tensor:
         call = self.resolved.plan.call

@@ -1,4 +1,4 @@
-"""Autoregressive rollout: the next frame from the past and from the action just taken."""
+"""Autoregressive rollout: the next frame, or block of frames, from the past and from the action just taken."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +56,7 @@ class Stream:
 
     @torch.no_grad()
     def observe(self, latents: Tensor, actions: Tensor | None = None) -> None:
-        """Commit frames that were seen: latents (b t c h w), actions (b t a) that led to each of them."""
+        """Commit frames that were seen: latents (b t c h w), actions (b t a) that led to each of them; whole blocks."""
         level = torch.full(latents.shape[:2], float(self.sampling.context_noise), device=latents.device)
         latents = latents.to(self.world.dtype)
         noisy = self.world.noise.add(latents, self._noise(latents), level)
@@ -66,21 +66,31 @@ class Stream:
 
     @torch.no_grad()
     def step(self, action: Tensor | None = None) -> Tensor:
-        """The next frame's latent (b c h w) after `action` (b a); it becomes part of the past."""
+        """The next frame's latent (b c h w) after `action` (b a); it becomes part of the past.
+
+        Where a block has n > 1 frames: the next block's (b n c h w) after the actions (b n a).
+        """
+        if self.world.n > 1:
+            return self.step_block(action)
+        return self.step_block(None if action is None else action[:, None])[:, 0]
+
+    @torch.no_grad()
+    def step_block(self, actions: Tensor | None = None) -> Tensor:
+        """The next block's latents (b n c h w) after `actions` (b n a), whatever n is; it becomes part of the past."""
         b, h, w = self.size
         world = self.world
-        actions = None if action is None else self._cast(action[:, None])
-        frame = torch.empty(b, 1, world.channels, h, w, dtype=world.dtype, device=world.device)
+        actions = self._cast(actions)
+        frame = torch.empty(b, world.n, world.channels, h, w, dtype=world.dtype, device=world.device)
         frame = self._noise(frame)
-        first = torch.full((b, 1), self.levels[0], device=world.device)
+        first = torch.full((b, world.n), self.levels[0], device=world.device)
         frame = world.noise.add(torch.zeros_like(frame), frame, first)
         for level, following in zip(self.levels, self.levels[1:], strict=False):
-            now = torch.full((b, 1), level, device=world.device)
+            now = torch.full((b, world.n), level, device=world.device)
             output = self._guided(frame, now, actions)
             clean, noise = world.noise.split(output, frame, now)
             frame = world.noise.add(clean, noise, torch.full_like(now, following))
         self.observe(frame, actions)
-        return frame[:, 0]
+        return frame
 
     def _guided(self, frame: Tensor, level: Tensor, actions: Tensor | None) -> Tensor:
         output, _ = self.world.continued(self.state, frame, level, actions, **self.conditions)

@@ -1,0 +1,101 @@
+"""Blocks of several frames, and frames that stay in view, against the untouched base: one layer deep, nothing else
+than attention joins frames, so what the last block makes of all it sees is what the base makes of a clip of just that.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from v2w_convert.plan.adjust import adjusted
+from v2w_convert.plan.call import call_base, null, null_conditions
+from v2w_convert.plan.probe import wake
+from v2w_convert.plan.read import read_plan, shipped
+from v2w_convert.plan.resolve import build, resolve
+from v2w_convert.surgery.change import operate
+from v2w_convert.verify.exact import exact
+from v2w_convert.world.model import World
+
+ONE_LAYER = {
+    "wan": "num_layers",
+    "ltx-video": "num_layers",
+    "cogvideox": "num_layers",
+    "cogvideox-15": "num_layers",
+}
+ALLOWED = (
+    1e-9  # of the largest value, float64; tables of the base and of the operation are made in other orders
+)
+
+
+def world_and_base(name: str, **wanted: Any) -> tuple[World, torch.nn.Module]:
+    plan = adjusted(read_plan(shipped()[name]), **wanted)
+    config = {**plan.tiny, "_class_name": plan.base, ONE_LAYER[name]: 1}
+    torch.manual_seed(0)
+    base, folded = (build(plan.base, config).eval().double() for _ in range(2))
+    wake(base)
+    folded.load_state_dict(base.state_dict())
+    resolved = resolve(plan, config)
+    operate(resolved, folded, 3, seed=0)
+    nulls = null_conditions(plan.call, resolved.config)
+    return World(folded, resolved, 3, nulls).double(), base
+
+
+def of_base(world: World, base: torch.nn.Module, latents: Tensor, level: float) -> Tensor:
+    b, t, _, h, w = latents.shape
+    call, config = world.resolved.plan.call, world.resolved.config
+    given = {name: null(call, name, config, h, w) for name in call.given(config)}
+    told = torch.full((b, t), level)
+    noisy, timestep = world.noise.model_input(latents, told), world.noise.timestep(told)[:, 0]
+    repeated = {name: x.expand(b, *x.shape) for name, x in given.items()}
+    return call_base(base, call, config, noisy, timestep, repeated)
+
+
+def frames(world: World, t: int) -> Tensor:
+    shape = (2, t, world.channels, 4, 8)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def assert_same(found: Tensor, expected: Tensor) -> None:
+    assert float((found - expected).abs().max()) <= ALLOWED * float(expected.abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "n"), [("wan", 2), ("wan", 3), ("ltx-video", 2), ("cogvideox", 3), ("cogvideox-15", 2)]
+)
+def test_the_last_block_is_the_bases(name: str, n: int) -> None:
+    with exact():
+        world, base = world_and_base(name, frames_per_block=n)
+        latents = frames(world, 4 * n)
+        level = 0.5 if world.noise.loudest == 1 else 500.0
+        expected = of_base(world, base, latents, level)
+        found = world(latents, torch.full((2, 4 * n), level))
+    assert_same(found[:, -n:], expected[:, -n:])
+    # The blocks before it see less than the base's, whose text a layer deeper carries everything.
+    assert not torch.allclose(found[:, :n], expected[:, :n], atol=1e-3 * float(expected.abs().max()))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "n"), [("wan", 1), ("wan", 2), ("ltx-video", 1), ("cogvideox", 1), ("cogvideox-15", 2)]
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_sinks_stand_right_before_the_window(name: str, n: int, streamed: bool) -> None:
+    with exact():
+        world, base = world_and_base(name, frames_per_block=n, window=3 * n, sinks=2 * n)
+        latents = frames(world, 9 * n)
+        level = 0.5 if world.noise.loudest == 1 else 500.0
+        told = torch.full((2, 9 * n), level)
+        if streamed:
+            state = world.empty_state(2, 4, 8)
+            for start, stop in ((0, n), (n, 5 * n), (5 * n, 9 * n)):
+                now = slice(start, stop)
+                found, state = world.continued(state, latents[:, now], told[:, now], commit=True)
+        else:
+            found = world(latents, told)
+        in_view = torch.cat([latents[:, : 2 * n], latents[:, -3 * n :]], 1)
+        expected = of_base(world, base, in_view, level)
+        assert_same(found[:, -n:], expected[:, -n:])
+        window_alone = of_base(world, base, latents[:, -3 * n :], level)[:, -n:]
+    assert not torch.allclose(found[:, -n:], window_alone, atol=1e-3 * float(expected.abs().max()))
