@@ -1,6 +1,6 @@
 """What differs from its class's defaults in a published checkpoint of each family, and the sites that its plan finds."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "allegro": ({}, {"causal_attention": 32, "action": 1}),
@@ -10,6 +10,19 @@ PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     ),
     "cogvideox": (
         {"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True},
+        {"causal_attention": 42, "action": 1},
+    ),
+    "cogvideox-15": (
+        {
+            "num_attention_heads": 48,
+            "num_layers": 42,
+            "patch_size_t": 2,
+            "patch_bias": False,
+            "sample_height": 96,
+            "sample_width": 170,
+            "sample_frames": 81,
+            "use_rotary_positional_embeddings": True,
+        },
         {"causal_attention": 42, "action": 1},
     ),
     "cogvideox-2b": ({}, {"causal_attention": 30, "frame_position": 1, "action": 1}),
@@ -65,14 +78,95 @@ PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "wan": ({}, {"causal_attention": 40, "action": 1}),
 }
 
-# Checkpoints that are told more than a prompt: the plan, and what differs from its tiny configuration.
-IMAGE_TO_VIDEO: dict[str, tuple[str, dict[str, Any]]] = {
-    "wan, image to video": ("wan", {"in_channels": 12, "image_dim": 16, "added_kv_proj_dim": 24}),
-    "cogvideox, image to video": ("cogvideox", {"in_channels": 8, "ofs_embed_dim": 4}),
-    "hunyuan-video, image to video": (
-        "hunyuan-video",
-        {"in_channels": 9, "image_condition_type": "latent_concat"},
+# Other checkpoints of the same classes: the plan, what differs from the class's defaults, and the sites.
+ALSO_PUBLISHED: dict[str, tuple[str, dict[str, Any], dict[str, int]]] = {
+    "Wan 2.1 1.3B": (
+        "wan",
+        {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
+        {"causal_attention": 30, "action": 1},
     ),
-    "kandinsky-5, image to video": ("kandinsky-5", {"visual_cond": True}),
-    "easyanimate, inpainting": ("easyanimate", {"in_channels": 9}),
+    "Wan 2.2 TI2V 5B": (
+        "wan",
+        {
+            "num_attention_heads": 24,
+            "in_channels": 48,
+            "out_channels": 48,
+            "ffn_dim": 14336,
+            "num_layers": 30,
+        },
+        {"causal_attention": 30, "action": 1},
+    ),
+    "Wan 2.1 I2V 14B": (
+        "wan",
+        {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120},
+        {"causal_attention": 40, "action": 1},
+    ),
+    "DynamiCrafter 256": (
+        "dynamicrafter",
+        {"image_scale_learnable": True, "default_fs": 3},
+        {"causal_conv": 88, "frame_norm": 105, "causal_attention": 34, "action": 1},
+    ),
+    "CogVideoX 5B I2V": (
+        "cogvideox",
+        {
+            "num_attention_heads": 48,
+            "num_layers": 42,
+            "in_channels": 32,
+            "use_rotary_positional_embeddings": True,
+        },
+        {"causal_attention": 42, "action": 1},
+    ),
+    "CogVideoX 1.5 5B I2V": (
+        "cogvideox-15",
+        {
+            "num_attention_heads": 48,
+            "num_layers": 42,
+            "in_channels": 32,
+            "patch_size_t": 2,
+            "patch_bias": False,
+            "ofs_embed_dim": 512,
+            "use_rotary_positional_embeddings": True,
+        },
+        {"causal_attention": 42, "action": 1},
+    ),
+    "HunyuanVideo I2V": (
+        "hunyuan-video",
+        {"in_channels": 33, "image_condition_type": "latent_concat"},
+        {"causal_attention": 60, "action": 1},
+    ),
+}
+
+
+class Case(NamedTuple):
+    """A tiny model: its plan, what differs from the plan's tiny configuration, and what is asked of the plan."""
+
+    plan: str
+    overrides: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}
+
+
+# Checkpoints that are told more than a prompt.
+IMAGE_TO_VIDEO = {
+    "wan, image to video": Case("wan", {"in_channels": 12, "image_dim": 16, "added_kv_proj_dim": 24}),
+    "cogvideox, image to video": Case("cogvideox", {"in_channels": 8, "ofs_embed_dim": 4}),
+    "hunyuan-video, image to video": Case(
+        "hunyuan-video", {"in_channels": 9, "image_condition_type": "latent_concat"}
+    ),
+    "kandinsky-5, image to video": Case("kandinsky-5", {"visual_cond": True}),
+    "easyanimate, inpainting": Case("easyanimate", {"in_channels": 9}),
+}
+# Blocks of several frames, and frames that stay in view: every kind of site, and every way of giving positions.
+VIEWS = {
+    "wan, blocks of 3": Case("wan", {}, {"frames_per_block": 3, "window": 6, "sinks": 3}),
+    "cogvideox, sinks": Case("cogvideox", {}, {"window": 4, "sinks": 2}),
+    "cogvideox-15, blocks of 4": Case("cogvideox-15", {}, {"frames_per_block": 4, "window": 8}),
+    "cogvideox-2b, blocks of 2": Case("cogvideox-2b", {}, {"frames_per_block": 2, "window": 4}),
+    "stable-video-diffusion, blocks of 2": Case(
+        "stable-video-diffusion", {}, {"frames_per_block": 2, "window": 4}
+    ),
+    "animatediff, blocks of 3": Case("animatediff", {}, {"frames_per_block": 3, "window": 6}),
+    "cosmos, blocks of 2": Case("cosmos", {}, {"frames_per_block": 2, "window": 6}),
+    "mochi, blocks of 2": Case("mochi", {}, {"frames_per_block": 2, "window": 6, "sinks": 2}),
+    "sana-video, blocks of 2": Case("sana-video", {}, {"frames_per_block": 2}),
+    "unet-3d, sinks": Case("unet-3d", {}, {"window": 3, "sinks": 1}),
 }

@@ -11,19 +11,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.families.published import IMAGE_TO_VIDEO, PUBLISHED
+from tests.families.published import ALSO_PUBLISHED, IMAGE_TO_VIDEO, PUBLISHED, VIEWS, Case
 from tests.families.table import FILE, row
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
 from v2w_convert.families import REFUSED, model_class
 from v2w_convert.finetune.finetune import finetune
 from v2w_convert.finetune.settings import Settings
+from v2w_convert.plan.adjust import adjusted
 from v2w_convert.plan.call import call_base, null, null_conditions, shape_of
 from v2w_convert.plan.probe import wake
 from v2w_convert.plan.read import read_plan, shipped
 from v2w_convert.plan.resolve import build, complete, plan_for, require_coverage, resolve
 from v2w_convert.surgery.change import operate
 from v2w_convert.surgery.convert import convert
+from v2w_convert.verify import inputs, streaming
 from v2w_convert.verify.run import verify
 from v2w_convert.world.model import World
 
@@ -31,7 +33,7 @@ PLANS = sorted(shipped())
 ACTIONS = 3
 
 
-TINY: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in PLANS} | IMAGE_TO_VIDEO
+TINY = {name: Case(name) for name in PLANS} | IMAGE_TO_VIDEO | VIEWS
 
 
 def tiny(name: str, overrides: dict[str, Any], folder: Path, tiny_base: Path) -> Path:
@@ -47,21 +49,25 @@ def tiny(name: str, overrides: dict[str, Any], folder: Path, tiny_base: Path) ->
     return folder
 
 
-@pytest.mark.parametrize(("name", "overrides"), TINY.values(), ids=TINY)
+@pytest.mark.parametrize("case", TINY.values(), ids=TINY)
 def test_a_family_converts_is_proven_and_trains(
-    name: str, overrides: dict[str, Any], tiny_base: Path, tiny_data: Path, tmp_path: Path
+    case: Case, tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base, out, run = tiny(name, overrides, tmp_path / "base", tiny_base), tmp_path / "out", tmp_path / "run"
+    base = tiny(case.plan, case.overrides, tmp_path / "base", tiny_base)
+    out, run = tmp_path / "out", tmp_path / "run"
     source = open_source(base)
     plan = plan_for(source.class_name, source.config)
-    assert plan.name == name
+    assert plan.name == case.plan
     require_coverage(plan)
-    convert(source, resolve(plan, source.config, source.scheduler), out, action_dim=ACTIONS)
+    resolved = resolve(adjusted(plan, **case.wanted), source.config, source.scheduler)
+    convert(source, resolved, out, action_dim=ACTIONS)
 
     report = verify(out, base)
     assert report.ok, [claim for claim in report.claims if not claim.ok]
 
-    finetune(out, tiny_data, run, Settings(steps=1, batch=2, frames=5, lr=1e-3))
+    finetune(
+        out, tiny_data, run, Settings(steps=1, batch=2, frames=-(-5 // resolved.n) * resolved.n, lr=1e-3)
+    )
     before, after = open_source(out), open_source(run)
     weights = [load_file(file) for file in sorted(after.files)]
     trained = {key: value for part in weights for key, value in part.items()}
@@ -69,6 +75,12 @@ def test_a_family_converts_is_proven_and_trains(
     changed = [key for key, value in original.items() if not torch.equal(value, trained[key])]
     assert len(changed) > len(original) / 2
     assert json.loads((run / "v2w.json").read_text())["stage"] == "finetuned"
+
+    # Longer and upright, where it was shorter and wide before.
+    wide = inputs.latent_size
+    for module in (inputs, streaming):
+        monkeypatch.setattr(module, "latent_size", lambda world: (3 * wide(world)[0], wide(world)[0]))
+    monkeypatch.setattr(inputs, "FRAMES", 9)
     report = verify(run, base)
     assert report.ok, [claim for claim in report.claims if not claim.ok]
 
@@ -81,8 +93,19 @@ def test_a_plan_resolves_on_the_published_size(name: str) -> None:
         model = model_class(plan.base)(**overrides)
     config = complete(model)
     assert plan_for(plan.base, config).name == name
-    assert Counter(operation.name for operation in resolve(plan, config).sites.values()) == expected
     assert row(name) in FILE.read_text(encoding="utf-8").splitlines(), "run python -m tests.families.table"
+    assert Counter(operation.name for operation in resolve(plan, config).sites.values()) == expected
+
+
+@pytest.mark.parametrize(("name", "overrides", "expected"), ALSO_PUBLISHED.values(), ids=ALSO_PUBLISHED)
+def test_other_published_sizes_resolve(
+    name: str, overrides: dict[str, Any], expected: dict[str, int]
+) -> None:
+    with torch.device("meta"):
+        config = complete(model_class(read_plan(shipped()[name]).base)(**overrides))
+    plan = plan_for(read_plan(shipped()[name]).base, config)
+    assert plan.name == name
+    assert Counter(operation.name for operation in resolve(plan, config).sites.values()) == expected
 
 
 def test_a_plan_for_one_family_is_refused_on_another() -> None:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from v2w_convert.plan.probe import mixing_sites
 from v2w_convert.plan.resolve import Resolved, uncovered
 from v2w_convert.verify.claims import Claim, counted
-from v2w_convert.verify.inputs import base_call, draw, uniform
+from v2w_convert.verify.inputs import base_call, draw, slice_of, uniform
 from v2w_convert.world.model import World
 
 CLAIM = "Every module through which the base's frames mix has an operation"
@@ -17,6 +17,8 @@ def coverage(base: nn.Module, world: World) -> Claim:
     """By a probe of the base itself, woken."""
     packed = world.resolved.packed
     inputs = uniform(draw(world, 1, world.resolved.frames(PROBED * packed), seed=0))
+    if world.resolved.plan.call.latents.frames is None:  # the base need not be given whole blocks
+        inputs = slice_of(inputs, 0, PROBED * packed)
     whole = base_call(base, world, inputs)
 
     def call(packs: Tensor) -> Tensor:
