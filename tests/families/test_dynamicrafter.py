@@ -86,6 +86,15 @@ def test_the_default_frame_rate_is_told_where_none_is_given() -> None:
     assert gap(model(**inputs, fs=torch.tensor([24, 10])).sample, expected) > 1e-2
 
 
+def test_image_tokens_for_the_clip_alone_are_refused() -> None:
+    model = DynamiCrafterUNet(**plan_for("DynamiCrafterUNet").tiny)
+    sample, tokens = torch.zeros(1, 8, 3, 4, 8), torch.zeros(1, 4, 16)
+    with pytest.raises(
+        ValueError, match=r"image tokens are \(1, 4, 16\) for 1 clips of 3 frames, not \(3 m d\)"
+    ):
+        model(sample, torch.zeros(1), tokens, tokens)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_world_is_told_its_bases_frame_rate(size: int) -> None:
     plan = plan_for("DynamiCrafterUNet")
