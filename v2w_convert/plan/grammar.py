@@ -102,7 +102,7 @@ class Plan(Strict):
     """What to do at each kind of layer of one family of models, and how that family is called.
 
     v2w               the version of this grammar
-    base              the class in diffusers; the only class that a checkpoint under this plan may name
+    base              the class, in diffusers or in `v2w_convert.families`; a checkpoint under this plan may name no other
     requires          entries of the base's config, each with the values that this plan can serve
     tiny              a small configuration of that class, for the probe
     frames_per_block  frames that are denoised at once and see each other; a number, or worked out from the config

@@ -83,7 +83,7 @@ def complete(model: Any) -> dict[str, Any]:
 
 
 def plan_for(class_name: str, config: dict[str, Any] | None = None) -> Plan:
-    """The shipped plan for a diffusers class, and for this config of it, if there are several.
+    """The shipped plan for a class of models, and for this config of it, if there are several.
 
     Raises V2WError, with the reason where the class cannot be served, or the config is one that no plan serves.
     """
