@@ -13,7 +13,7 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
     """Family, sizes, every module through which frames mix, and the plan that fits."""
     source, resolved = _resolve(base, plan)
     from v2w_convert.plan.resolve import uncovered
-    from v2w_convert.report import fold, print_json, table
+    from v2w_convert.report import fold, print_json, say, table
     from v2w_convert.surgery.convert import check_tensors, stored_dtype
 
     check_tensors(source, resolved)
@@ -38,9 +38,12 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
         table(
             "frames mix here too, and the plan says nothing of it", ["module"], [[name] for name in missing]
         )
+    for note in source.notes:
+        say(f"{base}: {note}")
     if json:
         sites = {path: operation.name for path, operation in resolved.sites.items()}
-        print_json({"ok": not missing, **sizes, "sites": sites, "uncovered": missing})
+        notes = list(source.notes)
+        print_json({"ok": not missing, **sizes, "sites": sites, "uncovered": missing, "notes": notes})
 
 
 def plan(
@@ -113,6 +116,7 @@ def convert(
         "output": str(output),
         "plan": resolved.plan.name,
         "tensors": counts,
+        "notes": list(source.notes),
     }
     if dry_run:
         rows = [(name, fate) for name, fate in tensors.items() if fate != "kept"]
@@ -130,6 +134,8 @@ def convert(
             options: dict[str, Any] = {"action_dim": action_dim, "seed": seed, "conditions": conditions}
             perform(source, resolved, output, **options, progress=progress)
     verb = "would be " if dry_run else ""
+    for note in source.notes:
+        say(f"{base}: {note}")
     say(f"{output}: " + ", ".join(f"{count} tensors {verb}{fate}" for fate, count in counts.items()))
     if json:
         print_json(result)
