@@ -14,6 +14,7 @@ PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     ),
     "cogvideox-2b": ({}, {"causal_attention": 30, "frame_position": 1, "action": 1}),
     "cosmos": ({}, {"causal_attention": 28, "frame_position": 1, "action": 1}),
+    "dynamicrafter": ({}, {"causal_conv": 88, "frame_norm": 105, "causal_attention": 34, "action": 1}),
     "easyanimate": (
         {
             "num_attention_heads": 48,

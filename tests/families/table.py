@@ -3,11 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
-import diffusers
 import torch
 
 from tests.families.published import PUBLISHED
-from v2w_convert.families import COMPUTED, REFUSED
+from v2w_convert.families import COMPUTED, MODELS, REFUSED, model_class
 from v2w_convert.operations import CausalAttention, CausalConv, FramePosition
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import read_plan, shipped
@@ -40,22 +39,21 @@ def row(name: str) -> str:
     """One family's line of the table."""
     plan = read_plan(shipped()[name])
     with torch.device("meta"):
-        model = getattr(diffusers, plan.base)(**PUBLISHED[name][0])
+        model = model_class(plan.base)(**PUBLISHED[name][0])
     resolved = resolve(plan, complete(model))
     counts = Counter(operation.name for operation in resolved.sites.values())
     sites = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     new = sum(torch.Size(shape).numel() for shape in added(resolved, model, ACTIONS).values())
     window = "all frames so far" if resolved.window is None else f"{resolved.window} frames"
-    besides = ", ".join([*computed(plan), *(f"`{form}`" for form in sorted(own_forms(name)))])
+    besides = ", ".join([*written(plan), *(f"`{form}`" for form in sorted(own_forms(name)))])
     return f"| `{name}` | `{plan.base}` | {sites} | {new / 1e6:.1f} M | {window} | {beyond(resolved)} | {besides} |"
 
 
-def computed(plan: Plan) -> list[str]:
-    """The file of Python that the plan names."""
-    name = plan.call.computed
-    return (
-        [f"`{COMPUTED[name].__module__.removeprefix('v2w_convert.').replace('.', '/')}.py`"] if name else []
-    )
+def written(plan: Plan) -> list[str]:
+    """The files of Python that the plan names: its model, where diffusers has none, and what works out arguments."""
+    named = [MODELS.get(plan.base), COMPUTED.get(plan.call.computed or "")]
+    modules = [thing.__module__ for thing in named if thing is not None]
+    return [f"`{module.removeprefix('v2w_convert.').replace('.', '/')}.py`" for module in modules]
 
 
 def forms(name: str) -> set[str]:

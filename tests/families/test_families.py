@@ -15,7 +15,7 @@ from tests.families.published import IMAGE_TO_VIDEO, PUBLISHED
 from tests.families.table import FILE, row
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
-from v2w_convert.families import REFUSED
+from v2w_convert.families import REFUSED, model_class
 from v2w_convert.finetune.finetune import finetune
 from v2w_convert.finetune.settings import Settings
 from v2w_convert.plan.call import call_base, null, null_conditions, shape_of
@@ -78,7 +78,7 @@ def test_a_plan_resolves_on_the_published_size(name: str) -> None:
     plan = read_plan(shipped()[name])
     overrides, expected = PUBLISHED[name]
     with torch.device("meta"):
-        model = getattr(diffusers, plan.base)(**overrides)
+        model = model_class(plan.base)(**overrides)
     config = complete(model)
     assert plan_for(plan.base, config).name == name
     assert Counter(operation.name for operation in resolve(plan, config).sites.values()) == expected

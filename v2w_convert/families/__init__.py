@@ -1,9 +1,12 @@
-"""What a plan cannot say: arguments that a family's pipeline works out and its denoiser only takes."""
+"""What a plan cannot say: arguments that a family's pipeline works out, models that diffusers lacks, and what is refused."""
 
 from collections.abc import Callable
 from typing import Any
 
+import diffusers
+
 from v2w_convert.families import allegro, cogvideox, kandinsky
+from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
 
 # (the base's config; b clips of t frames of h × w; tokens of the prompt; a tensor like the latents) -> arguments
 Computed = Callable[..., dict[str, Any]]
@@ -12,6 +15,21 @@ COMPUTED: dict[str, Computed] = {
     "cogvideox": cogvideox.arguments,
     "kandinsky5": kandinsky.arguments,
 }
+
+# Models that diffusers lacks.
+MODELS: dict[str, type[diffusers.ModelMixin]] = {"DynamiCrafterUNet": DynamiCrafterUNet}
+
+
+def model_class(name: str) -> Any:
+    """The class of a base: one of ours, else diffusers' own; nothing that a file brings is run.
+
+    Raises ValueError if there is no model of that name.
+    """
+    kind = MODELS.get(name) or getattr(diffusers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
+        raise ValueError(f"diffusers has no model {name!r}")
+    return kind
+
 
 # Video models of diffusers that cannot be converted, and why.
 CAUSAL = "it is causal already: its frames see no later ones"

@@ -6,9 +6,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from v2w_convert.expression import number
+from v2w_convert.expression import number, real
 from v2w_convert.families import COMPUTED
-from v2w_convert.plan.grammar import Call
+from v2w_convert.plan.grammar import Call, Condition
 
 Conditions = dict[str, Tensor]
 DTYPES = {"int64": torch.int64, "bool": torch.bool}
@@ -31,9 +31,13 @@ def null(
     """What is given where the user gives nothing, without batch."""
     condition = call.conditions[name]
     dtype = DTYPES.get(condition.dtype, torch.float32)
-    return (
-        torch.tensor(condition.fill, dtype=dtype).expand(shape_of(call, name, config, h, w, tokens)).clone()
-    )
+    fill = torch.tensor(filling(condition, config), dtype=dtype)
+    return fill.expand(shape_of(call, name, config, h, w, tokens)).clone()
+
+
+def filling(condition: Condition, config: dict[str, Any]) -> float | list[float]:
+    """What the null holds, in numbers. Raises ValueError."""
+    return condition.fill if isinstance(condition.fill, list) else real(condition.fill, config)
 
 
 def fits(

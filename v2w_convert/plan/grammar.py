@@ -41,7 +41,8 @@ class Condition(Strict):
               which the user chooses. Numbers as in `Latents.channels`
     layout    where the base wants a picture for every frame, as einops writes it
     repeat    whether the base wants it for every frame, as if each were a clip
-    fill      the null, given where the user gives nothing: this number everywhere, or this row
+    fill      the null, given where the user gives nothing: this number everywhere, or this row. A number may be worked
+              out from the base's config
     dtype     `float` is the model's
     when      an entry of the base's config without which it takes no such condition
     """
@@ -50,7 +51,7 @@ class Condition(Strict):
     shape: tuple[int | str, ...]
     layout: str | None = Field(default=None, pattern=r"^b( \(?[tchw]\)?){4}$")
     repeat: bool = False
-    fill: float | list[float] = 0.0
+    fill: float | str | list[float] = 0.0
     dtype: Literal["float", "int64", "bool"] = "float"
     when: str | None = None
 

@@ -4,16 +4,15 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-import diffusers
 import torch
 from torch import nn
 
 from v2w_convert.errors import V2WError
 from v2w_convert.expression import number
-from v2w_convert.families import REFUSED
+from v2w_convert.families import REFUSED, model_class
 from v2w_convert.noise import NoiseSpec, spec_of_scheduler
 from v2w_convert.operations import CausalAttention, FramePosition, Operation
-from v2w_convert.plan.call import call_base, null, shape_of
+from v2w_convert.plan.call import call_base, filling, null, shape_of
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.pattern import matches, nearest
 from v2w_convert.plan.probe import MixingSite, mixing_sites, wake
@@ -59,16 +58,12 @@ class Resolved:
 
 
 def build(class_name: str, config: dict[str, Any]) -> nn.Module:
-    """A base with its initial weights. Only diffusers' own models; nothing that a file brings is run.
+    """A base with its initial weights.
 
-    Raises ValueError if diffusers has no model of that name, and whatever the class makes of a bad config.
+    Raises ValueError if there is no model of that name, and whatever the class makes of a bad config.
     """
-    kind = getattr(diffusers, class_name, None)
-    if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
-        raise ValueError(f"diffusers has no model {class_name!r}")
     clean = {key: value for key, value in config.items() if key not in ("v2w", "auto_map")}
-    model_class: Any = kind
-    return model_class.from_config(clean)
+    return model_class(class_name).from_config(clean)
 
 
 def complete(model: Any) -> dict[str, Any]:
@@ -100,7 +95,7 @@ def plan_for(class_name: str, config: dict[str, Any] | None = None) -> Plan:
 
 def unserved(plan: Plan, config: dict[str, Any]) -> list[str]:
     """What the plan requires of the base's config and does not find there, or in the class's defaults."""
-    defaults = inspect.signature(getattr(diffusers, plan.base).__init__).parameters
+    defaults = inspect.signature(model_class(plan.base).__init__).parameters
     found = {
         key: config.get(key, defaults[key].default if key in defaults else None) for key in plan.requires
     }
@@ -180,8 +175,9 @@ def _unknown(plan: Plan, operations: list[Operation], model: nn.Module, config: 
     try:
         number(plan.call.latents.channels, config)
         number(plan.call.latents.frames or 1, config)
-        for name in plan.call.given(config):
+        for name, condition in plan.call.given(config).items():
             shape_of(plan.call, name, config)
+            filling(condition, config)
     except ValueError as error:
         faults.append(f"call: {error}")
     return faults

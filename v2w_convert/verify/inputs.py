@@ -18,7 +18,8 @@ Inputs = dict[str, Tensor]  # arguments of World.forward, each (b t …)
 
 def latent_size(world: World) -> tuple[int, int]:
     """h and w: small, unequal so that exchanged axes show, and divisible as often as the model halves them."""
-    levels = len(world.resolved.config.get("block_out_channels", []))
+    config = world.resolved.config
+    levels = len(config.get("block_out_channels") or config.get("channel_mult", []))
     side = max(4, 2 ** (levels - 1))
     return side, 2 * side
 
