@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+
+from v2w_convert.plan.probe import wake
+from v2w_convert.plan.resolve import build, plan_for
 
 MIDDLE = {
     "resnets.0.": "block_1.", "resnets.1.": "block_2.", "attentions.0.group_norm.": "attn_1.norm.",
@@ -66,16 +69,24 @@ def schedule(
     return {name: torch.from_numpy(table).float() for name, table in tables.items()}
 
 
-def checkpoint(unet: dict[str, Tensor], **tables: Any) -> dict[str, Tensor]:
+def tiny_denoiser(**config: Any) -> nn.Module:
+    """The DynamiCrafter plan's, without weights for the image (as at 512 and 1024), random, woken, in half precision."""
+    torch.manual_seed(0)
+    tiny = plan_for("DynamiCrafterUNet").tiny
+    model = build("DynamiCrafterUNet", {**tiny, "image_scale_learnable": False, **config}).eval()
+    wake(model)
+    return model.half().requires_grad_(False)
+
+
+def checkpoint(unet: dict[str, Tensor], *, frames: int = 5, **tables: Any) -> dict[str, Tensor]:
     """All of a checkpoint's tensors: the denoiser's, a tiny autoencoder's, the schedule, parts that make conditions."""
-    generator = torch.Generator().manual_seed(4)
     return {
         **schedule(**tables),
         **{f"model.diffusion_model.{name}": tensor for name, tensor in unet.items()},
         **{f"first_stage_model.{n}": t for n, t in as_ldm(tiny_autoencoder().state_dict()).items()},
         "cond_stage_model.model.ln_final.weight": torch.ones(8),
         "embedder.model.visual.proj": torch.ones(8, 4),
-        "image_proj_model.latents": torch.randn(1, 16 * 16, 8, generator=generator),
+        "image_proj_model.latents": torch.ones(1, 16 * frames, 8),
     }
 
 

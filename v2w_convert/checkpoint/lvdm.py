@@ -6,12 +6,11 @@ that its own module has, schedule and all else as ddpm3d.py registers them.
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from v2w_convert.checkpoint.headers import TensorInfo
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 CLASS = "DynamiCrafterUNet"
 HEADS = 8  # of init_attn, in the source; its width then tells the width of a head
@@ -83,25 +82,20 @@ def default_rate(learnable: bool, base_scale: float | None) -> int:
     return RATES[base_scale]
 
 
-def base_scale(scales: "Tensor") -> float:
+def base_scale(scales: np.ndarray) -> float:
     """The scale in which the table `scale_arr` ends. Raises ValueError if it is not the table that noise.py computes."""
-    import numpy as np
-    import torch
-
-    base = round(float(scales[-1]), 2) if scales.numel() else 0.0
+    base = round(float(scales[-1]), 2)
     table = np.concatenate([np.linspace(1.0, base, TURNING), np.full(len(scales), base)])[: len(scales)]
-    if not torch.equal(torch.from_numpy(table).to(scales.dtype), scales):
+    if not np.array_equal(table.astype(scales.dtype), scales):
         raise ValueError(f"scale_arr does not fall from 1 over {TURNING} timesteps to a scale and stay there")
     return base
 
 
-def scheduler_config(betas: "Tensor", alphas_cumprod: "Tensor", is_v: bool) -> dict[str, Any]:
+def scheduler_config(betas: np.ndarray, alphas_cumprod: np.ndarray, is_v: bool) -> dict[str, Any]:
     """scheduler_config.json, for diffusers' DDIMScheduler, of these tables.
 
     Where the table is one of the releases', it is named by its ends; else all betas are told.
     """
-    import torch
-
     zero = bool(alphas_cumprod[-1] == 0)
     config = {
         "_class_name": "DDIMScheduler",
@@ -112,7 +106,7 @@ def scheduler_config(betas: "Tensor", alphas_cumprod: "Tensor", is_v: bool) -> d
         "steps_offset": 0,
         "timestep_spacing": "trailing" if zero else "leading",
     }
-    if torch.equal(_table(len(betas), zero).to(betas.dtype), betas):
+    if np.array_equal(_table(len(betas), zero).astype(betas.dtype), betas):
         start, end = BETAS
         return config | {
             "beta_schedule": "scaled_linear",
@@ -120,25 +114,22 @@ def scheduler_config(betas: "Tensor", alphas_cumprod: "Tensor", is_v: bool) -> d
             "beta_end": end,
             "rescale_betas_zero_snr": zero,
         }
-    return config | {"trained_betas": betas.double().tolist(), "rescale_betas_zero_snr": False}
+    return config | {"trained_betas": betas.astype(float).tolist(), "rescale_betas_zero_snr": False}
 
 
-def _table(length: int, zero: bool) -> "Tensor":
+def _table(length: int, zero: bool) -> np.ndarray:
     """Betas (float64) whose roots lie on a line between the releases' ends.
 
     `zero`: shifted and stretched so that nothing of the frame is left at the last (arXiv 2305.08891, algorithm 1).
     """
-    import torch
-
     start, end = (beta**0.5 for beta in BETAS)
-    betas = torch.linspace(start, end, length, dtype=torch.float64) ** 2
+    betas = np.linspace(start, end, length) ** 2
     if not zero:
         return betas
-    signal = (1 - betas).cumprod(0).sqrt()
-    first = signal[0].clone()
-    signal = (signal - signal[-1]) * (first / (first - signal[-1]))
+    signal = np.sqrt(np.cumprod(1 - betas))
+    signal = (signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))
     share = signal**2
-    return 1 - torch.cat([share[:1], share[1:] / share[:-1]])
+    return 1 - np.concatenate([share[:1], share[1:] / share[:-1]])
 
 
 def _shape(tensors: Mapping[str, TensorInfo], name: str, rank: int) -> tuple[int, ...]:

@@ -110,7 +110,10 @@ def _unpickle(file: Path) -> Any:
     import torch
 
     try:
-        return torch.load(file, map_location="meta", weights_only=True)  # no data is read for that device
+        with file.open("rb") as stream:  # of a path, torch would believe the suffix
+            return torch.load(
+                stream, map_location="meta", weights_only=True
+            )  # no data is read for that device
     except Exception as error:  # whatever torch makes of a file that is not what it seems
         foreign = _foreign(file)
         if foreign:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from v2w_convert.checkpoint import lvdm
 from v2w_convert.checkpoint.autoencoder import as_diffusers
 from v2w_convert.checkpoint.headers import MAX_HEADER_BYTES, TensorInfo, read_header
@@ -139,9 +141,9 @@ def _schedule(tensors: dict[str, TensorInfo]) -> tuple[dict[str, Any], float | N
     odd = [n for n in names if n in tensors and not (len(tensors[n].shape) == 1 and tensors[n].shape[0] > 1)]
     if odd:
         raise ValueError(f"{', '.join(odd)}: not a table")
-    tables = {name: read_tensor(tensors[name]) for name in names if name in tensors}
+    tables = {name: _numbers(tensors[name]) for name in names if name in tensors}
     betas, shares = tables["betas"], tables["alphas_cumprod"]
-    if len(betas) != len(shares) or not (betas.isfinite().all() and shares.isfinite().all()):
+    if len(betas) != len(shares) or not (np.isfinite(betas).all() and np.isfinite(shares).all()):
         raise ValueError(f"{' and '.join(TABLES)} are not two tables of the same length")
     # Its own code fills this table with zeros exactly where the model predicts v.
     inverse = tables.get("sqrt_recip_alphas_cumprod")
@@ -150,6 +152,11 @@ def _schedule(tensors: dict[str, TensorInfo]) -> tuple[dict[str, Any], float | N
         return scheduler, None
     scale = lvdm.base_scale(tables["scale_arr"])
     return scheduler | {"base_scale": scale}, scale
+
+
+def _numbers(info: TensorInfo) -> np.ndarray:
+    tensor = read_tensor(info)
+    return (tensor.float() if info.dtype == "BF16" else tensor).numpy()  # numpy has no bfloat16
 
 
 def _not_this_layout(file: Path, tensors: dict[str, TensorInfo]) -> V2WError:
