@@ -22,6 +22,11 @@ from v2w_convert.world.model import World
 
 Edit = Callable[[list[dict[str, Any]]], None]
 
+# DynamiCrafter's
+FIRST = "init_attn.0.transformer_blocks.*.attn[12]"
+TEMPORAL = "**.2.transformer_blocks.*.attn[12]"
+NORMS = "**.temopral_conv.conv[1234].0"
+
 
 def edited(name: str, edit: Edit) -> Plan:
     data = read_plan(shipped()[name]).model_dump(mode="json")
@@ -49,6 +54,17 @@ def without(kind: str) -> Edit:
     return edit
 
 
+def moved(pattern: str, *patterns: str) -> Edit:
+    """Other patterns for the one operation at `pattern`; none: it is left out."""
+
+    def edit(operations: list[dict[str, Any]]) -> None:
+        (place,) = [i for i, entry in enumerate(operations) for f in entry.values() if f["at"] == pattern]
+        ((kind, fields),) = operations[place].items()
+        operations[place : place + 1] = [{kind: fields | {"at": other}} for other in patterns]
+
+    return edit
+
+
 @pytest.mark.parametrize(
     ("name", "edit"),
     [
@@ -62,6 +78,7 @@ def without(kind: str) -> Edit:
         ("cogvideox", at("causal_attention", text="last")),
         ("latte", without("frame_position")),
         ("cogvideox-2b", without("frame_position")),
+        ("dynamicrafter", moved(TEMPORAL, TEMPORAL, "**.1.transformer_blocks.*.attn1")),  # spatial
     ],
 )
 def test_what_a_plan_says_wrong_is_told_by_the_identity_claim(name: str, edit: Edit, tmp_path: Path) -> None:
@@ -93,3 +110,26 @@ def test_a_prompt_that_a_plan_takes_for_frames_is_told_when_its_length_changes()
 def test_a_plan_that_forgets_the_norms_is_refused(name: str) -> None:
     with pytest.raises(V2WError, match=r"frames mix in .*norm.*GroupNorm"):
         require_coverage(edited(name, without("frame_norm")))
+
+
+@pytest.mark.parametrize(
+    ("edit", "forgotten"),
+    [
+        (
+            moved(TEMPORAL, "**.2.transformer_blocks.*.attn1"),
+            r"\.2\.transformer_blocks\.0\.attn2 \(Attention\)",
+        ),
+        (moved(FIRST), r"init_attn\.0\.transformer_blocks\.0\.attn1 \(Attention\)"),
+        (
+            moved(FIRST, FIRST.replace("[12]", "1")),
+            r"init_attn\.0\.transformer_blocks\.0\.attn2 \(Attention\)",
+        ),
+        (moved("**.2.norm"), r"middle_block\.2\.norm \(GroupNorm\)"),
+        (moved("init_attn.0.norm"), r"init_attn\.0\.norm \(GroupNorm\)"),
+        (moved(NORMS, NORMS.replace("4", "")), r"\.temopral_conv\.conv4\.0 \(GroupNorm\)"),
+        (moved("**.temopral_conv.conv1.2"), r"\.temopral_conv\.conv1\.2 \(Conv3d\)"),
+    ],
+)
+def test_what_is_easily_forgotten_of_dynamicrafter_is_named(edit: Edit, forgotten: str) -> None:
+    with pytest.raises(V2WError, match=f"frames mix in [^ ]*{forgotten}"):
+        require_coverage(edited("dynamicrafter", edit))
