@@ -78,6 +78,21 @@ def tiny_denoiser(**config: Any) -> nn.Module:
     return model.half().requires_grad_(False)
 
 
+def tiny_released(**config: Any) -> nn.Module:
+    """Like the denoiser of a released Vid2World checkpoint: random, woken, in single precision."""
+    torch.manual_seed(0)
+    model = build("Vid2WorldUNet", {**plan_for("Vid2WorldUNet").tiny, **config}).eval()
+    wake(model)
+    return model.requires_grad_(False)
+
+
+def as_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A Vid2WorldUNet's tensors under the names that the released checkpoints have."""
+    causal = re.compile(r"(temopral_conv\.conv(?:1\.2|[234]\.3))\.")
+    deeper = {name: causal.sub(r"\1.conv3d.", name) for name in state}
+    return {re.sub(r"^out\.2\.", "out.2.conv2d.", deeper[name]): tensor for name, tensor in state.items()}
+
+
 def checkpoint(unet: dict[str, Tensor], *, frames: int = 5, **tables: Any) -> dict[str, Tensor]:
     """All of a checkpoint's tensors: the denoiser's, a tiny autoencoder's, the schedule, parts that make conditions."""
     return {

@@ -12,13 +12,15 @@ import numpy as np
 
 from v2w_convert.checkpoint.headers import TensorInfo
 
-CLASS = "DynamiCrafterUNet"
+CLASS, TRAINED = "DynamiCrafterUNet", "Vid2WorldUNet"
 HEADS = 8  # of init_attn, in the source; its width then tells the width of a head
 QUERIES = 16  # of the image's projection, for each frame
+INFIX = re.compile(r"\.conv[23]d\.(weight|bias)$")
 RENAMED = {"framestride_embed.": "fps_embedding."}  # in older checkpoints
 # The frame rate (or, in the first model, stride) that a model was made for, by what sets the models apart.
 STRIDE = 3
 RATES = {0.7: 24, 0.3: 10}
+TRAINED_RATE = 3  # told to every model that Vid2World trained
 BETAS = (0.00085, 0.012)  # ends of every release's table
 TURNING = 400  # timesteps in which the clean frames' scale falls to its base
 
@@ -67,6 +69,31 @@ def unet_config(tensors: Mapping[str, TensorInfo], default_fs: int, temporal_len
         "default_fs": default_fs,
         "temporal_length": temporal_length,
     }
+
+
+def is_trained(tensors: Mapping[str, TensorInfo]) -> bool:
+    """Whether it is one of those that Vid2World released: its causal convolutions lie one level deeper."""
+    return any(INFIX.search(name) for name in tensors)
+
+
+def trained_config(tensors: Mapping[str, TensorInfo], config: dict[str, Any]) -> dict[str, Any]:
+    """config.json of a Vid2World denoiser with these tensors, plain names; `config` is what `unet_config` says of it.
+
+    Raises ValueError, naming the key, where one is not there that tells.
+    """
+    table = "action_emb_preprocess.weight"
+    multi_hot = table in tensors
+    shape = _shape(tensors, table if multi_hot else "action_emb_proj.0.weight", 2)
+    own = {"_class_name": TRAINED, "action_dim": shape[0 if multi_hot else 1], "multi_hot": multi_hot}
+    return config | own
+
+
+def plain_name(name: str) -> str:
+    """What DynamiCrafter calls the tensor `name`."""
+    for old, new in RENAMED.items():
+        if name.startswith(old):
+            name = new + name.removeprefix(old)
+    return INFIX.sub(r".\1", name)
 
 
 def default_rate(learnable: bool, base_scale: float | None) -> int:

@@ -48,8 +48,10 @@ def open_file(file: Path) -> Source:
     unet = _part(read, UNET)
     if not unet:
         raise _not_this_layout(file, read.tensors)
-    for old, new in lvdm.RENAMED.items():
-        unet = {new + name.removeprefix(old) if name.startswith(old) else name: v for name, v in unet.items()}
+    trained = lvdm.is_trained(unet)
+    if trained and "out.2.conv2d.weight" not in unet:
+        raise V2WError(asked, f"in the layout of Vid2World, but {UNET}out.2.conv2d.weight is missing")
+    unet = {lvdm.plain_name(name): info for name, info in unet.items()}
     faults = [f"{name} {why}" for name, why in read.unread.items() if name.startswith((UNET, AUTOENCODER))]
     if faults:
         raise V2WError(asked, faults[:5])
@@ -58,7 +60,10 @@ def open_file(file: Path) -> Source:
         learnable = any(name.endswith(".alpha") for name in unet)
         latents = read.tensors.get(LATENTS)
         length = latents.shape[1] // lvdm.QUERIES if latents is not None and len(latents.shape) == 3 else 16
-        config = lvdm.unet_config(unet, lvdm.default_rate(learnable, scale), length)
+        rate = lvdm.TRAINED_RATE if trained else lvdm.default_rate(learnable, scale)
+        config = lvdm.unet_config(unet, rate, length)
+        if trained:
+            config = lvdm.trained_config(unet, config)
     except ValueError as error:
         raise V2WError(asked, f"in the layout of DynamiCrafter, but {error}") from None
     notes = list(read.notes)

@@ -80,6 +80,9 @@ def convert(
         Path | None,
         typer.Option("--conditions", help="a safetensors file: what is given where a caller gives nothing"),
     ] = None,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="mend what makes frames of a released Vid2World see the future")
+    ] = False,
     seed: Seed = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done; write nothing")] = False,
     json: Json = False,
@@ -88,7 +91,7 @@ def convert(
     from v2w_convert.checkpoint.output import check_target
 
     if output.is_dir() and (output / "v2w.json").is_file():
-        if _already_converted(base, output, plan, transfer, action_dim, seed, conditions):
+        if _already_converted(base, output, plan, transfer, mend, action_dim, seed, conditions):
             from v2w_convert.report import print_json, say
 
             say(f"{output}: already converted")
@@ -99,15 +102,16 @@ def convert(
             f"convert into {output}", "another plan, source or option made what is there", "a new folder"
         )
     check_target(output, base, f"convert into {output}")
-    source, resolved = _resolve(base, plan, transfer)
+    source, resolved = _resolve(base, plan, transfer, mend)
     from v2w_convert.plan.resolve import require_coverage
     from v2w_convert.report import bar, print_json, say, table
     from v2w_convert.surgery.conditions import stored_conditions
-    from v2w_convert.surgery.convert import check_tensors, fates
+    from v2w_convert.surgery.convert import check_actions, check_tensors, fates
     from v2w_convert.surgery.convert import convert as perform
 
     require_coverage(resolved.plan)
     check_tensors(source, resolved)
+    check_actions(resolved, action_dim)
     stored_conditions(resolved, conditions)
     tensors = fates(source, resolved, action_dim)
     counts = {fate: sum(f == fate for f in tensors.values()) for fate in ("kept", "transferred", "added")}
@@ -141,10 +145,14 @@ def convert(
         print_json(result)
 
 
-def _resolve(base: Path, plan_file: Path | None, transfer: str | None = None) -> tuple[Any, Any]:
+def _resolve(
+    base: Path, plan_file: Path | None, transfer: str | None = None, mend: bool = False
+) -> tuple[Any, Any]:
     """The source and its resolved plan. What files alone reveal is refused before torch is imported."""
     from v2w_convert.checkpoint.source import open_source
 
+    if plan_file is not None and mend:
+        raise V2WError(f"convert {base}", "both --plan and --mend, which chooses one", "one of them")
     if plan_file is not None and not plan_file.is_file():
         raise V2WError(f"read the plan {plan_file}", "no such file", "v2w plan BASE -o plan.yaml writes one")
     source = open_source(base)
@@ -153,7 +161,10 @@ def _resolve(base: Path, plan_file: Path | None, transfer: str | None = None) ->
     from v2w_convert.plan.read import read_plan
     from v2w_convert.plan.resolve import plan_for, resolve, with_transfer
 
-    plan = read_plan(plan_file) if plan_file is not None else plan_for(source.class_name, source.config)
+    if plan_file is not None:
+        plan = read_plan(plan_file)
+    else:
+        plan = plan_for(source.class_name, source.config, mend)
     if transfer is not None:
         plan = with_transfer(plan, transfer)
     return source, resolve(plan, source.config, source.scheduler)
@@ -164,11 +175,12 @@ def _already_converted(
     output: Path,
     plan_file: Path | None,
     transfer: str | None,
+    mend: bool,
     action_dim: int,
     seed: int,
     conditions: Path | None,
 ) -> bool:
-    source, resolved = _resolve(base, plan_file, transfer)
+    source, resolved = _resolve(base, plan_file, transfer, mend)
     from v2w_convert.checkpoint.output import sha256
     from v2w_convert.surgery.conditions import same_conditions
     from v2w_convert.surgery.manifest import CONDITIONS, read_manifest
@@ -176,7 +188,7 @@ def _already_converted(
     manifest = read_manifest(output)
     return (
         same_conditions(resolved, conditions, output / CONDITIONS)
-        and manifest.stage == "converted"
+        and manifest.finetuning is None
         and manifest.plan == resolved.plan.model_dump(mode="json")
         and (manifest.action_dim, manifest.seed) == (action_dim, seed)
         and manifest.source["files"] == {f.name: sha256(f) for f in source.files}

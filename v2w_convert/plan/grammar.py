@@ -102,6 +102,7 @@ class Plan(Strict):
     v2w         the version of this grammar
     base        the class in diffusers; the only class that a checkpoint under this plan may name
     requires    entries of the base's config, each with the values that this plan can serve
+    mends       the plan that this one mends: `v2w convert --mend` takes it in that one's place
     tiny        a small configuration of that class, for the probe
     operations  a list; each entry is one operation's name with its fields
     """
@@ -109,6 +110,7 @@ class Plan(Strict):
     v2w: Literal[1]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     base: str = Field(pattern=r"^[A-Z]\w*$")
+    mends: str | None = None
     requires: dict[str, list[Any]] = {}
     tiny: dict[str, Any]
     noise: NoiseSpec

@@ -11,7 +11,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.expression import number
 from v2w_convert.families import REFUSED, model_class
 from v2w_convert.noise import NoiseSpec, spec_of_scheduler
-from v2w_convert.operations import CausalAttention, FramePosition, Operation
+from v2w_convert.operations import CausalAttention, FramePosition, Operation, TrainedAction
 from v2w_convert.plan.call import call_base, filling, null, shape_of
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.pattern import matches, nearest
@@ -46,6 +46,12 @@ class Resolved:
         return wanted if only is None else number(only, self.config)
 
     @property
+    def trained_actions(self) -> int | None:
+        """Numbers in the actions that the base was trained with; None: it was trained without."""
+        trained = any(isinstance(operation, TrainedAction) for operation in self.sites.values())
+        return int(self.config["action_dim"]) if trained else None
+
+    @property
     def window(self) -> int | None:
         """Frames that a frame sees, itself included; None: all."""
         windows = [op.window for op in self.sites.values() if isinstance(op, CausalAttention)]
@@ -71,8 +77,10 @@ def complete(model: Any) -> dict[str, Any]:
     return {key: value for key, value in dict(model.config).items() if key != "_use_default_values"}
 
 
-def plan_for(class_name: str, config: dict[str, Any] | None = None) -> Plan:
-    """The shipped plan for a diffusers class, and for this config of it, if there are several.
+def plan_for(class_name: str, config: dict[str, Any] | None = None, mend: bool = False) -> Plan:
+    """The shipped plan for a model's class, and for this config of it, if there are several.
+
+    mend  whether the plan should mend what another one for that class leaves as it is
 
     Raises V2WError, with the reason where the class cannot be served, or the config is one that no plan serves.
     """
@@ -84,6 +92,9 @@ def plan_for(class_name: str, config: dict[str, Any] | None = None) -> Plan:
     if not fitting:
         served = ", ".join(sorted({plan.base for plan in plans}))
         raise V2WError(asked, "no shipped plan is for that class", f"a model of class {served}")
+    fitting = [plan for plan in fitting if (plan.mends is not None) == mend]
+    if not fitting:
+        raise V2WError(f"mend a {class_name}", "no shipped plan mends that class", "without --mend")
     if config is None:
         return fitting[0]
     reasons = {plan.name: unserved(plan, config) for plan in fitting}
@@ -113,6 +124,8 @@ def _plain(value: Any) -> Any:
 def with_transfer(plan: Plan, transfer: str) -> Plan:
     """The plan with another kernel transfer at every causal convolution."""
     asked = f"convert with --transfer {transfer}"
+    if any(isinstance(operation, TrainedAction) for operation in plan.operations):
+        raise V2WError(asked, "its kernels are causal already, and trained", "without --transfer")
     data = plan.model_dump(mode="json")
     found = [entry["causal_conv"] for entry in data["operations"] if "causal_conv" in entry]
     if not found:

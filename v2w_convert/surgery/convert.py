@@ -52,6 +52,17 @@ def check_tensors(source: Source, resolved: Resolved) -> None:
         raise V2WError(f"read the weights of {source.folder}", sorted(faults)[:5] + more)
 
 
+def check_actions(resolved: Resolved, action_dim: int) -> None:
+    """Raises V2WError if the base was trained with actions of another length."""
+    trained = resolved.trained_actions
+    if trained not in (None, action_dim):
+        raise V2WError(
+            f"convert for actions of {action_dim} numbers",
+            f"the model was trained with actions of {trained}",
+            f"--action-dim {trained}",
+        )
+
+
 def fates(source: Source, resolved: Resolved, action_dim: int) -> dict[str, Fate]:
     """What becomes of every tensor, from headers alone."""
     model = meta_base(resolved)
@@ -83,6 +94,7 @@ def convert(
     not fit.
     """
     check_tensors(source, resolved)
+    check_actions(resolved, action_dim)
     given = stored_conditions(resolved, conditions)
     model = meta_base(resolved)
     dtype = stored_dtype(source)
@@ -113,7 +125,8 @@ def convert(
         shapes = added(resolved, model, action_dim)
         new = ((name, initial(resolved, name, shape, seed).to(dtype)) for name, shape in shapes.items())
         headers = [(name, CODES[dtype], shape) for name, shape in shapes.items()]
-        write_safetensors(component / ADDED, new, headers, {"format": "pt"})
+        if shapes:
+            write_safetensors(component / ADDED, new, headers, {"format": "pt"})
         placed |= dict.fromkeys(shapes, ADDED)
         write_index(component, placed)
         # diffusers warns of a config entry that it does not know: whoever loads this as the old model is told.
@@ -122,7 +135,7 @@ def convert(
         save_file(given, stage / CONDITIONS)
         manifest = Manifest(
             version=version("v2w-convert"),
-            stage="converted",
+            stage="converted" if resolved.trained_actions is None else "finetuned",
             component=source.component,
             plan=resolved.plan.model_dump(mode="json"),
             action_dim=action_dim,
