@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -6,11 +7,13 @@ from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
 )
+from pydantic import ValidationError
 
 from v2w_convert.noise import Noise, NoiseSpec, spec_of_scheduler
 
 SPECS = [
     *(NoiseSpec(kind="ddpm", prediction=p) for p in ("epsilon", "v", "sample")),
+    *(NoiseSpec(kind="ddpm", prediction=p, base_scale=0.3) for p in ("epsilon", "v", "sample")),
     *(NoiseSpec(kind="edm", prediction=p) for p in ("epsilon", "v", "edm")),
     NoiseSpec(kind="flow", prediction="flow"),
 ]
@@ -23,7 +26,7 @@ def draw(noise: Noise) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return clean, eps, noise.draw(SHAPE[:2], generator).double()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}")
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}-{s.base_scale}")
 def test_splitting_the_target_gives_back_frame_and_noise(spec: NoiseSpec) -> None:
     noise = spec.build()
     clean, eps, level = draw(noise)
@@ -33,7 +36,7 @@ def test_splitting_the_target_gives_back_frame_and_noise(spec: NoiseSpec) -> Non
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}")
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}-{s.base_scale}")
 def test_level_zero_is_clean(spec: NoiseSpec) -> None:
     noise = spec.build()
     clean, eps, _ = draw(noise)
@@ -41,7 +44,7 @@ def test_level_zero_is_clean(spec: NoiseSpec) -> None:
     assert torch.isfinite(noise.timestep(torch.zeros(SHAPE[:2]))).all()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}")
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}-{s.base_scale}")
 def test_each_frame_has_its_own_level(spec: NoiseSpec) -> None:
     noise = spec.build()
     clean, eps, level = draw(noise)
@@ -105,12 +108,62 @@ def test_a_sampling_step_is_euler_for_flow() -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}")
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}-{s.base_scale}")
 def test_sampling_levels_fall_to_zero(spec: NoiseSpec) -> None:
     levels = spec.build().sampling_levels(7)
     assert len(levels) == 8
     assert levels[-1] == 0
     assert (levels.diff() < 0).all()
+
+
+ZERO_SNR = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "rescale_betas_zero_snr": True,
+}
+
+
+@pytest.mark.parametrize("base", [0.7, 0.3])
+def test_clean_frames_are_scaled_as_in_dynamicrafter(base: float) -> None:
+    """Noise and target by the formulas of its ddpm3d.py, the scales from its table."""
+    noise = NoiseSpec(kind="ddpm", prediction="v", base_scale=base, scheduler=ZERO_SNR).build()
+    table = torch.from_numpy(np.concatenate([np.linspace(1.0, base, 400), np.full(1000, base)]))
+    share = noise.scheduler.alphas_cumprod.double()  # type: ignore[attr-defined]
+    clean, eps, _ = draw(noise)
+    for t in (1, 39, 399, 400, 998, 999):
+        level = torch.full(SHAPE[:2], float(t), dtype=torch.float64)
+        scaled, signal, deviation = table[t] * clean, share[t].sqrt(), (1 - share[t]).sqrt()
+        close = {"rtol": 1e-12, "atol": 1e-12}  # the same sums in another order, float64
+        noisy, target = noise.add(clean, eps, level), noise.target(clean, eps, level)
+        torch.testing.assert_close(noisy, signal * scaled + deviation * eps, **close)
+        torch.testing.assert_close(target, signal * eps - deviation * scaled, **close)
+        for found, expected in zip(noise.split(target, noisy, level), (clean, eps), strict=True):
+            torch.testing.assert_close(found, expected, **close)
+
+
+def test_a_sampling_step_with_scaled_frames_is_dynamicrafters() -> None:
+    """Its ddim.py with eta 0: what was found clean is brought from one level's scale to the next one's."""
+    noise = NoiseSpec(kind="ddpm", prediction="v", base_scale=0.7, scheduler=ZERO_SNR).build()
+    table = torch.from_numpy(np.concatenate([np.linspace(1.0, 0.7, 400), np.full(1000, 0.7)]))
+    share = noise.scheduler.alphas_cumprod.double()  # type: ignore[attr-defined]
+    noisy, output, _ = draw(noise)
+    for level, following in ((999, 799), (399, 199), (199, 19)):
+        signal, deviation = share[level].sqrt(), (1 - share[level]).sqrt()
+        found, eps = signal * noisy - deviation * output, signal * output + deviation * noisy
+        found = found * table[following] / table[level]
+        expected = share[following].sqrt() * found + (1 - share[following]).sqrt() * eps
+        here, there = (torch.full(SHAPE[:2], float(x), dtype=torch.float64) for x in (level, following))
+        ours = noise.add(*noise.split(output, noisy, here), there)
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_scaled_frames_are_of_timesteps_only() -> None:
+    with pytest.raises(ValidationError, match="base_scale is of kind ddpm"):
+        NoiseSpec(kind="flow", prediction="flow", base_scale=0.7)
+    assert spec_of_scheduler({"base_scale": 0.7}) == NoiseSpec(
+        kind="ddpm", prediction="epsilon", base_scale=0.7
+    )
 
 
 def test_zero_terminal_snr_leaves_nothing_at_the_loudest_level() -> None:
@@ -121,7 +174,7 @@ def test_zero_terminal_snr_leaves_nothing_at_the_loudest_level() -> None:
     assert deviation.item() == 1
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}")
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}-{s.base_scale}")
 def test_half_precision_survives_the_loudest_level(spec: NoiseSpec) -> None:
     noise = spec.build()
     clean, eps, _ = draw(noise)

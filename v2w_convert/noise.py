@@ -15,23 +15,35 @@ from typing import Any, Literal
 
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 Kind = Literal["ddpm", "edm", "flow"]
 Prediction = Literal["epsilon", "v", "sample", "flow", "edm"]
+TURNING = 399.0  # the timestep from which on the clean frames are scaled by `base_scale` (DynamiCrafter)
 
 
 class NoiseSpec(BaseModel):
     """A kind of noise and what the base predicts; `scheduler` is a diffusers scheduler's config, where known.
 
     `edm` is what is left to predict after EDM's skip connection, of data of deviation `sigma_data` (table 1 there).
+
+    base_scale  the clean frames are scaled down before noise is put on them, from 1 at level 0 on a line to this at
+                level 399 and beyond; what the base should predict is of scaled frames (DynamiCrafter at 512 and 1024,
+                `use_dynamic_rescale` in github.com/Doubiiu/DynamiCrafter, lvdm/models/ddpm3d.py). ddpm only
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Kind
     prediction: Prediction
     scheduler: dict[str, Any] = {}
+    base_scale: float = Field(default=1.0, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _scaled_by_timestep(self) -> "NoiseSpec":
+        if self.base_scale != 1.0 and self.kind != "ddpm":
+            raise ValueError(f"base_scale is of kind ddpm, not {self.kind}")
+        return self
 
     def build(self) -> "Noise":
         kinds: dict[str, type[Ddpm] | type[Edm] | type[Flow]] = {"ddpm": Ddpm, "edm": Edm, "flow": Flow}
@@ -39,7 +51,9 @@ class NoiseSpec(BaseModel):
 
 
 def spec_of_scheduler(config: dict[str, Any]) -> NoiseSpec:
-    """What a checkpoint's own scheduler config says of its noise."""
+    """What a checkpoint's own scheduler config says of its noise; `base_scale` there is ours, not diffusers'."""
+    config = dict(config)
+    base_scale = config.pop("base_scale", 1.0)
     prediction: Any = {"v_prediction": "v", "epsilon": "epsilon", "sample": "sample"}.get(
         config.get("prediction_type", "epsilon"), "epsilon"
     )
@@ -52,7 +66,7 @@ def spec_of_scheduler(config: dict[str, Any]) -> NoiseSpec:
         )
     if config.get("timestep_type") == "continuous":
         return NoiseSpec(kind="edm", prediction=prediction, scheduler=config)
-    return NoiseSpec(kind="ddpm", prediction=prediction, scheduler=config)
+    return NoiseSpec(kind="ddpm", prediction=prediction, scheduler=config, base_scale=base_scale)
 
 
 class Noise(ABC):
@@ -147,7 +161,10 @@ def weighted(weights: tuple[Tensor, ...], frames: tuple[Tensor, ...]) -> Tensor:
 
 
 class Ddpm(Noise):
-    """A table of N training timesteps; the model is told the timestep."""
+    """A table of N training timesteps; the model is told the timestep.
+
+    With a `base_scale` the frames that noise is put on, and that the base predicts, are scaled ones.
+    """
 
     def __init__(self, spec: NoiseSpec):
         super().__init__(spec)
@@ -161,6 +178,27 @@ class Ddpm(Noise):
     def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:
         share = self._share.to(level.device)[level.long()]
         return share.sqrt().to(level.dtype), (1 - share).sqrt().to(level.dtype)
+
+    def scale(self, level: Tensor) -> Tensor:
+        """What clean frames are multiplied by at a level (b t): 1 for clean ones."""
+        return 1 + (self.spec.base_scale - 1) * (level / TURNING).clamp(max=1)
+
+    def add(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        return super().add(self._scaled(clean, level), noise, level)
+
+    def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        return super().target(self._scaled(clean, level), noise, level)
+
+    def split(self, output: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        scaled, noise = super().split(output, noisy, level)
+        if self.spec.base_scale == 1.0:
+            return scaled, noise
+        return weighted((1 / self.scale(_wide(level, noisy)),), (scaled,)), noise
+
+    def _scaled(self, clean: Tensor, level: Tensor) -> Tensor:
+        if self.spec.base_scale == 1.0:
+            return clean
+        return weighted((self.scale(_wide(level, clean)),), (clean,))
 
     def timestep(self, level: Tensor) -> Tensor:
         return level

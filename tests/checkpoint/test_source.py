@@ -188,7 +188,7 @@ def test_a_missing_folder(tmp_path):
 
 
 def test_a_file_instead_of_a_folder(plain):
-    refused(plain / PLAIN, "a file, not a folder", "try: the diffusers folder that it belongs to")
+    refused(plain / PLAIN, "weights of a model folder", f"try: {plain}")
 
 
 def test_a_folder_of_something_else(tmp_path):

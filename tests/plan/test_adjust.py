@@ -35,6 +35,7 @@ def test_another_view_at_every_attention() -> None:
         ("i2vgen-xl", {"window": 0}, "window: 0 frames"),
         ("sana-video", {"window": 8}, "has no causal_attention"),
         ("wan", {"transfer": "shift"}, "has no causal_conv"),
+        ("vid2world", {"frames_per_block": 2}, "trained with one action at a time"),
     ],
 )
 def test_what_a_plan_cannot_be_is_said(name: str, wanted: dict[str, int], found: str) -> None:

@@ -70,6 +70,17 @@ class TensorInfo:
     stop: int
 
 
+def is_tensor_name(name: Any) -> bool:
+    """Whether it can be shown and compared: a string, neither empty nor too long, printable and NFC."""
+    # NFC only: two spellings of one visible name would be told apart by bytes and confused by people.
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= MAX_NAME_LENGTH
+        and name.isprintable()
+        and unicodedata.is_normalized("NFC", name)
+    )
+
+
 def read_header(file: Path) -> dict[str, TensorInfo]:
     """The tensors of a safetensors file by name, in the order of their bytes.
 
@@ -127,10 +138,7 @@ def _check_metadata(metadata: Any) -> None:
 
 
 def _tensor_info(name: str, entry: Any, file: Path, data_start: int) -> TensorInfo:
-    # NFC only: two spellings of one visible name would be told apart by bytes and confused by people.
-    if not (
-        0 < len(name) <= MAX_NAME_LENGTH and name.isprintable() and unicodedata.is_normalized("NFC", name)
-    ):
+    if not is_tensor_name(name):
         raise ValueError(f"{reprlib.repr(name)}: not a tensor name (empty, too long, unprintable or not NFC)")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name}: needs exactly dtype, shape and data_offsets")

@@ -1,4 +1,4 @@
-"""A checkpoint to convert: a diffusers folder, its weights as named tensors, and what else lies in it."""
+"""A checkpoint to convert: its weights as named tensors, and what else comes along."""
 
 import os
 import re
@@ -30,11 +30,20 @@ MANIFEST = "v2w.json"
 
 
 @dataclass(frozen=True)
-class Source:
-    """A checkpoint folder as its files describe it; no weight has been read.
+class Part:
+    """Another model of a checkpoint that is one file: its config.json and its tensors by name."""
 
-    folder     the folder given: a pipeline, or a bare model
-    component  where in it the model lies: "unet", "transformer", or "" in a bare model folder
+    config: dict[str, Any]
+    tensors: dict[str, TensorInfo]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint as its files describe it; no weight has been read.
+
+    folder     what was given: a pipeline's or a bare model's folder, or the one file that holds everything
+    component  where in a folder the model lies: "unet", "transformer", or "" in a bare model folder. Of one file
+               the parts have the places that they have in a pipeline folder
     config     the model's config.json
     tensors    the model's tensors by name, those of all shards together
     scheduler  a pipeline's scheduler/scheduler_config.json
@@ -43,6 +52,7 @@ class Source:
                weights (stale variants included), nothing hidden, no link out of the folder
     converted  whether v2w.json lies at the root, so that this is an output, not a base
     notes      what was left aside, in sentences for the user
+    autoencoder  the one file's; a folder's is among `others`
     """
 
     folder: Path
@@ -54,6 +64,11 @@ class Source:
     others: tuple[Path, ...]
     converted: bool
     notes: tuple[str, ...]
+    autoencoder: Part | None = None
+
+    @property
+    def is_file(self) -> bool:
+        return self.files == (self.folder,)
 
     @property
     def class_name(self) -> str:
@@ -61,12 +76,17 @@ class Source:
 
 
 def open_source(path: Path) -> Source:
-    """The checkpoint in the folder `path`, from its file names and headers alone.
+    """The checkpoint in the folder or file `path`, from its file names and headers alone.
 
     Raises V2WError if it is not a diffusers pipeline or model folder, or if its weights are missing, pickled,
-    malformed, not what their index says, or linked from elsewhere (Hugging Face's own cache excepted).
+    malformed, not what their index says, or linked from elsewhere (Hugging Face's own cache excepted); and if a
+    file is not what `open_file` reads.
     """
+    from v2w_convert.checkpoint.single_file import open_file  # it makes sources, too
+
     try:
+        if path.exists() and not path.is_dir():
+            return open_file(path)
         return _open(path, asked=f"open {path}")
     except OSError as error:
         raise V2WError(f"open {path}", str(error)) from None
@@ -140,9 +160,7 @@ def _open(folder: Path, asked: str) -> Source:
 
 def _find_component(folder: Path, asked: str) -> str:
     if not folder.exists():
-        raise V2WError(asked, "no such folder")
-    if not folder.is_dir():
-        raise V2WError(asked, "a file, not a folder", "the diffusers folder that it belongs to")
+        raise V2WError(asked, "no such folder or file")
     if (folder / "model_index.json").exists():
         components = [name for name in COMPONENTS if (folder / name / "config.json").exists()]
         if len(components) > 1:

@@ -7,7 +7,12 @@ import typer
 
 from v2w_convert.errors import V2WError
 
-Base = Annotated[Path, typer.Argument(metavar="BASE", help="a diffusers model or pipeline folder")]
+Base = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BASE", help="a diffusers model or pipeline folder, or one .ckpt or .safetensors file"
+    ),
+]
 Converted = Annotated[
     Path, typer.Argument(metavar="OUT", help="a folder that `v2w convert` or `v2w finetune` made")
 ]

@@ -13,7 +13,7 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
     """Family, sizes, every module through which frames mix, and the plan that fits."""
     source, resolved = _resolve(base, plan)
     from v2w_convert.plan.resolve import uncovered
-    from v2w_convert.report import fold, print_json, table
+    from v2w_convert.report import fold, print_json, say, table
     from v2w_convert.surgery.convert import check_tensors, stored_dtype
 
     check_tensors(source, resolved)
@@ -39,9 +39,12 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
         table(
             "frames mix here too, and the plan says nothing of it", ["module"], [[name] for name in missing]
         )
+    for note in source.notes:
+        say(f"{base}: {note}")
     if json:
         sites = {path: operation.name for path, operation in resolved.sites.items()}
-        print_json({"ok": not missing, **sizes, "sites": sites, "uncovered": missing})
+        notes = list(source.notes)
+        print_json({"ok": not missing, **sizes, "sites": sites, "uncovered": missing, "notes": notes})
 
 
 def plan(
@@ -87,6 +90,9 @@ def convert(
         Path | None,
         typer.Option("--conditions", help="a safetensors file: what is given where a caller gives nothing"),
     ] = None,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="mend what makes frames of a released Vid2World see the future")
+    ] = False,
     seed: Seed = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done; write nothing")] = False,
     json: Json = False,
@@ -96,7 +102,7 @@ def convert(
 
     wanted = {"transfer": transfer, "frames_per_block": frames_per_block, "window": window, "sinks": sinks}
     if output.is_dir() and (output / "v2w.json").is_file():
-        if _already_converted(base, output, plan, wanted, action_dim, seed, conditions):
+        if _already_converted(base, output, plan, wanted, mend, action_dim, seed, conditions):
             from v2w_convert.report import print_json, say
 
             say(f"{output}: already converted")
@@ -107,15 +113,16 @@ def convert(
             f"convert into {output}", "another plan, source or option made what is there", "a new folder"
         )
     check_target(output, base, f"convert into {output}")
-    source, resolved = _resolve(base, plan, wanted)
+    source, resolved = _resolve(base, plan, wanted, mend)
     from v2w_convert.plan.resolve import require_coverage
     from v2w_convert.report import bar, print_json, say, table
     from v2w_convert.surgery.conditions import stored_conditions
-    from v2w_convert.surgery.convert import check_tensors, fates
+    from v2w_convert.surgery.convert import check_actions, check_tensors, fates
     from v2w_convert.surgery.convert import convert as perform
 
     require_coverage(resolved.plan)
     check_tensors(source, resolved)
+    check_actions(resolved, action_dim)
     stored_conditions(resolved, conditions)
     tensors = fates(source, resolved, action_dim)
     counts = {fate: sum(f == fate for f in tensors.values()) for fate in ("kept", "transferred", "added")}
@@ -124,6 +131,7 @@ def convert(
         "output": str(output),
         "plan": resolved.plan.name,
         "tensors": counts,
+        "notes": list(source.notes),
     }
     if dry_run:
         rows = [(name, fate) for name, fate in tensors.items() if fate != "kept"]
@@ -141,15 +149,24 @@ def convert(
             options: dict[str, Any] = {"action_dim": action_dim, "seed": seed, "conditions": conditions}
             perform(source, resolved, output, **options, progress=progress)
     verb = "would be " if dry_run else ""
+    for note in source.notes:
+        say(f"{base}: {note}")
     say(f"{output}: " + ", ".join(f"{count} tensors {verb}{fate}" for fate, count in counts.items()))
     if json:
         print_json(result)
 
 
-def _resolve(base: Path, plan_file: Path | None, wanted: dict[str, Any] | None = None) -> tuple[Any, Any]:
-    """The source and its plan, with what is `wanted` of it (`plan.adjust`), resolved. What files alone reveal is refused before torch is imported."""
+def _resolve(
+    base: Path, plan_file: Path | None, wanted: dict[str, Any] | None = None, mend: bool = False
+) -> tuple[Any, Any]:
+    """The source and its plan, with what is `wanted` of it (`plan.adjust`), resolved.
+
+    What files alone reveal is refused before torch is imported.
+    """
     from v2w_convert.checkpoint.source import open_source
 
+    if plan_file is not None and mend:
+        raise V2WError(f"convert {base}", "both --plan and --mend, which chooses one", "one of them")
     if plan_file is not None and not plan_file.is_file():
         raise V2WError(f"read the plan {plan_file}", "no such file", "v2w plan BASE -o plan.yaml writes one")
     source = open_source(base)
@@ -159,7 +176,10 @@ def _resolve(base: Path, plan_file: Path | None, wanted: dict[str, Any] | None =
     from v2w_convert.plan.read import read_plan
     from v2w_convert.plan.resolve import plan_for, resolve
 
-    plan = read_plan(plan_file) if plan_file is not None else plan_for(source.class_name, source.config)
+    if plan_file is not None:
+        plan = read_plan(plan_file)
+    else:
+        plan = plan_for(source.class_name, source.config, mend)
     if any(value is not None for value in (wanted or {}).values()):
         plan = adjusted(plan, **(wanted or {}))
     return source, resolve(plan, source.config, source.scheduler)
@@ -170,11 +190,12 @@ def _already_converted(
     output: Path,
     plan_file: Path | None,
     wanted: dict[str, Any],
+    mend: bool,
     action_dim: int,
     seed: int,
     conditions: Path | None,
 ) -> bool:
-    source, resolved = _resolve(base, plan_file, wanted)
+    source, resolved = _resolve(base, plan_file, wanted, mend)
     from v2w_convert.checkpoint.output import sha256
     from v2w_convert.surgery.conditions import same_conditions
     from v2w_convert.surgery.manifest import CONDITIONS, read_manifest
@@ -182,7 +203,7 @@ def _already_converted(
     manifest = read_manifest(output)
     return (
         same_conditions(resolved, conditions, output / CONDITIONS)
-        and manifest.stage == "converted"
+        and manifest.finetuning is None
         and manifest.plan == resolved.plan.model_dump(mode="json")
         and (manifest.action_dim, manifest.seed) == (action_dim, seed)
         and manifest.source["files"] == {f.name: sha256(f) for f in source.files}

@@ -18,7 +18,7 @@ def verify(
 ) -> None:
     """Measure every claim on your own weights. Exit 1 if one does not hold."""
     present(converted)
-    if base is not None:
+    if base is not None and not base.is_file():
         present(base)
     from v2w_convert.report import bar, fold, print_json, say, table
     from v2w_convert.verify.run import verify as measure

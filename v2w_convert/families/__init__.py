@@ -7,6 +7,7 @@ import diffusers
 
 from v2w_convert.families import allegro, cogvideox, kandinsky
 from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
+from v2w_convert.families.vid2world import Vid2WorldUNet
 
 # (the base's config; b clips of t frames of h × w; tokens of the prompt; a tensor like the latents) -> arguments
 Computed = Callable[..., dict[str, Any]]
@@ -17,7 +18,10 @@ COMPUTED: dict[str, Computed] = {
 }
 
 # Models that diffusers lacks.
-MODELS: dict[str, type[diffusers.ModelMixin]] = {"DynamiCrafterUNet": DynamiCrafterUNet}
+MODELS: dict[str, type[diffusers.ModelMixin]] = {
+    "DynamiCrafterUNet": DynamiCrafterUNet,
+    "Vid2WorldUNet": Vid2WorldUNet,
+}
 
 
 def model_class(name: str) -> Any:

@@ -4,9 +4,11 @@ from v2w_convert.operations.action import Action
 from v2w_convert.operations.base import Kept, Operation
 from v2w_convert.operations.causal_attention import CausalAttention
 from v2w_convert.operations.causal_conv import CausalConv
+from v2w_convert.operations.central_conv import CentralConv
 from v2w_convert.operations.frame_norm import FrameNorm
 from v2w_convert.operations.frame_position import FramePosition
 from v2w_convert.operations.linear_attention import LinearAttention
+from v2w_convert.operations.trained_action import TrainedAction
 
 OPERATIONS: tuple[type[Operation], ...] = (
     CausalConv,
@@ -15,6 +17,8 @@ OPERATIONS: tuple[type[Operation], ...] = (
     LinearAttention,
     FramePosition,
     Action,
+    TrainedAction,
+    CentralConv,
 )
 
 __all__ = [
@@ -22,9 +26,11 @@ __all__ = [
     "Action",
     "CausalAttention",
     "CausalConv",
+    "CentralConv",
     "FrameNorm",
     "FramePosition",
     "Kept",
     "LinearAttention",
     "Operation",
+    "TrainedAction",
 ]

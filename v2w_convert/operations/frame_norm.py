@@ -1,10 +1,10 @@
-"""Norms whose statistics ran over the clip: in the folded model they run over one frame.
+"""Norms whose statistics ran over the clip: in the folded model they run over one frame, unless a plan leaves them.
 
 Nothing has to be changed for that; the operation states it, keeps the affine weights, and can take
 the base's form again for the identity claim.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,14 @@ from v2w_convert.stream import Site, become
 
 
 class FrameNorm(Operation):
-    """Per-frame statistics where the base's ran over all frames."""
+    """Per-frame statistics where the base's ran over all frames.
+
+    statistics  over one `frame`; or still over the `clip`, by which frames see the future: to measure a model that was
+                trained so
+    """
 
     name: ClassVar[str] = "frame_norm"
+    statistics: Literal["frame", "clip"] = "frame"
 
     def refusal(self, module: nn.Module) -> str | None:
         return None if isinstance(module, nn.GroupNorm) else f"is a {type(module).__name__}, not a GroupNorm"
@@ -24,7 +29,7 @@ class FrameNorm(Operation):
     def install(
         self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
     ) -> None:
-        become(module, FrameNormSite, name)
+        become(module, FrameNormSite, name, clip=self.statistics == "clip")
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
         frame = torch.randn(1, base.num_channels, 1, 4, 5, generator=generator, dtype=torch.float64)
@@ -32,6 +37,9 @@ class FrameNorm(Operation):
         site.current = whole_clip(1, 1)
         one = gap(site(frame), base(frame))
         site.current = whole_clip(1, 5)
+        if self.statistics == "clip":
+            clip = torch.randn(1, base.num_channels, 5, 4, 5, generator=generator, dtype=torch.float64)
+            return [Kept("equals the base", gap(site.frames(site(site.fold(clip))), base(clip)), 0.0)]
         still = gap(site.frames(site(site.fold(clip))), base(clip))
         # Same arithmetic on the same numbers, but sums of five times as many terms.
         largest = float(base(frame).detach().abs().max())
@@ -44,7 +52,9 @@ class FrameNorm(Operation):
 class FrameNormSite(Site):
     """A GroupNorm on ((b t) c n …), statistics per clip of n frames: one frame where n is 1."""
 
+    clip: bool
+
     def forward(self, x: Tensor) -> Tensor:
-        if self.current.bidirectional:
+        if self.current.bidirectional or self.clip:
             return self.fold(super().forward(self.frames(x)))
         return super().forward(x)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from v2w_convert.errors import V2WError
+from v2w_convert.operations import TrainedAction
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import parse_plan
 
@@ -22,6 +23,9 @@ def adjusted(
     if frames_per_block is not None:
         data["frames_per_block"] = frames_per_block
     if transfer is not None:
+        if any(isinstance(operation, TrainedAction) for operation in plan.operations):
+            found = "its kernels are causal already, and trained"
+            raise V2WError(f"convert with --transfer {transfer}", found, "without --transfer")
         for fields in _all(data, "causal_conv", f"--transfer {transfer}"):
             fields["transfer"] = transfer
             if transfer != "extrapolative":

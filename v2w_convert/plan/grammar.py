@@ -104,6 +104,7 @@ class Plan(Strict):
     v2w               the version of this grammar
     base              the class, in diffusers or in `v2w_convert.families`; a checkpoint under this plan may name no other
     requires          entries of the base's config, each with the values that this plan can serve
+    mends             the plan that this one mends: `v2w convert --mend` takes it in that one's place
     tiny              a small configuration of that class, for the probe
     frames_per_block  frames that are denoised at once and see each other; a number, or worked out from the config
     operations        a list; each entry is one operation's name with its fields
@@ -112,6 +113,7 @@ class Plan(Strict):
     v2w: Literal[1]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     base: str = Field(pattern=r"^[A-Z]\w*$")
+    mends: str | None = None
     requires: dict[str, list[Any]] = {}
     tiny: dict[str, Any]
     noise: NoiseSpec

@@ -11,7 +11,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.expression import number
 from v2w_convert.families import REFUSED, model_class
 from v2w_convert.noise import NoiseSpec, spec_of_scheduler
-from v2w_convert.operations import CausalAttention, FramePosition, Operation
+from v2w_convert.operations import CausalAttention, FramePosition, Operation, TrainedAction
 from v2w_convert.plan.call import call_base, filling, null, shape_of
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.pattern import matches, nearest
@@ -57,6 +57,12 @@ class Resolved:
         return -(-wanted // self.n) * self.n if only is None else number(only, self.config)
 
     @property
+    def trained_actions(self) -> int | None:
+        """Numbers in the actions that the base was trained with; None: it was trained without."""
+        trained = any(isinstance(operation, TrainedAction) for operation in self.sites.values())
+        return int(self.config["action_dim"]) if trained else None
+
+    @property
     def window(self) -> int | None:
         """Frames that a frame sees, itself included; None: all."""
         windows = [op.window for op in self.sites.values() if isinstance(op, CausalAttention)]
@@ -82,8 +88,10 @@ def complete(model: Any) -> dict[str, Any]:
     return {key: value for key, value in dict(model.config).items() if key != "_use_default_values"}
 
 
-def plan_for(class_name: str, config: dict[str, Any] | None = None) -> Plan:
-    """The shipped plan for a class of models, and for this config of it, if there are several.
+def plan_for(class_name: str, config: dict[str, Any] | None = None, mend: bool = False) -> Plan:
+    """The shipped plan for a model's class, and for this config of it, if there are several.
+
+    mend  whether the plan should mend what another one for that class leaves as it is
 
     Raises V2WError, with the reason where the class cannot be served, or the config is one that no plan serves.
     """
@@ -95,6 +103,9 @@ def plan_for(class_name: str, config: dict[str, Any] | None = None) -> Plan:
     if not fitting:
         served = ", ".join(sorted({plan.base for plan in plans}))
         raise V2WError(asked, "no shipped plan is for that class", f"a model of class {served}")
+    fitting = [plan for plan in fitting if (plan.mends is not None) == mend]
+    if not fitting:
+        raise V2WError(f"mend a {class_name}", "no shipped plan mends that class", "without --mend")
     if config is None:
         return fitting[0]
     reasons = {plan.name: unserved(plan, config) for plan in fitting}
@@ -187,6 +198,8 @@ def _block(plan: Plan, operations: list[Operation], config: dict[str, Any]) -> i
         )
     if n > 1 and plan.call.latents.frames is not None:
         raise ValueError(f"frames_per_block: {n}, but the base takes clips of one length, or single frames")
+    if n > 1 and any(isinstance(operation, TrainedAction) for operation in operations):
+        raise ValueError(f"frames_per_block: {n}, but the base was trained with one action at a time")
     for operation in operations:
         if not isinstance(operation, CausalAttention):
             continue

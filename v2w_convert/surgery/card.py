@@ -24,8 +24,11 @@ def card(manifest: Manifest) -> str:
         for op in plan["operations"]
         for name, fields in op.items()
     ]
+    imported = manifest.stage == "finetuned" and manifest.finetuning is None
     stage = (
-        "It is **converted, not yet finetuned**: actions have no effect, and pictures suffer from the missing future."
+        "It came with trained actions, which were left as they are."
+        if imported
+        else "It is **converted, not yet finetuned**: actions have no effect, and pictures suffer from the missing future."
         if manifest.finetuning is None
         else f"It was finetuned on action data for {manifest.finetuning['steps']} steps."
     )

@@ -18,6 +18,7 @@ from v2w_convert.surgery.card import write_card
 from v2w_convert.surgery.change import Fate, added, initial, owner, transferred
 from v2w_convert.surgery.conditions import stored_conditions
 from v2w_convert.surgery.manifest import CONDITIONS, Manifest
+from v2w_convert.surgery.pipeline import FILE, check_autoencoder, write_json, write_pipeline
 
 STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 CODES = {dtype: code for code, dtype in STORED.items()}
@@ -31,6 +32,7 @@ def meta_base(resolved: Resolved) -> torch.nn.Module:
 
 def check_tensors(source: Source, resolved: Resolved) -> None:
     """Raises V2WError unless the files hold exactly the tensors that the config describes."""
+    check_autoencoder(source)
     expected = {name: tuple(tensor.shape) for name, tensor in meta_base(resolved).state_dict().items()}
     found = {name: info.shape for name, info in source.tensors.items()}
     faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
@@ -48,6 +50,17 @@ def check_tensors(source: Source, resolved: Resolved) -> None:
     if faults:
         more = [f"and {len(faults) - 5} more"] if len(faults) > 5 else []
         raise V2WError(f"read the weights of {source.folder}", sorted(faults)[:5] + more)
+
+
+def check_actions(resolved: Resolved, action_dim: int) -> None:
+    """Raises V2WError if the base was trained with actions of another length."""
+    trained = resolved.trained_actions
+    if trained not in (None, action_dim):
+        raise V2WError(
+            f"convert for actions of {action_dim} numbers",
+            f"the model was trained with actions of {trained}",
+            f"--action-dim {trained}",
+        )
 
 
 def fates(source: Source, resolved: Resolved, action_dim: int) -> dict[str, Fate]:
@@ -74,12 +87,14 @@ def convert(
     """Write the converted model to `output`, which must not exist or be empty.
 
     Each weight file keeps its name and its tensors' order; added tensors lie in a file of their own beside
-    them, and an index names them all. Every other file of a pipeline folder is copied. `conditions` is a
+    them, and an index names them all. Every other file of a pipeline folder is copied; of a checkpoint that is one
+    file a pipeline folder is made. `conditions` is a
     safetensors file of what to give where a caller gives nothing, else the plan's nulls. `progress` is called
     with the name of each tensor written. Raises V2WError before anything is written where the source does
     not fit.
     """
     check_tensors(source, resolved)
+    check_actions(resolved, action_dim)
     given = stored_conditions(resolved, conditions)
     model = meta_base(resolved)
     dtype = stored_dtype(source)
@@ -90,6 +105,8 @@ def convert(
         for relative in source.others:
             (stage / relative).parent.mkdir(parents=True, exist_ok=True)
             copy(source.folder / relative, stage / relative)
+        if source.is_file:
+            write_pipeline(source, stage)
         placed: dict[str, str] = {}
         for file in source.files:
             infos = [(name, info) for name, info in source.tensors.items() if info.file == file]
@@ -102,21 +119,23 @@ def convert(
                     yield name, tensor if value is None else value
 
             headers = [(name, info.dtype, info.shape) for name, info in infos]
-            write_safetensors(component / file.name, changed(), headers, {"format": "pt"})
-            placed |= {name: file.name for name, _ in infos}
+            place = FILE if source.is_file else file.name
+            write_safetensors(component / place, changed(), headers, {"format": "pt"})
+            placed |= {name: place for name, _ in infos}
         shapes = added(resolved, model, action_dim)
         new = ((name, initial(resolved, name, shape, seed).to(dtype)) for name, shape in shapes.items())
         headers = [(name, CODES[dtype], shape) for name, shape in shapes.items()]
-        write_safetensors(component / ADDED, new, headers, {"format": "pt"})
+        if shapes:
+            write_safetensors(component / ADDED, new, headers, {"format": "pt"})
         placed |= dict.fromkeys(shapes, ADDED)
         write_index(component, placed)
         # diffusers warns of a config entry that it does not know: whoever loads this as the old model is told.
         config = source.config | {"v2w": "a world model: load it with v2w_convert.load"}
-        (component / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_json(component / "config.json", config)
         save_file(given, stage / CONDITIONS)
         manifest = Manifest(
             version=version("v2w-convert"),
-            stage="converted",
+            stage="converted" if resolved.trained_actions is None else "finetuned",
             component=source.component,
             plan=resolved.plan.model_dump(mode="json"),
             action_dim=action_dim,

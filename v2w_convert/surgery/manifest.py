@@ -15,13 +15,14 @@ CONDITIONS = "conditions.safetensors"
 class Manifest(BaseModel):
     """The record at the root of a converted folder.
 
-    stage       `converted`: the weights are what surgery made; `finetuned`: training has changed them
+    stage       `converted`: actions have no effect yet; `finetuned`: they have been trained, here or by those who made
+                the base
     plan        the resolved plan, as data
     source      folder name and sha256 of each weight file that was read
     result      sha256 of each file of tensors that was written, path within the folder
     tensors     name -> `kept`, `transferred` or `added`
     seed        from which added tensors were drawn
-    finetuning  how it was trained, once it was
+    finetuning  how it was trained, once it was; before, the weights are what surgery made
     """
 
     model_config = ConfigDict(extra="forbid")

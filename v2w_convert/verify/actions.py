@@ -2,7 +2,7 @@
 
 import torch
 
-from v2w_convert.operations import Action
+from v2w_convert.operations import Action, TrainedAction
 from v2w_convert.operations.base import gap
 from v2w_convert.verify.causality import first_module
 from v2w_convert.verify.claims import Claim, counted_frames, listed
@@ -35,7 +35,9 @@ def effects(world: World, weights: str) -> list[Claim]:
     t = enough_frames(world)
     inputs = draw(world, 1, t, seed=0)
     output = world(**inputs)
-    sites = listed(name for name, op in world.resolved.sites.items() if isinstance(op, Action))
+    sites = listed(
+        name for name, op in world.resolved.sites.items() if isinstance(op, Action | TrainedAction)
+    )
     deaf, before, where, smallest = [], 0.0, "", float("inf")
     for frame in range(t):
         others = changed(inputs, 1, world, ("actions",), (torch.arange(t) == frame)[None])

@@ -99,8 +99,8 @@ def _files(source: Source, origin: Source | None, manifest: Manifest) -> list[Cl
 
 
 def _tensors(source: Source, origin: Source | None, resolved: Resolved, manifest: Manifest) -> list[Claim]:
-    if origin is None or manifest.stage != "converted":
-        why = FINETUNED if manifest.stage != "converted" else NEEDS_BASE
+    if origin is None or manifest.finetuning is not None:
+        why = FINETUNED if manifest.finetuning is not None else NEEDS_BASE
         return [not_measured(sentence, why) for sentence in tensors.SENTENCES.values()]
     return tensors.surgical(origin, source, resolved, manifest)
 
@@ -108,7 +108,7 @@ def _tensors(source: Source, origin: Source | None, resolved: Resolved, manifest
 def _real(models: Models, manifest: Manifest, unit: float, progress: Progress) -> list[Claim]:
     """Claims about the weights as they are."""
     claims = []
-    if manifest.stage == "finetuned":
+    if manifest.finetuning is not None:
         claims.append(not_measured(promises.CLAIM, FINETUNED))
     elif models.base is None:
         claims.append(not_measured(promises.CLAIM, NEEDS_BASE))
@@ -117,7 +117,8 @@ def _real(models: Models, manifest: Manifest, unit: float, progress: Progress) -
         claims += promises.promises(models.base, models.world, unit)
     progress("actions")
     if manifest.stage == "finetuned":
-        claims.append(not_measured(actions.UNTRAINED, FINETUNED))
+        trained = FINETUNED if manifest.finetuning is not None else "the base was trained with actions"
+        claims.append(not_measured(actions.UNTRAINED, trained))
         return claims + actions.effects(models.world, "real weights")
     return [*claims, actions.unheeded(models.world)]
 

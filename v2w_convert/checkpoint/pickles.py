@@ -1,0 +1,180 @@
+"""The tensors of a file that `torch.save` wrote: their names, and where their bytes lie.
+
+Such a file is a zip archive of a pickle, which says what there is, and of one uncompressed entry for each storage.
+torch's own restricted unpickler (`weights_only`) reads the pickle and makes tensors without data; from then on the
+file is bytes at known places, like a safetensors file.
+"""
+
+import itertools
+import math
+import reprlib
+import struct
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from v2w_convert.checkpoint.headers import DTYPES, MAX_RANK, MAX_TENSORS, TensorInfo, is_tensor_name
+from v2w_convert.errors import V2WError
+
+if TYPE_CHECKING:
+    import torch
+
+ZIP = b"PK\x03\x04"
+MAX_PICKLE_BYTES = 100_000_000
+MAX_ENTRIES = 2 * MAX_TENSORS
+WRAPPERS = ("state_dict", "module")  # Lightning's and DeepSpeed's
+AGAIN = "download the file again"
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """What such a file holds.
+
+    tensors  of the state dict, by name, in its order
+    unread   other tensors of it, each with the reason why it cannot be read
+    aside    names of what else lies there: an optimizer's state, numbers, callbacks
+    """
+
+    tensors: dict[str, TensorInfo]
+    unread: dict[str, str]
+    aside: tuple[str, ...]
+
+
+def is_pickle(file: Path) -> bool:
+    """Whether the file begins like one that `torch.save` writes, whatever its name."""
+    with file.open("rb") as stream:
+        return stream.read(4) == ZIP
+
+
+def read_pickle(file: Path) -> Pickled:
+    """The tensors of the state dict in `file`. No tensor's data is read, nothing that the file brings is run.
+
+    Raises V2WError if the file is torn, compressed, ambiguous (an entry given twice), or asks for anything but tensors
+    and plain containers, or if it holds no state dict.
+    """
+    asked = f"read {file}"
+    try:
+        entries = _entries(file)
+        state, aside = _state_dict(_unpickle(file))
+    except OSError as error:
+        raise V2WError(asked, error.strerror or str(error)) from None
+    except (ValueError, zipfile.BadZipFile, struct.error) as error:
+        raise V2WError(asked, str(error), AGAIN) from None
+    tensors, unread = {}, {}
+    for name, value in state.items():
+        if not is_tensor_name(name):
+            found = f"{reprlib.repr(name)}: not a tensor name (empty, too long, unprintable or not NFC)"
+            raise V2WError(asked, found)
+        try:
+            tensors[name] = _info(value, entries, file)
+        except ValueError as error:
+            unread[name] = str(error)
+    return Pickled(tensors, unread, tuple(aside))
+
+
+def _entries(file: Path) -> dict[int, int]:
+    """Where each entry's bytes begin, and how many they are. Raises ValueError where readers of zips could differ."""
+    with zipfile.ZipFile(file) as archive, file.open("rb") as stream:
+        found = archive.infolist()
+        if len(found) > MAX_ENTRIES:
+            raise ValueError(f"{len(found)} entries, over the limit of {MAX_ENTRIES}")
+        [(name, count)] = Counter(entry.filename for entry in found).most_common(1) or [("", 0)]
+        if count > 1:
+            raise ValueError(f"the entry {reprlib.repr(name)} is there {count} times")
+        entries = {}
+        numbers = [int(n) for e in found if (n := e.filename.rpartition("/data/")[2]).isdecimal()]
+        if numbers != sorted(numbers):  # torch reckons with the order in which it writes them
+            raise ValueError("its storages are not in the order in which torch writes them")
+        for entry in found:
+            if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+                raise ValueError(f"the entry {reprlib.repr(entry.filename)} is compressed or encrypted")
+            stream.seek(entry.header_offset)
+            signature, name_length, extra_length = struct.unpack("<4s22x2H", stream.read(30))
+            if signature != ZIP:
+                raise ValueError(f"the entry {reprlib.repr(entry.filename)} is not where the file says")
+            start = entry.header_offset + 30 + name_length + extra_length
+            if start + entry.file_size > archive.start_dir:
+                raise ValueError(f"the entry {reprlib.repr(entry.filename)} goes beyond the file's entries")
+            entries[start] = entry.file_size
+            if entry.filename.endswith("/data.pkl") and entry.file_size > MAX_PICKLE_BYTES:
+                raise ValueError(f"a pickle of {entry.file_size} bytes, over the limit of {MAX_PICKLE_BYTES}")
+            if entry.filename.endswith("/byteorder") and archive.read(entry) != b"little":
+                raise ValueError("its numbers are not in little-endian order")
+    return entries
+
+
+def _unpickle(file: Path) -> Any:
+    import torch
+
+    try:
+        with file.open("rb") as stream:  # of a path, torch would believe the suffix
+            return torch.load(
+                stream, map_location="meta", weights_only=True
+            )  # no data is read for that device
+    except Exception as error:  # whatever torch makes of a file that is not what it seems
+        foreign = _foreign(file)
+        if foreign:
+            raise V2WError(
+                f"read {file}",
+                f"it asks for more than tensors: {', '.join(foreign)}, which could run code",
+                "where you trust it, load it yourself and save its state_dict alone, as safetensors",
+            ) from None
+        raise ValueError(" ".join(str(error).split())[:200]) from None
+
+
+def _foreign(file: Path) -> list[str]:
+    """What the pickle asks for beyond what torch takes for harmless."""
+    import torch
+
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
+    except Exception:  # torn as well
+        return []
+    return [reprlib.repr(name) for name in itertools.islice(names, 5)]
+
+
+def _state_dict(loaded: Any) -> tuple[Mapping[str, Any], list[str]]:
+    """The mapping that holds the model, and names of what is left aside."""
+    import torch
+
+    aside: list[str] = []
+    if isinstance(loaded, Mapping):
+        for wrapper in WRAPPERS:
+            if isinstance(loaded.get(wrapper), Mapping):
+                aside = [str(key) for key in loaded if key != wrapper]
+                loaded = loaded[wrapper]
+                break
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"it holds a {type(loaded).__name__}, not named tensors")
+    state = {key: value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
+    if not state:
+        raise ValueError(f"no tensors by name; it has {', '.join(map(reprlib.repr, [*loaded][:8]))}")
+    if len(state) > MAX_TENSORS:
+        raise ValueError(f"{len(state)} tensors, over the limit of {MAX_TENSORS}")
+    return state, aside + [str(key) for key in loaded if key not in state]
+
+
+def _info(tensor: "torch.Tensor", entries: dict[int, int], file: Path) -> TensorInfo:
+    """Where its bytes lie. Raises ValueError if they are not there one after the other."""
+    import torch
+
+    code = {f"torch.{dtype.torch}": code for code, dtype in DTYPES.items() if dtype.torch}.get(
+        str(tensor.dtype)
+    )
+    if code is None or tensor.layout != torch.strided or tensor.is_conj() or tensor.is_neg():
+        raise ValueError(f"is a tensor of {tensor.dtype} and {tensor.layout}, which is not served")
+    if tensor.dim() > MAX_RANK:
+        raise ValueError(f"has more than {MAX_RANK} axes")
+    if not tensor.is_contiguous():
+        raise ValueError("is stored transposed or expanded; save it again after .contiguous()")
+    size = tensor.element_size()
+    length, offset = math.prod(tensor.shape) * size, int(tensor.storage_offset()) * size
+    # torch leaves here where the storage's bytes begin; they are trusted only where the zip has such an entry.
+    storage = tensor.untyped_storage()
+    entry: int = getattr(storage, "_checkpoint_offset", -1)
+    if entries.get(entry) != storage.nbytes() or offset + length > storage.nbytes():
+        raise ValueError("has bytes outside the file's entries")
+    return TensorInfo(code, tuple(tensor.shape), file, entry + offset, entry + offset + length)

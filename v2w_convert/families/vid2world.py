@@ -1,0 +1,80 @@
+"""The denoiser of the checkpoints that Vid2World released (arXiv 2505.14357): DynamiCrafter's, made causal and trained.
+
+Its convolutions over time and its attentions are DynamiCrafter's here, as any base's: that they see the past only is
+the plan's to say. What is the class's own is the embedding of an action, and the last convolution, which the paper's
+code made causal along the image's height as well.
+"""
+
+import torch.nn.functional as F
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
+from v2w_convert.families.dynamicrafter_layers import zeroed
+
+
+class HeightCausalConv2d(nn.Conv2d):
+    """A 3 × 3 convolution whose row y reads rows y - 2, y - 1 and y; above the first there are zeros."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__(channels, out_channels, 3, padding=(0, 1))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return super().forward(F.pad(frames, (0, 0, 2, 0)))
+
+
+class Vid2WorldUNet(DynamiCrafterUNet):
+    """As `DynamiCrafterUNet`, with
+
+    action_dim  numbers in one action
+    multi_hot   whether an action is a row of switches, each with a vector of its own (the one for CS:GO)
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        action_dim: int = 13,
+        multi_hot: bool = False,
+        in_channels: int = 8,
+        out_channels: int = 4,
+        model_channels: int = 320,
+        channel_mult: tuple[int, ...] = (1, 2, 4, 4),
+        num_res_blocks: int = 2,
+        attention_resolutions: tuple[int, ...] = (4, 2, 1),
+        num_head_channels: int = 64,
+        context_dim: int = 1024,
+        image_scale_learnable: bool = False,
+        addition_attention: bool = True,
+        fs_condition: bool = True,
+        default_fs: int = 3,
+        temporal_length: int = 16,
+    ):
+        super().__init__(
+            in_channels,
+            out_channels,
+            model_channels,
+            channel_mult,
+            num_res_blocks,
+            attention_resolutions,
+            num_head_channels,
+            context_dim,
+            image_scale_learnable,
+            addition_attention,
+            fs_condition,
+            default_fs,
+            temporal_length,
+        )
+        channels, wide = model_channels, 4 * model_channels
+        self.out[2] = zeroed(HeightCausalConv2d(channels * channel_mult[0], out_channels))
+        layers: list[nn.Module] = [nn.Linear(channels, wide), nn.SiLU(), nn.Linear(wide, wide)]
+        if multi_hot:
+            self.action_emb_preprocess = nn.Embedding(action_dim, channels)
+        else:
+            layers = [nn.Linear(action_dim, channels), nn.SiLU(), *layers]
+        self.action_emb_proj = nn.Sequential(*layers)
+
+    def embed_action(self, actions: Tensor) -> Tensor:
+        """Actions (… a), as they were recorded -> (… d), to be added to the embedding of the noise level."""
+        if self.config.multi_hot:
+            actions = actions @ self.action_emb_preprocess.weight
+        return self.action_emb_proj(actions)
