@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/python examples/doom/demo.py --output demo
 
 test: setup check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: setup
 	$(BIN)/ruff check .

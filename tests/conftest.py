@@ -1,5 +1,6 @@
 """Tiny real models: built from a config with a fixed seed, saved to disk, read like any other."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ from v2w_convert.checkpoint.source import open_source
 from v2w_convert.plan.probe import wake
 from v2w_convert.plan.resolve import build, plan_for, resolve
 from v2w_convert.surgery.convert import convert
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start, too: workers have a core each
+    torch.set_num_threads(1)
 
 ACTIONS = 3
 CLASS = "UNetSpatioTemporalConditionModel"

@@ -1,36 +1,71 @@
-"""Write docs/families.md: `python -m tests.families.table`. The tests check that it is current."""
+"""Write docs/families.md and docs/families.json: `python -m tests.families.table`, some minutes. The tests check both."""
 
+import json
+import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tests.families.published import PUBLISHED
+from v2w_convert.checkpoint.source import open_source
 from v2w_convert.families import COMPUTED, MODELS, REFUSED, model_class
+from v2w_convert.finetune.batches import draw
+from v2w_convert.finetune.objective import loss
 from v2w_convert.operations import CausalAttention, CausalConv, FramePosition
+from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.grammar import Plan
+from v2w_convert.plan.probe import wake
 from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import Resolved, complete, resolve
-from v2w_convert.surgery.change import added
+from v2w_convert.plan.resolve import Resolved, build, complete, resolve
+from v2w_convert.surgery.change import added, install
+from v2w_convert.surgery.convert import convert
+from v2w_convert.surgery.load import load
+from v2w_convert.verify import identity
+from v2w_convert.verify.claims import Report
+from v2w_convert.verify.inputs import latent_size
+from v2w_convert.verify.run import verify
+from v2w_convert.world.model import RINGS, World
+from v2w_convert.world.rollout import Sampling
 
-FILE = Path(__file__).parents[2] / "docs" / "families.md"
+DOCS = Path(__file__).parents[2] / "docs"
+FILE, MEASURED = DOCS / "families.md", DOCS / "families.json"
 ACTIONS = 3
+SIDE = 32  # of the latents whose state is counted
+LONG = 300  # frames of the rollout tried
 # Imported with the actions they were trained with, one of them leaking: tests/families/test_vid2world.py
 TRAINED = {"vid2world", "vid2world-mended"}
+# What cannot be run without data, or without torchvision: here is what is counted instead.
+ONE_LAYER = {"mochi": {"num_layers": 1}, "hunyuan-video-15": {"num_layers": 1}}
+WITHOUT = {"cosmos": {"concat_padding_mask": False}}
 HEAD = f"""# Families of models
 
-Written by `python -m tests.families.table`; `make test` checks that it is current. Each plan is tested on a tiny, randomly
-initialised model of its class with everything that starts at zero woken: it converts, and every claim of `v2w verify`
-holds (leak exactly 0 in float64 and float32; identity and streamed = full within 1e-9 in float64, streams past twice
-the window; promises), before and after a step of finetuning. The numbers of sites and of added parameters (for
-{ACTIONS} actions) are those of a published size, on which the plan is resolved as well. The last column names the Python that
-was written for one family alone: a file, or a form of an operation; where it is empty, the family is one YAML file.
+Written by `python -m tests.families.table`; `make test` checks that it is current. `docs/families.json` has the figures.
 
-| plan | class | sites | parameters added | window | beyond the trained length | besides the YAML |
-|---|---|---|---|---|---|---|
+Each plan is tried on a tiny, randomly initialised model of its class with everything that starts at zero woken. It
+converts; every claim of `v2w verify` holds before and after a step of finetuning, at two sizes of clips and pictures. The
+numbers of sites and of added parameters (for {ACTIONS} actions) are those of a published size, on which the plan is
+resolved as well; so is the state of a stream, for one rollout of latents {SIDE} × {SIDE} in bfloat16.
+
+- *leak*: the largest change of any frame when anything after it changes; float64 and float32. It is 0, not almost 0.
+- *identity*: with every operation in its bidirectional form, the distance from the untouched base, over the largest value; float64.
+- *streamed*: the distance of a stream, frame by frame and in chunks, past twice the window, from one pass over the clip; likewise.
+- *promises*: statements that operations make about what they keep, of those that held.
+- *rollout*: frames of the longest rollout tried: all values stay finite, the state keeps its size.
+- *besides the YAML*: the Python that was written for one family alone, a file or a form of an operation. Where it is
+  empty, the family is one YAML file.
+
+| plan | class | sites | parameters added | window | state, MB a frame in view (+ fixed) | leak | identity | streamed | promises | finetuned a step | rollout | beyond the trained length | besides the YAML |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 FAMILIES = [name for name in shipped() if name not in TRAINED]
 TAIL = """
+Blocks of several frames (`--frames-per-block`), another window (`--window`) and first frames that stay in view (`--sinks`) are
+options of every family whose base allows it: Latte takes single frames or one length of clip, so no blocks; a linear
+attention has no window; where positions come again (SVD, AnimateDiff, CogVideoX 2b, Cosmos, Latte), a sink's would, too. A rollout
+that ends within a block is made to the block's end and cut; clips of training and history are whole blocks.
+
 Vid2World's released checkpoints (`Vid2WorldUNet`) are causal and trained with actions already: `plans/vid2world.yaml` imports them as
 they are, and `v2w verify` names the norms by which their frames see the future; with `v2w convert --mend`,
 `plans/vid2world-mended.yaml` mends those.
@@ -43,7 +78,7 @@ Not served, with the reason that `v2w inspect` gives:
 
 
 def row(name: str) -> str:
-    """One family's line of the table."""
+    """One family's line of the table; what was measured is read, all else is worked out."""
     plan = read_plan(shipped()[name])
     with torch.device("meta"):
         model = model_class(plan.base)(**PUBLISHED[name][0])
@@ -52,8 +87,139 @@ def row(name: str) -> str:
     sites = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     new = sum(torch.Size(shape).numel() for shape in added(resolved, model, ACTIONS).values())
     window = "all frames so far" if resolved.window is None else f"{resolved.window} frames"
+    figures = measured()[name]
+    state = f"{figures['state per frame'] / 1e6:.1f}" if figures["state per frame"] else "0"
+    if figures["state besides"]:
+        state += f" + {figures['state besides'] / 1e6:.1f}"
     besides = ", ".join([*written(plan), *(f"`{form}`" for form in sorted(own_forms(name)))])
-    return f"| `{name}` | `{plan.base}` | {sites} | {new / 1e6:.1f} M | {window} | {beyond(resolved)} | {besides} |"
+    cells = [
+        f"`{name}`",
+        f"`{plan.base}`",
+        sites,
+        f"{new / 1e6:.1f} M",
+        window,
+        state,
+        f"{figures['leak']:g}",
+        f"{figures['identity']:.0e}",
+        f"{figures['streamed']:.0e}",
+        f"{figures['promises kept']} of {figures['promises']}",
+        "holds" if figures["finetuned"] else "FAILS",
+        f"{figures['rollout']} frames",
+        beyond(resolved),
+        besides,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def measured() -> dict[str, Any]:
+    return json.loads(MEASURED.read_text("utf-8"))["families"]
+
+
+def figures_of(report: Report) -> dict[str, Any]:
+    """What the table says of a report on a converted model."""
+
+    def worst(beginning: str) -> float:
+        found = [
+            c.measured for c in report.claims if c.claim.startswith(beginning) and c.measured is not None
+        ]
+        assert found, beginning
+        return max(found)
+
+    promised = [c for c in report.claims if c.claim.split(":")[0] in OPERATIONS]
+    return {
+        "leak": worst("Frame t sees nothing"),
+        "identity": worst(identity.CLAIM),
+        "streamed": worst("Streamed"),
+        "promises": len(promised),
+        "promises kept": sum(c.ok for c in promised),
+    }
+
+
+OPERATIONS = {"causal_conv", "frame_norm", "causal_attention", "linear_attention", "frame_position", "action"}
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Everything that takes running the tiny model, and the state of the published one."""
+    plan = read_plan(shipped()[name])
+    torch.manual_seed(0)
+    model = build(plan.base, plan.tiny).eval()
+    wake(model)
+    with tempfile.TemporaryDirectory() as folder:
+        base, out = Path(folder) / "base", Path(folder) / "out"
+        model.save_pretrained(base)
+        source = open_source(base)
+        convert(source, resolve(plan, source.config), out, action_dim=ACTIONS)
+        report = verify(out, base)
+        assert report.ok, name
+        figures = figures_of(report)
+        world = load(out)
+    before = {key: value.clone() for key, value in world.base.state_dict().items()}
+    figures["finetuned"] = trained_a_step(world) and any(
+        not torch.equal(value, before[key]) for key, value in world.base.state_dict().items()
+    )
+    figures["rollout"] = rolled_out(world)
+    ring, fixed = state_bytes(name)
+    return figures | {"state per frame": ring, "state besides": fixed}
+
+
+def trained_a_step(world: World) -> bool:
+    """One optimizer step of diffusion forcing on random clips; whether its loss is a number."""
+    world.train().requires_grad_(True)
+    frames = -(-5 // world.n) * world.n
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, frames, world.channels, *latent_size(world))
+    latents = torch.randn(shape, generator=generator)
+    actions = torch.randn(2, frames, ACTIONS, generator=generator)
+    optimizer = torch.optim.AdamW(world.base.parameters(), lr=1e-3)
+    value = loss(
+        world, latents, actions, draw(shape, world.noise, 0.2, world.resolved.period, generator, world.n)
+    )
+    value.backward()
+    optimizer.step()
+    world.eval().requires_grad_(False)
+    return bool(torch.isfinite(value))
+
+
+def rolled_out(world: World) -> int:
+    """Frames of a rollout, one denoising step to each."""
+    h, w = latent_size(world)
+    stream = world.stream(1, h, w, window=None if world.resolved.window else 16, sampling=Sampling(steps=1))
+    shapes = [{key: x.shape for key, x in kept.items()} for kept in stream.state.sites.values()]
+    actions = torch.zeros(1, world.n, ACTIONS)
+    for _ in range(LONG // world.n):
+        block = stream.step_block(actions)
+        assert bool(torch.isfinite(block).all())
+    assert shapes == [{key: x.shape for key, x in kept.items()} for kept in stream.state.sites.values()]
+    return LONG // world.n * world.n
+
+
+@torch.no_grad()
+def state_bytes(name: str) -> tuple[int, int]:
+    """Bytes in bfloat16 of one stream's state, of the published size: for each frame in view, and besides."""
+    plan = read_plan(shipped()[name])
+    published = PUBLISHED[name][0] | WITHOUT.get(name, {})
+    device = torch.device("cpu" if name in ONE_LAYER else "meta")
+    with torch.device(device):
+        model = model_class(plan.base)(**published | ONE_LAYER.get(name, {}))
+    resolved = resolve(plan, complete(model))
+    install(resolved, model, ACTIONS)
+    world = World(model, resolved, ACTIONS, null_conditions(plan.call, resolved.config)).to(device)
+    with torch.device(device):
+        side = SIDE // 4 if name in ONE_LAYER else SIDE
+        state = world.empty_state(1, side, side, window=None if resolved.window else 16)
+    each, besides = 0, 0
+    for kept in state.sites.values():
+        for key, x in kept.items():
+            if key in RINGS and x.ndim == 6:
+                each += 2 * x.numel() // x.shape[3] // world.n
+            else:
+                besides += 2 * x.numel()
+    if name in ONE_LAYER:
+        with torch.device("meta"):
+            whole = resolve(plan, complete(model_class(plan.base)(**published)))
+        times = len(whole.sites) - 1, len(resolved.sites) - 1  # all but the action's
+        each = each * times[0] // times[1] * (SIDE // side) ** 2
+    return each, besides
 
 
 def written(plan: Plan) -> list[str]:
@@ -98,8 +264,13 @@ def beyond(resolved: Resolved) -> str:
 
 
 def main() -> None:
+    families = {}
+    for name in FAMILIES:
+        print(name, flush=True)
+        families[name] = measure(name)
+    MEASURED.write_text(json.dumps({"families": families}, indent=1) + "\n", "utf-8")
     refused = "\n".join(f"| `{name}` | {reason} |" for name, reason in sorted(REFUSED.items()))
-    FILE.write_text(HEAD + "\n".join(row(name) for name in FAMILIES) + "\n" + TAIL + refused + "\n", "utf-8")
+    FILE.write_text(HEAD + "\n".join(map(row, FAMILIES)) + "\n" + TAIL + refused + "\n", "utf-8")
 
 
 if __name__ == "__main__":

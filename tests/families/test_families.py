@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.families.published import ALSO_PUBLISHED, IMAGE_TO_VIDEO, PUBLISHED, VIEWS, Case
-from tests.families.table import FILE, TRAINED, row
+from tests.families.table import FILE, TRAINED, figures_of, measured, row
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
 from v2w_convert.families import REFUSED, model_class
@@ -64,6 +64,11 @@ def test_a_family_converts_is_proven_and_trains(
 
     report = verify(out, base)
     assert report.ok, [claim for claim in report.claims if not claim.ok]
+    if case == Case(plan.name):  # what the table says is so
+        said, found = measured()[plan.name], figures_of(report)
+        assert said["leak"] == found["leak"] == 0
+        assert (said["promises kept"], said["promises"]) == (found["promises kept"], found["promises"])
+        assert all(found[key] <= 10 * said[key] for key in ("identity", "streamed"))  # machines round apart
 
     finetune(
         out, tiny_data, run, Settings(steps=1, batch=2, frames=-(-5 // resolved.n) * resolved.n, lr=1e-3)

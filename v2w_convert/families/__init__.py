@@ -5,7 +5,7 @@ from typing import Any
 
 import diffusers
 
-from v2w_convert.families import allegro, cogvideox, kandinsky
+from v2w_convert.families import allegro, cogvideox, cosmos, kandinsky
 from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
 from v2w_convert.families.vid2world import Vid2WorldUNet
 
@@ -14,6 +14,7 @@ Computed = Callable[..., dict[str, Any]]
 COMPUTED: dict[str, Computed] = {
     "allegro": allegro.arguments,
     "cogvideox": cogvideox.arguments,
+    "cosmos": cosmos.arguments,
     "kandinsky5": kandinsky.arguments,
 }
 

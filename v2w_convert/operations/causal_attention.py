@@ -189,11 +189,12 @@ class CausalAttentionSite(Site):
 
     def _sources(self, k: Tensor, v: Tensor, seen: Tensor) -> list["_Seen"]:
         """What the blocks `seen` (t,) may look at: the sinks, and the blocks in view. Renews the stream's state."""
-        now, past = self.current, self.past
+        now = self.current
         if now.bidirectional:
+            self.keep({"keys": k, "values": v})
             everything = torch.ones(now.t, now.t, dtype=torch.bool, device=k.device)
             return [_Seen(self._turned(k, seen), v, everything)]
-        held, state = seen, {"keys": k, "values": v}
+        past, held, state = self.past, seen, {"keys": k, "values": v}
         if past is not None:
             slots, l_held = past["keys"].shape[3:5]
             if l_held != k.shape[4]:

@@ -1,0 +1,21 @@
+"""Cosmos 1.0: a mask of what is padding, one for all clips (diffusers, pipelines/cosmos/pipeline_cosmos_text2world.py)."""
+
+from typing import Any
+
+from diffusers.utils import is_torchvision_available
+from torch import Tensor
+
+from v2w_convert.errors import V2WError
+
+
+def arguments(config: dict[str, Any], t: int, h: int, w: int, text: Tensor, like: Tensor) -> dict[str, Any]:
+    """Raises V2WError without torchvision, by which diffusers' model brings the mask to the latents' size."""
+    if not config["concat_padding_mask"]:
+        return {}
+    if not is_torchvision_available():
+        raise V2WError(
+            "call a CosmosTransformer3DModel with a padding mask",
+            "diffusers resizes it by torchvision, which is not installed",
+            "pip install torchvision, of the release that belongs to your torch",
+        )
+    return {"padding_mask": like.new_zeros(1, 1, h, w)}
