@@ -8,19 +8,26 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 import v2w_convert
 from tests import lvdm
+from tests.families.golden.drawn import drawn, weights
 from tests.test_cli import refused
+from v2w_convert.checkpoint.lvdm import plain_name
 from v2w_convert.checkpoint.source import open_source, read_tensor
 from v2w_convert.cli import run
 from v2w_convert.families.vid2world import HeightCausalConv2d, Vid2WorldUNet
 from v2w_convert.operations.base import gap, whole_clip
+from v2w_convert.plan.call import null_conditions
+from v2w_convert.plan.resolve import plan_for, resolve
+from v2w_convert.surgery.change import install
 from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.world.model import World
 
 ACTIONS = 3
+GOLDEN = Path(__file__).parent / "golden"
 NORMS = re.compile(r"temopral_conv\.conv[1234]\.0|init_attn\.0\.norm|\.2\.norm")
 
 
@@ -197,6 +204,40 @@ def test_mended_it_reads_the_same_from_what_is_affine_in_height(folder: Path) ->
     # The new taps were rounded to float32.
     assert gap(after(pictures)[:, :, 2:], before(pictures)[:, :, 2:]) < 1e-6 * size
     assert gap(after(pictures)[:, :, :2], before(pictures)[:, :, :2]) > 1e-3 * size
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("numbers", [13, 51])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_outputs_are_the_released_codes(numbers: int, dtype: torch.dtype) -> None:
+    """As it is imported, of a whole clip; a level, an action and image tokens for each frame."""
+    config = {"model_channels": 32, "num_head_channels": 8, "context_dim": 16}
+    with torch.device("meta"):
+        model = Vid2WorldUNet(action_dim=numbers, multi_hot=numbers == 51, **config).eval()
+    released = lvdm.as_released(model.state_dict())
+    drawn_weights = weights({name: tuple(tensor.shape) for name, tensor in released.items()}, numbers)
+    model.load_state_dict({plain_name(name): tensor for name, tensor in drawn_weights.items()}, assign=True)
+    resolved = resolve(plan_for("Vid2WorldUNet"), dict(model.config))
+    install(resolved, model, numbers)
+    world = World(model, resolved, numbers, null_conditions(resolved.plan.call, resolved.config)).to(dtype)
+
+    sample = 3 * drawn("input sample", (2, 8, 16, 8, 16), numbers).to(dtype).transpose(1, 2)
+    level = (500 * (drawn("input level", (2, 16), numbers) + 1)).long().clamp(max=999)
+    actions = drawn("input action", (2, 16, numbers), numbers).to(dtype)
+    mask = drawn("input mask", (2, 16), numbers) > -0.5
+    mask[:, 0] = True
+    found = world(
+        sample[:, :, :4],
+        level.to(dtype),
+        (actions > 0).to(dtype) if numbers == 51 else actions,
+        dropped=~mask,
+        text=3 * drawn("input text", (2, 77, 16), numbers).to(dtype),
+        image=3 * drawn("input image", (32, 16, 16), numbers).to(dtype).unflatten(0, (2, 16)),
+        anchor=sample[:, :, 4:],
+    )
+    expected = load_file(GOLDEN / f"vid2world_{numbers}.safetensors")["output"].transpose(1, 2)
+    # It summed in float32; in float64 what differs is its rounding alone.
+    assert gap(found, expected) <= 1e-5 * float(expected.abs().max())
 
 
 # --------------------------------------------------------------------------------------------- what is refused

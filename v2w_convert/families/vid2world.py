@@ -49,20 +49,20 @@ class Vid2WorldUNet(DynamiCrafterUNet):
         default_fs: int = 3,
         temporal_length: int = 16,
     ):
-        super().__init__(
-            in_channels,
-            out_channels,
-            model_channels,
-            channel_mult,
-            num_res_blocks,
-            attention_resolutions,
-            num_head_channels,
-            context_dim,
-            image_scale_learnable,
-            addition_attention,
-            fs_condition,
-            default_fs,
-            temporal_length,
+        super().__init__(  # by name: of what comes by place, diffusers would note that it is the default
+            in_channels=in_channels,
+            out_channels=out_channels,
+            model_channels=model_channels,
+            channel_mult=channel_mult,
+            num_res_blocks=num_res_blocks,
+            attention_resolutions=attention_resolutions,
+            num_head_channels=num_head_channels,
+            context_dim=context_dim,
+            image_scale_learnable=image_scale_learnable,
+            addition_attention=addition_attention,
+            fs_condition=fs_condition,
+            default_fs=default_fs,
+            temporal_length=temporal_length,
         )
         channels, wide = model_channels, 4 * model_channels
         self.out[2] = zeroed(HeightCausalConv2d(channels * channel_mult[0], out_channels))
