@@ -88,7 +88,11 @@ def plan_for(class_name: str, config: dict[str, Any] | None = None) -> Plan:
     fitting = [plan for plan in plans if plan.base == class_name]
     if not fitting:
         served = ", ".join(sorted({plan.base for plan in plans}))
-        raise V2WError(asked, "no shipped plan is for that class", f"a model of class {served}")
+        raise V2WError(
+            asked,
+            "no shipped plan is for that class",
+            f"v2w plan BASE -o plan.yaml, which drafts one; or a model of class {served}",
+        )
     if config is None:
         return fitting[0]
     reasons = {plan.name: unserved(plan, config) for plan in fitting}
@@ -96,6 +100,11 @@ def plan_for(class_name: str, config: dict[str, Any] | None = None) -> Plan:
         if not reasons[plan.name]:
             return plan
     raise V2WError(asked, [f"{name}: {reason}" for name, found in reasons.items() for reason in found])
+
+
+def planned(class_name: str) -> bool:
+    """Whether it is settled what becomes of the class: by a shipped plan, or by a reason why not."""
+    return class_name in REFUSED or any(read_plan(file).base == class_name for file in shipped().values())
 
 
 def unserved(plan: Plan, config: dict[str, Any]) -> list[str]:
