@@ -59,15 +59,15 @@ def softmax_attention(
     turned = run(hidden[:, :1].expand_as(hidden).contiguous())[0]  # heads, tokens, d
     if l_text > 0:
         turned = turned[:, l_text:] if fields["text"] == "first" else turned[:, :tokens]
-    if l_text > 0 or fields.get("apart"):
-        fields["words"] = _words(name, root, fields)
+    fields, kept = _promised(site, name, root, fields)
+    open_ = () if kept else ("v2w verify cannot ask it by itself, or finds that it does not keep its promise",)
     try:
         rotary = measure(turned.unflatten(1, (t, -1))[:, :, 0], root, config)
     except Unmeasured as error:
         return Measured(fields, (f"its queries are turned by the frame's place, and how is open: {error}",))
     if rotary is not None:
         fields["rotary"] = rotary.model_dump(exclude_defaults=True)
-    return Measured({key: value for key, value in fields.items() if value is not False})
+    return Measured(fields, open_)
 
 
 def linear_attention(
@@ -93,17 +93,22 @@ def linear_attention(
     return Measured({"rotary": rotary.model_dump(exclude_defaults=True)})
 
 
-def _words(name: str, root: nn.Module, fields: dict[str, Any]) -> bool:
-    """Whether this attention asks which of the text's tokens are words: then it does not run without."""
-    for words in (False, True):
-        operation = CausalAttention.model_validate({"at": name, "words": words, **fields})
-        base, changed = deepcopy(root.get_submodule(name)), deepcopy(root)
-        operation.install(changed.get_submodule(name), name, 1, changed)
+def _promised(
+    site: nn.Module, name: str, root: nn.Module, fields: dict[str, Any]
+) -> tuple[dict[str, Any], bool]:
+    """The fields with which the attention, asked by itself, keeps the operation's promise, and whether it does.
+
+    Some ask which of the text's tokens are words, and do not run without being told.
+    """
+    for words in ({}, {"words": True}):
+        operation = CausalAttention.model_validate({"at": name, **fields, **words})
+        changed = deepcopy(site)
+        operation.install(changed, name, 1, root)
         with suppress(Exception):  # whatever it makes of being called without
-            kept = operation.promise(base, changed.get_submodule(name), torch.Generator().manual_seed(0), 0.0)
-            if all(k.ok for k in kept):
-                return words
-    return False
+            promised = operation.promise(site, changed, torch.Generator().manual_seed(0), 0.0)
+            if all(kept.ok for kept in promised):
+                return fields | words, True
+    return fields, False
 
 
 def _calls(site: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:

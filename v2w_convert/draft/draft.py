@@ -1,6 +1,7 @@
 """Draft a plan for a class that no plan is shipped for: by calling it, watching it, and measuring what is drafted."""
 
 import inspect
+import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,7 +75,12 @@ def draft(class_name: str, config: dict[str, Any], scheduler: dict[str, Any] | N
         raise V2WError(asked, f"it cannot be built from this config.json ({error})") from None
     tiny, found = _callable(class_name, complete(whole), asked)
     with exact():
-        watched = Watched(class_name, tiny, found)
+        try:
+            watched = Watched(class_name, tiny, found)
+        except V2WError as error:
+            raise V2WError(asked, f"{error.asked}: {error.found}", error.try_) from None
+        except Exception as error:  # whatever a forward makes of float64
+            raise V2WError(asked, f"it does not run in float64 ({error})") from None
         return _drafted(watched, whole, scheduler, asked)
 
 
@@ -107,7 +113,7 @@ def _drafted(watched: Watched, whole: nn.Module, scheduler: dict[str, Any] | Non
     if at is None:
         raise V2WError(asked, "no module of it embeds the noise level alone, so the action cannot enter")
 
-    best: Draft | None = None
+    results = []
     for extra in possible:
         found = [*placed, *extra]
         window, why = _window(found, config)
@@ -133,29 +139,28 @@ def _drafted(watched: Watched, whole: nn.Module, scheduler: dict[str, Any] | Non
         }
         result = Draft(plan, dict(notes), trial, missing, {})
         _measure(result, watched, complete(whole))
-        if best is None or (result.gap or 1.0) < (best.gap or 1.0):
-            best = result
+        results.append(result)
         if result.holds:
             break
-    assert best is not None
-    return best
+    return min(results, key=lambda r: math.inf if r.gap is None else r.gap)
 
 
 def _measure(result: Draft, watched: Watched, config: dict[str, Any]) -> None:
     """The identity claim on the tiny configuration, and the sites of the whole model."""
     plan = parse_plan(result.plan, f"draft a plan for {watched.class_name}")
-    for operation in resolve(plan, config).sites.values():
-        result.counts[operation.name] = result.counts.get(operation.name, 0) + 1
-    base = nn.Module.to(built(watched.class_name, watched.tiny), torch.float64)
-    resolved = resolve(plan, watched.config)
-    nulls = null_conditions(resolved.plan.call, resolved.config)
-    world = World(base, resolved, 1, nulls).to(torch.float64)
     try:
-        claim = identity(base, world)
-    except Exception as error:  # a site that the draft misjudged
+        for operation in resolve(plan, config).sites.values():
+            result.counts[operation.name] = result.counts.get(operation.name, 0) + 1
+        base = nn.Module.to(built(watched.class_name, watched.tiny), torch.float64)
+        resolved = resolve(plan, watched.config)
+        nulls = null_conditions(resolved.plan.call, resolved.config)
+        claim = identity(base, World(base, resolved, 1, nulls).to(torch.float64))
+    except Exception as error:  # a plan that does not fit, or a site that was misjudged
         result.where = " ".join(str(error).split())[:300]
         return
-    result.gap, result.where = claim.measured, claim.where
+    if math.isfinite(claim.measured or 0.0):
+        result.gap = claim.measured
+    result.where = claim.where
 
 
 def _window(found: list[tuple[str, dict[str, Any]]], config: dict[str, Any]) -> tuple[int | str, str]:
@@ -191,4 +196,5 @@ def _tiny(watched: Watched) -> dict[str, Any]:
 def _name(class_name: str) -> str:
     """WanVACETransformer3DModel -> wan-vace"""
     stem = re.sub(r"(Transformer)?(\d?D)?(Condition)?(Model)?$", "", class_name) or class_name
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", stem).lower().replace("_", "-")
+    parts = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", stem.replace("UNet", "Unet"))
+    return parts.lower().replace("_", "-")

@@ -27,7 +27,7 @@ def first_that_is(value: float, expressions: Iterable[str], config: Mapping[str,
 
 
 def width_of(name: str, value: int, config: Mapping[str, Any]) -> str | int:
-    """The entry that gives the width of what the condition `name` is, if there is one whose name says so."""
+    """The entry that gives the width of what the condition `name` is: the one whose name says so most, if any is so wide."""
     wanted = _words(name)
     scored = []
     for key, entry in config.items():
@@ -35,9 +35,7 @@ def width_of(name: str, value: int, config: Mapping[str, Any]) -> str | int:
             continue
         words = _words(key)
         foreign = set().union(*LIKE) & words - wanted
-        score = len(words & wanted) - 2 * len(foreign)
-        if score > 0:
-            scored.append((-score, key))
+        scored.append((2 * len(foreign) - len(words & wanted), key))
     return min(scored)[1] if scored else value
 
 
@@ -47,12 +45,12 @@ def channels_of(value: int, config: Mapping[str, Any], order: str) -> str | int:
     return min(keys, key=lambda key: (not key.startswith(order), len(key)), default=value)
 
 
-def difference_of(value: int, config: Mapping[str, Any]) -> str | int:
+def difference_of(value: int, config: Mapping[str, Any], default: str | int = 0) -> str | int:
     """The entries for channels that the base takes beyond a latent's."""
     ins = [key for key in config if re.match(r"in_.*(channels|dim)$", key)]
     outs = [key for key in config if re.match(r"out_.*(channels|dim)$", key)]
     tries = [f"{a} - {b}" for a in ins for b in outs] + [f"{a} + 1" for a in ins]
-    return first_that_is(value, tries, config) or value
+    return first_that_is(value, tries, config) or default or value
 
 
 def _words(name: str) -> set[str]:

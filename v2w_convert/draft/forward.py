@@ -31,7 +31,7 @@ TEXT_LENGTHS = re.compile(r"^(?!.*(rope|motion|pos)).*max.*(text|seq|token).*len
 FRAMES = re.compile(r"frame|video|length|temporal")
 USUAL_TOKENS = {"text": 512, "image": 257}
 PICTURED = re.compile(r"latents$|control_hidden_states$")
-CONDITIONED = re.compile(r"encoder_hidden_states|_embed|embeds|pooled|guidance|^ofs$|^fps$|timestep|attention_mask|_ids$")
+CONDITIONED = re.compile(r"latents$|control_hidden_states$|encoder_hidden_states|_embed|embeds|pooled|guidance|^ofs$|^fps$|timestep|attention_mask|_ids$")
 NEVER = re.compile(r"kwargs|return_dict|residual|controlnet|^attention_mask$|scale$|_cond$|^id_")
 
 
@@ -396,7 +396,13 @@ def _said(model: nn.Module, config: dict[str, Any], call: Call, arguments: set[s
                     notes[f"tokens.{by_kind[kind]}"] = f"how many tokens of {name} the null has is a guess"
             shape[0] = by_kind[kind]
         if shape[1:] == ["h", "w"]:
-            shape[0] = difference_of(shape[0], config) if name == "anchor" else channels_of(shape[0], config, "in")
+            shape[0] = (
+                difference_of(shape[0], config)
+                if name == "anchor"
+                else channels_of(shape[0], config, "in")
+                if shape[0] == call.latents.channels
+                else difference_of(shape[0], config, width_of(name, shape[0], config))
+            )
         elif shape and isinstance(shape[-1], int):
             said = width_of(name, shape[-1], config)
             if isinstance(said, int) and condition.get("argument"):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from itertools import dropwhile, takewhile
 
 from torch import nn
 
@@ -46,11 +47,18 @@ def patterns(paths: Iterable[str], tiny: nn.Module, whole: nn.Module, fits: Fits
             tail = ".".join(parts[-length:])
             alike = [p for p in single if p.endswith("." + tail)]
             if tail[0] not in "*0123456789" and len(alike) > 1 and exact(f"**.{tail}"):
-                chosen, group = f"**.{tail}", alike
+                chosen, group = f"**.{_shared(alike)}", alike
                 break
         merged.append(chosen)
         single = [p for p in single if p not in group]
     return _digits(merged, exact)
+
+
+def _shared(alike: list[str]) -> str:
+    """The longest ending that these patterns share, from a name on."""
+    columns = zip(*(reversed(pattern.split(".")) for pattern in alike), strict=False)
+    shared = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+    return ".".join(dropwhile(lambda part: part == "*" or part.isdigit(), reversed(shared)))
 
 
 def _digits(found: list[str], exact: Callable[[str], bool]) -> list[str]:

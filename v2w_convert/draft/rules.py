@@ -75,14 +75,15 @@ def _refusal(kind: type[Operation], module: nn.Module) -> str | None:
 
 
 def _measured(name: str, path: str, watched: Watched) -> Measured:
-    match name:
-        case "causal_attention":
-            return softmax_attention(path, watched.model, watched.given[path], watched.t, watched.config)
-        case "linear_attention":
-            return linear_attention(path, watched.model, watched.given[path], watched.t, watched.config)
-        case "causal_conv":
-            return Measured({"transfer": "masked", "before_first": "zeros"})
-    return Measured({})
+    if name == "causal_conv":
+        return Measured({"transfer": "masked", "before_first": "zeros"})
+    if name == "frame_norm":
+        return Measured({})
+    measure = linear_attention if name == "linear_attention" else softmax_attention
+    try:
+        return measure(path, watched.model, watched.given[path], watched.t, watched.config)
+    except Exception as error:  # whatever an attention makes of being called apart from its model
+        return Measured({}, (f"it could not be measured by itself ({' '.join(str(error).split())[:200]})",))
 
 
 def _written(

@@ -66,7 +66,7 @@ def _blocks(config: dict[str, Any]) -> dict[str, Any]:
 def _widths(config: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
     """Widths that are whole heads: the model's own becomes two heads, other ones other numbers of heads."""
     head = head_width(whole)
-    if head is None:
+    if head is None or "block_out_channels" in whole:
         return config
     heads = whole.get("num_attention_heads")
     values = {key: v for key, v in whole.items() if WIDTHS.search(key) and not KEPT.search(key) and _count(v)}

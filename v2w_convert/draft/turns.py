@@ -7,6 +7,7 @@ are a pair if the sum of their squares stays; how far they turn is an angle; the
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -95,13 +96,23 @@ def _learned(pairs: list[Pair], row: Tensor) -> bool:
     )
 
 
+def _filled(pairs: list[Pair]) -> list[Pair]:
+    """With those that turn by whole turns, and so were not seen to move: where they leave a gap."""
+    gap, known = pairs[0].second - pairs[0].first, {pair.first: pair for pair in pairs}
+    step = min((b.first - a.first for a, b in pairwise(pairs)), default=1)
+    return [
+        known.get(first, Pair(first, first + gap, 0.0))
+        for first in range(pairs[0].first, pairs[-1].first + 1, step)
+    ]
+
+
 def _form(pairs: list[Pair], head: int) -> dict[str, Any]:
     """`pairs` and `every` of a Rotary. Raises Unmeasured."""
     n, start = len(pairs), pairs[0].first
     firsts = [p.first - start for p in pairs]
     gaps = {p.second - p.first for p in pairs}
     if gaps == {1}:
-        steps = {b - a for a, b in zip(firsts, firsts[1:], strict=False)} or {2}
+        steps = {b - a for a, b in pairwise(firsts)} or {2}
         step = steps.pop()
         if not steps and step % 2 == 0:
             return {"every": step // 2} if step > 2 else {}
@@ -115,9 +126,15 @@ def _form(pairs: list[Pair], head: int) -> dict[str, Any]:
 
 def _said(pairs: list[Pair], head: int, config: dict[str, Any], joined: bool) -> Rotary:
     """The pairs as a plan says them."""
+    pairs = _filled(pairs)
     form = _form(pairs, head)
     n = len(pairs)
-    theta, scale, rising = _law([p.angle for p in pairs], config, 2 * n)
+    angles = [p.angle for p in pairs]
+    try:
+        theta, scale, rising = _law(angles, n, config)
+    except Unmeasured:
+        n += 1  # the last one may turn by whole turns too
+        theta, scale, rising = _law(angles, n, config)
     if joined:
         form["heads"] = "joined"
     if rising:
@@ -137,32 +154,33 @@ def _size(value: int, config: dict[str, Any], joined: bool = False) -> str | int
 
 
 def _sizes(config: dict[str, Any], joined: bool = False) -> Iterator[str]:
-    """What may say how many channels of a head are time's."""
+    """What may say how many channels of a head are time's, or which is the first of them."""
     if not joined:
         for key, value in config.items():
             if isinstance(value, list | tuple) and any(word in key for word in ("axes", "rope", "dim_list")):
                 yield f"{key}[0]"
-    d = "(num_attention_heads * attention_head_dim)" if joined else "attention_head_dim"
-    own = d.strip("()") if joined else d
-    yield from (f"{d} - 4 * ({d} // 6)", f"{d} // 3", f"{d} // 4", own, f"2 * ({d} // 6)", f"{d} // 2")
-    yield from (f"{d} - 6 * ({d} // 6)", f"4 * ({d} // 6)")
+    if joined:
+        d = "num_attention_heads * attention_head_dim"
+        yield from (f"2 * ({d} // 6)", f"{d} - 6 * ({d} // 6)", d)
+        return
+    d = "attention_head_dim"
+    yield from (f"{d} - 4 * ({d} // 6)", f"{d} // 3", f"{d} // 4", d, f"2 * ({d} // 6)", f"{d} // 2")
 
 
-def _law(angles: list[float], config: dict[str, Any], size: int) -> tuple[float | str, float | str, bool]:
-    """theta, scale and rising, such that they give these angles. Raises Unmeasured."""
-    n = len(angles)
+def _law(angles: list[float], n: int, config: dict[str, Any]) -> tuple[float | str, float | str, bool]:
+    """theta, scale and rising, such that they give these angles as the first of n. Raises Unmeasured."""
     named = [k for k, v in config.items() if "theta" in k and isinstance(v, int | float) and not isinstance(v, bool)]
     bases: list[str | float] = [*named, 10000.0]
     for key, value in config.items():
         if "scale" in key and isinstance(value, list | tuple) and value:
             # "NTK": a longest clip beyond the trained one stretches the base of the powers
-            power = _size(size, config)
+            power = _size(2 * n, config)
             bases.append(f"10000 * {key}[0] ** (({power}) / (({power}) - 2))")
     scales: list[str | float] = [1.0, *(f"1 / {k}" for k, v in config.items() if k.endswith("scale_t") and v)]
     scales += [r for r in ROUND if r != 1]
     for rising in (False, True):
         bases_, scales_ = list(bases), list(scales)
-        derived = _derived(angles, rising)
+        derived = _derived(angles, n, rising)
         if derived is not None:
             bases_.append(derived[0])
             scales_.append(derived[1])
@@ -172,22 +190,21 @@ def _law(angles: list[float], config: dict[str, Any], size: int) -> tuple[float 
                     base, factor = real(theta, config), real(scale, config)
                 except ValueError:
                     continue
-                powers = [i / max(n - 1, 1) if rising else -i / n for i in range(n)]
+                powers = [i / max(n - 1, 1) if rising else -i / n for i in range(len(angles))]
                 if base > 0 and all(_near(factor * base**p, a) for p, a in zip(powers, angles, strict=True)):
                     return theta, scale, rising
     raise Unmeasured("the angles by which the queries turn are no power law")
 
 
-def _derived(angles: list[float], rising: bool) -> tuple[float, float] | None:
-    """theta and scale as the angles themselves say, those left out that are more than half a turn."""
-    n = len(angles)
-    if n < 2:
+def _derived(angles: list[float], n: int, rising: bool) -> tuple[float, float] | None:
+    """theta and scale as the slowest two of n angles say, which are less than half a turn."""
+    if len(angles) < 2:
         return (10000.0, angles[0]) if angles[0] > 0 else None
     a, b = (angles[0], angles[1]) if rising else (angles[-2], angles[-1])
     if min(a, b) <= 0 or (b <= a) == rising:
         return None
     theta = (b / a) ** (n - 1) if rising else (a / b) ** n
-    scale = a if rising else b * theta ** ((n - 1) / n)
+    scale = a if rising else b * theta ** ((len(angles) - 1) / n)
     return _rounded(theta), _rounded(scale)
 
 
