@@ -84,7 +84,12 @@ def _draft(source: Any, output: Path, json: bool) -> None:
     say(identity_of(drafted))
     table("open questions, which the draft names too", ["question"], [[q] for q in questions(drafted)])
     if json:
-        found = {"sites": drafted.counts, "identity": drafted.gap, "holds": drafted.holds, "open": questions(drafted)}
+        found = {
+            "sites": drafted.counts,
+            "identity": drafted.gap,
+            "holds": drafted.holds,
+            "open": questions(drafted),
+        }
         print_json({"ok": True, "plan": drafted.plan["name"], "file": str(output), "draft": True, **found})
 
 

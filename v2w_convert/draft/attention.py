@@ -60,7 +60,9 @@ def softmax_attention(
     if l_text > 0:
         turned = turned[:, l_text:] if fields["text"] == "first" else turned[:, :tokens]
     fields, kept = _promised(site, name, root, fields)
-    open_ = () if kept else ("v2w verify cannot ask it by itself, or finds that it does not keep its promise",)
+    open_ = (
+        () if kept else ("v2w verify cannot ask it by itself, or finds that it does not keep its promise",)
+    )
     try:
         rotary = measure(turned.unflatten(1, (t, -1))[:, :, 0], root, config)
     except Unmeasured as error:

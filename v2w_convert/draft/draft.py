@@ -28,7 +28,7 @@ from v2w_convert.verify.exact import exact
 from v2w_convert.verify.identity import ALLOWED, identity
 from v2w_convert.world.model import World
 
-LARGEST = 1_000_000_000  # parameters of a model that is tried out
+LARGEST = 500_000_000  # parameters of a model that is tried out
 WINDOW = 16
 LENGTHS = ("num_frames", "video_length", "max_size[0]")  # of the clips that a base was trained on
 
@@ -108,7 +108,9 @@ def _drafted(watched: Watched, whole: nn.Module, scheduler: dict[str, Any] | Non
         raise V2WError(asked, "its frames do not mix anywhere", "a bidirectional video model")
     rules, missing = site_rules(watched, whole)
     placed = positions(watched.model, watched.same, watched.rest, watched.t, config)
-    possible = [[]] if call.latents.frames is None else tables(watched.model, rules, watched.t, call.latents.frames)
+    possible = (
+        [[]] if call.latents.frames is None else tables(watched.model, rules, watched.t, call.latents.frames)
+    )
     at = level_embedding(watched.model, watched.same, watched.level, watched.rest)
     if at is None:
         raise V2WError(asked, "no module of it embeds the noise level alone, so the action cannot enter")
@@ -120,7 +122,9 @@ def _drafted(watched: Watched, whole: nn.Module, scheduler: dict[str, Any] | Non
         for _, fields in found:
             if "period" not in fields:  # embedded, without a table that ends
                 fields["period"] = 2 * WINDOW if isinstance(window, int) else f"2 * ({window})"
-                notes["period"] = "after so many frames indices begin again: about twice the clips it was trained on"
+                notes["period"] = (
+                    "after so many frames indices begin again: about twice the clips it was trained on"
+                )
         trial = [
             Rule(r.name, {**r.fields, "window": window} if r.name == "causal_attention" else r.fields, r.open)
             for r in rules
@@ -133,7 +137,7 @@ def _drafted(watched: Watched, whole: nn.Module, scheduler: dict[str, Any] | Non
             "name": _name(watched.class_name),
             "base": watched.class_name,
             "tiny": _tiny(watched),
-            "noise": _noise(watched.class_name, scheduler, notes),
+            "noise": _noise(config, scheduler, notes),
             "call": call.model_dump(mode="json", exclude_defaults=True),
             "operations": [{rule.name: rule.fields} for rule in trial],
         }
@@ -176,20 +180,24 @@ def _window(found: list[tuple[str, dict[str, Any]]], config: dict[str, Any]) -> 
     return WINDOW, f"a frame sees {WINDOW} frames: a guess"
 
 
-def _noise(class_name: str, scheduler: dict[str, Any] | None, notes: dict[str, str]) -> dict[str, str]:
+def _noise(config: dict[str, Any], scheduler: dict[str, Any] | None, notes: dict[str, str]) -> dict[str, str]:
     if scheduler is not None:
         return spec_of_scheduler(scheduler).model_dump(include={"kind", "prediction"})
-    notes["noise"] = "a guess, since the folder has no scheduler's config; ddpm, edm or flow, and what it predicts"
-    if "Transformer" in class_name:
-        return {"kind": "flow", "prediction": "flow"}
-    return {"kind": "ddpm", "prediction": "epsilon"}
+    notes["noise"] = (
+        "a guess, since the folder has no scheduler's config; ddpm, edm or flow, and what it predicts"
+    )
+    if "block_out_channels" in config:  # UNets are older than flow matching
+        return {"kind": "ddpm", "prediction": "epsilon"}
+    return {"kind": "flow", "prediction": "flow"}
 
 
 def _tiny(watched: Watched) -> dict[str, Any]:
     """The tiny configuration, without what the class takes for granted."""
     parameters = inspect.signature(getattr(diffusers, watched.class_name).__init__).parameters
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in watched.tiny.items() if k in parameters}
-    defaults = {k: list(p.default) if isinstance(p.default, tuple) else p.default for k, p in parameters.items()}
+    defaults = {
+        k: list(p.default) if isinstance(p.default, tuple) else p.default for k, p in parameters.items()
+    }
     return {key: value for key, value in plain.items() if value != defaults[key]}
 
 

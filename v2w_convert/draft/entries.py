@@ -6,6 +6,8 @@ from typing import Any
 
 from v2w_convert.expression import real
 
+TEXT_LENGTHS = re.compile(r"^(?!.*(rope|motion|pos)).*max.*(text|seq|token).*len")
+
 # Words by which configs and forwards speak of one thing.
 LIKE = {
     "text": {"text", "caption", "cross", "context", "prompt", "encoder"},
@@ -45,12 +47,12 @@ def channels_of(value: int, config: Mapping[str, Any], order: str) -> str | int:
     return min(keys, key=lambda key: (not key.startswith(order), len(key)), default=value)
 
 
-def difference_of(value: int, config: Mapping[str, Any], default: str | int = 0) -> str | int:
+def difference_of(value: int, config: Mapping[str, Any]) -> str | None:
     """The entries for channels that the base takes beyond a latent's."""
     ins = [key for key in config if re.match(r"in_.*(channels|dim)$", key)]
     outs = [key for key in config if re.match(r"out_.*(channels|dim)$", key)]
     tries = [f"{a} - {b}" for a in ins for b in outs] + [f"{a} + 1" for a in ins]
-    return first_that_is(value, tries, config) or default or value
+    return first_that_is(value, tries, config)
 
 
 def _words(name: str) -> set[str]:

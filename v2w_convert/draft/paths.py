@@ -15,7 +15,9 @@ def starred(path: str, model: nn.Module) -> str:
     """The path with a star for every place in a list of modules: those are many of one kind, those of a sequence not."""
     parts = path.split(".")
     return ".".join(
-        "*" if part.isdigit() and isinstance(model.get_submodule(".".join(parts[:i])), nn.ModuleList) else part
+        "*"
+        if part.isdigit() and isinstance(model.get_submodule(".".join(parts[:i])), nn.ModuleList)
+        else part
         for i, part in enumerate(parts)
     )
 

@@ -20,7 +20,11 @@ def level_embedding(model: nn.Module, same: Recording, level: Recording, rest: R
         for name in same
         if _differ(same, level, name) and not _differ(same, rest, name) and _linear(model.get_submodule(name))
     ]
-    wide = [name for name in alone if len(_linear(model.get_submodule(name))) >= 2 and _takes_row(model, same, name)]
+    wide = [
+        name
+        for name in alone
+        if len(_linear(model.get_submodule(name))) >= 2 and _takes_row(model, same, name)
+    ]
     outer = [name for name in wide if not any(name.startswith(f"{other}.") for other in wide)]
     if outer:
         return outer[0]
@@ -101,7 +105,9 @@ def _takes_row(model: nn.Module, recording: Recording, name: str) -> bool:
 
 def _counts(x: Tensor, t: int) -> bool:
     """Whether it is 0 … t-1, once for each clip."""
-    return len(x) % t == 0 and torch.equal(x.double(), torch.arange(t, dtype=torch.float64).repeat(len(x) // t))
+    return len(x) % t == 0 and torch.equal(
+        x.double(), torch.arange(t, dtype=torch.float64).repeat(len(x) // t)
+    )
 
 
 def _adds(module: nn.Module, into: Tensor, out: Tensor, t: int) -> bool:
@@ -110,7 +116,12 @@ def _adds(module: nn.Module, into: Tensor, out: Tensor, t: int) -> bool:
     if len(buffers) != 1 or into.ndim != 3 or into.shape[1] != t or out.shape != into.shape:
         return False
     rows = buffers[0]
-    return rows.ndim == 3 and rows.shape[0] == 1 and rows.shape[1] >= t and torch.allclose(out - into, rows[:, :t], atol=1e-5)
+    return (
+        rows.ndim == 3
+        and rows.shape[0] == 1
+        and rows.shape[1] >= t
+        and torch.allclose(out - into, rows[:, :t], atol=1e-5)
+    )
 
 
 def _joined(module: Any, config: dict[str, Any]) -> str | int:

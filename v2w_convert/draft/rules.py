@@ -10,7 +10,14 @@ from torch import nn
 from v2w_convert.draft.attention import Measured, linear_attention, softmax_attention
 from v2w_convert.draft.paths import patterns, starred
 from v2w_convert.draft.watch import Watched
-from v2w_convert.operations import OPERATIONS, CausalAttention, CausalConv, FrameNorm, LinearAttention, Operation
+from v2w_convert.operations import (
+    OPERATIONS,
+    CausalAttention,
+    CausalConv,
+    FrameNorm,
+    LinearAttention,
+    Operation,
+)
 from v2w_convert.plan.probe import MixingSite
 
 Position = tuple[str, dict[str, Any]]  # path, fields of frame_position

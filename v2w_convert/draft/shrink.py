@@ -47,10 +47,12 @@ def _counts(config: dict[str, Any]) -> dict[str, Any]:
 def _blocks(config: dict[str, Any]) -> dict[str, Any]:
     """A UNet of its first and its last level; two heads."""
     small = dict(config)
-    channels = config.get("block_out_channels")
+    channels: Any = config.get("block_out_channels")
     if _whole(channels):
         n = len(channels)
-        small["block_out_channels"] = [min(a, b) for a, b in zip((channels[0], channels[-1]), UNET, strict=True)]
+        small["block_out_channels"] = [
+            min(a, b) for a, b in zip((channels[0], channels[-1]), UNET, strict=True)
+        ]
         for key, value in config.items():
             if isinstance(value, list | tuple) and len(value) == n and n > 2 and key != "block_out_channels":
                 small[key] = [value[0], value[-1]]
@@ -64,19 +66,16 @@ def _blocks(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _widths(config: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    """Widths that are whole heads: the model's own becomes two heads, other ones other numbers of heads."""
+    """Widths of whole heads: the model's own, if it says how many heads it has, becomes two; others become few."""
     head = head_width(whole)
     if head is None or "block_out_channels" in whole:
         return config
-    heads = whole.get("num_attention_heads")
+    heads: Any = whole.get("num_attention_heads")
     values = {key: v for key, v in whole.items() if WIDTHS.search(key) and not KEPT.search(key) and _count(v)}
-    own = heads * head if _count(heads) else max((v for v in values.values() if v % head == 0), default=head)
-    if not _count(heads):
-        own = next((v for key, v in values.items() if key == "model_dim"), own)
-    chosen = {own: 2 * head}
-    for value in sorted(set(values.values()) - {own}):
-        if value % head == 0:
-            chosen[value] = min(value, (1 + len(chosen) + 1) * head)
+    chosen = {heads * head: 2 * head} if _count(heads) else {}
+    for value in sorted(set(values.values()) - set(chosen)):
+        if value % head == 0:  # what was equal stays equal, what was not stays apart
+            chosen[value] = (2 + len(chosen)) * head
     small = {key: min(v, chosen[v]) for key, v in values.items() if v in chosen}
     return {**config, **small}
 
@@ -86,6 +85,8 @@ def _count(value: Any) -> bool:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and all(
-        isinstance(v, int) and not isinstance(v, bool) for v in value
+    return (
+        isinstance(value, list | tuple)
+        and bool(value)
+        and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
     )

@@ -24,7 +24,14 @@ def written(draft: Draft) -> str:
     lines += [f"  {key}: {_flow(value)}" for key, value in plan["tiny"].items()] or ["  {}"]
     if not plan["tiny"]:
         lines[-2:] = ["tiny: {}"]
-    lines += ["", *_open(notes, "noise", ""), f"noise: {_flow(plan['noise'])}", "", *_open(notes, "call", ""), "call:"]
+    lines += [
+        "",
+        *_open(notes, "noise", ""),
+        f"noise: {_flow(plan['noise'])}",
+        "",
+        *_open(notes, "call", ""),
+        "call:",
+    ]
     lines += [f"  latents:     {_flow(call['latents'])}", f"  noise_level: {_flow(call['noise_level'])}"]
     if call.get("tokens"):
         lines += [line for letter in call["tokens"] for line in _open(notes, f"tokens.{letter}", "  ")]
@@ -52,7 +59,10 @@ def written(draft: Draft) -> str:
 
 def questions(draft: Draft) -> list[str]:
     """Everything that is open, in sentences."""
-    missing = [f"frames mix in {site.name or 'the model itself'} ({site.module}), and no operation fits it" for site in draft.missing]
+    missing = [
+        f"frames mix in {site.name or 'the model itself'} ({site.module}), and no operation fits it"
+        for site in draft.missing
+    ]
     ruled = [f"{rule.fields['at']}: {sentence}" for rule in draft.rules for sentence in rule.open]
     return [*missing, *ruled, *(f"{place}: {sentence}" for place, sentence in draft.open.items())]
 
@@ -68,7 +78,9 @@ def identity_of(draft: Draft) -> str:
 
 def sites_of(draft: Draft) -> str:
     found = ", ".join(f"{count} {name}" for name, count in sorted(draft.counts.items()))
-    missing = f"; {len(draft.missing)} modules of the small one that no operation fits" if draft.missing else ""
+    missing = (
+        f"; {len(draft.missing)} modules of the small one that no operation fits" if draft.missing else ""
+    )
     return f"modules of the whole model: {found}{missing}"
 
 
@@ -82,4 +94,8 @@ def _line(text: str) -> str:
 
 
 def _flow(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf")).removesuffix("...\n").strip()
+    return (
+        yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
+        .removesuffix("...\n")
+        .strip()
+    )

@@ -46,11 +46,13 @@ def measure(x: Tensor, root: nn.Module, config: dict[str, Any]) -> Rotary | None
     if all(_alike(pairs, each[0]) for pairs in each):
         return _said(each[0], head, config, joined=False)
     for name, tensor in root.named_parameters(recurse=False):
-        if tensor.ndim == 3 and tensor.shape[1] == len(x) and all(
-            _learned(pairs, row) for pairs, row in zip(each, tensor[0], strict=True)
+        if (
+            tensor.ndim == 3
+            and tensor.shape[1] == len(x)
+            and all(_learned(pairs, row) for pairs, row in zip(each, tensor[0], strict=True))
         ):
             form = _form(each[0], head)
-            return Rotary(size=_size(2 * len(each[0]), config) , learned=name, **form)
+            return Rotary(size=_size(2 * len(each[0]), config), learned=name, **form)
     joined = _pairs(x.movedim(0, 1).flatten(1), limit)
     return _said(joined, head, config, joined=True)
 
@@ -81,7 +83,8 @@ def _pairs(y: Tensor, limit: float) -> list[Pair]:
 
 def _alike(a: list[Pair], b: list[Pair]) -> bool:
     return len(a) == len(b) and all(
-        (p.first, p.second) == (q.first, q.second) and _near(p.angle, q.angle) for p, q in zip(a, b, strict=True)
+        (p.first, p.second) == (q.first, q.second) and _near(p.angle, q.angle)
+        for p, q in zip(a, b, strict=True)
     )
 
 
@@ -121,7 +124,9 @@ def _form(pairs: list[Pair], head: int) -> dict[str, Any]:
             return {"pairs": "halves of the head"}
         if gaps == {n}:
             return {"pairs": "halves"}
-    raise Unmeasured(f"channels {[(p.first, p.second) for p in pairs[:4]]} … are no pairs that a plan can name")
+    raise Unmeasured(
+        f"channels {[(p.first, p.second) for p in pairs[:4]]} … are no pairs that a plan can name"
+    )
 
 
 def _said(pairs: list[Pair], head: int, config: dict[str, Any], joined: bool) -> Rotary:
@@ -169,7 +174,11 @@ def _sizes(config: dict[str, Any], joined: bool = False) -> Iterator[str]:
 
 def _law(angles: list[float], n: int, config: dict[str, Any]) -> tuple[float | str, float | str, bool]:
     """theta, scale and rising, such that they give these angles as the first of n. Raises Unmeasured."""
-    named = [k for k, v in config.items() if "theta" in k and isinstance(v, int | float) and not isinstance(v, bool)]
+    named = [
+        k
+        for k, v in config.items()
+        if "theta" in k and isinstance(v, int | float) and not isinstance(v, bool)
+    ]
     bases: list[str | float] = [*named, 10000.0]
     for key, value in config.items():
         if "scale" in key and isinstance(value, list | tuple) and value:
