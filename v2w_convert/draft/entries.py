@@ -58,6 +58,4 @@ def difference_of(value: int, config: Mapping[str, Any]) -> str | None:
 def _words(name: str) -> set[str]:
     """The pieces of a name, and for each what it is about."""
     pieces = set(re.findall(r"[a-z]+|\d+", name.lower()))
-    if "in" in pieces and "dim2" in name:
-        pieces |= {"pooled"}
     return pieces | {about for about, words in LIKE.items() if pieces & words}

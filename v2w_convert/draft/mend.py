@@ -6,20 +6,8 @@ An outline is a `Call` as plain data, in which widths that are not known yet are
 import re
 from typing import Any
 
-UNKNOWN = (
-    101,
-    103,
-    107,
-    109,
-    113,
-    127,
-    131,
-    137,
-    139,
-    149,
-    151,
-    157,
-)  # prime: no width of a model is one of these
+# Prime: no width of a model is one of these.
+UNKNOWN = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157)
 FRAMES = re.compile(r"frame|video|length|temporal")
 
 Outline = dict[str, Any]
@@ -35,35 +23,46 @@ FAULTS = (
 
 
 def mend(data: Outline, fault: str, config: dict[str, Any], t: int) -> Outline | None:
-    """The outline with one width put right, if the fault tells which and to what."""
+    """The outline with one width put right, if the fault tells which and to what; or with its number of frames."""
     for pattern, either in FAULTS:
         found = re.search(pattern, fault)
         if found is None:
             continue
         groups = found.groupdict()
-        pairs = [(int(groups["given"]), int(groups["wanted"]))] if groups else []
-        if not pairs:
-            a, b = int(found.group(1)), int(found.group(2))
-            pairs = [(a, b), (b, a)] if either else [(a, b)]
-        for given, wanted in pairs:
-            for unknown in unknowns(data):
-                times, rest = divmod(given, unknown)
-                if times >= 1 and rest == 0 and wanted % times == 0 and wanted > 0:
-                    return _replaced(data, unknown, wanted // times)
-            for unknown in unknowns(data, pictured=True):  # put beside other channels
-                if given > unknown and 0 < wanted - (given - unknown):
-                    return _replaced(data, unknown, wanted - (given - unknown))
-            if either and given == t and data["latents"].get("frames") is None:
-                keys = [
-                    k
-                    for k, v in config.items()
-                    if v == wanted and FRAMES.search(k) and not isinstance(v, bool)
-                ]
-                if keys:
-                    data = copied(data)
-                    data["latents"]["frames"] = keys[0]
-                    return data
+        given, wanted = (int(x) for x in ((groups["given"], groups["wanted"]) if groups else found.groups()))
+        for a, b in [(given, wanted), (wanted, given)] if either else [(given, wanted)]:
+            if (better := _width(data, a, b)) is not None:
+                return better
+            if either and a == t and (better := _frames(data, b, config)) is not None:
+                return better
     return None
+
+
+def _width(data: Outline, given: int, wanted: int) -> Outline | None:
+    for unknown in unknowns(data):
+        times, rest = divmod(given, unknown)
+        if times >= 1 and rest == 0 and wanted % times == 0 and wanted > 0:
+            return replaced(data, unknown, wanted // times)
+    for unknown in unknowns(data, pictured=True):  # put beside other channels
+        if given > unknown and wanted > given - unknown:
+            return replaced(data, unknown, wanted - (given - unknown))
+    return None
+
+
+def _frames(data: Outline, wanted: int, config: dict[str, Any]) -> Outline | None:
+    """With clips of the one length that the base takes, if its config tells it."""
+    keys = [k for k, v in config.items() if v == wanted and FRAMES.search(k) and not isinstance(v, bool)]
+    if not keys or data["latents"].get("frames") is not None:
+        return None
+    return {**data, "latents": {**data["latents"], "frames": keys[0]}}
+
+
+def with_anchor(data: Outline, beyond: int) -> Outline:
+    """With so many of the latents' channels as a condition beside the noisy frames."""
+    data = copied(data)
+    data["latents"]["channels"] -= beyond
+    data["conditions"]["anchor"] = {"shape": [beyond, "h", "w"]}
+    return data
 
 
 def with_length(data: Outline, key: str) -> Outline | None:
@@ -84,7 +83,7 @@ def unknowns(data: Outline, pictured: bool = False) -> list[int]:
     return [size for size in sizes if size in UNKNOWN]
 
 
-def _replaced(data: Outline, unknown: int, value: int) -> Outline:
+def replaced(data: Outline, unknown: int, value: int) -> Outline:
     data = copied(data)
     if data["latents"]["channels"] == unknown:
         data["latents"]["channels"] = value

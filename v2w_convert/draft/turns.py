@@ -49,7 +49,7 @@ def measure(x: Tensor, root: nn.Module, config: dict[str, Any]) -> Rotary | None
         if (
             tensor.ndim == 3
             and tensor.shape[1] == len(x)
-            and all(_learned(pairs, row) for pairs, row in zip(each, tensor[0], strict=True))
+            and all(_learned(pairs, row) for pairs, row in zip(each, tensor[0].tolist(), strict=True))
         ):
             form = _form(each[0], head)
             return Rotary(size=_size(2 * len(each[0]), config), learned=name, **form)
@@ -93,10 +93,8 @@ def _near(a: float, b: float) -> bool:
     return abs(math.remainder(a - b, 2 * math.pi)) < 1e-7
 
 
-def _learned(pairs: list[Pair], row: Tensor) -> bool:
-    return len(pairs) == len(row) and all(
-        _near(p.angle, float(angle)) for p, angle in zip(pairs, row, strict=True)
-    )
+def _learned(pairs: list[Pair], row: list[float]) -> bool:
+    return len(pairs) == len(row) and all(_near(p.angle, angle) for p, angle in zip(pairs, row, strict=True))
 
 
 def _filled(pairs: list[Pair]) -> list[Pair]:
