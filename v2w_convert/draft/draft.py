@@ -1,6 +1,7 @@
 """Draft a plan for a class that no plan is shipped for: by calling it, watching it, and measuring what is drafted."""
 
 import inspect
+import json
 import math
 import re
 from contextlib import suppress
@@ -88,16 +89,18 @@ def _callable(class_name: str, config: dict[str, Any], asked: str) -> tuple[dict
     """The smallest configuration that can be built and called, and how."""
     fault = V2WError(asked, "it is too large to be tried out", "a smaller configuration of that class")
     for tiny in smaller(config):
-        with suppress(Exception):  # a configuration that nobody meant need not build
+        try:
             with torch.device("meta"):
                 size = sum(p.numel() for p in build(class_name, tiny).parameters())
             if size > LARGEST:
                 continue
             model = built(class_name, tiny)
-            try:
-                return tiny, find_call(model, complete(model))
-            except V2WError as error:
-                fault = V2WError(asked, f"{error.asked}: {error.found}", error.try_)
+        except Exception:  # a configuration that nobody meant need not build
+            continue
+        try:
+            return tiny, find_call(model, complete(model))
+        except V2WError as error:
+            fault = V2WError(asked, f"{error.asked}: {error.found}", error.try_)
     raise fault
 
 
@@ -121,7 +124,7 @@ def _drafted(watched: Watched, whole: nn.Module, scheduler: dict[str, Any] | Non
         window, why = _window(found, config)
         for _, fields in found:
             if "period" not in fields:  # embedded, without a table that ends
-                fields["period"] = 2 * WINDOW if isinstance(window, int) else f"2 * ({window})"
+                fields["period"] = 2 * WINDOW if isinstance(window, int) else f"2 * {window}"
                 notes["period"] = (
                     "after so many frames indices begin again: about twice the clips it was trained on"
                 )
@@ -194,11 +197,11 @@ def _noise(config: dict[str, Any], scheduler: dict[str, Any] | None, notes: dict
 def _tiny(watched: Watched) -> dict[str, Any]:
     """The tiny configuration, without what the class takes for granted."""
     parameters = inspect.signature(getattr(diffusers, watched.class_name).__init__).parameters
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in watched.tiny.items() if k in parameters}
-    defaults = {
+    plain: dict[str, Any] = json.loads(json.dumps({k: v for k, v in watched.tiny.items() if k in parameters}))
+    default = {
         k: list(p.default) if isinstance(p.default, tuple) else p.default for k, p in parameters.items()
     }
-    return {key: value for key, value in plain.items() if value != defaults[key]}
+    return {key: value for key, value in plain.items() if value != default[key]}
 
 
 def _name(class_name: str) -> str:

@@ -18,9 +18,8 @@ PICTURED = re.compile(r"latents$|control_hidden_states$")
 CONDITIONS = re.compile(
     rf"{PICTURED.pattern}|encoder_hidden_states|embed|pooled|guidance|^ofs$|^fps$|timestep|attention_mask|_ids$"
 )
-# For nets beside the base, for parts of a batch, or in lists.
-NEVER = re.compile(r"residual|controlnet|^attention_mask$|scale$|_cond$|^id_")
-OPTIONS = re.compile(r"kwargs|return_dict")
+NEVER = re.compile(r"_cond$|^id_|scale$")  # lists, and what only some checkpoints of a class take
+OPTIONS = re.compile(r"kwargs|return_dict|residual|controlnet|^attention_mask$")  # of no use to a base alone
 
 
 @dataclass(frozen=True)

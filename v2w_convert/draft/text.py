@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from v2w_convert.draft.draft import Draft
+from v2w_convert.verify.identity import ALLOWED
 
 HEAD = """\
 # A draft for {base}, made from a probe of a small, randomly initialised model (`tiny`). Nobody has read it yet:
@@ -71,7 +72,7 @@ def identity_of(draft: Draft) -> str:
     """What the identity claim said."""
     if draft.gap is None:
         return f"open: the folded model does not run ({_line(draft.where)})"
-    if draft.gap > 1e-9:
+    if not draft.gap <= ALLOWED:
         return f"open: the folded model is not the base, by {draft.gap:.1e} of its largest value; first at {draft.where or '?'}"
     return f"with every operation in its bidirectional form, the folded model is the base to {draft.gap:.1e}"
 
