@@ -82,13 +82,14 @@ def _draft(source: Any, output: Path, json: bool) -> None:
     say(f"{output}: a draft for {source.class_name}, for which no plan is shipped")
     say(sites_of(drafted))
     say(identity_of(drafted))
-    table("open questions, which the draft names too", ["question"], [[q] for q in questions(drafted)])
+    if open_ := questions(drafted):
+        table("open, as the draft says too", ["where and what"], [[question] for question in open_])
     if json:
         found = {
             "sites": drafted.counts,
             "identity": drafted.gap,
             "holds": drafted.holds,
-            "open": questions(drafted),
+            "open": open_,
         }
         print_json({"ok": True, "plan": drafted.plan["name"], "file": str(output), "draft": True, **found})
 
