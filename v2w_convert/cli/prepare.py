@@ -52,21 +52,50 @@ def plan(
     output: Annotated[Path, typer.Option("-o", "--output", help="the YAML file to write")],
     json: Json = False,
 ) -> None:
-    """Write the plan that fits, to read or to edit."""
+    """Write the plan that fits, or draft one for a class that has none, to read and to edit."""
     from v2w_convert.checkpoint.source import open_source
 
     if output.exists():
         raise V2WError(f"write the plan to {output}", "the file exists", "another name")
     source = open_source(base)
+    if source.converted:
+        raise V2WError(f"plan for {base}", "it is converted already", "the model that it was made of")
     from v2w_convert.plan.read import shipped
-    from v2w_convert.plan.resolve import plan_for
+    from v2w_convert.plan.resolve import plan_for, planned
     from v2w_convert.report import print_json, say
 
+    if not planned(source.class_name):
+        _draft(source, output, json)
+        return
     fitting = plan_for(source.class_name, source.config)
     write_text(output, shipped()[fitting.name].read_text(encoding="utf-8"))
     say(f"{output}: the plan {fitting.name}, for {fitting.base}")
     if json:
         print_json({"ok": True, "plan": fitting.name, "file": str(output)})
+
+
+def _draft(source: Any, output: Path, json: bool) -> None:
+    """A plan for a class that none is shipped for."""
+    from v2w_convert.draft.draft import draft
+    from v2w_convert.draft.text import identity_of, questions, sites_of, written
+    from v2w_convert.report import bar, print_json, say, table
+
+    with bar(f"a plan for {source.class_name}"):
+        drafted = draft(source.class_name, source.config, source.scheduler)
+    write_text(output, written(drafted))
+    say(f"{output}: a draft for {source.class_name}, for which no plan is shipped")
+    say(sites_of(drafted))
+    say(identity_of(drafted))
+    if open_ := questions(drafted):
+        table("open, as the draft says too", ["where and what"], [[question] for question in open_])
+    if json:
+        found = {
+            "sites": drafted.counts,
+            "identity": drafted.gap,
+            "holds": drafted.holds,
+            "open": open_,
+        }
+        print_json({"ok": True, "plan": drafted.plan["name"], "file": str(output), "draft": True, **found})
 
 
 def convert(

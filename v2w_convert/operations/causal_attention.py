@@ -74,8 +74,10 @@ class CausalAttention(Operation):
         return self.window is None or isinstance(self.window, str) or self.window > 1 or self.sinks > 0
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
-        t = min(site.window or 5, 5)
-        width = (base.to_q if hasattr(base, "to_q") else base.to_query).in_features
+        queries = getattr(base, "to_q", getattr(base, "to_query", None))
+        if queries is None:  # it cannot be asked by itself; the identity claim asks the whole model
+            return []
+        t, width = min(site.window or 5, 5), queries.in_features
         tokens = torch.randn(2, t, width, generator=generator, dtype=torch.float64)
         wide = base.add_k_proj.in_features if getattr(base, "add_k_proj", None) is not None else width
         prompt = torch.randn(2, 3, wide, generator=generator, dtype=torch.float64)

@@ -102,7 +102,11 @@ def plan_for(class_name: str, config: dict[str, Any] | None = None, mend: bool =
     fitting = [plan for plan in plans if plan.base == class_name]
     if not fitting:
         served = ", ".join(sorted({plan.base for plan in plans}))
-        raise V2WError(asked, "no shipped plan is for that class", f"a model of class {served}")
+        raise V2WError(
+            asked,
+            "no shipped plan is for that class",
+            f"v2w plan BASE -o plan.yaml, which drafts one; or a model of class {served}",
+        )
     fitting = [plan for plan in fitting if (plan.mends is not None) == mend]
     if not fitting:
         raise V2WError(f"mend a {class_name}", "no shipped plan mends that class", "without --mend")
@@ -113,6 +117,11 @@ def plan_for(class_name: str, config: dict[str, Any] | None = None, mend: bool =
         if not reasons[plan.name]:
             return plan
     raise V2WError(asked, [f"{name}: {reason}" for name, found in reasons.items() for reason in found])
+
+
+def planned(class_name: str) -> bool:
+    """Whether it is settled what becomes of the class: by a shipped plan, or by a reason why not."""
+    return class_name in REFUSED or any(read_plan(file).base == class_name for file in shipped().values())
 
 
 def unserved(plan: Plan, config: dict[str, Any]) -> list[str]:

@@ -1,0 +1,200 @@
+"""`v2w plan` for a class without a plan. Shipped plans are hidden here: a draft may not know them."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.families.published import PUBLISHED
+from v2w_convert.cli import run
+from v2w_convert.draft import attention
+from v2w_convert.draft.draft import draft
+from v2w_convert.draft.text import written
+from v2w_convert.draft.turns import Unmeasured
+from v2w_convert.errors import V2WError
+from v2w_convert.plan import resolve
+from v2w_convert.plan.probe import wake
+from v2w_convert.plan.read import parse_plan, read_plan, shipped
+from v2w_convert.plan.resolve import build, complete, planned
+
+PLANS = {name: read_plan(file) for name, file in shipped().items()}
+WAN, HUNYUAN = PLANS["wan"].tiny, PLANS["hunyuan-video"].tiny
+
+# What no plan is shipped for.
+OWN: dict[str, tuple[str, dict[str, Any]]] = {
+    "wan-vace": ("WanVACETransformer3DModel", WAN | {"vace_layers": [0], "vace_in_channels": 6}),
+    "chrono-edit": ("ChronoEditTransformer3DModel", WAN),
+    "consis-id": ("ConsisIDTransformer3DModel", PLANS["cogvideox"].tiny),
+    "motif-video": (
+        "MotifVideoTransformer3DModel",
+        {
+            "in_channels": 9,
+            "out_channels": 4,
+            "num_attention_heads": 2,
+            "attention_head_dim": 12,
+            "num_layers": 2,
+            "num_single_layers": 2,
+            "text_embed_dim": 16,
+            "rope_axes_dim": [4, 4, 4],
+        },
+    ),
+}
+KNOWN = {
+    name: (PLANS[name].base, PLANS[name].tiny)
+    for name in ("cogvideox-2b", "kandinsky-5", "latte", "ltx-video", "mochi", "sana-video")
+}
+OTHERS = (
+    "allegro",
+    "animatediff",
+    "cogvideox",
+    "cosmos",
+    "easyanimate",
+    "hunyuan-video",
+    "hunyuan-video-15",
+    "i2vgen-xl",
+    "skyreels-v2",
+    "stable-video-diffusion",
+    "unet-3d",
+    "wan",
+)
+
+
+@pytest.fixture(autouse=True)
+def hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "shipped", dict)
+
+
+def saved(class_name: str, tiny: dict[str, Any], folder: Path) -> Path:
+    torch.manual_seed(0)
+    model: Any = build(class_name, tiny).eval()
+    wake(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def last(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_there_is_no_plan_for_what_is_drafted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert not any(planned(class_name) for class_name, _ in OWN.values())
+    assert all(planned(class_name) for class_name, _ in KNOWN.values())
+
+
+@pytest.mark.parametrize(("class_name", "tiny"), [*OWN.values(), *KNOWN.values()], ids=[*OWN, *KNOWN])
+def test_a_draft_converts_and_is_proven_without_an_edit(
+    class_name: str, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, plan, out = saved(class_name, tiny, tmp_path / "base"), tmp_path / "plan.yaml", tmp_path / "out"
+    assert run(["plan", str(base), "-o", str(plan), "--json"]) == 0
+    said = last(capsys)
+    assert said["draft"]
+    assert said["holds"]
+    assert said["identity"] <= 1e-9
+    assert run(["convert", str(base), str(out), "--plan", str(plan), "--action-dim", "3"]) == 0
+    assert run(["verify", str(out), "--base", str(base), "--json"]) == 0
+    assert last(capsys)["ok"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_draft_finds_the_sites_that_the_shipped_plan_names(name: str) -> None:
+    base, tiny = PLANS[name].base, PLANS[name].tiny
+    found = draft(base, tiny)
+    assert found.holds, found.where
+    drafted, expected = (
+        resolve.resolve(plan, tiny) for plan in (parse_plan(found.plan, "test"), PLANS[name])
+    )
+    operations = {path: operation.name for path, operation in expected.sites.items()}
+    if (
+        name == "i2vgen-xl"
+    ):  # it attends to one image, frame after frame: nothing of a frame passes through it
+        del operations["image_latents_temporal_encoder.attn1"]
+    assert {path: operation.name for path, operation in drafted.sites.items()} == operations
+
+
+@pytest.mark.parametrize("name", ["wan", "hunyuan-video", "ltx-video"])
+def test_a_draft_is_made_from_a_published_size(name: str) -> None:
+    overrides, expected = PUBLISHED[name]
+    with torch.device("meta"):
+        config = complete(build(PLANS[name].base, overrides))
+    found = draft(PLANS[name].base, config)
+    assert found.holds, found.where
+    assert Counter(found.counts) == expected
+
+
+def test_conditions_of_an_image_are_found() -> None:
+    found = draft(
+        "WanTransformer3DModel", WAN | {"in_channels": 12, "image_dim": 16, "added_kv_proj_dim": 24}
+    )
+    assert found.holds
+    assert found.plan["call"]["conditions"]["image"]["shape"] == ["m", "image_dim"]
+    assert found.plan["call"]["conditions"]["anchor"]["shape"] == ["in_channels - out_channels", "h", "w"]
+
+
+def test_the_checkpoints_scheduler_says_what_the_noise_is() -> None:
+    found = draft("WanTransformer3DModel", WAN, {"prediction_type": "v_prediction"})
+    assert found.plan["noise"] == {"kind": "ddpm", "prediction": "v"}
+    assert "noise" not in found.open
+    assert "noise" in draft("WanTransformer3DModel", WAN).open
+
+
+def test_what_is_not_the_base_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first frame is told another noise level: no operation says that."""
+    tiny = HUNYUAN | {"image_condition_type": "token_replace"}
+    base, plan = saved("HunyuanVideoTransformer3DModel", tiny, tmp_path / "base"), tmp_path / "plan.yaml"
+    assert run(["plan", str(base), "-o", str(plan), "--json"]) == 0
+    said = last(capsys)
+    assert not said["holds"]
+    assert said["identity"] > 1e-3
+    assert "open: the folded model is not the base" in plan.read_text()
+    assert "transformer_blocks.0.norm1" in plan.read_text()
+
+
+def test_what_could_not_be_measured_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unmeasured(*_: object) -> None:
+        raise Unmeasured("by no law")
+
+    monkeypatch.setattr(attention, "measure", unmeasured)
+    found = draft("WanTransformer3DModel", WAN)
+    assert not found.holds
+    file = tmp_path / "plan.yaml"
+    file.write_text(written(found))
+    assert (
+        "# open: its queries are turned by the frame's place, and how is open: by no law" in file.read_text()
+    )
+    assert read_plan(file) == parse_plan(found.plan, "test")
+
+
+def test_a_model_of_images_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = {
+        "block_out_channels": [32, 64],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+        "layers_per_block": 1,
+        "cross_attention_dim": 8,
+    }
+    base, plan = saved("UNet2DConditionModel", tiny, tmp_path / "base"), tmp_path / "plan.yaml"
+    assert run(["plan", str(base), "-o", str(plan), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert "model that denoises video" in json.loads(out)["error"]["try"]
+    assert err.startswith(
+        "v2w: draft a plan for UNet2DConditionModel: call a UNet2DConditionModel with a clip: "
+    )
+    assert err.count("\n") == 1
+    assert not plan.exists()
+
+
+def test_a_class_that_cannot_be_served_keeps_its_reason() -> None:
+    with pytest.raises(V2WError, match="causal already"):
+        draft("AnyFlowFARTransformer3DModel", {})
+
+
+def test_a_config_that_cannot_be_built_is_refused() -> None:
+    with pytest.raises(V2WError, match="cannot be built"):
+        draft("WanTransformer3DModel", {"num_layers": "many"})
+    with pytest.raises(V2WError, match="diffusers has no model"):
+        draft("DiffusionPipeline", {})

@@ -1,0 +1,81 @@
+"""What is measured of vectors that a `Rotary` turned is that `Rotary`."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from v2w_convert.draft.turns import Unmeasured, measure
+from v2w_convert.operations.rotary import Rotary
+
+HEADS, T, WIDTH = 2, 5, 24
+
+
+def turned(rotary: Rotary, learned: Tensor | None = None, width: int = WIDTH) -> Tensor:
+    """One random vector of each head, turned by 0 … t-1 frames: (heads t d)."""
+    x = torch.randn(HEADS, 1, 1, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return rotary.rotate(x.expand(-1, T, -1, -1), torch.arange(T), learned).squeeze(2)
+
+
+CONFIG: dict[str, Any] = {
+    "attention_head_dim": WIDTH,
+    "num_attention_heads": HEADS,
+    "rope_theta": 256.0,
+    "interpolation_scale_t": 2.0,
+    "rope_axes_dim": [10, 6, 8],
+}
+HALF = 2 * (HEADS * WIDTH // 6)
+
+
+@pytest.mark.parametrize(
+    "rotary",
+    [
+        Rotary(size="attention_head_dim // 3"),
+        Rotary(size="rope_axes_dim[0]", theta="rope_theta"),
+        Rotary(size="attention_head_dim // 3", pairs="halves", scale="1 / interpolation_scale_t"),
+        Rotary(size="attention_head_dim // 3", pairs="halves of the head"),
+        Rotary(size="attention_head_dim // 3", start=5, theta=77.7),
+        Rotary(size="attention_head_dim // 3", every=3, rising=True, theta=100.0, scale=0.02),
+        Rotary(size="2 * (num_attention_heads * attention_head_dim // 6)", every=3, heads="joined"),
+        # Every second pair turns by whole turns, and is not seen to move.
+        Rotary(size=18, scale=torch.pi, theta=10000.0, rising=True),
+    ],
+)
+def test_a_turn_is_measured_as_it_was_made(rotary: Rotary) -> None:
+    measured = measure(turned(rotary.definite(CONFIG)), nn.Module(), CONFIG)
+    assert measured is not None
+    found, made = measured.definite(CONFIG), rotary.definite(CONFIG)
+    numbers = {"theta": made.theta, "scale": made.scale}  # worked out from angles that were rounded
+    assert {"theta": found.theta, "scale": found.scale} == pytest.approx(numbers, rel=1e-9)
+    assert found.model_copy(update=numbers) == made
+    if isinstance(rotary.theta, str):
+        assert measured.theta == rotary.theta
+
+
+def test_learned_turns_are_found_among_the_bases_parameters() -> None:
+    root = nn.Module()
+    generator = torch.Generator().manual_seed(1)
+    root.frequencies = nn.Parameter(torch.rand(3, HEADS, 4, generator=generator, dtype=torch.float64))
+    rotary = Rotary(size=8, learned="frequencies")
+    measured = measure(turned(rotary, root.frequencies.detach(), 8), root, CONFIG)
+    assert measured is not None
+    assert measured.learned == "frequencies"
+    assert measured.definite(CONFIG).size == 8
+
+
+def test_what_stands_still_is_not_turned() -> None:
+    assert measure(torch.ones(HEADS, T, WIDTH), nn.Module(), CONFIG) is None
+
+
+def test_what_is_no_turn_is_refused() -> None:
+    x = torch.randn(HEADS, T, WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with pytest.raises(Unmeasured, match="turns with no other"):
+        measure(x, nn.Module(), CONFIG)
+
+
+def test_uneven_turns_are_refused() -> None:
+    angle = torch.tensor([0.0, 0.1, 0.3, 0.6, 1.0], dtype=torch.float64)
+    x = torch.stack([angle.cos(), angle.sin()], -1).expand(HEADS, -1, -1)
+    with pytest.raises(Unmeasured, match="evenly"):
+        measure(x, nn.Module(), CONFIG)

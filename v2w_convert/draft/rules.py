@@ -1,0 +1,107 @@
+"""The plan's operations: for every module that was seen to need one, the one that fits its kind."""
+
+import json
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from v2w_convert.draft.attention import Measured, linear_attention, softmax_attention
+from v2w_convert.draft.paths import patterns, starred
+from v2w_convert.draft.watch import Watched
+from v2w_convert.operations import (
+    OPERATIONS,
+    CausalAttention,
+    CausalConv,
+    FrameNorm,
+    LinearAttention,
+    Operation,
+)
+from v2w_convert.plan.probe import MixingSite
+
+Position = tuple[str, dict[str, Any]]  # path, fields of frame_position
+
+
+@dataclass
+class Rule:
+    """One line of the plan's operations: its name, its fields, what is open about it."""
+
+    name: str
+    fields: dict[str, Any]
+    open: list[str] = field(default_factory=list)
+
+
+def site_rules(watched: Watched, whole: nn.Module) -> tuple[list[Rule], list[MixingSite]]:
+    """Rules for the mixing sites, and the sites that no operation fits. `whole` is the model of the real size."""
+    kinds: dict[str, Measured] = {}  # by starred path: modules in one list are built alike
+    groups: dict[str, list[str]] = {}
+    missing = []
+    for site in watched.sites:
+        name = _operation(watched, site)
+        if name is None:
+            missing.append(site)
+            continue
+        star = starred(site.name, watched.model)
+        if star not in kinds:
+            kinds[star] = _measured(name, site.name, watched)
+        key = json.dumps([name, kinds[star].fields, kinds[star].open])
+        groups.setdefault(key, []).append(site.name)
+    rules = []
+    for key, paths in groups.items():
+        name, fields, open_ = json.loads(key)
+        rules += _written(name, fields, open_, paths, watched, whole)
+    order = [kind.name for kind in OPERATIONS]
+    return sorted(rules, key=lambda rule: order.index(rule.name)), missing
+
+
+def position_rules(found: list[Position], watched: Watched, whole: nn.Module) -> list[Rule]:
+    groups: dict[str, list[str]] = {}
+    for path, fields in found:
+        groups.setdefault(json.dumps(fields), []).append(path)
+    return [
+        rule
+        for key, paths in groups.items()
+        for rule in _written("frame_position", json.loads(key), [], paths, watched, whole)
+    ]
+
+
+def _operation(watched: Watched, site: MixingSite) -> str | None:
+    """The name of the operation that fits a site."""
+    if not site.name:
+        return None
+    module = watched.model.get_submodule(site.name)
+    for kind in (FrameNorm, CausalConv, LinearAttention, CausalAttention):
+        if _refusal(kind, module) is None:
+            return kind.name
+    return None
+
+
+def _refusal(kind: type[Operation], module: nn.Module) -> str | None:
+    return kind.model_construct(at="").refusal(module)
+
+
+def _measured(name: str, path: str, watched: Watched) -> Measured:
+    if name == "causal_conv":
+        return Measured({"transfer": "masked", "before_first": "zeros"})
+    if name == "frame_norm":
+        return Measured({})
+    measure = linear_attention if name == "linear_attention" else softmax_attention
+    try:
+        return measure(path, watched.model, watched.given[path], watched.t, watched.config)
+    except Exception as error:  # whatever an attention makes of being called apart from its model
+        return Measured({}, (f"it could not be measured by itself ({' '.join(str(error).split())[:200]})",))
+
+
+def _written(
+    name: str, fields: dict[str, Any], open_: list[str], paths: list[str], watched: Watched, whole: nn.Module
+) -> list[Rule]:
+    kind = next(kind for kind in OPERATIONS if kind.name == name)
+    operation = kind.model_construct(**{"at": "", **fields})
+    types = {type(watched.model.get_submodule(path)) for path in paths}
+
+    def fits(path: str, module: nn.Module, operation: Operation = operation) -> bool:
+        return type(module) in types and operation.refusal(module) is None
+
+    found = patterns(paths, watched.model, whole, partial(fits))
+    return [Rule(name, {"at": at, **fields}, list(open_)) for at in found]
