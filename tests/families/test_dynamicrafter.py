@@ -16,7 +16,8 @@ from v2w_convert.operations.base import gap
 from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import wake
 from v2w_convert.plan.resolve import plan_for, resolve
-from v2w_convert.surgery.change import install
+from v2w_convert.surgery.change import install, operate
+from v2w_convert.verify.inputs import draw
 from v2w_convert.world.model import World
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -83,6 +84,22 @@ def test_the_default_frame_rate_is_told_where_none_is_given() -> None:
     (given,) = model(**inputs, fs=torch.tensor([24, 24]), return_dict=False)
     assert torch.equal(given, model(**inputs).sample)
     assert gap(model(**inputs, fs=torch.tensor([24, 10])).sample, expected) > 1e-2
+
+
+def test_image_tokens_for_the_clip_alone_are_refused() -> None:
+    model = DynamiCrafterUNet(**plan_for("DynamiCrafterUNet").tiny)
+    sample, tokens = torch.zeros(1, 8, 3, 4, 8), torch.zeros(1, 4, 16)
+    with pytest.raises(
+        ValueError, match=r"image tokens are \(1, 4, 16\) for 1 clips of 3 frames, not \(3 m d\)"
+    ):
+        model(sample, torch.zeros(1), tokens, tokens)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_world_is_told_its_bases_frame_rate(size: int) -> None:
+    plan = plan_for("DynamiCrafterUNet")
+    resolved = resolve(plan, plan.tiny | SIZES[size])
+    assert float(null_conditions(plan.call, resolved.config)["fs"]) == SIZES[size]["default_fs"]
 
 
 def shapes_of(model: nn.Module) -> tuple[int, str]:
@@ -223,6 +240,18 @@ def test_no_frame_reaches_an_earlier_one_and_all_reach_the_next(pair: tuple[nn.M
         assert torch.equal(before[:, :changed], after[:, :changed])
         for t in range(changed, T):
             assert not torch.equal(before[:, t], after[:, t])
+
+
+def test_inputs_of_verify_fit_through_four_levels() -> None:
+    plan = plan_for("DynamiCrafterUNet")
+    model = DynamiCrafterUNet(
+        **plan.tiny | {"channel_mult": [1, 1, 1, 1], "attention_resolutions": [8]}
+    ).eval()
+    resolved = resolve(plan, dict(model.config))
+    operate(resolved, model, 3, seed=0)
+    world = World(model, resolved, 3, null_conditions(plan.call, resolved.config))
+    inputs = draw(world, 1, 2, seed=0)
+    assert world(**inputs).shape == inputs["latents"].shape == (1, 2, 4, 8, 16)
 
 
 def test_what_the_papers_code_forgets_is_changed_and_what_it_should_leave_is_left() -> None:

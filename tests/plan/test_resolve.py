@@ -113,6 +113,9 @@ def test_a_call_that_the_base_cannot_answer_is_refused() -> None:
     latents = {"argument": "sample", "layout": "b t c h w", "channels": "depth"}
     with pytest.raises(V2WError, match="call: the base's config has no 'depth'"):
         resolve(with_call(latents=latents), plan_for(SVD).tiny)
+    told = {"argument": "added_time_ids", "shape": [3], "fill": "rate"}
+    with pytest.raises(V2WError, match="call: the base's config has no 'rate'"):
+        resolve(with_call(conditions={"told": told}), plan_for(SVD).tiny)
     with pytest.raises(V2WError, match="call a UNet.* unexpected keyword argument 'frames'"):
         require_coverage(with_call(constants={"frames": 3}))
     with pytest.raises(V2WError, match="call a UNet"):
@@ -125,6 +128,6 @@ def test_a_tensor_that_the_base_does_not_have_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["DiffusionPipeline", "DDIMScheduler", "logging", "Nothing"])
-def test_only_models_of_diffusers_are_built(name: str) -> None:
+def test_only_models_are_built(name: str) -> None:
     with pytest.raises(V2WError, match=f"diffusers has no model '{name}'"):
         resolve(plan_for(SVD), {"_class_name": name})

@@ -1,7 +1,7 @@
 """DynamiCrafter's UNet, which diffusers lacks: the base that Vid2World converts (DynamiCrafter, arXiv 2310.12190).
 
-Parameters are named as in the released checkpoints, behind their prefix `model.diffusion_model.`; a checkpoint of
-256 × 256, 320 × 512 or 576 × 1024 pixels fits without another change.
+Parameters are named as in the released checkpoints, behind their prefix `model.diffusion_model.`. Those of 320 × 512 and
+576 × 1024 pixels differ in `default_fs` alone; that of 256 × 256 also has `image_scale_learnable`.
 """
 
 import torch
@@ -134,8 +134,14 @@ class DynamiCrafterUNet(ModelMixin, ConfigMixin):
         encoder_hidden_states   (b n d) text, n of any number
         image_tokens            ((b t) m d), each frame's own, m of any number
         fs                      (b,) frames per second (of the 256 model: frame stride); None: `default_fs`
+
+        Raises ValueError if image tokens are not given for every frame.
         """
         b, _, t = sample.shape[:3]
+        if len(image_tokens) != b * t:
+            raise ValueError(
+                f"image tokens are {tuple(image_tokens.shape)} for {b} clips of {t} frames, not ({b * t} m d)"
+            )
         embedding = self.time_embed(self._waves(timestep))
         if self.fps_embedding is not None:
             if fs is None:

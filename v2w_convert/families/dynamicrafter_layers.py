@@ -39,7 +39,10 @@ def zeroed(module: M) -> M:
 
 
 class Embedding(nn.ModuleDict):
-    """Numbers, written as waves (b c) -> (b 4c)."""
+    """Numbers, written as waves (b c) -> (b 4c).
+
+    No Sequential, which would call every child: an action's embedding may become another one.
+    """
 
     def __init__(self, channels: int):
         wide = 4 * channels

@@ -100,7 +100,7 @@ class Plan(Strict):
     """What to do at each kind of layer of one family of models, and how that family is called.
 
     v2w         the version of this grammar
-    base        the class in diffusers; the only class that a checkpoint under this plan may name
+    base        the class, in diffusers or in `v2w_convert.families`; the only class that a checkpoint under this plan may name
     requires    entries of the base's config, each with the values that this plan can serve
     mends       the plan that this one mends: `v2w convert --mend` takes it in that one's place
     tiny        a small configuration of that class, for the probe
