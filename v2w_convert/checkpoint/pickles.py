@@ -108,12 +108,11 @@ def _entries(file: Path) -> dict[int, int]:
 
 def _unpickle(file: Path) -> Any:
     import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode  # under it, torch.load reads no data
 
     try:
-        with file.open("rb") as stream:  # of a path, torch would believe the suffix
-            return torch.load(
-                stream, map_location="meta", weights_only=True
-            )  # no data is read for that device
+        with file.open("rb") as stream, FakeTensorMode():  # of a path, torch would believe the suffix
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch makes of a file that is not what it seems
         foreign = _foreign(file)
         if foreign:

@@ -89,7 +89,7 @@ def complete(model: Any) -> dict[str, Any]:
 
 
 def plan_for(class_name: str, config: dict[str, Any] | None = None, mend: bool = False) -> Plan:
-    """The shipped plan for a model's class, and for this config of it, if there are several.
+    """The shipped plan for a class of models, and for this config of it, if there are several.
 
     mend  whether the plan should mend what another one for that class leaves as it is
 
