@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tests.families.published import ALSO_PUBLISHED, IMAGE_TO_VIDEO, PUBLISHED, VIEWS, Case
 from tests.families.table import FILE, TRAINED, figures_of, measured, row
 from v2w_convert.checkpoint.source import open_source
+from v2w_convert.cli import run as cli
 from v2w_convert.errors import V2WError
 from v2w_convert.families import REFUSED, model_class
 from v2w_convert.finetune.finetune import finetune
@@ -22,7 +23,7 @@ from v2w_convert.plan.adjust import adjusted
 from v2w_convert.plan.call import call_base, null, null_conditions, shape_of
 from v2w_convert.plan.probe import wake
 from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import build, complete, plan_for, require_coverage, resolve
+from v2w_convert.plan.resolve import build, complete, plan_for, resolve
 from v2w_convert.surgery.change import operate
 from v2w_convert.surgery.convert import convert
 from v2w_convert.verify import inputs, streaming
@@ -51,14 +52,20 @@ def tiny(name: str, overrides: dict[str, Any], folder: Path, tiny_base: Path) ->
 
 @pytest.mark.parametrize("case", TINY.values(), ids=TINY)
 def test_a_family_converts_is_proven_and_trains(
-    case: Case, tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: Case,
+    tiny_base: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     base = tiny(case.plan, case.overrides, tmp_path / "base", tiny_base)
     out, run = tmp_path / "out", tmp_path / "run"
+    assert cli(["inspect", str(base), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["ok"], told["plan"], told["uncovered"]) == (True, case.plan, [])
     source = open_source(base)
     plan = plan_for(source.class_name, source.config)
-    assert plan.name == case.plan
-    require_coverage(plan)
     resolved = resolve(adjusted(plan, **case.wanted), source.config, source.scheduler)
     convert(source, resolved, out, action_dim=ACTIONS)
 

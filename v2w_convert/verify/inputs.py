@@ -50,9 +50,14 @@ def draw(world: World, b: int, t: int, seed: int) -> Inputs:
         if condition.dtype == "float":
             drawn = torch.randn(b, blocks, *shape_of(call, name, config, *size), generator=generator)
             inputs[name] = drawn.to(world.dtype)
-        else:  # a mask: all is given
-            shape = shape_of(call, name, config, *size)
-            inputs[name] = null(call, name, config, *size).expand(b, blocks, *shape)
+            continue
+        whole = null(call, name, config, *size).expand(b, blocks, *shape_of(call, name, config, *size))
+        if (
+            set(condition.shape) & call.tokens.keys()
+        ):  # which tokens are words: one of them is none, never the first
+            gap = torch.randint(1, TOKENS, (b, blocks, 1), generator=generator)
+            whole = whole.scatter(2, gap, 0)
+        inputs[name] = whole
     return inputs
 
 
