@@ -271,6 +271,30 @@ def test_rollout_and_evaluate(
     }
 
 
+def test_a_world_of_blocks_from_end_to_end(
+    tiny_base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, trained = tmp_path / "out", tmp_path / "trained"
+    view = ["--frames-per-block", 3, "--window", 6]
+    assert run([str(a) for a in ["convert", tiny_base, out, "--action-dim", ACTIONS, *view]]) == 0
+    assert json.loads((out / "v2w.json").read_text())["plan"]["frames_per_block"] == 3
+    assert run(["verify", str(out), "--base", str(tiny_base)]) == 0, capsys.readouterr().err
+    begin = ["finetune", out, "--data", data, "--output-dir", trained, "--steps", 1, "--batch", 2]
+    line = refused(capsys, *begin, "--frames", 8)
+    assert "blocks of 3" in line and "clips of 9" in line
+    assert run([str(a) for a in [*begin, "--frames", 9]]) == 0, capsys.readouterr().err
+    roll = ["rollout", trained, "--data", data, "-o", tmp_path / "sheet.png", "--frames", 4, "--steps", 1]
+    line = refused(capsys, *roll)
+    assert "a history of 9 frames" in line
+    assert run([str(a) for a in [*roll, "--history", 6]]) == 0, capsys.readouterr().err
+    measure = ["evaluate", trained, "--data", data, "--steps", 1, "--samples", 1, "--long-frames", 0]
+    assert run([str(a) for a in [*measure, "--history", 6]]) == 0, capsys.readouterr().err
+    write = ["export", out, "-o", tmp_path / "step.onnx", "--frames", 20, "--json"]
+    capsys.readouterr()
+    assert run([str(a) for a in write]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["frames"] == 21  # whole blocks
+
+
 CONV = "up_blocks.1.resnets.0.temporal_res_block.conv2"
 ATTENTION = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
 

@@ -3,8 +3,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import ACTIONS
+from tests.conftest import ACTIONS, tiny_unet
+from v2w_convert.checkpoint.source import open_source
+from v2w_convert.plan.adjust import adjusted
+from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import wake
+from v2w_convert.plan.resolve import plan_for, resolve
+from v2w_convert.surgery.change import operate
 from v2w_convert.surgery.load import load
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
@@ -19,6 +24,19 @@ def world(tiny_converted: Path) -> World:
     return world
 
 
+@pytest.fixture(scope="module")
+def in_pairs(tiny_base: Path) -> World:
+    """The same base, made to take two frames at a time, and to see four."""
+    source = open_source(tiny_base)
+    plan = adjusted(plan_for(source.class_name), frames_per_block=2, window=4)
+    resolved = resolve(plan, source.config, source.scheduler)
+    base = tiny_unet().double()
+    operate(resolved, base, ACTIONS, seed=0)
+    wake(base)
+    world = World(base, resolved, ACTIONS, null_conditions(resolved.plan.call, resolved.config))
+    return world.double().eval()
+
+
 def seen() -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(0)
     return torch.randn(B, 3, 4, H, W, generator=g).double(), torch.randn(B, 9, ACTIONS, generator=g).double()
@@ -30,27 +48,28 @@ def reference(world: World, history: torch.Tensor, actions: torch.Tensor, sampli
     generator = torch.Generator().manual_seed(seed)
     levels = world.noise.sampling_levels(sampling.steps).tolist()
 
-    def draw(n: int) -> torch.Tensor:
-        return torch.randn(B, n, 4, H, W, generator=generator).double()
+    def draw(t: int) -> torch.Tensor:
+        return torch.randn(B, t, 4, H, W, generator=generator).double()
 
-    context = torch.full((B, 3), sampling.context_noise)
-    past, told = world.noise.add(history, draw(3), context), context
+    n, shown = world.n, history.shape[1]
+    context = torch.full((B, shown), sampling.context_noise)
+    past, told = world.noise.add(history, draw(shown), context), context
     frames = []
-    for t in range(3, actions.shape[1]):
-        frame = world.noise.add(torch.zeros(B, 1, 4, H, W).double(), draw(1), torch.full((B, 1), levels[0]))
+    for t in range(shown, actions.shape[1], n):
+        frame = world.noise.add(torch.zeros(B, n, 4, H, W).double(), draw(n), torch.full((B, n), levels[0]))
         for level, following in zip(levels, levels[1:], strict=False):
-            here = torch.full((B, 1), level)
-            arguments = torch.cat([past, frame], 1), torch.cat([told, here], 1), actions[:, : t + 1]
-            dropped = torch.zeros(B, t + 1, dtype=torch.bool)
-            output = world(*arguments, dropped)[:, -1:]
-            dropped[:, -1] = True
-            without = world(*arguments, dropped)[:, -1:]
+            here = torch.full((B, n), level)
+            arguments = torch.cat([past, frame], 1), torch.cat([told, here], 1), actions[:, : t + n]
+            dropped = torch.zeros(B, t + n, dtype=torch.bool)
+            output = world(*arguments, dropped)[:, -n:]
+            dropped[:, -n:] = True
+            without = world(*arguments, dropped)[:, -n:]
             output = without + sampling.guidance * (output - without)
             clean, noise = world.noise.split(output, frame, here)
-            frame = world.noise.add(clean, noise, torch.full((B, 1), following))
+            frame = world.noise.add(clean, noise, torch.full((B, n), following))
         frames.append(frame)
-        here = torch.full((B, 1), sampling.context_noise)
-        past = torch.cat([past, world.noise.add(frame, draw(1), here)], 1)
+        here = torch.full((B, n), sampling.context_noise)
+        past = torch.cat([past, world.noise.add(frame, draw(n), here)], 1)
         told = torch.cat([told, here], 1)
     return torch.cat(frames, 1)
 
@@ -64,6 +83,21 @@ def test_a_stream_is_the_rollout_without_one(world: World, sampling: Sampling) -
     stream.observe(history, actions[:, :3])
     found = torch.stack([stream.step(actions[:, t]) for t in range(3, 9)], 1)
     torch.testing.assert_close(found, reference(world, history, actions, sampling, 5), rtol=1e-9, atol=1e-9)
+
+
+def test_a_stream_of_pairs_is_the_rollout_without_one(in_pairs: World) -> None:
+    g = torch.Generator().manual_seed(0)
+    history, actions = (
+        torch.randn(B, 4, 4, H, W, generator=g).double(),
+        torch.randn(B, 10, ACTIONS, generator=g).double(),
+    )
+    sampling = Sampling(2, guidance=2.5, context_noise=20.0)
+    stream = in_pairs.stream(B, H, W, sampling=sampling, seed=5)
+    stream.observe(history, actions[:, :4])
+    found = torch.cat([stream.step(actions[:, t : t + 2]) for t in range(4, 10, 2)], 1)
+    torch.testing.assert_close(
+        found, reference(in_pairs, history, actions, sampling, 5), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_a_branch_goes_its_own_way_and_leaves_the_stem(world: World) -> None:
