@@ -26,7 +26,7 @@ def test_a_level_for_each_frame_is_what_wan_22_is_told_for_each_token() -> None:
         level[:, 0] = 0
         tokens = (4 // 2) * (8 // 2)
         told = world.noise.timestep(level).repeat_interleave(tokens, 1)
-        text = torch.randn(2, 5, plan.tiny["text_dim"], dtype=torch.float64)
+        text = torch.randn(2, 512, plan.tiny["text_dim"], dtype=torch.float64)
         [expected] = base(latents.movedim(1, 2), told, text, return_dict=False)
         found = world(latents, level, bidirectional=True, text=text)
         expected = expected.movedim(2, 1)

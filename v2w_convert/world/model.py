@@ -198,14 +198,14 @@ def _per_frame(
     value: Tensor, call: Call, name: str, config: dict[str, Any], now: Pass, size: torch.Size
 ) -> Tensor:
     """A condition given once per clip or once per block -> one per block, folded ((b t) …)."""
-    shape = shape_of(call, name, config, *size)
+    shape, given = shape_of(call, name, config, *size), tuple(value.shape)
     if value.ndim == len(shape) + 1:
         value = value[:, None].expand(-1, now.t, *value.shape[1:])
     whole = tuple(value.shape[:2]) == (now.b, now.t)
     if not whole or not fits(call, name, config, tuple(value.shape[2:]), *size):
         raise V2WError(
             "call the world model",
-            f"{name} is {tuple(value.shape)} for {now.b} clips of {now.t} {'frames' if now.n == 1 else 'blocks'}",
+            f"{name} is {given} for {now.b} clips of {now.t} {'frames' if now.n == 1 else 'blocks'}",
             f"(b …) or (b t …) with {shape} for each"
             + (", any number of tokens" if call.tokens.keys() & set(call.conditions[name].shape) else ""),
         )
