@@ -64,8 +64,17 @@ def fold(paths: Iterable[str]) -> dict[str, int]:
     folded = {}
     for shape, found in groups.items():
         spans = [sorted(set(column)) for column in zip(*found, strict=True)]
-        texts = [str(s[0]) if len(s) == 1 else "{" + f"{s[0]}…{s[-1]}" + "}" for s in spans]
+        texts = [_span(span) for span in spans]
         pieces = shape.split("{}")
         name = "".join(p + t for p, t in zip(pieces, [*texts, ""], strict=True))
         folded[name] = len(found)
     return folded
+
+
+def _span(numbers: list[int]) -> str:
+    """Numbers, ascending, as 3, {0…3}, or {0,3} where some between are not among them."""
+    first, last = numbers[0], numbers[-1]
+    if first == last:
+        return str(first)
+    whole = len(numbers) == last - first + 1 or len(numbers) > 6
+    return "{" + (f"{first}…{last}" if whole else ",".join(map(str, numbers))) + "}"
