@@ -101,11 +101,10 @@ def plan_for(class_name: str, config: dict[str, Any] | None = None, mend: bool =
     plans = [read_plan(file) for file in shipped().values()]
     fitting = [plan for plan in plans if plan.base == class_name]
     if not fitting:
-        served = ", ".join(sorted({plan.base for plan in plans}))
         raise V2WError(
             asked,
             "no shipped plan is for that class",
-            f"v2w plan BASE -o plan.yaml, which drafts one; or a model of class {served}",
+            "v2w plan BASE -o plan.yaml, which drafts one",
         )
     fitting = [plan for plan in fitting if (plan.mends is not None) == mend]
     if not fitting:
