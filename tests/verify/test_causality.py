@@ -5,7 +5,7 @@ from v2w_convert.plan.probe import wake
 from v2w_convert.verify.causality import base_mixes, repeatable, unseen_clips, unseen_future
 from v2w_convert.verify.inputs import base_call, draw, uniform
 from v2w_convert.verify.models import Models
-from v2w_convert.verify.picture import influence
+from v2w_convert.verify.module import influence
 from v2w_convert.world.model import World
 
 CONV = "up_blocks.0.resnets.1.temporal_res_block.conv1"
@@ -63,7 +63,7 @@ def test_the_control_sees_the_base_mix_and_the_world_not(models: Models) -> None
     wake(models.base)
     inputs = uniform(draw(models.world, 1, 4, seed=0))
     latents = inputs["latents"]
-    assert base_mixes(influence(base_call(models.base, models.world, inputs), latents)).ok
-    folded = influence(lambda x: models.world(**inputs | {"latents": x}), latents)
+    assert base_mixes(influence(base_call(models.base, models.world, inputs), latents, frame_dim=1)).ok
+    folded = influence(lambda x: models.world(**inputs | {"latents": x}), latents, frame_dim=1)
     claim = base_mixes(folded)
     assert (claim.measured, claim.ok) == (3.0, False)

@@ -12,7 +12,7 @@ from v2w_convert.operations.base import whole_clip
 from v2w_convert.stream import Site
 from v2w_convert.verify.claims import Claim, counted, counted_frames
 from v2w_convert.verify.inputs import draw, enough_frames, past_seeing
-from v2w_convert.verify.picture import influence
+from v2w_convert.verify.module import influence
 from v2w_convert.world.model import World
 
 
@@ -21,7 +21,7 @@ def seen_past(world: World) -> Claim:
     n, t = world.n, enough_frames(world) // world.n
     inputs = draw(world, 1, t * n, seed=0)
     latents = inputs.pop("latents")
-    effect = influence(lambda x: world(x, **inputs), latents).view(t, n, t, n).amax((1, 3))
+    effect = influence(lambda x: world(x, **inputs), latents, frame_dim=1).view(t, n, t, n).amax((1, 3))
     due = torch.eye(t, dtype=torch.bool)
     for reach in past_seeing(world).values():
         due |= reach.due(t)

@@ -1,7 +1,6 @@
-"""Which frame's input reaches which frame's output: measured, and drawn for a reader who has seen neither."""
+"""Which frame's input reaches which frame's output, drawn for a reader who has never seen it."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,22 +15,6 @@ EXPLANATION = (
 )
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-def influence(call: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
-    """Row o, column i: the largest absolute change of output frame o when input frame i is replaced, (t t).
-
-    call      latents (b t c h w) -> output (b t c h w); all else stays as it is
-    latents   (b t c h w)
-    """
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1)).to(latents) * latents.std()
-    output = call(latents)
-    columns = []
-    for frame in range(latents.shape[1]):
-        replaced = latents.clone()
-        replaced[:, frame] = noise[:, frame]
-        columns.append((call(replaced) - output).abs().movedim(1, 0).flatten(1).amax(1))
-    return torch.stack(columns, 1)
 
 
 def draw_influence(before: Tensor | None, after: Tensor) -> np.ndarray:

@@ -20,7 +20,8 @@ from v2w_convert.verify.claims import Claim, Report, not_measured
 from v2w_convert.verify.exact import exact
 from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
 from v2w_convert.verify.models import Models, open_models
-from v2w_convert.verify.picture import draw_influence, influence
+from v2w_convert.verify.module import influence
+from v2w_convert.verify.picture import draw_influence
 from v2w_convert.verify.streaming import streaming
 from v2w_convert.world.model import World
 
@@ -136,7 +137,9 @@ def _base(base: nn.Module, world: World, progress: Progress) -> list[Claim]:
     claims = [coverage.coverage(base, world)]
     progress("base")
     inputs = uniform(draw(world, 1, world.resolved.frames(enough_frames(world)), seed=0))
-    claims.append(causality.base_mixes(influence(base_call(base, world, inputs), inputs["latents"])))
+    claims.append(
+        causality.base_mixes(influence(base_call(base, world, inputs), inputs["latents"], frame_dim=1))
+    )
     progress("identity")
     return [*claims, identity.identity(base, world)]
 
@@ -188,5 +191,7 @@ def _influences(models: Models) -> tuple[Tensor | None, Tensor]:
     world = models.world
     inputs = uniform(draw(world, 1, world.resolved.frames(enough_frames(world)), seed=0))
     latents = inputs["latents"]
-    after = influence(lambda x: world(**inputs | {"latents": x}), latents)
-    return None if models.base is None else influence(base_call(models.base, world, inputs), latents), after
+    after = influence(lambda x: world(**inputs | {"latents": x}), latents, frame_dim=1)
+    return None if models.base is None else influence(
+        base_call(models.base, world, inputs), latents, frame_dim=1
+    ), after
