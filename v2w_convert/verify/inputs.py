@@ -127,6 +127,14 @@ class Reach(NamedTuple):
         return (index <= index[:, None]) & (near | (index < self.first))
 
 
+def due_blocks(world: World, t: int) -> Tensor:
+    """Which of t blocks (rows) some site should see of which (columns), (t t) bool; themselves included."""
+    due = torch.eye(t, dtype=torch.bool)
+    for reach in past_seeing(world).values():
+        due |= reach.due(t)
+    return due
+
+
 def _reach(operation: Operation, module: nn.Module, n: int) -> Reach:
     if isinstance(operation, CausalConv):
         return Reach(-(-(_kernel(module) - 1) // n))

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from v2w_convert.operations.base import whole_clip
 from v2w_convert.stream import Site
 from v2w_convert.verify.claims import Claim, counted, counted_frames
-from v2w_convert.verify.inputs import draw, enough_frames, past_seeing
+from v2w_convert.verify.inputs import draw, due_blocks, enough_frames, past_seeing
 from v2w_convert.verify.module import influence
 from v2w_convert.world.model import World
 
@@ -22,9 +22,7 @@ def seen_past(world: World) -> Claim:
     inputs = draw(world, 1, t * n, seed=0)
     latents = inputs.pop("latents")
     effect = influence(lambda x: world(x, **inputs), latents, frame_dim=1).view(t, n, t, n).amax((1, 3))
-    due = torch.eye(t, dtype=torch.bool)
-    for reach in past_seeing(world).values():
-        due |= reach.due(t)
+    due = due_blocks(world, t)
     unit = "frame" if n == 1 else "block"
     unseen = [f"{unit} {i} in output {o}" for o, i in ((due & (effect == 0)).nonzero()).tolist()]
     return counted_frames(

@@ -15,7 +15,17 @@ from v2w_convert.plan.resolve import Resolved
 from v2w_convert.surgery.convert import stored_dtype
 from v2w_convert.surgery.load import open_converted
 from v2w_convert.surgery.manifest import Manifest
-from v2w_convert.verify import actions, causality, coverage, files, identity, past, promises, tensors
+from v2w_convert.verify import (
+    actions,
+    causality,
+    coverage,
+    files,
+    gradient,
+    identity,
+    past,
+    promises,
+    tensors,
+)
 from v2w_convert.verify.claims import Claim, Report, not_measured
 from v2w_convert.verify.exact import exact
 from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
@@ -153,6 +163,8 @@ def _woken(world: World, manifest: Manifest, progress: Progress) -> list[Claim]:
     claims += [causality.unseen_future(world), causality.unseen_clips(world)]
     progress("the past is seen")
     claims += [past.seen_past(world), *past.sites(world)]
+    progress("gradients")
+    claims += gradient.gradients(world)
     progress("streaming")
     return claims + streaming(world)
 

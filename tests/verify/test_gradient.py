@@ -1,0 +1,42 @@
+import pytest
+
+from tests.verify import faults
+from v2w_convert.verify.gradient import gradients
+from v2w_convert.verify.inputs import past_seeing
+from v2w_convert.world.model import World
+
+
+def test_unbroken(woken: World) -> None:
+    future, past = gradients(woken)
+    assert (future.measured, future.where, past.measured) == (0.0, "", 0.0)
+    assert "latents, noise_level, actions, text, anchor, told" in future.how
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "up_blocks.0.resnets.1.temporal_res_block.conv1",
+        "down_blocks.0.resnets.0.temporal_res_block.norm2",
+        "up_blocks.1.attentions.1.temporal_transformer_blocks.0.attn1",
+    ],
+)
+def test_one_site_that_sees_the_future_is_named(woken: World, name: str) -> None:
+    faults.sees_future(woken.sites[name])
+    future, _ = gradients(woken)
+    assert not future.ok
+    assert future.where == name
+
+
+def test_an_action_that_comes_a_frame_early_is_found(woken: World) -> None:
+    faults.acts_early(woken.sites["time_embedding"])
+    future, _ = gradients(woken)
+    assert not future.ok
+    assert future.where == "time_embedding"
+
+
+def test_a_model_that_forgets_its_past_is_found(woken: World) -> None:
+    for name in past_seeing(woken):
+        faults.forgets_past(woken.sites[name])
+    _, past = gradients(woken)
+    assert not past.ok
+    assert "frame 0 in output 1" in past.how

@@ -1,0 +1,65 @@
+"""The same two truths by automatic differentiation: a witness that changes no input.
+
+Changing an input shows what it does at one point; a gradient, what would come of the smallest change.
+"""
+
+import torch
+from torch import Tensor
+
+from v2w_convert.verify.causality import first_module
+from v2w_convert.verify.claims import Claim, counted_frames
+from v2w_convert.verify.inputs import changed, draw, due_blocks, enough_frames
+from v2w_convert.world.model import World
+
+
+def gradients(world: World) -> list[Claim]:
+    """Of every frame's output by everything given for every frame, as far as it is a floating number."""
+    n, blocks = world.n, enough_frames(world) // world.n
+    inputs = draw(world, 2, blocks * n, seed=0)
+    effect = _effects(world, inputs, blocks)
+    future = torch.stack(list(effect.values())).amax(0).triu(1)
+    largest, where = float(future.max()), ""
+    if largest > 0:
+        cut = int((future > 0).any(1).nonzero()[0]) * n + n - 1
+        later = (torch.arange(blocks * n) > cut).expand(2, -1)
+        where = first_module(world, inputs, changed(inputs, 1, world, tuple(inputs), later), cut)
+    unit = "frame" if n == 1 else "block"
+    how = f"largest of ∂ output ∂ input, {', '.join(effect)}, {blocks} {unit}s; float64; zero layers woken"
+    due = due_blocks(world, blocks)
+    unseen = [f"{unit} {i} in output {o}" for o, i in (due & (effect["latents"] == 0)).nonzero().tolist()]
+    return [
+        Claim(f"No gradient runs from a {unit}'s output to a later {unit}", largest, 0.0, where, how),
+        counted_frames(
+            f"Gradients run from every {unit}'s output to itself and the {int(due[-1].sum()) - 1} {unit}s before it",
+            unseen,
+            "",
+            f"pairs without a gradient, of {int(due.sum())}; the smallest is {float(effect['latents'][due].min()):.1e}; float64; "
+            "zero layers woken",
+        ),
+    ]
+
+
+def _effects(world: World, inputs: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
+    """For each kind of input: row o, column i, the largest gradient of block o's output by block i's input; infinite if not finite.
+
+    The output is weighted by random numbers, so that what would cancel does not.
+    """
+    given = {
+        kind: x.clone().requires_grad_() for kind, x in inputs.items() if x.is_floating_point() and x.numel()
+    }
+    with torch.enable_grad():
+        output = world(**inputs | given)
+        weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(2)).to(output)
+        sums = (output * weights).unflatten(1, (blocks, -1)).transpose(0, 1).flatten(1).sum(1)
+        rows = [
+            torch.autograd.grad(sums[o], list(given.values()), retain_graph=True, allow_unused=True)
+            for o in range(blocks)
+        ]
+    found = {}
+    for place, (kind, x) in enumerate(given.items()):
+        columns = [torch.zeros_like(x) if row[place] is None else row[place] for row in rows]
+        each = torch.stack(
+            [g.abs().unflatten(1, (blocks, -1)).transpose(0, 1).flatten(1).amax(1) for g in columns]
+        )
+        found[kind] = torch.where(torch.isfinite(each), each, torch.inf)
+    return found
