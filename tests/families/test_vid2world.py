@@ -85,6 +85,7 @@ def test_its_norms_see_the_future(folder: Path, capsys: pytest.CaptureFixture[st
         "Frame t sees nothing of the frames after it, in float64",
         "Frame t sees nothing of the frames after it, in float32",
         "An action changes no frame before it",
+        "No gradient runs from a frame's output to a later frame",
         "No site sees a later frame or another clip",
         "Streamed frame by frame, the output is that of one pass over the whole clip",
         "Streamed in chunks of mixed sizes, the output is that of one pass over the whole clip",
