@@ -16,8 +16,8 @@ def rollout(
         Path, typer.Option("-o", "--output", help="an .mp4, .gif or .png (contact sheet) to write")
     ],
     episode: Annotated[int, typer.Option("--episode", min=0)] = 0,
-    history: Annotated[int, typer.Option("--history", min=1, help="frames that are shown first")] = 8,
-    frames: Annotated[int, typer.Option("--frames", min=1, help="frames to roll out")] = 32,
+    history: Annotated[int, typer.Option("--history", min=1, help="video frames that are shown first")] = 8,
+    frames: Annotated[int, typer.Option("--frames", min=1, help="video frames to roll out")] = 32,
     steps: Steps = 10,
     guidance: Guidance = 1.0,
     context_noise: Noise = 0.0,
@@ -49,13 +49,13 @@ def evaluate(
         Path | None,
         typer.Option("--classifier-data", help="other episodes, to train the action classifier on"),
     ] = None,
-    history: Annotated[int, typer.Option("--history", min=1, help="frames that are shown first")] = 8,
+    history: Annotated[int, typer.Option("--history", min=1, help="video frames that are shown first")] = 8,
     episodes: Annotated[
         int | None, typer.Option("--episodes", min=2, help="the first so many; else all")
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="rollouts whose mean is measured too")] = 4,
     long_frames: Annotated[
-        int, typer.Option("--long-frames", min=0, help="length of the long rollouts")
+        int, typer.Option("--long-frames", min=0, help="length of the long rollouts, in video frames")
     ] = 200,
     steps: Steps = 10,
     guidance: Guidance = 1.0,
