@@ -55,21 +55,21 @@ def decode_ltx(autoencoder: Any, latents: Tensor) -> Tensor:
 
 
 def encode_allegro(autoencoder: Any, pictures: Tensor) -> Tensor:
-    _one_tile(autoencoder, *pictures.shape[-2:], len(pictures))
+    _one_tile(autoencoder, len(pictures), *pictures.shape[-2:])
     return encode_video(autoencoder, pictures)
 
 
 def decode_allegro(autoencoder: Any, latents: Tensor) -> Tensor:
     t = len(latents) * autoencoder.config.temporal_compression_ratio
     height, width = (size * autoencoder.spatial_compression_ratio for size in latents.shape[-2:])
-    _one_tile(autoencoder, height, width, t)
+    _one_tile(autoencoder, t, height, width)
     return autoencoder.decode(_as_video(latents)).sample[0]  # the only one that gives frames first
 
 
-def _one_tile(autoencoder: Any, height: int, width: int, t: int) -> None:
-    """It only codes tile by tile, of a fixed size: have one hold the clip."""
+def _one_tile(autoencoder: Any, *size: int) -> None:
+    """It only codes tile by tile, of a fixed size: have one hold the clip, of size t height width."""
     autoencoder.use_tiling = True
-    autoencoder.kernel = autoencoder.stride = (t, height, width)
+    autoencoder.kernel = autoencoder.stride = size
 
 
 def _as_video(frames: Tensor) -> Tensor:
