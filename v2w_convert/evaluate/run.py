@@ -18,6 +18,7 @@ from v2w_convert.world.packing import Packing
 from v2w_convert.world.pixels import Pixels, open_pixels, require_pictures
 from v2w_convert.world.rollout import Sampling, stream
 
+HISTORY = 8
 HORIZONS = (1, 4, 8, 16)
 GAP_HORIZONS = (1, 4)
 
@@ -26,14 +27,14 @@ GAP_HORIZONS = (1, 4)
 class Protocol:
     """What is fixed before anything is measured.
 
-    history         video frames that the model is shown
+    history         video frames that the model is shown (None: 8, or the next number that fits it)
     samples         rollouts per clip whose mean is measured beside a single one
     episodes        episodes of the data set (None: all)
     long_frames     length of the long rollouts in video frames, as all horizons are; 0: none
     long_rollouts   how many of them
     """
 
-    history: int = 8
+    history: int | None = None
     samples: int = 4
     episodes: int | None = None
     long_frames: int = 200
@@ -74,13 +75,18 @@ def roll(
     return pixels.decode(whole, seen)[:, : t - history].cpu()
 
 
-def require_history(world: World, packing: Packing, history: int) -> None:
-    """Raises V2WError unless so many video frames are whole latent frames, in whole blocks of what the model takes."""
-    more = packing.whole(history, world.n)
-    if more != history:
+def shown(world: World, packing: Packing, history: int | None) -> int:
+    """How many video frames are shown: `history`, or without one, 8 or the next number that fits.
+
+    What fits is whole latent frames, in whole blocks where the model takes blocks of them. Raises V2WError if
+    `history` does not.
+    """
+    more = packing.whole(history or HISTORY, world.n)
+    if history not in (None, more):
         found = [f"the model takes blocks of {world.n}"] if world.n > 1 else []
         found += [f"the autoencoder packs {packing}"] if packing.k > 1 else []
         raise V2WError(f"show {history} frames", " and ".join(found), f"a history of {more} frames")
+    return more
 
 
 def evaluate(
@@ -103,8 +109,8 @@ def evaluate(
     """
     world = load(folder, device=device, dtype=torch.float32)
     pixels = open_pixels(folder, device)
-    packing, history = pixels.packing, protocol.history
-    require_history(world, packing, history)
+    packing = pixels.packing
+    history = shown(world, packing, protocol.history)
     episodes = read_episodes(data, world.action_dim, packing, protocol.episodes, camera)
     require_pictures(pixels, episodes[0].frames, f"evaluate on {data}")
     clips = cut(episodes, history, packing.whole(history + max(HORIZONS)) - history)
@@ -159,7 +165,7 @@ def evaluate(
     long = None
     if protocol.long_frames:
         progress(f"rolling out {protocol.long_frames} frames")
-        long = _long(world, pixels, clips, latents, decoded, protocol)
+        long = _long(world, pixels, clips, latents, decoded, history, protocol)
     return {
         "settings": {
             "model": folder.name,
@@ -167,6 +173,7 @@ def evaluate(
             "clips": len(truth),
             "episodes": int(clips.episode.unique().numel()),
             **asdict(protocol),
+            "history": history,
         },
         "horizons": {
             str(x): {
@@ -219,7 +226,7 @@ def _inverse_dynamics(
         for a in (training.actions, clips.actions)
     ):
         return "not measured: actions are not one-hot"
-    history = protocol.history
+    history = clips.frames.shape[1] - predicted.shape[1]
     _, seen = _round_trip(pixels, training)
     classes = training.actions.shape[-1]
     model = train_classifier(
@@ -246,18 +253,22 @@ def _pairs(frames: Tensor) -> Tensor:
 
 
 def _long(
-    world: World, pixels: Pixels, clips: Clips, latents: Tensor, decoded: Tensor, protocol: Protocol
+    world: World,
+    pixels: Pixels,
+    clips: Clips,
+    latents: Tensor,
+    decoded: Tensor,
+    history: int,
+    protocol: Protocol,
 ) -> dict[str, Any]:
     """Whether frames of a long rollout still look like the data: design of the picture, not its truth."""
     chosen = torch.arange(min(protocol.long_rollouts, len(latents)))
     # Actions of clip after clip, one after the other, beginning at each rollout's own.
     row = clips.actions[:, 1:].flatten(0, 1)
     starts = chosen * clips.actions.shape[1]
-    total = protocol.history + protocol.long_frames
+    total = history + protocol.long_frames
     actions = torch.stack([row.roll(-int(s), 0)[torch.arange(total) % len(row)] for s in starts])
-    frames = roll(
-        world, pixels, latents[chosen], actions, protocol.history, protocol.sampling, protocol.seed + 1000
-    )
+    frames = roll(world, pixels, latents[chosen], actions, history, protocol.sampling, protocol.seed + 1000)
     found = [picture_statistics(f) for f in frames]
 
     def judged(real: Tensor) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluate.clips import read_episodes
 from v2w_convert.evaluate.pictures import captioned, contact_sheet, write_png, write_video
-from v2w_convert.evaluate.run import require_history, roll
+from v2w_convert.evaluate.run import roll, shown
 from v2w_convert.surgery.load import load
 from v2w_convert.world.pixels import as_uint8, open_pixels, require_pictures
 from v2w_convert.world.rollout import Sampling
@@ -25,7 +25,7 @@ def show(
     data: Path,
     output: Path,
     episode: int,
-    history: int,
+    history: int | None,
     frames: int,
     sampling: Sampling,
     seed: int,
@@ -43,7 +43,7 @@ def show(
         raise V2WError(f"write a rollout to {output}", f"there is no folder {output.parent}", "make it first")
     world = load(world_folder, device=device, dtype=torch.float32)
     pixels = open_pixels(world_folder, device)
-    require_history(world, pixels.packing, history)
+    history = shown(world, pixels.packing, history)
     episodes = read_episodes(data, world.action_dim, pixels.packing, camera=camera)
     asked = f"roll out episode {episode} of {data}"
     if episode >= len(episodes):
