@@ -33,6 +33,7 @@ FAMILIES = {
     "allegro": "AutoencoderKLAllegro",
     "cogvideox": "AutoencoderKLCogVideoX",
 }
+AUTOENCODERS = FAMILIES | {"mochi": "AutoencoderKLMochi"}
 
 # Latents of 4 x 4: Allegro's denoiser does not take a single token.
 ALLEGRO = {
@@ -64,7 +65,7 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Make:
             wake(denoiser)
             denoiser.save_pretrained(folder / "transformer")
             smaller = ALLEGRO if family == "allegro" else {}
-            tiny_autoencoder(FAMILIES[family], **smaller).save_pretrained(folder / "vae")
+            tiny_autoencoder(AUTOENCODERS[family], **smaller).save_pretrained(folder / "vae")
             FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
             (folder / "model_index.json").write_text("{}\n")
         return folder
@@ -143,6 +144,17 @@ def test_actions_are_classified_by_video_frames(
     assert v2w(*arguments, "--steps", 1, "--samples", 1, "--long-frames", 0, "--json") == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert 0 <= result["actions"]["inverse dynamics"]["generated"]["mean"] <= 1
+
+
+def test_horizons_may_end_within_a_latent_frame(
+    pipelines: Make, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mochi"  # six video frames to a latent frame: 16 are no whole ones
+    assert v2w("convert", pipelines("mochi"), folder, "--action-dim", 6 * A) == 0
+    arguments = ["evaluate", folder, "--data", data, "--steps", 1, "--samples", 1, "--long-frames", 0]
+    capsys.readouterr()
+    assert v2w(*arguments, "--history", 7, "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["horizons"].keys() == {"1", "4", "8", "16"}
 
 
 def test_a_leak_is_said_in_one_line(runs: Make, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
