@@ -64,6 +64,26 @@ def test_clips_are_coded_one_by_one_and_context_is_left_out(name: str) -> None:
     assert torch.equal(pixels.decode(latents, seen=2), pictures[:, pixels.packing.frames(2) :])
 
 
+def test_an_autoencoder_of_single_pictures_knows_no_clips(tiny_base: Path) -> None:
+    pixels = open_pixels(tiny_base)
+    clips = np.stack([noise(3, size=16), noise(3, size=16, seed=1)])
+    latents = pixels.encode(clips)
+    assert torch.equal(latents.flatten(0, 1), pixels.encode(clips.reshape(6, 16, 16, 3)))
+    pictures = pixels.decode(latents[:, 1:])
+    assert torch.equal(pixels.decode(latents, seen=1), pictures)
+    assert torch.equal(pictures.flatten(0, 1), pixels.decode(latents[:, 1:].flatten(0, 1)))
+
+
+def test_wan_22_packs_like_wan_21() -> None:
+    layers = {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12}
+    pixels = tiny_pixels("AutoencoderKLWan", **layers, scale_factor_spatial=16)
+    frames = noise(9)
+    latents = pixels.encode(frames)
+    assert latents.shape == (3, 4, 2, 2)
+    assert pixels.decode(latents).shape == (9, 3, 32, 32)
+    assert not sees_later(pixels, frames)
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_whether_latents_see_later_frames_is_measured(name: str) -> None:
     pixels = tiny_pixels(name)
