@@ -70,8 +70,9 @@ def test_an_autoencoder_of_single_pictures_knows_no_clips(tiny_base: Path) -> No
     latents = pixels.encode(clips)
     assert torch.equal(latents.flatten(0, 1), pixels.encode(clips.reshape(6, 16, 16, 3)))
     pictures = pixels.decode(latents[:, 1:])
-    assert torch.equal(pixels.decode(latents, seen=1), pictures)
-    assert torch.equal(pictures.flatten(0, 1), pixels.decode(latents[:, 1:].flatten(0, 1)))
+    # Strides in memory differ, and with them the order of sums.
+    torch.testing.assert_close(pixels.decode(latents, seen=1), pictures, rtol=0, atol=1e-6)
+    torch.testing.assert_close(pixels.decode(latents)[:, 1:], pictures, rtol=0, atol=1e-6)
 
 
 def test_wan_22_packs_like_wan_21() -> None:
