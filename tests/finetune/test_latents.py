@@ -11,6 +11,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.finetune import latents as module
 from v2w_convert.finetune.latents import Latents, check_data, encoded, fingerprint
 from v2w_convert.finetune.settings import Progress, quiet
+from v2w_convert.world.packing import Packing
 from v2w_convert.world.pixels import open_pixels
 
 LENGTHS = (9, 3, 7, 12)  # of tiny_data
@@ -122,13 +123,13 @@ def test_a_data_set_that_breaks_off_leaves_nothing(
 
 
 def test_data_that_does_not_fit_is_refused_by_its_description(tiny_data: Path) -> None:
-    check_data(tiny_data, 3, 12)
+    check_data(tiny_data, 3, 12, Packing())
     with pytest.raises(
         V2WError, match=r"its actions have 3 numbers, the model takes 2 \(try: .*--action-dim 3"
     ):
-        check_data(tiny_data, 2, 6)
+        check_data(tiny_data, 2, 6, Packing())
     with pytest.raises(V2WError, match="no episode has 13 frames, the longest has 12"):
-        check_data(tiny_data, 3, 13)
+        check_data(tiny_data, 3, 13, Packing())
 
 
 def test_data_without_a_list_of_its_episodes_is_refused(tiny_data: Path, tmp_path: Path) -> None:
@@ -138,4 +139,4 @@ def test_data_without_a_list_of_its_episodes_is_refused(tiny_data: Path, tmp_pat
     for damage in (lambda: file.write_bytes(b"PAR1"), lambda: shutil.rmtree(copied / "meta/episodes")):
         damage()
         with pytest.raises(V2WError, match="its meta/episodes cannot be read"):
-            check_data(copied, 3, 6)
+            check_data(copied, 3, 6, Packing())

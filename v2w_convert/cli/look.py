@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from v2w_convert.cli.options import Data, Device, Guidance, Json, Noise, Seed, Steps, present, write_text
+from v2w_convert.cli.options import (
+    Data,
+    Device,
+    Guidance,
+    History,
+    Json,
+    Noise,
+    Seed,
+    Steps,
+    present,
+    write_text,
+)
 from v2w_convert.errors import V2WError
 
 
@@ -16,8 +27,8 @@ def rollout(
         Path, typer.Option("-o", "--output", help="an .mp4, .gif or .png (contact sheet) to write")
     ],
     episode: Annotated[int, typer.Option("--episode", min=0)] = 0,
-    history: Annotated[int, typer.Option("--history", min=1, help="frames that are shown first")] = 8,
-    frames: Annotated[int, typer.Option("--frames", min=1, help="frames to roll out")] = 32,
+    history: History = None,
+    frames: Annotated[int, typer.Option("--frames", min=1, help="video frames to roll out")] = 32,
     steps: Steps = 10,
     guidance: Guidance = 1.0,
     context_noise: Noise = 0.0,
@@ -37,7 +48,9 @@ def rollout(
 
     sampling = Sampling(steps, guidance, context_noise)
     result = show(world, data, output, episode, history, frames, sampling, seed, camera, device)
-    say(f"{output}: truth | rollout | same start, other actions; {sampling}, history {history}, seed {seed}")
+    say(
+        f"{output}: truth | rollout | same start, other actions; {sampling}, history {result['history']}, seed {seed}"
+    )
     if json:
         print_json({"ok": True, **result})
 
@@ -49,13 +62,13 @@ def evaluate(
         Path | None,
         typer.Option("--classifier-data", help="other episodes, to train the action classifier on"),
     ] = None,
-    history: Annotated[int, typer.Option("--history", min=1, help="frames that are shown first")] = 8,
+    history: History = None,
     episodes: Annotated[
         int | None, typer.Option("--episodes", min=2, help="the first so many; else all")
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="rollouts whose mean is measured too")] = 4,
     long_frames: Annotated[
-        int, typer.Option("--long-frames", min=0, help="length of the long rollouts")
+        int, typer.Option("--long-frames", min=0, help="length of the long rollouts, in video frames")
     ] = 200,
     steps: Steps = 10,
     guidance: Guidance = 1.0,

@@ -24,6 +24,12 @@ Device = Annotated[str, typer.Option("--device", help="where to compute: cpu, cu
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="a plan of your own; else the shipped one that fits")
 ]
+History = Annotated[
+    int | None,
+    typer.Option(
+        "--history", min=1, help="video frames that are shown first; else 8, or the next number that fits"
+    ),
+]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="denoising steps per frame")]
 Guidance = Annotated[float, typer.Option("--guidance", help="action guidance s; 1: none")]
 Noise = Annotated[

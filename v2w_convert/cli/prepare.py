@@ -101,7 +101,14 @@ def _draft(source: Any, output: Path, json: bool) -> None:
 def convert(
     base: Base,
     output: Annotated[Path, typer.Argument(metavar="OUT", help="the folder to make")],
-    action_dim: Annotated[int, typer.Option("--action-dim", min=1, help="numbers in one action")],
+    action_dim: Annotated[
+        int,
+        typer.Option(
+            "--action-dim",
+            min=1,
+            help="numbers in one action, times the video frames that make a latent frame",
+        ),
+    ],
     plan: PlanFile = None,
     transfer: Annotated[
         str | None, typer.Option("--transfer", help="kernel transfer: shift, masked or extrapolative")

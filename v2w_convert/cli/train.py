@@ -20,7 +20,7 @@ def finetune(
     gradient_accumulation: Annotated[
         int, typer.Option("--gradient-accumulation", help="parts of a batch")
     ] = 1,
-    frames: Annotated[int, typer.Option("--frames", help="frames to a clip")] = 16,
+    frames: Annotated[int, typer.Option("--frames", help="latent frames to a clip")] = 16,
     lr: Annotated[
         float, typer.Option("--lr", help="peak learning rate; 1e-5 for a base of a billion")
     ] = 3e-4,
@@ -75,5 +75,9 @@ def finetune(
 
         result = train(converted, data, output, settings, progress=show, device=device)
     say(f"{output}: a world model after {steps} steps")
+    if result.get("autoencoder", {}).get("sees_later_frames"):
+        say(
+            f"{output}: the autoencoder's latents see later frames, so what it learnt the past from knew some of them"
+        )
     if json:
         print_json({"ok": True, **result})

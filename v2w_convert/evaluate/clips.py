@@ -9,6 +9,7 @@ from torch import Tensor
 from v2w_convert.data import lerobot
 from v2w_convert.data.episode import Episode
 from v2w_convert.errors import V2WError
+from v2w_convert.world.packing import Packing, require_actions
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,13 @@ class Clips:
 
 
 def read_episodes(
-    data: Path, action_dim: int, episodes: int | None = None, camera: str | None = None
+    data: Path, action_dim: int, packing: Packing, episodes: int | None = None, camera: str | None = None
 ) -> list[Episode]:
-    """The first `episodes` episodes (None: all). Raises V2WError if actions are not `action_dim` long."""
+    """The first `episodes` episodes (None: all). Raises V2WError if their actions, packed, are not `action_dim` long."""
+    mend = "the data that the model was made for, or convert again with"
     found = []
     for episode in lerobot.read(data, camera):
-        if episode.actions.shape[1] != action_dim:
-            raise V2WError(
-                f"read the data set {data}",
-                f"its actions have {episode.actions.shape[1]} numbers, the model takes {action_dim}",
-                f"the data that the model was made for, or convert again with --action-dim {episode.actions.shape[1]}",
-            )
+        require_actions(f"read the data set {data}", episode.actions.shape[1], action_dim, packing, mend)
         found.append(episode)
         if episodes is not None and len(found) == episodes:
             break

@@ -14,9 +14,11 @@ from v2w_convert.evaluate.inverse_dynamics import accuracy, majority, train_clas
 from v2w_convert.evaluate.metrics import bootstrap, picture_statistics, psnr, share_within, ssim
 from v2w_convert.surgery.load import load
 from v2w_convert.world.model import World
-from v2w_convert.world.pixels import Pixels, open_pixels
+from v2w_convert.world.packing import Packing
+from v2w_convert.world.pixels import Pixels, open_pixels, require_pictures
 from v2w_convert.world.rollout import Sampling, stream
 
+HISTORY = 8
 HORIZONS = (1, 4, 8, 16)
 GAP_HORIZONS = (1, 4)
 
@@ -25,14 +27,14 @@ GAP_HORIZONS = (1, 4)
 class Protocol:
     """What is fixed before anything is measured.
 
-    history         frames that the model is shown
+    history         video frames that the model is shown (None: 8, or the next number that fits it)
     samples         rollouts per clip whose mean is measured beside a single one
     episodes        episodes of the data set (None: all)
-    long_frames     length of the long rollouts; 0: none
+    long_frames     length of the long rollouts in video frames, as all horizons are; 0: none
     long_rollouts   how many of them
     """
 
-    history: int = 8
+    history: int | None = None
     samples: int = 4
     episodes: int | None = None
     long_frames: int = 200
@@ -51,26 +53,40 @@ def roll(
     sampling: Sampling,
     seed: int,
 ) -> Tensor:
-    """Predicted frames (n t 3 height width): `history` latents of (n t c h w) shown, the rest of `actions` followed.
+    """Predicted frames (n t-history 3 height width): the first `history` video frames shown, then `actions` followed.
 
-    Where a model makes blocks of frames, the last one is made whole, its last action repeated, and cut.
+    latents  (n j c h w), of the history's frames at least
+    actions  (n t a), of video frames
+
+    Where several video frames make a latent frame, or latent frames are made in blocks, the last is made whole, its
+    last action repeated, and cut. The history's latents are decoded, too: they are what the predicted ones follow.
     """
     n, t = actions.shape[:2]
+    packing = pixels.packing
+    seen = packing.latents(history)
+    latents = latents[:, :seen]
+    missing = packing.whole(t, world.n) - t
+    packed = packing.actions(torch.cat([actions, actions[:, -1:].expand(-1, missing, -1)], 1))
     rollout = stream(world, n, *latents.shape[-2:], sampling=sampling, seed=seed)
-    rollout.observe(latents[:, :history], actions[:, :history])
-    padded = torch.cat([actions, actions[:, -1:].expand(-1, world.n - 1, -1)], 1)
-    predicted = [rollout.step_block(padded[:, f : f + world.n]) for f in range(history, t, world.n)]
-    frames = torch.cat(predicted, 1)[:, : t - history]
-    return pixels.decode(frames.flatten(0, 1)).unflatten(0, (n, t - history)).cpu()
+    rollout.observe(latents, packed[:, :seen])
+    steps = range(seen, packed.shape[1], world.n)
+    predicted = [rollout.step_block(packed[:, j : j + world.n]) for j in steps]
+    whole = torch.cat([latents, *predicted], 1)[:, : packing.latents(packing.whole(t))]
+    return pixels.decode(whole, seen)[:, : t - history].cpu()
 
 
-def require_blocks(world: World, history: int) -> None:
-    """Raises V2WError if so many frames cannot be shown to a model that takes whole blocks of them."""
-    if history % world.n:
-        more = -(-history // world.n) * world.n
-        raise V2WError(
-            f"show {history} frames", f"the model takes blocks of {world.n}", f"a history of {more} frames"
-        )
+def shown(world: World, packing: Packing, history: int | None) -> int:
+    """How many video frames are shown: `history`, or without one, 8 or the next number that fits.
+
+    What fits is whole latent frames, in whole blocks where the model takes blocks of them. Raises V2WError if
+    `history` does not.
+    """
+    more = packing.whole(history or HISTORY, world.n)
+    if history not in (None, more):
+        found = [f"the model takes blocks of {world.n}"] if world.n > 1 else []
+        found += [f"the autoencoder packs {packing}"] if packing.k > 1 else []
+        raise V2WError(f"show {history} frames", " and ".join(found), f"a history of {more} frames")
+    return more
 
 
 def evaluate(
@@ -92,18 +108,22 @@ def evaluate(
     {"mean", "low", "high"}: a bootstrap interval over episodes.
     """
     world = load(folder, device=device, dtype=torch.float32)
-    require_blocks(world, protocol.history)
     pixels = open_pixels(folder, device)
-    clips = cut(
-        read_episodes(data, world.action_dim, protocol.episodes, camera), protocol.history, max(HORIZONS)
-    )
+    packing = pixels.packing
+    history = shown(world, packing, protocol.history)
+    episodes = read_episodes(data, world.action_dim, packing, protocol.episodes, camera)
+    require_pictures(pixels, episodes[0].frames, f"evaluate on {data}")
+    clips = cut(episodes, history, packing.whole(history + max(HORIZONS)) - history)
     # Checked before the long part begins.
     training = None
     if classifier_data is not None:
-        training = cut(read_episodes(classifier_data, world.action_dim, None, camera), 0, max(HORIZONS))
+        others = read_episodes(classifier_data, world.action_dim, packing, None, camera)
+        training = cut(others, 0, packing.whole(max(HORIZONS)))
     progress("encoding")
     latents, decoded = _round_trip(pixels, clips)
-    truth = clips.frames[:, protocol.history :]
+    if not pixels.single:  # what comes after the history may have left a trace in its latents
+        latents = pixels.encode(_uint8(clips.frames[:, :history]))
+    truth = clips.frames[:, history:]
     h = [x - 1 for x in HORIZONS]
 
     def figures(values: Tensor) -> dict[str, dict[str, float]]:
@@ -117,7 +137,7 @@ def evaluate(
         return {name: figures(f(*flat).view(len(truth), -1)) for name, f in both.items()}
 
     def rolled(actions: Tensor, seed: int) -> Tensor:
-        return roll(world, pixels, latents, actions, protocol.history, protocol.sampling, seed)
+        return roll(world, pixels, latents, actions, history, protocol.sampling, seed)
 
     samples = []
     for number in range(protocol.samples):
@@ -126,11 +146,11 @@ def evaluate(
     one, mean = samples[0], torch.stack(samples).mean(0)
     progress("rolling out with other episodes' actions")
     other = rolled(_of_another_episode(clips), protocol.seed)
-    copied = clips.frames[:, protocol.history - 1 : protocol.history].expand_as(truth)
+    copied = clips.frames[:, history - 1 : history].expand_as(truth)
     results = {"one sample": measure(one), f"mean of {protocol.samples}": measure(mean)}
     baselines = {
         "last frame copied": measure(copied),
-        "autoencoder alone": measure(decoded[:, protocol.history :]),
+        "autoencoder alone": measure(decoded[:, history:]),
         "other actions": measure(other),
     }
 
@@ -145,7 +165,7 @@ def evaluate(
     long = None
     if protocol.long_frames:
         progress(f"rolling out {protocol.long_frames} frames")
-        long = _long(world, pixels, clips, latents, decoded, protocol)
+        long = _long(world, pixels, clips, latents, decoded, history, protocol)
     return {
         "settings": {
             "model": folder.name,
@@ -153,6 +173,7 @@ def evaluate(
             "clips": len(truth),
             "episodes": int(clips.episode.unique().numel()),
             **asdict(protocol),
+            "history": history,
         },
         "horizons": {
             str(x): {
@@ -169,11 +190,14 @@ def evaluate(
 
 
 def _round_trip(pixels: Pixels, clips: Clips) -> tuple[Tensor, Tensor]:
-    """Latents (n t c h w) of the clips, and the frames that come back from them."""
-    n, t = clips.frames.shape[:2]
-    frames = (clips.frames.flatten(0, 1).permute(0, 2, 3, 1) * 255).round().to(torch.uint8)
-    latents = pixels.encode(frames)
-    return latents.unflatten(0, (n, t)), pixels.decode(latents).unflatten(0, (n, t)).cpu()
+    """Latents (n j c h w) of the clips, and the frames that come back from them."""
+    latents = pixels.encode(_uint8(clips.frames))
+    return latents, pixels.decode(latents).cpu()
+
+
+def _uint8(frames: Tensor) -> Tensor:
+    """Frames (n t 3 height width) in [0, 1] -> (n t height width 3)."""
+    return (frames.permute(0, 1, 3, 4, 2) * 255).round().to(torch.uint8)
 
 
 def _of_another_episode(clips: Clips) -> Tensor:
@@ -202,7 +226,7 @@ def _inverse_dynamics(
         for a in (training.actions, clips.actions)
     ):
         return "not measured: actions are not one-hot"
-    history = protocol.history
+    history = clips.frames.shape[1] - predicted.shape[1]
     _, seen = _round_trip(pixels, training)
     classes = training.actions.shape[-1]
     model = train_classifier(
@@ -229,18 +253,22 @@ def _pairs(frames: Tensor) -> Tensor:
 
 
 def _long(
-    world: World, pixels: Pixels, clips: Clips, latents: Tensor, decoded: Tensor, protocol: Protocol
+    world: World,
+    pixels: Pixels,
+    clips: Clips,
+    latents: Tensor,
+    decoded: Tensor,
+    history: int,
+    protocol: Protocol,
 ) -> dict[str, Any]:
     """Whether frames of a long rollout still look like the data: design of the picture, not its truth."""
     chosen = torch.arange(min(protocol.long_rollouts, len(latents)))
     # Actions of clip after clip, one after the other, beginning at each rollout's own.
     row = clips.actions[:, 1:].flatten(0, 1)
     starts = chosen * clips.actions.shape[1]
-    total = protocol.history + protocol.long_frames
+    total = history + protocol.long_frames
     actions = torch.stack([row.roll(-int(s), 0)[torch.arange(total) % len(row)] for s in starts])
-    frames = roll(
-        world, pixels, latents[chosen], actions, protocol.history, protocol.sampling, protocol.seed + 1000
-    )
+    frames = roll(world, pixels, latents[chosen], actions, history, protocol.sampling, protocol.seed + 1000)
     found = [picture_statistics(f) for f in frames]
 
     def judged(real: Tensor) -> dict[str, Any]:

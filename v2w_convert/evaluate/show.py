@@ -10,9 +10,9 @@ import torch
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluate.clips import read_episodes
 from v2w_convert.evaluate.pictures import captioned, contact_sheet, write_png, write_video
-from v2w_convert.evaluate.run import require_blocks, roll
+from v2w_convert.evaluate.run import roll, shown
 from v2w_convert.surgery.load import load
-from v2w_convert.world.pixels import as_uint8, open_pixels
+from v2w_convert.world.pixels import as_uint8, open_pixels, require_pictures
 from v2w_convert.world.rollout import Sampling
 
 SCALE = 3  # of video pixels
@@ -25,7 +25,7 @@ def show(
     data: Path,
     output: Path,
     episode: int,
-    history: int,
+    history: int | None,
     frames: int,
     sampling: Sampling,
     seed: int,
@@ -42,9 +42,9 @@ def show(
     if not output.parent.is_dir():
         raise V2WError(f"write a rollout to {output}", f"there is no folder {output.parent}", "make it first")
     world = load(world_folder, device=device, dtype=torch.float32)
-    require_blocks(world, history)
     pixels = open_pixels(world_folder, device)
-    episodes = read_episodes(data, world.action_dim, camera=camera)
+    history = shown(world, pixels.packing, history)
+    episodes = read_episodes(data, world.action_dim, pixels.packing, camera=camera)
     asked = f"roll out episode {episode} of {data}"
     if episode >= len(episodes):
         raise V2WError(asked, f"there are {len(episodes)} episodes", f"--episode 0 … {len(episodes) - 1}")
@@ -53,6 +53,7 @@ def show(
         raise V2WError(
             asked, f"it has {len(start)} frames, fewer than {history} of history", "a shorter history"
         )
+    require_pictures(pixels, start.frames, asked)
     total = history + frames
     following = [
         episodes[(episode + i) % len(episodes)].arriving_actions[1:] for i in range(len(episodes) + 1)

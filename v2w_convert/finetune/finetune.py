@@ -22,8 +22,9 @@ from v2w_convert.operations.action import CHILD, ActionSite
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.surgery.manifest import MANIFEST, Manifest, read_manifest
 from v2w_convert.world.model import World
-from v2w_convert.world.pixels import Pixels, open_pixels
+from v2w_convert.world.pixels import Pixels, open_pixels, require_pictures, sees_later
 
+TRIED = 4  # latent frames on which the autoencoder is tried
 LAST = 100  # steps over which the training loss that is reported is averaged
 
 
@@ -52,9 +53,10 @@ def finetune(
         found = f"the model takes blocks of {resolved.n}"
         fitting = f"clips of {resolved.frames(settings.frames)}"
         raise V2WError(f"finetune on clips of {settings.frames} frames", found, fitting)
+    pixels = open_pixels(converted)
     sets = [data] if settings.validation is None else [data, settings.validation]
     for folder in sets:
-        check_data(folder, manifest.action_dim, settings.frames)
+        check_data(folder, manifest.action_dim, settings.frames, pixels.packing)
     record = describe(converted, data, settings)
     inputs = [converted, *sets]
     require_own(output, record, inputs)
@@ -63,9 +65,11 @@ def finetune(
 
     accelerator = start(settings, device)
     world = load(converted, device=accelerator.device, dtype=torch.float32)
-    pixels = open_pixels(converted, accelerator.device)
+    pixels.to(accelerator.device)
     for folder in sets:
         require_fit(world, pixels, folder, settings.camera)
+    if not pixels.single:
+        record["autoencoder"] = describe_autoencoder(pixels, data, settings)
     with claimed(output, record, inputs):
         cached = [
             encoded(folder, converted, output / LATENTS, pixels, settings.camera, settings.frames, progress)
@@ -98,12 +102,24 @@ def describe(converted: Path, data: Path, settings: Settings) -> Record:
     }
 
 
+def describe_autoencoder(pixels: Pixels, data: Path, settings: Settings) -> dict[str, Any]:
+    """How it packs frames, and whether its latents see later ones, tried on the first pictures of `data`."""
+    frames = next(lerobot.read(data, settings.camera)).frames
+    whole = pixels.packing.frames(min(pixels.packing.latents(len(frames)), TRIED))
+    return {
+        "class": type(pixels.autoencoder).__name__,
+        "video_frames_per_latent_frame": pixels.packing.k,
+        "sees_later_frames": sees_later(pixels, frames[:whole]),
+    }
+
+
 def summary(manifest: Manifest, record: Record, log: Log) -> dict[str, Any]:
     """What the manifest says of the run."""
     losses, validation = log.all("loss"), log.all("validation_loss")
     last = losses[-LAST:]
     return {
         **{key: record[key] for key in ("settings", "converted", "data", "validation")},
+        **{key: record[key] for key in ("autoencoder",) if key in record},
         "steps": record["settings"]["steps"],
         "loss": sum(last) / len(last),
         "validation_loss": {"first": validation[0], "last": validation[-1]} if validation else None,
@@ -132,7 +148,9 @@ def start(settings: Settings, device: str | None) -> Accelerator:
 
 def require_fit(world: World, pixels: Pixels, data: Path, camera: str | None) -> None:
     """Raises V2WError if the data's pictures, as latents, are of a size or shape that the model cannot take."""
-    picture = next(lerobot.read(data, camera)).frames[:1]
+    episode = next(lerobot.read(data, camera))
+    picture = episode.frames[: pixels.packing.frames(1)]
+    require_pictures(pixels, picture, f"finetune on {data}")
     try:
         latent = pixels.encode(picture)[None]
         with torch.no_grad():

@@ -6,6 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -17,6 +18,7 @@ from v2w_convert.checkpoint.output import sha256, staged
 from v2w_convert.data import lerobot
 from v2w_convert.errors import V2WError
 from v2w_convert.finetune.settings import Pace, Progress, Report
+from v2w_convert.world.packing import Packing, require_actions
 from v2w_convert.world.pixels import Pixels
 
 SHARD_BYTES = 256 * 2**20
@@ -26,9 +28,9 @@ class Latents:
     """Encoded episodes in a folder of shards. Clips are read from the files, so memory does not grow with the data.
 
     A shard holds for every episode i of its own `i.latents` (t c h w) float16 and `i.actions` (t a) float32,
-    the actions that led to each frame.
+    the actions that led to each latent frame: a is k times that of the data where k video frames make one.
 
-    frames  t of a clip; a clip begins at any frame of an episode that has t - 1 more
+    frames  t of a clip, in latent frames; a clip begins at any of an episode that has t - 1 more
     """
 
     def __init__(self, folder: Path, frames: int):
@@ -89,23 +91,24 @@ def fingerprint(data: Path, camera: str | None) -> str:
     return digest.hexdigest()
 
 
-def check_data(data: Path, action_dim: int, frames: int) -> None:
-    """Raises V2WError, from the data set's own description, if no clip can be cut from it for this model."""
+def check_data(data: Path, action_dim: int, frames: int, packing: Packing) -> None:
+    """Raises V2WError, from the data set's own description, if no clip can be cut from it for this model.
+
+    frames  of a clip, in latent frames
+    """
     asked = f"finetune on {data}"
     a = lerobot.read_info(data)["features"]["action"]["shape"][0]
-    if a != action_dim:
-        raise V2WError(
-            asked,
-            f"its actions have {a} numbers, the model takes {action_dim}",
-            f"convert with --action-dim {a}",
-        )
+    require_actions(asked, a, action_dim, packing, "convert with")
     try:
         lengths = pq.ParquetDataset(data / "meta/episodes").read(columns=["length"])["length"].to_pylist()
     except (OSError, pa.ArrowException, KeyError) as error:
         raise V2WError(asked, f"its meta/episodes cannot be read ({error})") from None
     longest = max(lengths, default=0)
-    if longest < frames:
-        raise V2WError(asked, f"no episode has {frames} frames, the longest has {longest}", "shorter clips")
+    if longest < packing.frames(frames):
+        found = f"no episode has {packing.frames(frames)} frames, the longest has {longest}"
+        if packing.k > 1:
+            found += f" (clips are of {frames} latent frames, {packing})"
+        raise V2WError(asked, found, "shorter clips")
 
 
 def encoded(
@@ -139,15 +142,26 @@ def encode(data: Path, folder: Path, pixels: Pixels, camera: str | None, report:
         shard, written = {}, written + 1
 
     for number, episode in enumerate(lerobot.read(data, camera)):
-        latents = pixels.encode(episode.frames).half().cpu().contiguous()
-        if not bool(torch.isfinite(latents).all()):
-            raise V2WError(
-                f"finetune on {data}", f"episode {number} has latents that are not finite in float16"
-            )
-        shard[f"{number:08d}.latents"] = latents
-        shard[f"{number:08d}.actions"] = torch.from_numpy(episode.arriving_actions)
+        # What is left over at an episode's end makes no latent frame; a short one may make none at all.
+        if t := pixels.packing.frames(pixels.packing.latents(len(episode))):
+            latents = _encoded(pixels, episode.frames[:t], f"finetune on {data}", f"episode {number}")
+            shard[f"{number:08d}.latents"] = latents
+            arriving = torch.from_numpy(episode.arriving_actions[:t])
+            shard[f"{number:08d}.actions"] = pixels.packing.actions(arriving).contiguous()
         if sum(tensor.nbytes for tensor in shard.values()) > SHARD_BYTES:
             write()
         report(Progress("encode", number + 1, total, None, pace.seconds_left(number + 1)))
     if shard:
         write()
+
+
+def _encoded(pixels: Pixels, frames: np.ndarray, asked: str, name: str) -> Tensor:
+    """Latents (t c h w) float16 of an episode, which is encoded in one go."""
+    try:
+        latents = pixels.encode(frames).half().cpu().contiguous()
+    except torch.OutOfMemoryError:
+        found = f"no room to encode the {len(frames)} pictures of {name} in one go"
+        raise V2WError(asked, found, "shorter episodes, smaller pictures or another --device") from None
+    if not bool(torch.isfinite(latents).all()):
+        raise V2WError(asked, f"{name} has latents that are not finite in float16")
+    return latents

@@ -17,7 +17,8 @@ class Settings(BaseModel):
     steps                   optimizer steps; the lr schedule ends with them, so more of them is another run
     batch                   clips to an optimizer step
     gradient_accumulation   parts that a step's batch is computed in: less memory, the same gradient
-    frames                  t, frames to a clip
+    frames                  t, latent frames to a clip: what a step costs. Where k video frames make one, a clip from an
+                            episode's beginning shows k (t - 1) + 1 of them, or k t
     lr, lr_scheduler        AdamW's peak learning rate, and a schedule of diffusers' `get_scheduler`
     warmup                  share of the steps in which the learning rate rises from 0
     clip                    largest norm of the gradient

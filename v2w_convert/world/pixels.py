@@ -1,4 +1,4 @@
-"""Pixels <-> latents, frame by frame, by the pipeline's own autoencoder."""
+"""Pixels <-> latents by the pipeline's own autoencoder."""
 
 from pathlib import Path
 from typing import Any
@@ -10,49 +10,142 @@ from torch import Tensor, nn
 
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
-
-SERVED = ("AutoencoderKL",)
-BATCH = 64  # frames at a time
+from v2w_convert.world.autoencoders import (
+    KINDS,
+    REFUSED,
+    decode_pictures,
+    encode_pictures,
+    packing,
+    statistic,
+)
 
 
 class Pixels(nn.Module):
-    """Wraps an autoencoder that codes each frame by itself."""
+    """An autoencoder, frozen. A denoiser's latents are the autoencoder's, `(z - mean) · factor / deviation`.
 
-    def __init__(self, autoencoder: Any):
+    autoencoder  of a class in `autoencoders.KINDS`
+    scheduler    the config of its pipeline's scheduler, where the class needs it
+
+    packing      how t video frames go into j latent frames
+    single       each latent frame is one picture's and depends on no other, nor does its picture
+    """
+
+    mean: Tensor  # (c m), of the m-th latent frame of a clip and of all after it
+    deviation: Tensor
+
+    def __init__(self, autoencoder: Any, scheduler: dict[str, Any]):
         super().__init__()
         self.autoencoder: Any = autoencoder.eval().requires_grad_(False)
-        self.scale = float(autoencoder.config.scaling_factor)
-
-    @torch.no_grad()
-    def encode(self, frames: np.ndarray | Tensor) -> Tensor:
-        """Latents (t c h w) float32 of frames (t height width 3) uint8: the posterior's mode, scaled to unit size."""
-        pixels = torch.as_tensor(frames).permute(0, 3, 1, 2).split(BATCH)
-        weight = next(self.parameters())
-        batches = [p.to(weight) / 127.5 - 1 for p in pixels]
-        return (
-            torch.cat([self.autoencoder.encode(p).latent_dist.mode() for p in batches]).float() * self.scale
+        self.kind = KINDS[type(autoencoder).__name__]
+        self.packing = packing(autoencoder, self.kind)
+        self.single = (self.kind.encode, self.kind.decode) == (encode_pictures, decode_pictures)
+        config = autoencoder.config
+        self.factor = float(
+            scheduler.get("sigma_data", 0.5) if self.kind.edm else config.get("scaling_factor", 1)
+        )
+        self.register_buffer("mean", statistic(autoencoder, self.kind, "latents_mean", 0.0), persistent=False)
+        self.register_buffer(
+            "deviation", statistic(autoencoder, self.kind, "latents_std", 1.0), persistent=False
         )
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Pictures (t 3 height width) float32 in [0, 1] of latents (t c h w)."""
-        weight = next(self.parameters())
-        decoded = [self.autoencoder.decode(z.to(weight) / self.scale).sample for z in latents.split(BATCH)]
-        return (torch.cat(decoded).float() / 2 + 0.5).clamp(0, 1)
+    def encode(self, frames: np.ndarray | Tensor) -> Tensor:
+        """Latents (… j c h w) float32 of clips (… t height width 3) uint8 of whole latent frames: the posterior's mode.
+
+        Raises V2WError where the autoencoder does not pack frames as it says.
+        """
+        frames = torch.as_tensor(frames)
+        front, t = frames.shape[:-4], frames.shape[-4]
+        clips = frames.reshape(-1, *frames.shape[-4:])
+        if self.kind.encode is encode_pictures:  # in full batches, over the borders of clips
+            latents = self._encode(clips.flatten(0, 1)).unflatten(0, (len(clips), t))
+        else:
+            latents = torch.stack([self._encode(clip) for clip in clips])
+        self._require(t, latents.shape[1])
+        latents = (latents - self._placed(self.mean, latents)) * self.factor
+        latents = latents / self._placed(self.deviation, latents)
+        return latents.reshape(*front, *latents.shape[1:])
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, seen: int = 0) -> Tensor:
+        """Pictures (… t 3 height width) float32 in [0, 1] of clips of latents (… j c h w).
+
+        seen  latent frames at the front of each clip that are only context: their pictures are left out
+        """
+        front, j = latents.shape[:-4], latents.shape[-4]
+        clips = latents.reshape(-1, *latents.shape[-4:]).to(next(self.parameters()))
+        clips = clips * self._placed(self.deviation, clips) / self.factor + self._placed(self.mean, clips)
+        if self.kind.decode is decode_pictures:
+            pictures = self.kind.decode(self.autoencoder, clips[:, seen:].flatten(0, 1))
+            pictures = pictures.unflatten(0, (len(clips), -1))
+        else:
+            pictures = torch.stack([self.kind.decode(self.autoencoder, clip) for clip in clips])
+            self._require(pictures.shape[1], j)
+            pictures = pictures[:, self.packing.frames(seen) :]
+        return (pictures.float() / 2 + 0.5).clamp(0, 1).reshape(*front, *pictures.shape[1:])
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        pictures = frames.permute(0, 3, 1, 2).to(next(self.parameters())) / 127.5 - 1
+        return self.kind.encode(self.autoencoder, pictures).float()
+
+    def _placed(self, values: Tensor, clips: Tensor) -> Tensor:
+        """(c m) -> (j c 1 1), for clips (… j c h w)."""
+        place = torch.arange(clips.shape[-4], device=values.device).clamp(max=values.shape[1] - 1)
+        return values[:, place].T[..., None, None].to(clips)
+
+    def _require(self, t: int, j: int) -> None:
+        if self.packing.frames(j) != t:
+            name, said = type(self.autoencoder).__name__, f"its config.json says {self.packing}"
+            raise V2WError(f"use the {name}", f"{t} video frames go with {j} latent frames, and {said}")
 
 
 def open_pixels(folder: Path, device: str | torch.device = "cpu") -> Pixels:
-    """The autoencoder in `folder`/vae, float32. Raises V2WError if there is none that codes single frames."""
+    """The autoencoder in `folder`/vae, float32. Raises V2WError if there is none, or none that is served."""
     asked = f"read the autoencoder of {folder}"
     if not (folder / "vae" / "config.json").is_file():
         raise V2WError(asked, "there is no vae/config.json", "a pipeline folder, not a bare denoiser")
     name = read_object(folder / "vae" / "config.json").get("_class_name")
-    if name not in SERVED:
-        raise V2WError(asked, f"it is a {name}", f"one that codes frames one by one: {', '.join(SERVED)}")
+    if name not in KINDS:
+        reason = f": {REFUSED[name]}" if name in REFUSED else ""
+        raise V2WError(asked, f"it is a {name}{reason}", f"one of {', '.join(KINDS)}")
     autoencoder = getattr(diffusers, name).from_pretrained(
         folder / "vae", torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
     )
-    return Pixels(autoencoder).to(device)
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    edm = read_object(scheduler) if KINDS[name].edm and scheduler.is_file() else {}
+    try:
+        return Pixels(autoencoder, edm).to(device)
+    except ValueError as error:
+        raise V2WError(asked, f"its vae/config.json: {error}") from None
+
+
+def require_pictures(pixels: Pixels, frames: np.ndarray, asked: str) -> None:
+    """Raises V2WError unless pictures of the size of `frames` (t height width 3) come back from the autoencoder."""
+    size = frames.shape[1:3]
+    found = f"pictures of {size[0]} x {size[1]} "
+    try:
+        latent = pixels.encode(frames[: pixels.packing.frames(1)])
+        back = pixels.decode(latent).shape[-2:]
+    except (RuntimeError, ValueError) as error:
+        found += f"do not go through the autoencoder ({error})"
+        raise V2WError(asked, found, "another size of pictures") from None
+    if back != size:
+        unit = back[0] // latent.shape[-2]
+        raise V2WError(
+            asked, f"{found}come back from the autoencoder as {back[0]} x {back[1]}", f"multiples of {unit}"
+        )
+
+
+def sees_later(pixels: Pixels, frames: np.ndarray) -> bool:
+    """Whether video frames change latents before their own, tried on `frames` (t height width 3) of whole latent frames.
+
+    The frames of the last latent frame are inverted; no latent before it may move.
+    """
+    before = pixels.packing.latents(len(frames)) - 1
+    changed = frames.copy()
+    changed[pixels.packing.frames(before) :] ^= 255
+    a, b = (pixels.encode(clip)[:before] for clip in (frames, changed))
+    return bool((a - b).abs().max() > 1e-5 * a.abs().max()) if before else False
 
 
 def as_uint8(pictures: Tensor) -> np.ndarray:

@@ -1,0 +1,310 @@
+"""From a pipeline folder with a video autoencoder to a rollout, as a user types it."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from safetensors.torch import load_file
+
+from tests.autoencoders import tiny_autoencoder
+from tests.squares import write
+from tests.test_cli import refused
+from v2w_convert.cli import run
+from v2w_convert.data import lerobot
+from v2w_convert.data.episode import Episode
+from v2w_convert.evaluate import run as evaluation
+from v2w_convert.plan.probe import wake
+from v2w_convert.plan.read import read_plan, shipped
+from v2w_convert.plan.resolve import build
+from v2w_convert.surgery.load import load
+from v2w_convert.world.packing import Packing
+from v2w_convert.world.pixels import Pixels, open_pixels
+from v2w_convert.world.rollout import Sampling
+
+A = 3  # numbers in an action of the data
+FAMILIES = {
+    "wan": "AutoencoderKLWan",
+    "allegro": "AutoencoderKLAllegro",
+    "cogvideox": "AutoencoderKLCogVideoX",
+}
+AUTOENCODERS = FAMILIES | {"mochi": "AutoencoderKLMochi"}
+
+# Latents of 4 x 4: Allegro's denoiser does not take a single token.
+ALLEGRO = {
+    "block_out_channels": [8] * 3,
+    "down_block_types": ["AllegroDownBlock3D"] * 3,
+    "up_block_types": ["AllegroUpBlock3D"] * 3,
+    "temporal_downsample_blocks": [True, True, False],
+    "temporal_upsample_blocks": [False, True, True],
+}
+
+Make = Callable[[str], Path]
+
+
+def v2w(*arguments: object) -> int:
+    return run([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """By a plan's name, a pipeline folder: its tiny denoiser and the autoencoder that it comes with, all woken."""
+    root = tmp_path_factory.mktemp("pipelines")
+
+    def make(family: str) -> Path:
+        folder = root / family
+        if not folder.exists():
+            plan = read_plan(shipped()[family])
+            torch.manual_seed(0)
+            denoiser = build(plan.base, dict(plan.tiny))
+            wake(denoiser)
+            denoiser.save_pretrained(folder / "transformer")
+            smaller = ALLEGRO if family == "allegro" else {}
+            tiny_autoencoder(AUTOENCODERS[family], **smaller).save_pretrained(folder / "vae")
+            FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
+            (folder / "model_index.json").write_text("{}\n")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("data") / "squares", (27, 4, 30), seed=0)
+
+
+@pytest.fixture(scope="module")
+def runs(pipelines: Make, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """By a plan's name, its pipeline converted for the data's actions and finetuned for two steps."""
+    root = tmp_path_factory.mktemp("runs")
+
+    def make(family: str) -> Path:
+        if not (root / family).exists():
+            assert v2w("convert", pipelines(family), root / f"{family}0", "--action-dim", 4 * A) == 0
+            options = ["--steps", 2, "--batch", 2, "--frames", 3, "--lr", 0.01, "--device", "cpu"]
+            folders = [root / f"{family}0", "--data", data, "--output-dir", root / family]
+            assert v2w("finetune", *folders, *options) == 0
+        return root / family
+
+    return make
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_from_a_pipeline_to_a_rollout(
+    family: str,
+    runs: Make,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, leaks = runs(family), family != "wan"
+    told = {
+        "class": FAMILIES[family],
+        "video_frames_per_latent_frame": 4,
+        "sees_later_frames": leaks,
+    }
+    assert json.loads((folder / "run.json").read_text())["autoencoder"] == told
+    assert json.loads((folder / "v2w.json").read_text())["finetuning"]["autoencoder"] == told
+    history = 8 if family == "allegro" else 9
+    arguments = ["rollout", folder, "--data", data, "--steps", 2, "--frames", 6, "--json"]
+    for name in ("a.png", "b.mp4"):
+        capsys.readouterr()
+        assert v2w(*arguments, "-o", tmp_path / name) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["history"] == history
+        assert (tmp_path / name).stat().st_size > 500
+    arguments = ["evaluate", folder, "--data", data, "--steps", 1, "--samples", 2, "--long-frames", 7]
+    assert v2w(*arguments, "--json", "--history", history) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["settings"]["history"] == history
+    assert result["horizons"].keys() == {"1", "4", "8", "16"}
+    assert result["long"]["frames"] == 7
+
+
+def test_actions_are_classified_by_video_frames(
+    runs: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # How well it classifies is tests/evaluate's; here it only has to run.
+    monkeypatch.setattr(evaluation, "train_classifier", partial(evaluation.train_classifier, steps=3))
+    chance = np.random.default_rng(0)
+    episodes = [
+        Episode(
+            chance.integers(0, 256, (24, 16, 16, 3), dtype=np.uint8),
+            np.eye(A, dtype=np.float32)[chance.integers(A, size=24)],
+        )
+        for _ in range(2)
+    ]
+    folder = tmp_path / "data"
+    lerobot.write(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
+    arguments = ["evaluate", runs("wan"), "--data", folder, "--classifier-data", folder, "--history", 5]
+    assert v2w(*arguments, "--steps", 1, "--samples", 1, "--long-frames", 0, "--json") == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0 <= result["actions"]["inverse dynamics"]["generated"]["mean"] <= 1
+
+
+def test_horizons_may_end_within_a_latent_frame(
+    pipelines: Make, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mochi"  # six video frames to a latent frame: 16 are no whole ones
+    assert v2w("convert", pipelines("mochi"), folder, "--action-dim", 6 * A) == 0
+    arguments = ["evaluate", folder, "--data", data, "--steps", 1, "--samples", 1, "--long-frames", 0]
+    capsys.readouterr()
+    assert v2w(*arguments, "--history", 7, "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["horizons"].keys() == {"1", "4", "8", "16"}
+
+
+def test_a_leak_is_said_in_one_line(runs: Make, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for family, said in (("wan", False), ("cogvideox", True)):
+        folder = runs(family)
+        capsys.readouterr()
+        options = ["--steps", 2, "--batch", 2, "--frames", 3, "--lr", 0.01, "--device", "cpu"]
+        converted = folder.parent / f"{family}0"
+        assert v2w("finetune", converted, "--data", data, "--output-dir", folder, *options) == 0
+        lines = capsys.readouterr().err.splitlines()
+        assert sum("latents see later frames" in line for line in lines) == said
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_episodes_are_cut_to_whole_latent_frames_with_their_actions(
+    family: str, runs: Make, data: Path
+) -> None:
+    folder = runs(family)
+    (file,) = (folder / "latents").rglob("*.safetensors")
+    stored, pixels = load_file(file), open_pixels(folder)
+    for number, episode in enumerate(lerobot.read(data)):
+        j = len(episode) // 4 if family == "allegro" else 1 + (len(episode) - 1) // 4
+        t = 4 * j if family == "allegro" else 4 * j - 3
+        latents, actions = (stored[f"{number:08d}.{name}"] for name in ("latents", "actions"))
+        assert torch.equal(latents, pixels.encode(episode.frames[:t]).half())
+        assert actions.shape == (j, 4 * A)
+        for row in range(1, j):
+            first = 4 * row if family == "allegro" else 4 * row - 3
+            # Row i of an episode's actions led to frame i + 1.
+            led = episode.actions[first - 1 : first + 3]
+            np.testing.assert_array_equal(actions[row].view(4, A), led)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_predictions_know_nothing_of_the_frames_to_come(
+    family: str, runs: Make, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same history and actions, other frames after it: the same rollouts, although some latents see later frames."""
+    folder, found = runs(family), []
+    history = 8 if family == "allegro" else 9
+    monkeypatch.setattr(
+        evaluation, "roll", lambda *args, right=evaluation.roll: found.append(right(*args)) or found[-1]
+    )
+    read = evaluation.read_episodes
+
+    def other_future(*args: Any) -> Any:
+        episodes = read(*args)
+        for episode in episodes:
+            episode.frames[history:] ^= 255
+        return episodes
+
+    protocol = evaluation.Protocol(history, samples=1, long_frames=0, sampling=Sampling(1))
+    evaluation.evaluate(folder, data, protocol)
+    monkeypatch.setattr(evaluation, "read_episodes", other_future)
+    evaluation.evaluate(folder, data, protocol)
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+    assert not torch.equal(found[0], found[1])  # those with other actions
+
+
+def test_a_rollout_follows_its_packed_actions_and_decodes_in_context(runs: Make, data: Path) -> None:
+    folder = runs("wan")
+    world, pixels = load(folder), open_pixels(folder)
+    episode = next(iter(lerobot.read(data)))
+    frames, actions = episode.frames[:9], torch.from_numpy(episode.arriving_actions[:20])[None]
+    latents = pixels.encode(frames[None])
+
+    def roll(actions: torch.Tensor) -> torch.Tensor:
+        return evaluation.roll(world, pixels, latents, actions, 9, Sampling(2), 0)[0]
+
+    rolled = roll(actions)
+    assert rolled.shape == (11, 3, 16, 16)  # of three latent frames, the last of which is cut
+    stream = world.stream(1, 2, 2, sampling=Sampling(2), seed=0)
+    packed = Packing(4).actions(torch.cat([actions, actions[:, -1:]], 1))  # 21 frames are whole
+    stream.observe(latents, packed[:, :3])
+    after = torch.stack([stream.step(packed[:, j]) for j in range(3, 6)], 1)
+    decoded = pixels.decode(torch.cat([latents, after], 1))[0]
+    assert torch.equal(rolled, decoded[9:20])
+    for frame in range(20):
+        changed = actions.clone()
+        changed[:, frame] += 1
+        moved = (roll(changed) != rolled).flatten(1).any(1).nonzero().flatten()
+        if frame == 0:
+            assert not len(moved)  # nothing led to the first frame
+        else:  # the four video frames of its latent frame, and all after
+            assert moved[0] == max(4 * -(-frame // 4) - 3, 9) - 9
+            assert moved[-1] == 10
+
+
+def test_misfits(
+    pipelines: Make, runs: Make, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong, right = tmp_path / "wrong", runs("wan").parent / "wan0"
+    assert v2w("convert", pipelines("wan"), wrong, "--action-dim", A) == 0
+    said = partial(refused, capsys)
+    made = set(tmp_path.iterdir())
+    run = ["--output-dir", tmp_path / "run", "--device", "cpu"]
+    line = said("finetune", wrong, "--data", data, *run)
+    assert "have 3 numbers, 12 with 4 video frames to a latent frame" in line
+    assert "convert with --action-dim 12" in line
+    line = said("finetune", right, "--data", data, "--frames", 9, *run)
+    assert "no episode has 33 frames, the longest has 30 (clips are of 9 latent frames, 4 video" in line
+    out = ["-o", tmp_path / "out.png"]
+    assert "--action-dim 12" in said("rollout", wrong, "--data", data, *out)
+    line = said("rollout", right, "--data", data, *out, "--history", 6)
+    assert "packs 4 video frames to a latent frame, the first alone (try: a history of 9 frames)" in line
+    line = said("evaluate", right, "--data", data, "--history", 10)
+    assert "(try: a history of 13 frames)" in line
+    assert set(tmp_path.iterdir()) == made
+    small = write(tmp_path / "small", (9,), size=12)
+    for arguments in (
+        ["finetune", right, "--data", small, "--frames", 2, *run],
+        ["rollout", right, "--data", small, *out, "--history", 5],
+        ["evaluate", right, "--data", small, "--history", 5],
+    ):
+        assert "12 x 12 come back from the autoencoder as 8 x 8 (try: multiples of 8)" in said(*arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_blocks_are_of_latent_frames(
+    pipelines: Make, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = tmp_path / "blocks"
+    options = ["--action-dim", 4 * A, "--frames-per-block", 2]
+    assert v2w("convert", pipelines("wan"), blocks, *options) == 0
+    out = ["-o", tmp_path / "out.png", "--frames", 5, "--steps", 1]
+    line = refused(capsys, "rollout", blocks, "--data", data, *out, "--history", 9)
+    assert "blocks of 2 and the autoencoder packs 4 video frames" in line
+    assert "(try: a history of 13 frames)" in line
+    assert v2w("rollout", blocks, "--data", data, *out, "--json") == 0  # by itself, it takes 13
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["history"] == 13
+
+
+def test_an_episode_that_does_not_fit_into_memory_is_a_clear_error(
+    runs: Make,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = Pixels.encode
+
+    def encode(pixels: Pixels, frames: Any) -> Any:
+        if len(frames) > 20:
+            raise torch.OutOfMemoryError
+        return right(pixels, frames)
+
+    monkeypatch.setattr(Pixels, "encode", encode)
+    converted = runs("wan").parent / "wan0"
+    run = ["--output-dir", tmp_path / "run", "--device", "cpu", "--frames", 3]
+    line = refused(capsys, "finetune", converted, "--data", data, *run)
+    assert "no room to encode the 25 pictures of episode 0 in one go" in line
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,229 @@
+"""Autoencoders as their families' pipelines use them. Expected scalings are spelt out here as diffusers' pipelines do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.autoencoders import TINY, tiny_autoencoder
+from v2w_convert.errors import V2WError
+from v2w_convert.world.autoencoders import CHUNK, KINDS
+from v2w_convert.world.pixels import Pixels, open_pixels, require_pictures, sees_later
+
+LEAKING = {"AutoencoderKLAllegro", "AutoencoderKLCogVideoX", "AutoencoderKLHunyuanVideo"}
+K = {"AutoencoderKLCosmos": 8, "AutoencoderKLLTX2Video": 8, "AutoencoderKLMochi": 6}
+
+
+def noise(t: int, size: int = 32, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (t, size, size, 3), dtype=np.uint8)
+
+
+def tiny_pixels(name: str, **config: Any) -> Pixels:
+    return Pixels(tiny_autoencoder(name, **config), {})
+
+
+def test_every_class_that_is_served_is_tried() -> None:
+    assert KINDS.keys() == {"AutoencoderKL", *TINY}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_frames_become_latents_and_come_back(name: str) -> None:
+    pixels = tiny_pixels(name)
+    k = 1 if "TemporalDecoder" in name else K.get(name, 4)
+    alone = "Allegro" not in name
+    for j in (1, 2, 3, 6):  # odd and even, and more than any autoencoder takes at once
+        t = 1 + k * (j - 1) if alone else k * j
+        latents = pixels.encode(noise(t))
+        assert latents.shape[:2] == (j, 4)
+        assert latents.dtype == torch.float32
+        pictures = pixels.decode(latents)
+        assert pictures.shape == (t, 3, 32, 32)
+        assert 0 <= pictures.min() < pictures.max() <= 1
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_clips_are_coded_one_by_one_and_context_is_left_out(name: str) -> None:
+    pixels = tiny_pixels(name)
+    t = pixels.packing.frames(3)
+    clips = np.stack([noise(t), noise(t, seed=1)])
+    latents = pixels.encode(clips)
+    apart = torch.stack([pixels.encode(clip) for clip in clips])
+    pictures = pixels.decode(latents)
+    if "TemporalDecoder" in name:  # pictures are encoded in batches of several clips: other sums, by rounding
+        torch.testing.assert_close(latents, apart)
+        pictures_apart = torch.stack([pixels.decode(clip) for clip in latents])
+    else:
+        assert torch.equal(latents, apart)
+        pictures_apart = torch.stack([pixels.decode(clip) for clip in apart])
+    assert torch.equal(pictures, pictures_apart)
+    assert torch.equal(pixels.decode(latents, seen=2), pictures[:, pixels.packing.frames(2) :])
+
+
+def test_an_autoencoder_of_single_pictures_knows_no_clips(tiny_base: Path) -> None:
+    pixels = open_pixels(tiny_base)
+    clips = np.stack([noise(3, size=16), noise(3, size=16, seed=1)])
+    latents = pixels.encode(clips)
+    assert torch.equal(latents.flatten(0, 1), pixels.encode(clips.reshape(6, 16, 16, 3)))
+    pictures = pixels.decode(latents[:, 1:])
+    # Strides in memory differ, and with them the order of sums.
+    torch.testing.assert_close(pixels.decode(latents, seen=1), pictures, rtol=0, atol=1e-6)
+    torch.testing.assert_close(pixels.decode(latents)[:, 1:], pictures, rtol=0, atol=1e-6)
+
+
+def test_wan_22_packs_like_wan_21() -> None:
+    layers = {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12}
+    pixels = tiny_pixels("AutoencoderKLWan", **layers, scale_factor_spatial=16)
+    frames = noise(9)
+    latents = pixels.encode(frames)
+    assert latents.shape == (3, 4, 2, 2)
+    assert pixels.decode(latents).shape == (9, 3, 32, 32)
+    assert not sees_later(pixels, frames)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_whether_latents_see_later_frames_is_measured(name: str) -> None:
+    pixels = tiny_pixels(name)
+    assert sees_later(pixels, noise(pixels.packing.frames(4))) == (name in LEAKING)
+    assert not sees_later(pixels, noise(pixels.packing.frames(1)))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_video_frame_changes_its_own_latent_frame_and_none_before(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name in LEAKING:  # by the statistics of norms: without them, what is left is local
+        monkeypatch.setattr(F, "group_norm", lambda x, *args: x)
+    pixels = tiny_pixels(name, **{"mid_block_add_attention": False} if "HunyuanVideo" == name[13:] else {})
+    k, t = pixels.packing.k, pixels.packing.frames(4)
+    frames = noise(t)
+    latents = pixels.encode(frames)
+    for frame in range(t):
+        changed = frames.copy()
+        changed[frame] ^= 255
+        change = (pixels.encode(changed) - latents).flatten(1).norm(dim=1)
+        if name == "AutoencoderKLAllegro":  # its convolutions reach in both directions
+            assert change.argmax() - frame // k in (0, 1)
+            continue
+        moved = change.nonzero().flatten().tolist()
+        assert moved[0] == -(-frame // k), f"frame {frame} moves latents {moved}"
+        if "TemporalDecoder" in name:
+            assert moved == [frame]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_latents_are_scaled_as_the_pipeline_does(name: str) -> None:
+    model = tiny_autoencoder(name)
+    pixels = Pixels(model, {"sigma_data": 0.4})
+    t = pixels.packing.frames(5)
+    frames = noise(t)
+    video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None] / 127.5 - 1
+    if name == "AutoencoderKLAllegro":
+        model.enable_tiling()
+        model.kernel = model.stride = (t, 32, 32)
+    with torch.no_grad():
+        if "TemporalDecoder" in name:
+            raw = model.encode(video[0].transpose(0, 1)).latent_dist.mode().transpose(0, 1)[None]
+        else:
+            raw = model.encode(video).latent_dist.mode()
+    config = model.config
+
+    def by_channel(values: Any) -> Tensor:
+        return torch.as_tensor(values).view(1, 4, 1, 1, 1)
+
+    if "Wan" in name:
+        expected = (raw - by_channel(config.latents_mean)) * (1.0 / by_channel(config.latents_std))
+    elif "LTX" in name:
+        model.latents_mean.copy_(torch.tensor([0.1, -0.2, 0.3, 0.0]))
+        model.latents_std.copy_(torch.tensor([0.9, 1.1, 1.2, 0.8]))
+        pixels = Pixels(model, {})
+        scale = config.scaling_factor
+        expected = (raw - by_channel(model.latents_mean)) * scale / by_channel(model.latents_std)
+    elif "Mochi" in name:
+        expected = (raw - by_channel(config.latents_mean)) * config.scaling_factor
+        expected = expected / by_channel(config.latents_std)
+    elif "Cosmos" in name:
+        mean, std = (
+            torch.tensor(values).view(1, 4, -1, 1, 1) for values in (config.latents_mean, config.latents_std)
+        )
+        mean, std = (x[:, :, [0, 1, 2, 2, 2]] for x in (mean, std))  # the last goes on
+        expected = (raw - mean) * 0.4 / std
+    else:
+        assert config.scaling_factor != 1
+        expected = raw * config.scaling_factor
+    latents = pixels.encode(frames)
+    torch.testing.assert_close(latents, expected[0].transpose(0, 1), rtol=1e-5, atol=1e-6)
+
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        if "TemporalDecoder" in name:
+            back = model.decode(raw[0].transpose(0, 1), num_frames=5).sample
+        elif name == "AutoencoderKLAllegro":
+            back = model.decode(raw).sample[0]
+        elif name == "AutoencoderKLLTXVideo":
+            back = model.decode(raw, torch.tensor([0.0])).sample[0].transpose(0, 1)
+        else:
+            back = model.decode(raw).sample[0].transpose(0, 1)
+    torch.testing.assert_close(pixels.decode(latents), (back / 2 + 0.5).clamp(0, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_long_clip_is_decoded_in_chunks() -> None:
+    pixels = tiny_pixels("AutoencoderKLTemporalDecoder")
+    latents = torch.randn(CHUNK + 3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    pictures = pixels.decode(latents)
+    assert torch.equal(pictures, torch.cat([pixels.decode(latents[:CHUNK]), pixels.decode(latents[CHUNK:])]))
+
+
+def test_decoding_leaves_the_random_state_alone_and_repeats() -> None:
+    pixels = tiny_pixels("AutoencoderKLLTXVideo")
+    latents = pixels.encode(noise(5))
+    state = torch.get_rng_state()
+    first = pixels.decode(latents)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(7)
+    assert torch.equal(pixels.decode(latents), first)
+
+
+def test_pictures_of_another_size_than_they_come_back_in_are_refused() -> None:
+    require_pictures(tiny_pixels("AutoencoderKLWan"), noise(1, size=24), "roll out")
+    with pytest.raises(
+        V2WError, match=r"20 x 20 come back from the autoencoder as 16 x 16 \(try: multiples of 8\)"
+    ):
+        require_pictures(tiny_pixels("AutoencoderKLWan"), noise(1, size=20), "roll out")
+    with pytest.raises(V2WError, match="20 x 20 do not go through the autoencoder"):
+        require_pictures(tiny_pixels("AutoencoderKLHunyuanVideo15"), noise(1, size=20), "roll out")
+
+
+def test_an_autoencoder_that_packs_otherwise_than_it_says_is_refused() -> None:
+    pixels = tiny_pixels("AutoencoderKLWan", scale_factor_temporal=2)
+    with pytest.raises(V2WError, match="5 video frames go with 2 latent frames, .* says 2 video frames"):
+        pixels.encode(noise(5))
+
+
+def test_what_cannot_be_served_is_refused_with_the_reason(tmp_path: Path) -> None:
+    def refused(match: str, config: dict[str, Any]) -> None:
+        (tmp_path / "vae").mkdir(exist_ok=True)
+        (tmp_path / "vae/config.json").write_text(json.dumps(config))
+        with pytest.raises(V2WError, match=match):
+            open_pixels(tmp_path)
+
+    with pytest.raises(V2WError, match="there is no vae/config.json"):
+        open_pixels(tmp_path)
+    refused("it is a AutoencoderVidTok: .* reaches", {"_class_name": "AutoencoderVidTok"})
+    refused("it is a os.system", {"_class_name": "os.system"})
+    tiny_autoencoder("AutoencoderKLWan", latents_std=[1.0] * 16).save_pretrained(tmp_path / "vae")
+    with pytest.raises(V2WError, match="latents_std has 16 numbers for 4 channels"):
+        open_pixels(tmp_path)
+
+
+def test_cosmos_takes_the_deviation_of_its_data_from_the_scheduler(tmp_path: Path) -> None:
+    model = tiny_autoencoder("AutoencoderKLCosmos")
+    model.save_pretrained(tmp_path / "vae")
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler/scheduler_config.json").write_text('{"sigma_data": 0.25}')
+    half, quarter = (p.encode(noise(9)) for p in (Pixels(model, {}), open_pixels(tmp_path)))
+    torch.testing.assert_close(half / 2, quarter)

@@ -1,0 +1,138 @@
+"""The autoencoders of diffusers that are served, and how each wants to be called: as its family's pipeline does it.
+
+A coder takes and gives one clip, frames first: pictures (t 3 height width) in [-1, 1], latents (j c h w) unscaled.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from v2w_convert.world.packing import Packing
+
+BATCH = 64  # pictures at a time
+CHUNK = 25  # frames that the decoder of Stable Video Diffusion sees together: as many as its model makes
+
+Coder = Callable[[Any, Tensor], Tensor]
+
+
+def encode_pictures(autoencoder: Any, pictures: Tensor) -> Tensor:
+    return torch.cat([autoencoder.encode(p).latent_dist.mode() for p in pictures.split(BATCH)])
+
+
+def decode_pictures(autoencoder: Any, latents: Tensor) -> Tensor:
+    return torch.cat([autoencoder.decode(z).sample for z in latents.split(BATCH)])
+
+
+def decode_together(autoencoder: Any, latents: Tensor) -> Tensor:
+    return torch.cat([autoencoder.decode(z, num_frames=len(z)).sample for z in latents.split(CHUNK)])
+
+
+def encode_video(autoencoder: Any, pictures: Tensor) -> Tensor:
+    return _frames_first(autoencoder.encode(_as_video(pictures)).latent_dist.mode())
+
+
+def decode_video(autoencoder: Any, latents: Tensor) -> Tensor:
+    return _frames_first(autoencoder.decode(_as_video(latents)).sample)
+
+
+def decode_cogvideox(autoencoder: Any, latents: Tensor) -> Tensor:
+    """It takes the first latent frame for one picture only where there is an odd number of them."""
+    if len(latents) % 2:
+        return decode_video(autoencoder, latents)
+    pictures = decode_video(autoencoder, torch.cat([latents, latents[-1:]]))
+    return pictures[: -int(autoencoder.config.temporal_compression_ratio)]
+
+
+def decode_ltx(autoencoder: Any, latents: Tensor) -> Tensor:
+    """At timestep 0 where the decoder is told one. The noise that some of its layers add is the same every time."""
+    timestep = latents.new_zeros(1) if autoencoder.config.timestep_conditioning else None
+    with torch.random.fork_rng([latents.device] if latents.is_cuda else []):
+        torch.manual_seed(0)
+        return _frames_first(autoencoder.decode(_as_video(latents), timestep).sample)
+
+
+def encode_allegro(autoencoder: Any, pictures: Tensor) -> Tensor:
+    _one_tile(autoencoder, len(pictures), *pictures.shape[-2:])
+    return encode_video(autoencoder, pictures)
+
+
+def decode_allegro(autoencoder: Any, latents: Tensor) -> Tensor:
+    t = len(latents) * autoencoder.config.temporal_compression_ratio
+    height, width = (size * autoencoder.spatial_compression_ratio for size in latents.shape[-2:])
+    _one_tile(autoencoder, t, height, width)
+    return autoencoder.decode(_as_video(latents)).sample[0]  # the only one that gives frames first
+
+
+def _one_tile(autoencoder: Any, *size: int) -> None:
+    """It only codes tile by tile, of a fixed size: have one hold the clip, of size t height width."""
+    autoencoder.use_tiling = True
+    autoencoder.kernel = autoencoder.stride = size
+
+
+def _as_video(frames: Tensor) -> Tensor:
+    return frames.transpose(0, 1)[None]
+
+
+def _frames_first(video: Tensor) -> Tensor:
+    return video[0].transpose(0, 1)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a class is called.
+
+    ratio  the attribute or config entry that says how many video frames make one latent frame; None: one
+    alone  the first video frame makes the first latent frame by itself
+    edm    Cosmos: latents_mean and latents_std are of each latent frame by its place in the clip, and latents
+           are brought to the deviation `sigma_data` of the scheduler, not by scaling_factor
+    """
+
+    encode: Coder = encode_video
+    decode: Coder = decode_video
+    ratio: str | None = "temporal_compression_ratio"
+    alone: bool = True
+    edm: bool = False
+
+
+KINDS = {
+    "AutoencoderKL": Kind(encode_pictures, decode_pictures, ratio=None),
+    "AutoencoderKLTemporalDecoder": Kind(encode_pictures, decode_together, ratio=None),
+    "AutoencoderKLAllegro": Kind(encode_allegro, decode_allegro, alone=False),
+    "AutoencoderKLCogVideoX": Kind(decode=decode_cogvideox),
+    "AutoencoderKLCosmos": Kind(edm=True),
+    "AutoencoderKLHunyuanVideo": Kind(),
+    "AutoencoderKLHunyuanVideo15": Kind(),
+    "AutoencoderKLLTXVideo": Kind(decode=decode_ltx),
+    "AutoencoderKLLTX2Video": Kind(decode=decode_ltx),
+    "AutoencoderKLMagvit": Kind(),
+    "AutoencoderKLMochi": Kind(),
+    "AutoencoderKLWan": Kind(ratio="scale_factor_temporal"),
+}
+
+REFUSED = {
+    "AutoencoderDC": "it codes single pictures, and no pipeline says how its latents are scaled for video",
+    "AutoencoderKLMiniMaxH3": "it codes clips of a fixed length and drops frames between them",
+    "AutoencoderVidTok": "a latent frame is not made of video frames of its own: it reaches into the ones before",
+}
+
+
+def packing(autoencoder: Any, kind: Kind) -> Packing:
+    """Read off its config, or where that is silent, off what its class works out from it."""
+    if kind.ratio is None:
+        return Packing()
+    return Packing(int(autoencoder.config.get(kind.ratio) or getattr(autoencoder, kind.ratio)), kind.alone)
+
+
+def statistic(autoencoder: Any, kind: Kind, name: str, default: float) -> Tensor:
+    """`latents_mean` or `latents_std` (c m) float32, from a buffer or the config; m = 1 unless it depends on the frame."""
+    channels = autoencoder.config.get("latent_channels") or autoencoder.config["z_dim"]
+    stored = autoencoder.state_dict().get(name, autoencoder.config.get(name))
+    if stored is None:
+        return torch.full((channels, 1), default)
+    values = torch.as_tensor(stored, dtype=torch.float32).flatten()
+    if values.numel() % channels or (values.numel() > channels and not kind.edm):
+        raise ValueError(f"{name} has {values.numel()} numbers for {channels} channels")
+    return values.view(channels, -1)
