@@ -77,7 +77,7 @@ def finetune(
     say(f"{output}: a world model after {steps} steps")
     if result.get("autoencoder", {}).get("sees_later_frames"):
         say(
-            f"{output}: the autoencoder's latents see later frames, so what it learnt the past from knew some of them"
+            f"{output}: the autoencoder's latents see later frames: the history it learnt from held traces of what comes next"
         )
     if json:
         print_json({"ok": True, **result})
