@@ -1,5 +1,7 @@
 """What a user did that cannot work, said in one line: what was asked, what was found, what to try."""
 
+LONGEST = 4000  # characters of one part of a message
+
 
 class V2WError(Exception):
     """A mistake that the user can mend. The command line turns it into one line and exit code 2.
@@ -20,5 +22,6 @@ class V2WError(Exception):
 
 
 def printable(text: str) -> str:
-    """`text` on one line and without control characters: names in a file are not trusted with a terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+    """`text` on one line, not endless and without control characters: what a file says is not trusted with a terminal."""
+    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}… and {len(text) - LONGEST} more characters"
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)

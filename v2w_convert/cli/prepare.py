@@ -101,7 +101,9 @@ def _draft(source: Any, output: Path, json: bool) -> None:
 def convert(
     base: Base,
     output: Annotated[Path, typer.Argument(metavar="OUT", help="the folder to make")],
-    action_dim: Annotated[int, typer.Option("--action-dim", min=1, help="numbers in one action")],
+    action_dim: Annotated[
+        int, typer.Option("--action-dim", min=1, max=100_000, help="numbers in one action")
+    ],
     plan: PlanFile = None,
     transfer: Annotated[
         str | None, typer.Option("--transfer", help="kernel transfer: shift, masked or extrapolative")
@@ -193,11 +195,12 @@ def _resolve(
     What files alone reveal is refused before torch is imported.
     """
     from v2w_convert.checkpoint.source import open_source
+    from v2w_convert.plan.document import read_document
 
     if plan_file is not None and mend:
         raise V2WError(f"convert {base}", "both --plan and --mend, which chooses one", "one of them")
-    if plan_file is not None and not plan_file.is_file():
-        raise V2WError(f"read the plan {plan_file}", "no such file", "v2w plan BASE -o plan.yaml writes one")
+    if plan_file is not None:
+        read_document(plan_file)  # what is not even YAML is refused before torch is imported
     source = open_source(base)
     if source.converted:
         raise V2WError(f"convert {base}", "it is converted already", "v2w verify or v2w finetune")

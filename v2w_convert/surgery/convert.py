@@ -115,6 +115,10 @@ def convert(
                 for name, info in infos:
                     tensor = read_tensor(info)
                     value = transferred(resolved, name, tensor)
+                    if value is not None and not bool(torch.isfinite(value).all()):
+                        raise V2WError(
+                            f"convert {info.file}", f"{name} holds what is no finite number", "another base"
+                        )
                     progress(name)
                     yield name, tensor if value is None else value
 
