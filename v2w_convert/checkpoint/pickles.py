@@ -134,7 +134,7 @@ def _only_tensors(pickled: bytes) -> None:
             texts = [*texts[-1:], argument] if isinstance(argument, str) else texts
             continue
         if name not in PLAIN and not name.startswith(("torch.", "torch ")):
-            raise ValueError(f"it asks for more than tensors: {reprlib.repr(name)}, which could run code")
+            raise ValueError(f"it asks for more than tensors: {name!r:.200}, which could run code")
 
 
 def _unpickle(file: Path) -> Any:

@@ -115,7 +115,7 @@ def convert(
                 for name, info in infos:
                     tensor = read_tensor(info)
                     value = transferred(resolved, name, tensor)
-                    if value is not None and not bool(torch.isfinite(value).all()):
+                    if value is not None and not bool(torch.isfinite(tensor).all()):
                         raise V2WError(
                             f"convert {info.file}", f"{name} holds what is no finite number", "another base"
                         )
