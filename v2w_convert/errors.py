@@ -1,5 +1,9 @@
 """What a user did that cannot work, said in one line: what was asked, what was found, what to try."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 LONGEST = 4000  # characters of one part of a message
 
 
@@ -19,6 +23,18 @@ class V2WError(Exception):
 
     def as_json(self) -> dict:
         return {"ok": False, "error": {"asked": self.asked, "found": self.found, "try": self.try_}}
+
+
+@contextmanager
+def about(*files: Path | None) -> Iterator[None]:
+    """Faults that are found within are said with the files that they come from, where they do not name them."""
+    try:
+        yield
+    except V2WError as error:
+        unnamed = [str(file) for file in files if file is not None and str(file) not in str(error)]
+        if not unnamed:
+            raise
+        raise V2WError(f"{error.asked} ({', '.join(unnamed)})", error.found, error.try_) from None
 
 
 def printable(text: str) -> str:

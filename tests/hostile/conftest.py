@@ -34,10 +34,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def contents(folder: Path) -> dict[Path, str]:
     """Every path below, with a hash of what it holds; pipes and devices are not opened."""
-    return {
-        path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
-        for path in folder.rglob("*")
-    }
+    found, waiting = {}, [folder]
+    while waiting:  # not by recursion: folders may be nested more deeply than calls
+        for path in waiting.pop().iterdir():
+            found[path] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+            waiting += [path] if path.is_dir() and not path.is_symlink() else []
+    return found
 
 
 @pytest.fixture

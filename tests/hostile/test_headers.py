@@ -28,7 +28,11 @@ def pack(header: dict[str, Any] | bytes, data: bytes = b"") -> bytes:
 
 
 def many(count: int) -> bytes:
-    return b"{" + b",".join(b'"t%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' % n for n in range(count)) + b"}"
+    return (
+        b"{"
+        + b",".join(b'"t%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' % n for n in range(count))
+        + b"}"
+    )
 
 
 CASES: dict[str, tuple[Callable[[], bytes], list[str]]] = {
@@ -86,7 +90,9 @@ def test_other_commands_refuse_it_too(command: str, plain: Path, refused: Refuse
         (converted / "unet" / MODEL).write_bytes((plain / MODEL).read_bytes())
         refused("verify", converted, words=[MODEL, "k: U8"])
     else:
-        refused(command, plain, *(["-o", plain.parent / "p.yaml"] if command == "plan" else []), words=["k: U8"])
+        refused(
+            command, plain, *(["-o", plain.parent / "p.yaml"] if command == "plan" else []), words=["k: U8"]
+        )
 
 
 @pytest.mark.parametrize("dtype", ["I64", "F8_E4M3", "C64", "F4", "U8"])
@@ -115,7 +121,9 @@ def retyped(file: Path, key: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["I64", "F8_E4M3"])
-def test_20_an_untouched_key_of_any_dtype_is_copied(dtype: str, plain: Path, converts: Callable[..., str]) -> None:
+def test_20_an_untouched_key_of_any_dtype_is_copied(
+    dtype: str, plain: Path, converts: Callable[..., str]
+) -> None:
     """Accepted: a tensor that surgery does not touch keeps its bytes, whatever they mean."""
     retyped(plain / MODEL, KEPT, dtype)
     out = plain.parent / "out"
@@ -127,7 +135,9 @@ def test_20_an_untouched_key_of_any_dtype_is_copied(dtype: str, plain: Path, con
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_21_a_transformed_kernel_that_is_not_finite(value: float, plain: Path, refused: Refused) -> None:
     spoil(plain / MODEL, KEY, value)
-    refused("convert", plain, plain.parent / "out", "--action-dim", 3, words=[MODEL, KEY, "no finite number"])
+    refused(
+        "convert", plain, plain.parent / "out", "--action-dim", 3, words=[str(plain), KEY, "no finite number"]
+    )
 
 
 def test_21_an_untouched_nan_is_copied(plain: Path, converts: Callable[..., str]) -> None:

@@ -81,7 +81,9 @@ def test_a_model(case: str, plain: Path, refused: Refused) -> None:
     refused("convert", plain, plain.parent / "out", "--action-dim", 3, words=words)
 
 
-def test_53_code_beside_the_weights_is_never_run(plain: Path, refused: Refused, converts: Callable[..., str]) -> None:
+def test_53_code_beside_the_weights_is_never_run(
+    plain: Path, refused: Refused, converts: Callable[..., str]
+) -> None:
     """Accepted: a file of Python is a file like any other. Only a config that asks for it is refused."""
     (plain / "evil.py").write_text(f"open({str(plain.parent / 'ran')!r}, 'w')\n")
     config(trust_remote_code=True)(plain)  # an entry that the class does not know is of no effect
@@ -92,14 +94,18 @@ def test_53_code_beside_the_weights_is_never_run(plain: Path, refused: Refused, 
     assert not (plain.parent / "ran").exists()
 
 
-def test_53_entries_that_the_class_does_not_know_are_not_repeated(plain: Path, converts: Callable[..., str]) -> None:
+def test_53_entries_that_the_class_does_not_know_are_not_repeated(
+    plain: Path, converts: Callable[..., str]
+) -> None:
     """Accepted: they mean nothing."""
     config(**{"\x1b[31mevil\u202e": 1})(plain)
     said = converts("inspect", plain)
     assert "evil" not in said
 
 
-@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "NoSuchModel", "ModelMixin", "__class__", "AutoModel"])
+@pytest.mark.parametrize(
+    "name", ["StableDiffusionPipeline", "NoSuchModel", "ModelMixin", "__class__", "AutoModel"]
+)
 def test_53_no_plan_is_drafted_for_what_is_no_model(name: str, plain: Path, refused: Refused) -> None:
     config(_class_name=name)(plain)
     refused("plan", plain, "-o", plain.parent / "plan.yaml", words=[name])

@@ -56,9 +56,10 @@ def zipped(change: Callable[[str, bytes], bytes | None] = lambda name, data: dat
 
 def bomb(tensors: dict[str, Any], file: Path) -> None:
     """A storage of a gigabyte of zeros, deflated to a megabyte."""
-    zipped(lambda name, data: bytes(1 << 28) if name.endswith("/data/0") else data, compression=zipfile.ZIP_DEFLATED)(
-        tensors, file
-    )
+    zipped(
+        lambda name, data: bytes(1 << 28) if name.endswith("/data/0") else data,
+        compression=zipfile.ZIP_DEFLATED,
+    )(tensors, file)
 
 
 def doubled(tensors: dict[str, Any], file: Path) -> None:
@@ -192,7 +193,9 @@ def test_a_pickle(case: str, tensors: dict[str, Any], home: Path, refused: Refus
     assert not (home / "ran").exists()
 
 
-def test_44_two_names_of_one_tensor(tensors: dict[str, Any], home: Path, converts: Callable[..., str]) -> None:
+def test_44_two_names_of_one_tensor(
+    tensors: dict[str, Any], home: Path, converts: Callable[..., str]
+) -> None:
     """Accepted: both are written, in full."""
     tensors[f"{UNET}input_blocks.0.0.bias"] = tensors[f"{UNET}init_attn.0.norm.bias"]
     lvdm.save(tensors, home / "model.ckpt")
@@ -213,7 +216,9 @@ def test_46_an_optimizer_beside_it(tensors: dict[str, Any], home: Path, converts
     assert "optimizer_states" in said and "ema" in said
 
 
-def test_47_the_name_does_not_tell(lvdm_file: Path, home: Path, plain: Path, refused: Refused, converts: Any) -> None:
+def test_47_the_name_does_not_tell(
+    lvdm_file: Path, home: Path, plain: Path, refused: Refused, converts: Any
+) -> None:
     """Accepted: the first bytes tell what a file is. In a folder, the index's and diffusers' names count."""
     (home / "model.safetensors").write_bytes(lvdm_file.read_bytes())
     converts("inspect", home / "model.safetensors")

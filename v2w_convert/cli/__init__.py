@@ -75,6 +75,8 @@ def run(arguments: list[str]) -> int:
             return code if isinstance(code, int) else 0
     except V2WError as error:
         print_error(error, as_json)
+    except OSError as error:  # of a disk or a name, wherever it was met
+        print_error(V2WError(f"run v2w {' '.join(arguments[:1])}", str(error)), as_json)
     except KeyboardInterrupt:
         sys.stderr.write("v2w: interrupted\n")
         return 130

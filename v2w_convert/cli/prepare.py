@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from v2w_convert.cli.options import Base, Json, PlanFile, Seed, write_text
-from v2w_convert.errors import V2WError
+from v2w_convert.errors import V2WError, about
 
 
 def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
@@ -34,7 +34,8 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
         paths = [path for path, chosen in resolved.sites.items() if chosen == operation]
         rows += [(operation.name, path, count) for path, count in fold(paths).items()]
     table("where the plan operates", ["operation", "modules", "count"], rows)
-    missing = [site.name for site in uncovered(resolved.plan)]
+    with about(base, plan):
+        missing = [site.name for site in uncovered(resolved.plan)]
     if missing:
         table(
             "frames mix here too, and the plan says nothing of it", ["module"], [[name] for name in missing]
@@ -151,7 +152,8 @@ def convert(
     from v2w_convert.surgery.convert import check_actions, check_tensors, fates
     from v2w_convert.surgery.convert import convert as perform
 
-    require_coverage(resolved.plan)
+    with about(base, plan):
+        require_coverage(resolved.plan)
     check_tensors(source, resolved)
     check_actions(resolved, action_dim)
     stored_conditions(resolved, conditions)
@@ -178,7 +180,8 @@ def convert(
                 update(completed=done)
 
             options: dict[str, Any] = {"action_dim": action_dim, "seed": seed, "conditions": conditions}
-            perform(source, resolved, output, **options, progress=progress)
+            with about(base, plan):
+                perform(source, resolved, output, **options, progress=progress)
     verb = "would be " if dry_run else ""
     for note in source.notes:
         say(f"{base}: {note}")
@@ -214,7 +217,8 @@ def _resolve(
         plan = plan_for(source.class_name, source.config, mend)
     if any(value is not None for value in (wanted or {}).values()):
         plan = adjusted(plan, **(wanted or {}))
-    return source, resolve(plan, source.config, source.scheduler)
+    with about(base, plan_file):
+        return source, resolve(plan, source.config, source.scheduler)
 
 
 def _already_converted(

@@ -21,7 +21,7 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(
                 problem="aliases (*name), write the values out", problem_mark=self.peek_event().start_mark
             )
-        node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
         if isinstance(node, yaml.ScalarNode) and not re.fullmatch(PLAIN.get(kind, r"(?s:.*)"), node.value):
             # YAML takes `no` for false, 010 for eight and 1:30 for ninety.
@@ -65,7 +65,7 @@ def _lines(node: yaml.Node | None, asked: str, path: tuple = ()) -> Lines:
                 raise V2WError(asked, f"line {line}: {str(key.value)[:80]} is not the name of a field")
             here = (*path, key.value)
             if here in found:
-                raise V2WError(asked, f"line {line}: {key.value} is written twice")
+                raise V2WError(asked, f"line {line}: {key.value:.80} is written twice")
             found[here] = line
             found |= _lines(value, asked, here)
     elif isinstance(node, yaml.SequenceNode):

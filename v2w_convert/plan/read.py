@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from v2w_convert.errors import V2WError
 from v2w_convert.noise import NoiseSpec
@@ -14,7 +14,7 @@ from v2w_convert.operations.rotary import Rotary
 from v2w_convert.plan.document import Lines, read_document
 from v2w_convert.plan.grammar import Call, Condition, Latents, Plan
 
-KINDS = (Plan, Call, Latents, Condition, NoiseSpec, Rotary, *OPERATIONS)
+KINDS: tuple[type[BaseModel], ...] = (Plan, Call, Latents, Condition, NoiseSpec, Rotary, *OPERATIONS)
 FIELDS = sorted({name for kind in KINDS for name in kind.model_fields})
 
 
@@ -43,7 +43,7 @@ def parse_plan(data: Any, asked: str, lines: Lines | None = None) -> Plan:
 def _fault(error: Any, lines: Lines) -> str:
     where = tuple(error["loc"])
     line = next((lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in lines), None)
-    at = ".".join(map(str, where)) or "the plan"
+    at = ".".join(f"{part!s:.80}" for part in where) or "the plan"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         near = get_close_matches(str(where[-1]), FIELDS, n=1)

@@ -28,6 +28,7 @@ from v2w_convert.plan.read import read_plan, shipped
 
 MOST = 10_000  # frames or channels at once
 LARGEST = 2**24  # numbers in a condition
+HUGE = 10_000_000  # the largest number in a config
 TINY = 50_000_000  # numbers in the configuration for the probe
 
 
@@ -92,8 +93,17 @@ def build(class_name: str, config: dict[str, Any]) -> nn.Module:
     Raises ValueError if there is no model of that name, and whatever the class makes of a bad config.
     """
     clean = {key: value for key, value in config.items() if key != "v2w"}
+    if huge := [key for key, value in clean.items() if _huge(value)]:
+        raise ValueError(f"{', '.join(huge)}: over {HUGE}, which is no size of a model")
     with _limited():
         return model_class(class_name).from_config(clean)
+
+
+def _huge(value: Any) -> bool:
+    """Whether a number in it would make a list that fills the memory, before there is a parameter to count."""
+    if isinstance(value, list | tuple):
+        return any(map(_huge, value))
+    return isinstance(value, int | float) and abs(value) > HUGE
 
 
 @contextmanager
@@ -269,24 +279,24 @@ def _unknown(plan: Plan, operations: list[Operation], model: nn.Module, config: 
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     named = [*tables, *(r.learned for r in rotary if r.learned is not None)]
     faults = [f"the base has no tensor {name!r}" for name in dict.fromkeys(named) if name not in tensors]
-    try:
-        latents = plan.call.latents
-        for what, size in (
-            ("channels", latents.channels),
-            ("frames", latents.frames or 1),
-            ("packed", latents.packed),
-        ):
+    latents = plan.call.latents
+    sizes = {"channels": latents.channels, "frames": latents.frames or 1, "packed": latents.packed}
+    for what, size in sizes.items():
+        try:
             if not 1 <= number(size, config) <= MOST:
-                raise ValueError(f"{what}: {number(size, config)}, not 1 to {MOST}")
-        for name, condition in plan.call.given(config).items():
+                raise ValueError(f"{number(size, config)}, not 1 to {MOST}")
+        except ValueError as error:
+            faults.append(f"call.latents.{what}: {error}")
+    for name, condition in plan.call.given(config).items():
+        try:
             shape = shape_of(plan.call, name, config, h=1, w=1)
             if min(shape, default=0) < 0 or math.prod(shape) > LARGEST:
-                raise ValueError(f"conditions.{name}: a shape of {shape}")
+                raise ValueError(f"a shape of {shape}")
             fill, last = filling(condition, config), shape[-1] if shape else 1
             if isinstance(fill, list) and len(fill) not in (1, last):
-                raise ValueError(f"conditions.{name}: {len(fill)} numbers do not fill a row of {last}")
-    except ValueError as error:
-        faults.append(f"call: {error}")
+                raise ValueError(f"{len(fill)} numbers do not fill a row of {last}")
+        except ValueError as error:
+            faults.append(f"call.conditions.{name}: {error}")
     return faults
 
 
@@ -363,8 +373,9 @@ def _tiny(plan: Plan) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _line(error: Exception) -> str:
-    """The first line of what another library says, which may be pages."""
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+    """What another library says, which may be pages, on a line."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 400 else f"{text[:200]} … {text[-200:]}"
 
 
 def require_coverage(plan: Plan) -> None:

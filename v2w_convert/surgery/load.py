@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from v2w_convert.checkpoint.source import Source, open_source, read_tensor
-from v2w_convert.errors import V2WError
+from v2w_convert.errors import V2WError, about
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import parse_plan
 from v2w_convert.plan.resolve import Resolved, build, resolve
@@ -20,7 +20,8 @@ def open_converted(folder: Path) -> tuple[Manifest, Source, Resolved]:
     manifest = read_manifest(folder)
     source = open_source(folder)
     plan: Plan = parse_plan(manifest.plan, f"read the plan in {folder}")
-    return manifest, source, resolve(plan, source.config)
+    with about(folder):
+        return manifest, source, resolve(plan, source.config)
 
 
 def load(

@@ -45,7 +45,7 @@ class Manifest(BaseModel):
     v2w: Literal[1] = 1
     version: str
     stage: Literal["converted", "finetuned"]
-    component: Literal["", "unet", "transformer"]
+    component: Annotated[str, StringConstraints(pattern="^(unet|transformer)?$")]
     plan: dict[str, Any]
     action_dim: int = Field(ge=1, le=MOST_ACTIONS)
     seed: int = Field(ge=0)
