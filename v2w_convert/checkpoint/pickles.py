@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import torch
 
 ZIP = b"PK\x03\x04"
-MAX_PICKLE_BYTES = 8_000_000  # torch's unpickler is Python: it takes seconds for these
+MAX_PICKLE_BYTES = (
+    2_500_000  # of ten thousand tensors; unpickled in Python, where each byte may cost a microsecond
+)
 MAX_ENTRIES = 2 * MAX_TENSORS
 WRAPPERS = ("state_dict", "module")  # Lightning's and DeepSpeed's
 AGAIN = "download the file again"

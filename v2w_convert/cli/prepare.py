@@ -17,6 +17,8 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
     from v2w_convert.surgery.convert import check_tensors, stored_dtype
 
     check_tensors(source, resolved)
+    with about(base, plan):
+        missing = [site.name for site in uncovered(resolved.plan)]
     sizes = {
         "class": source.class_name,
         "parameters": sum(_count(info.shape) for info in source.tensors.values()),
@@ -34,8 +36,6 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
         paths = [path for path, chosen in resolved.sites.items() if chosen == operation]
         rows += [(operation.name, path, count) for path, count in fold(paths).items()]
     table("where the plan operates", ["operation", "modules", "count"], rows)
-    with about(base, plan):
-        missing = [site.name for site in uncovered(resolved.plan)]
     if missing:
         table(
             "frames mix here too, and the plan says nothing of it", ["module"], [[name] for name in missing]
@@ -130,8 +130,11 @@ def convert(
     json: Json = False,
 ) -> None:
     """Plan -> a new checkpoint folder."""
+    from v2w_convert.checkpoint.headers import read_header
     from v2w_convert.checkpoint.output import check_target
 
+    if conditions is not None:
+        read_header(conditions)  # what is no such file is refused before torch is imported
     wanted = {"transfer": transfer, "frames_per_block": frames_per_block, "window": window, "sinks": sinks}
     if output.is_dir() and (output / "v2w.json").is_file():
         if _already_converted(base, output, plan, wanted, mend, action_dim, seed, conditions):

@@ -22,8 +22,6 @@ def stored_conditions(resolved: Resolved, file: Path | None) -> dict[str, Tensor
     if file is None:
         return nulls
     asked = f"take the conditions from {file}"
-    if not file.is_file():
-        raise V2WError(asked, "no such file", "a safetensors file")
     header = read_header(file)
     faults = [f"{name} is no condition of this family's" for name in header.keys() - nulls.keys()]
     found = {}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from typing_extensions import TypedDict
 
 from v2w_convert.checkpoint.strict_json import read_object
@@ -15,10 +15,14 @@ CONDITIONS = "conditions.safetensors"
 MOST_ACTIONS = 100_000
 
 
-# Names from a file are joined to a folder: plain ones only, so that they stay in it.
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*$")
-]
+def _inside(path: str) -> str:
+    """A path from a file is joined to a folder: only one that stays in it is taken."""
+    if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise ValueError("not the path of a file within the folder")
+    return path
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -50,7 +54,7 @@ class Manifest(BaseModel):
     action_dim: int = Field(ge=1, le=MOST_ACTIONS)
     seed: int = Field(ge=0)
     source: Origin
-    result: dict[Name, Hash]
+    result: dict[Inside, Hash]
     tensors: dict[str, Literal["kept", "transferred", "added"]]
     finetuning: dict[str, Any] | None = None
 
