@@ -46,8 +46,8 @@ ODD = st.one_of(
 
 
 @contextmanager
-def harmless(kind: str) -> Iterator[None]:
-    """Success or V2WError of one line, within a second and 200 MB."""
+def harmless(kind: str, seconds: float = 1) -> Iterator[None]:
+    """Success or V2WError of one line, within so many seconds of computing."""
     begun = time.process_time()
     try:
         yield
@@ -55,7 +55,7 @@ def harmless(kind: str) -> Iterator[None]:
     except V2WError as error:
         assert str(error).isprintable() and len(str(error)) < 15_000
         TRIED["fuzzed: refused"] += 1
-    assert time.process_time() - begun < 1, kind
+    assert time.process_time() - begun < seconds, kind
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,9 @@ def memory() -> Iterator[None]:
 def paths(value: Any, path: tuple = ()) -> Iterator[tuple]:
     """Where something lies in nested dicts and lists."""
     yield path
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    children = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
     for key, child in children:
         yield from paths(child, (*path, key))
 
@@ -105,12 +107,15 @@ def spoiled(draw: st.DrawFn, valid: bytes) -> bytes:
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)))
         stop = min(at + draw(st.integers(0, 9)), len(data))
-        data[at:stop] = draw(st.binary(max_size=9) | st.sampled_from([b"{", b"[" * 300, b"\xff", b'"', b"9" * 5000, b": *a"]))
+        data[at:stop] = draw(
+            st.binary(max_size=9) | st.sampled_from([b"{", b"[" * 300, b"\xff", b'"', b"9" * 5000, b": *a"])
+        )
     return bytes(data)
 
 
 ENTRIES: dict[str, Any] = {
-    f"blocks.{n}.weight": {"dtype": "F16", "shape": [2, 3], "data_offsets": [12 * n, 12 * n + 12]} for n in range(4)
+    f"blocks.{n}.weight": {"dtype": "F16", "shape": [2, 3], "data_offsets": [12 * n, 12 * n + 12]}
+    for n in range(4)
 }
 VALID = json.dumps({"__metadata__": {"format": "pt"}, **ENTRIES}).encode()
 
@@ -120,7 +125,11 @@ def framed(text: bytes) -> bytes:
 
 
 @budget
-@given(data=mutated(ENTRIES).map(lambda h: framed(json.dumps(h).encode())) | spoiled(framed(VALID)) | spoiled(VALID).map(framed))
+@given(
+    data=mutated(ENTRIES).map(lambda h: framed(json.dumps(h).encode()))
+    | spoiled(framed(VALID))
+    | spoiled(VALID).map(framed)
+)
 def test_headers(data: bytes, tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     file.write_bytes(data)
@@ -142,6 +151,7 @@ def test_indexes(text: bytes, tmp_path: Path) -> None:
 
 
 PLAN = shipped()["stable-video-diffusion"].read_text()
+FITTING = plan_for(CLASS)
 
 
 @budget
@@ -149,16 +159,19 @@ PLAN = shipped()["stable-video-diffusion"].read_text()
 def test_plans(text: bytes, tmp_path: Path) -> None:
     """Read, and applied to the base's own config."""
     (tmp_path / "plan.yaml").write_bytes(text)
-    config = {"_class_name": CLASS, **plan_for(CLASS).tiny}
+    plan = None
     with harmless("plan"):
-        resolve(read_plan(tmp_path / "plan.yaml"), config)
+        plan = read_plan(tmp_path / "plan.yaml")
+    if plan is not None:
+        with harmless("plan applied", 10):
+            resolve(plan, {"_class_name": CLASS, **FITTING.tiny})
 
 
 def fuzzed_file(file: Path, text: bytes, read: Callable[[], Any]) -> None:
     whole = file.read_bytes()
     file.write_bytes(text)
     try:
-        with harmless(file.name):
+        with harmless(file.name, 10):
             read()
     finally:
         file.write_bytes(whole)
@@ -176,17 +189,17 @@ def test_manifests(data: st.DataObject, converted: Path) -> None:
     fuzzed_file(file, data.draw(change), lambda: open_converted(converted))
 
 
-@settings(budget, max_examples=150)
+@settings(budget, max_examples=40)
 @given(data=st.data())
 def test_configs(data: st.DataObject, tiny_base: Path, whole: Path, tmp_path: Path) -> None:
     """A base's config and scheduler, as `inspect` resolves them."""
     config = json.loads((whole / "plain" / "config.json").read_text())
     scheduler = json.loads((tiny_base / "scheduler/scheduler_config.json").read_text())
     spoil_config = data.draw(st.booleans())
-    with harmless("config"):
+    with harmless("config", 10):
         if spoil_config:
             config = data.draw(mutated(config))
         else:
             scheduler = data.draw(mutated(scheduler))
         if isinstance(config, dict) and isinstance(scheduler, dict):
-            resolve(plan_for(CLASS), config, scheduler)
+            resolve(FITTING, config, scheduler)
