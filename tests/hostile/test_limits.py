@@ -144,7 +144,6 @@ def config(**entries: Any) -> Callable[[Path], Any]:
 BLOCKS = 20_000
 MODELS: dict[str, Callable[[Path], Any]] = {
     "a million layers": config(layers_per_block=10**6),
-    "ten million channels": config(block_out_channels=[10**7, 10**7]),
     "many blocks": config(
         block_out_channels=[32] * BLOCKS,
         down_block_types=["DownBlockSpatioTemporal"] * BLOCKS,
