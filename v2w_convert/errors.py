@@ -1,5 +1,11 @@
 """What a user did that cannot work, said in one line: what was asked, what was found, what to try."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LONGEST = 4000  # characters of one part of a message
+
 
 class V2WError(Exception):
     """A mistake that the user can mend. The command line turns it into one line and exit code 2.
@@ -19,6 +25,19 @@ class V2WError(Exception):
         return {"ok": False, "error": {"asked": self.asked, "found": self.found, "try": self.try_}}
 
 
+@contextmanager
+def about(*files: Path | None) -> Iterator[None]:
+    """Faults that are found within are said with the files that they come from, where they do not name them."""
+    try:
+        yield
+    except V2WError as error:
+        unnamed = [str(file) for file in files if file is not None and str(file) not in str(error)]
+        if not unnamed:
+            raise
+        raise V2WError(f"{error.asked} ({', '.join(unnamed)})", error.found, error.try_) from None
+
+
 def printable(text: str) -> str:
-    """`text` on one line and without control characters: names in a file are not trusted with a terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+    """`text` on one line, not endless and without control characters: what a file says is not trusted with a terminal."""
+    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}… and {len(text) - LONGEST} more characters"
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)

@@ -14,6 +14,7 @@ OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Pow: operator.pow,
 }
 LONGEST = 200  # characters
+LARGEST = 1e9
 
 
 def real(value: float | str, config: Mapping[str, Any]) -> float:
@@ -23,15 +24,19 @@ def real(value: float | str, config: Mapping[str, Any]) -> float:
     else, or if the result is not a number.
     """
     if not isinstance(value, str):
-        return value
+        return _checked(value, value)
     try:
         if len(value) > LONGEST:
             raise SyntaxError(f"longer than {LONGEST} characters")
         result = _value(ast.parse(value, mode="eval").body, config)
-    except (SyntaxError, ArithmeticError, IndexError, TypeError, RecursionError) as error:
+    except (SyntaxError, ArithmeticError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"{value!r:.80} cannot be worked out: {error}") from None
-    if not isinstance(result, int | float) or isinstance(result, bool):
-        raise ValueError(f"{value!r:.80} is {result!r:.80}, not a number")
+    return _checked(value, result)
+
+
+def _checked(value: float | str, result: Any) -> float:
+    if not isinstance(result, int | float) or isinstance(result, bool) or not abs(result) <= LARGEST:
+        raise ValueError(f"{value!r:.80} is {result!r:.80}, not a number up to {LARGEST:.0e}")
     return result
 
 
@@ -55,6 +60,8 @@ def _value(node: ast.AST, config: Mapping[str, Any]) -> Any:
             return _value(inner, config)[index]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
             a, b = _value(left, config), _value(right, config)
+            if not all(isinstance(x, int | float) for x in (a, b)):  # a text times a number is a longer text
+                raise TypeError("not a number")
             if isinstance(op, ast.Pow) and not (abs(a) <= 1e6 and abs(b) <= 100):
                 raise ArithmeticError("too large a power")
             return OPERATORS[type(op)](a, b)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 Kind = Literal["ddpm", "edm", "flow"]
 Prediction = Literal["epsilon", "v", "sample", "flow", "edm"]
+MOST = 100_000  # timesteps
 TURNING = 399.0  # the timestep from which on the clean frames are scaled by `base_scale` (DynamiCrafter)
 
 
@@ -43,6 +44,13 @@ class NoiseSpec(BaseModel):
     def _scaled_by_timestep(self) -> "NoiseSpec":
         if self.base_scale != 1.0 and self.kind != "ddpm":
             raise ValueError(f"base_scale is of kind ddpm, not {self.kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _few_timesteps(self) -> "NoiseSpec":
+        count = self.scheduler.get("num_train_timesteps", 1000)
+        if type(count) is not int or not 1 < count <= MOST:
+            raise ValueError(f"num_train_timesteps is {count!r:.80}, not 2 to {MOST}")
         return self
 
     def build(self) -> "Noise":

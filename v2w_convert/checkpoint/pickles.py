@@ -7,6 +7,7 @@ file is bytes at known places, like a safetensors file.
 
 import itertools
 import math
+import pickletools
 import reprlib
 import struct
 import zipfile
@@ -23,10 +24,22 @@ if TYPE_CHECKING:
     import torch
 
 ZIP = b"PK\x03\x04"
-MAX_PICKLE_BYTES = 100_000_000
+MAX_PICKLE_BYTES = (
+    2_500_000  # of ten thousand tensors; unpickled in Python, where each byte may cost a microsecond
+)
 MAX_ENTRIES = 2 * MAX_TENSORS
 WRAPPERS = ("state_dict", "module")  # Lightning's and DeepSpeed's
 AGAIN = "download the file again"
+TRUST = "where you trust it, load it yourself and save its state_dict alone, as safetensors"
+PLAIN = {
+    "collections OrderedDict",
+    "collections Counter",
+    "_codecs encode",
+    "__builtin__ set",
+    "builtins set",
+    "builtins bytearray",
+    "builtins complex",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ def read_pickle(file: Path) -> Pickled:
     except OSError as error:
         raise V2WError(asked, error.strerror or str(error)) from None
     except (ValueError, zipfile.BadZipFile, struct.error) as error:
-        raise V2WError(asked, str(error), AGAIN) from None
+        raise V2WError(asked, str(error), TRUST if "run code" in str(error) else AGAIN) from None
     tensors, unread = {}, {}
     for name, value in state.items():
         if not is_tensor_name(name):
@@ -75,8 +88,8 @@ def read_pickle(file: Path) -> Pickled:
     return Pickled(tensors, unread, tuple(aside))
 
 
-def _entries(file: Path) -> dict[int, int]:
-    """Where each entry's bytes begin, and how many they are. Raises ValueError where readers of zips could differ."""
+def _entries(file: Path) -> dict[int, zipfile.ZipInfo]:
+    """The entries by where their bytes begin. Raises ValueError where readers of zips could differ."""
     with zipfile.ZipFile(file) as archive, file.open("rb") as stream:
         found = archive.infolist()
         if len(found) > MAX_ENTRIES:
@@ -98,12 +111,32 @@ def _entries(file: Path) -> dict[int, int]:
             start = entry.header_offset + 30 + name_length + extra_length
             if start + entry.file_size > archive.start_dir:
                 raise ValueError(f"the entry {reprlib.repr(entry.filename)} goes beyond the file's entries")
-            entries[start] = entry.file_size
+            entries[start] = entry
             if entry.filename.endswith("/data.pkl") and entry.file_size > MAX_PICKLE_BYTES:
                 raise ValueError(f"a pickle of {entry.file_size} bytes, over the limit of {MAX_PICKLE_BYTES}")
+            if entry.filename.endswith("/data.pkl"):
+                _only_tensors(archive.read(entry))  # its checksum is checked, too
             if entry.filename.endswith("/byteorder") and archive.read(entry) != b"little":
                 raise ValueError("its numbers are not in little-endian order")
     return entries
+
+
+def _only_tensors(pickled: bytes) -> None:
+    """Raises ValueError if it names what is neither torch's nor a plain container, before torch need be imported.
+
+    A first sieve, by no means the only one: torch's own unpickler decides.
+    """
+    texts: list[str] = []
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in ("GLOBAL", "INST"):
+            name = str(argument)
+        elif opcode.name == "STACK_GLOBAL":
+            name = " ".join(texts[-2:])
+        else:
+            texts = [*texts[-1:], argument] if isinstance(argument, str) else texts
+            continue
+        if name not in PLAIN and not name.startswith(("torch.", "torch ")):
+            raise ValueError(f"it asks for more than tensors: {name!r:.200}, which could run code")
 
 
 def _unpickle(file: Path) -> Any:
@@ -119,7 +152,7 @@ def _unpickle(file: Path) -> Any:
             raise V2WError(
                 f"read {file}",
                 f"it asks for more than tensors: {', '.join(foreign)}, which could run code",
-                "where you trust it, load it yourself and save its state_dict alone, as safetensors",
+                TRUST,
             ) from None
         raise ValueError(" ".join(str(error).split())[:200]) from None
 
@@ -156,7 +189,7 @@ def _state_dict(loaded: Any) -> tuple[Mapping[str, Any], list[str]]:
     return state, aside + [str(key) for key in loaded if key not in state]
 
 
-def _info(tensor: "torch.Tensor", entries: dict[int, int], file: Path) -> TensorInfo:
+def _info(tensor: "torch.Tensor", entries: dict[int, zipfile.ZipInfo], file: Path) -> TensorInfo:
     """Where its bytes lie. Raises ValueError if they are not there one after the other."""
     import torch
 
@@ -173,7 +206,10 @@ def _info(tensor: "torch.Tensor", entries: dict[int, int], file: Path) -> Tensor
     length, offset = math.prod(tensor.shape) * size, int(tensor.storage_offset()) * size
     # torch leaves here where the storage's bytes begin; they are trusted only where the zip has such an entry.
     storage = tensor.untyped_storage()
-    entry: int = getattr(storage, "_checkpoint_offset", -1)
-    if entries.get(entry) != storage.nbytes() or offset + length > storage.nbytes():
+    start: int = getattr(storage, "_checkpoint_offset", -1)
+    entry = entries.get(start)
+    if entry is None or entry.file_size != storage.nbytes() or offset + length > storage.nbytes():
         raise ValueError("has bytes outside the file's entries")
-    return TensorInfo(code, tuple(tensor.shape), file, entry + offset, entry + offset + length)
+    # The checksum is the whole entry's. torch writes none where it is told so (`set_crc32_options`).
+    crc = entry.CRC if entry.CRC and length == entry.file_size else None
+    return TensorInfo(code, tuple(tensor.shape), file, start + offset, start + offset + length, crc)

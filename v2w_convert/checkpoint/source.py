@@ -3,6 +3,7 @@
 import os
 import re
 import reprlib
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ WEIGHTS_PREFIXES = ("diffusion_pytorch_model", "diffusion_flax_model")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.safetensors", re.ASCII)
 MANIFEST = "v2w.json"
+CODE = {
+    "auto_map",
+    "custom_pipeline",
+}  # entries of config.json by which loaders are told to run a file's code
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def open_source(path: Path) -> Source:
 def read_tensor(info: TensorInfo) -> "torch.Tensor":
     """The tensor of shape `info.shape` at its stored dtype, in memory of its own.
 
-    Raises V2WError if torch has no such dtype, or if the bytes are no longer there.
+    Raises V2WError if torch has no such dtype, or if the bytes are no longer there or not what their checksum says.
     """
     import torch
 
@@ -113,6 +118,12 @@ def read_tensor(info: TensorInfo) -> "torch.Tensor":
         raise V2WError(
             f"read {info.file}", f"it now ends before byte {info.stop}", "leave the files alone meanwhile"
         )
+    if info.crc is not None and zlib.crc32(data.numpy().data) != info.crc:
+        raise V2WError(
+            f"read {info.file}",
+            f"bytes {info.start} to {info.stop} are damaged: the file's own checksum does not fit them",
+            "download the file again",
+        )
     return data.view(getattr(torch, name)).reshape(info.shape)
 
 
@@ -125,6 +136,12 @@ def _open(folder: Path, asked: str) -> Source:
             asked,
             f"{model / 'config.json'} has no _class_name; it has {_few(list(config))}",
             "a folder that diffusers' save_pretrained wrote",
+        )
+    if foreign := sorted(CODE & config.keys()):
+        raise V2WError(
+            asked,
+            f"{model / 'config.json'} has {', '.join(foreign)}: a model that brings its own code, which is never run",
+            "a model of a class that diffusers has",
         )
     weights = _find_weights(model, asked)
     tensors, notes = _read_shards(weights, asked) if weights.suffix == ".json" else (read_header(weights), [])
@@ -200,7 +217,7 @@ def _read_shards(index_file: Path, asked: str) -> tuple[dict[str, TensorInfo], l
         raise V2WError(f"read {index_file}", "no weight_map", "download or save the file again")
     # Names from a file may point anywhere: only plain names of files beside the index are followed.
     bad = [
-        f"{key}: {reprlib.repr(shard)} is not a plain name of a safetensors file"
+        f"{key:.200}: {reprlib.repr(shard)} is not a plain name of a safetensors file"
         for key, shard in shard_of.items()
         if not (isinstance(shard, str) and SHARD_NAME.fullmatch(shard))
     ]
@@ -259,9 +276,11 @@ def _find_others(folder: Path, model: Path, files: list[Path]) -> tuple[list[Pat
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Every path below `folder` that is not a folder itself, in order, without the hidden ones."""
-    for path in _list(folder):
-        if path.is_dir() and not path.is_symlink():
-            yield from _walk(path)
+    waiting = [folder]  # not by recursion: folders may be nested more deeply than calls
+    while waiting:
+        path = waiting.pop()
+        if path == folder or (path.is_dir() and not path.is_symlink()):
+            waiting += reversed(_list(path))
         else:
             yield path
 
@@ -282,7 +301,7 @@ def _is_link_out(file: Path, folder: Path) -> bool:
 
 
 def _few(names: list[str]) -> str:
-    return ", ".join(_first(names)) or "nothing"
+    return ", ".join(f"{name:.200}" for name in _first(names)) or "nothing"
 
 
 def _first(faults: list[str], count: int = 8) -> list[str]:

@@ -1,7 +1,10 @@
 """`v2w`: parse, call one function, print its report. What is heavy is imported by the command that needs it."""
 
+import logging
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -43,6 +46,19 @@ def _root(version: Annotated[bool, typer.Option("--version", help="print the ver
         raise typer.Exit
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Libraries' own warnings, which repeat raw what a file says, are not shown: a command says what matters itself."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def main() -> None:
     """The console entry: exit 0 done, 1 a claim does not hold, 2 the user's mistake (one line, no traceback)."""
     sys.exit(run(sys.argv[1:]))
@@ -54,10 +70,13 @@ def run(arguments: list[str]) -> int:
 
     as_json = "--json" in arguments
     try:
-        code = app(arguments, prog_name="v2w", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        with _quiet():
+            code = app(arguments, prog_name="v2w", standalone_mode=False)
+            return code if isinstance(code, int) else 0
     except V2WError as error:
         print_error(error, as_json)
+    except OSError as error:  # of a disk or a name, wherever it was met
+        print_error(V2WError(f"run v2w {' '.join(arguments[:1])}", str(error)), as_json)
     except KeyboardInterrupt:
         sys.stderr.write("v2w: interrupted\n")
         return 130

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from v2w_convert.cli.options import Base, Json, PlanFile, Seed, write_text
-from v2w_convert.errors import V2WError
+from v2w_convert.errors import V2WError, about
 
 
 def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
@@ -17,6 +17,8 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
     from v2w_convert.surgery.convert import check_tensors, stored_dtype
 
     check_tensors(source, resolved)
+    with about(base, plan):
+        missing = [site.name for site in uncovered(resolved.plan)]
     sizes = {
         "class": source.class_name,
         "parameters": sum(_count(info.shape) for info in source.tensors.values()),
@@ -34,7 +36,6 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
         paths = [path for path, chosen in resolved.sites.items() if chosen == operation]
         rows += [(operation.name, path, count) for path, count in fold(paths).items()]
     table("where the plan operates", ["operation", "modules", "count"], rows)
-    missing = [site.name for site in uncovered(resolved.plan)]
     if missing:
         table(
             "frames mix here too, and the plan says nothing of it", ["module"], [[name] for name in missing]
@@ -106,6 +107,7 @@ def convert(
         typer.Option(
             "--action-dim",
             min=1,
+            max=100_000,
             help="numbers in one action, times the video frames that make a latent frame",
         ),
     ],
@@ -134,8 +136,11 @@ def convert(
     json: Json = False,
 ) -> None:
     """Plan -> a new checkpoint folder."""
+    from v2w_convert.checkpoint.headers import read_header
     from v2w_convert.checkpoint.output import check_target
 
+    if conditions is not None:
+        read_header(conditions)  # what is no such file is refused before torch is imported
     wanted = {"transfer": transfer, "frames_per_block": frames_per_block, "window": window, "sinks": sinks}
     if output.is_dir() and (output / "v2w.json").is_file():
         if _already_converted(base, output, plan, wanted, mend, action_dim, seed, conditions):
@@ -156,7 +161,8 @@ def convert(
     from v2w_convert.surgery.convert import check_actions, check_tensors, fates
     from v2w_convert.surgery.convert import convert as perform
 
-    require_coverage(resolved.plan)
+    with about(base, plan):
+        require_coverage(resolved.plan)
     check_tensors(source, resolved)
     check_actions(resolved, action_dim)
     stored_conditions(resolved, conditions)
@@ -183,7 +189,8 @@ def convert(
                 update(completed=done)
 
             options: dict[str, Any] = {"action_dim": action_dim, "seed": seed, "conditions": conditions}
-            perform(source, resolved, output, **options, progress=progress)
+            with about(base, plan):
+                perform(source, resolved, output, **options, progress=progress)
     verb = "would be " if dry_run else ""
     for note in source.notes:
         say(f"{base}: {note}")
@@ -200,11 +207,12 @@ def _resolve(
     What files alone reveal is refused before torch is imported.
     """
     from v2w_convert.checkpoint.source import open_source
+    from v2w_convert.plan.document import read_document
 
     if plan_file is not None and mend:
         raise V2WError(f"convert {base}", "both --plan and --mend, which chooses one", "one of them")
-    if plan_file is not None and not plan_file.is_file():
-        raise V2WError(f"read the plan {plan_file}", "no such file", "v2w plan BASE -o plan.yaml writes one")
+    if plan_file is not None:
+        read_document(plan_file)  # what is not even YAML is refused before torch is imported
     source = open_source(base)
     if source.converted:
         raise V2WError(f"convert {base}", "it is converted already", "v2w verify or v2w finetune")
@@ -218,7 +226,8 @@ def _resolve(
         plan = plan_for(source.class_name, source.config, mend)
     if any(value is not None for value in (wanted or {}).values()):
         plan = adjusted(plan, **(wanted or {}))
-    return source, resolve(plan, source.config, source.scheduler)
+    with about(base, plan_file):
+        return source, resolve(plan, source.config, source.scheduler)
 
 
 def _already_converted(

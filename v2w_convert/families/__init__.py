@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import diffusers
+import diffusers.models
 
 from v2w_convert.families import allegro, cogvideox, cosmos, kandinsky
 from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
@@ -30,7 +31,8 @@ def model_class(name: str) -> Any:
 
     Raises ValueError if there is no model of that name.
     """
-    kind = MODELS.get(name) or getattr(diffusers, name, None)
+    # Not of diffusers at large: a name from a file would import a pipeline, and with it transformers.
+    kind = MODELS.get(name) or getattr(diffusers.models, name, None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
         raise ValueError(f"diffusers has no model {name!r}")
     return kind

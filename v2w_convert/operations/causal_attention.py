@@ -21,6 +21,8 @@ from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
 from v2w_convert.operations.rotary import Rotary
 from v2w_convert.stream import Site, become
 
+LONGEST = 10_000  # frames in view: as many are kept in memory
+
 
 class CausalAttention(Operation):
     """window  frames that a frame sees, itself included; None: all. A number, or worked out from the base's config.
@@ -36,7 +38,7 @@ class CausalAttention(Operation):
 
     name: ClassVar[str] = "causal_attention"
     window: int | str | None = None
-    sinks: int = Field(default=0, ge=0)
+    sinks: int = Field(default=0, ge=0, le=LONGEST)
     text: Literal["first", "last"] | None = None
     words: bool = False
     apart: bool = False
@@ -44,7 +46,7 @@ class CausalAttention(Operation):
 
     def definite(self, config: Mapping[str, Any]) -> "CausalAttention":
         window = None if self.window is None else number(self.window, config)
-        if window is not None and window < 1:
+        if window is not None and not 1 <= window <= LONGEST:
             raise ValueError(f"window: {window} frames")
         if self.sinks and window is None:
             raise ValueError(f"sinks: {self.sinks} frames stay in view anyway, for there is no window")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serial
 from v2w_convert.families import COMPUTED
 from v2w_convert.noise import NoiseSpec
 from v2w_convert.operations import OPERATIONS, Operation
+from v2w_convert.plan.pattern import check
 
 
 class Strict(BaseModel):
@@ -119,7 +120,7 @@ class Plan(Strict):
     noise: NoiseSpec
     call: Call
     frames_per_block: int | str = 1
-    operations: tuple[Operation, ...] = Field(min_length=1)
+    operations: tuple[Operation, ...] = Field(min_length=1, max_length=64)
 
     @model_validator(mode="before")
     @classmethod
@@ -142,6 +143,16 @@ class Plan(Strict):
                 raise ValueError(f"operations: there is no operation {name!r}; there are {', '.join(kinds)}")
             parsed.append(kinds[name].model_validate(fields))
         return {**data, "operations": parsed}
+
+    @field_validator("operations")
+    @classmethod
+    def _patterns(cls, operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+        for operation in operations:
+            try:
+                check(operation.at)
+            except ValueError as error:
+                raise ValueError(f"{operation.name} at {operation.at!r:.80}: {error}") from None
+        return operations
 
     @model_serializer(mode="wrap")
     def _operations_by_name(self, default: Any) -> dict[str, Any]:

@@ -1,9 +1,26 @@
 """Patterns of module paths: `*` stays within one component, `**` crosses dots, `[12]` is one of the characters."""
+# A pattern of n stars takes a time like the n-th power of a path's length: hence few of them.
 
 import difflib
 import re
 from collections.abc import Iterable
 from functools import cache
+
+LONGEST = 200  # characters
+MOST = 4  # stars of either kind
+
+
+def check(pattern: str) -> str:
+    """The pattern itself. Raises ValueError if it is none, or would take long to match."""
+    if len(pattern) > LONGEST:
+        raise ValueError(f"longer than {LONGEST} characters")
+    if len(re.findall(r"\*\*?", pattern)) > MOST:
+        raise ValueError(f"more than {MOST} of * and **")
+    try:
+        _compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a pattern: {error}") from None
+    return pattern
 
 
 @cache

@@ -1,16 +1,21 @@
 """YAML to a checked plan: every fault at once, each with its line and field."""
 
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.grammar import Plan
+from v2w_convert.noise import NoiseSpec
+from v2w_convert.operations import OPERATIONS
+from v2w_convert.operations.rotary import Rotary
+from v2w_convert.plan.document import Lines, read_document
+from v2w_convert.plan.grammar import Call, Condition, Latents, Plan
 
-LARGEST = 1_000_000  # bytes
+KINDS: tuple[type[BaseModel], ...] = (Plan, Call, Latents, Condition, NoiseSpec, Rotary, *OPERATIONS)
+FIELDS = sorted({name for kind in KINDS for name in kind.model_fields})
 
 
 def shipped() -> dict[str, Path]:
@@ -23,31 +28,11 @@ def shipped() -> dict[str, Path]:
 
 def read_plan(file: Path) -> Plan:
     """The plan in a YAML file. Raises V2WError with all faults."""
-    asked = f"read the plan {file}"
-    if not file.is_file():
-        raise V2WError(
-            asked, "no such file", f"a YAML file, or one of the shipped plans: {', '.join(shipped())}"
-        )
-    if file.stat().st_size > LARGEST:
-        raise V2WError(asked, f"it is larger than {LARGEST} bytes")
-    try:
-        text = file.read_text(encoding="utf-8")
-        # Aliases can make a small file huge, and a plan has no use for them.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise V2WError(asked, "it uses YAML aliases (*name)", "write the values out")
-        node = yaml.compose(text, yaml.SafeLoader)
-        lines = _lines(node, asked)
-        data = yaml.safe_load(text)
-    except UnicodeDecodeError:
-        raise V2WError(asked, "it is not UTF-8 text") from None
-    except RecursionError:
-        raise V2WError(asked, "it is nested too deeply") from None
-    except yaml.YAMLError as error:
-        raise V2WError(asked, f"it is not plain YAML: {' '.join(str(error).split())}") from None
-    return parse_plan(data, asked, lines)
+    data, lines = read_document(file)
+    return parse_plan(data, f"read the plan {file}", lines)
 
 
-def parse_plan(data: Any, asked: str, lines: dict[tuple, int] | None = None) -> Plan:
+def parse_plan(data: Any, asked: str, lines: Lines | None = None) -> Plan:
     """A plan from plain data; `lines` maps paths of fields to lines of a file."""
     try:
         return Plan.model_validate(data)
@@ -55,28 +40,12 @@ def parse_plan(data: Any, asked: str, lines: dict[tuple, int] | None = None) -> 
         raise V2WError(asked, [_fault(e, lines or {}) for e in error.errors()]) from None
 
 
-def _fault(error: Any, lines: dict[tuple, int]) -> str:
+def _fault(error: Any, lines: Lines) -> str:
     where = tuple(error["loc"])
     line = next((lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in lines), None)
-    at = ".".join(map(str, where)) or "the plan"
-    message = (
-        "unknown field" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
-    )
+    at = ".".join(f"{part!s:.80}" for part in where) or "the plan"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        near = get_close_matches(str(where[-1]), FIELDS, n=1)
+        message = "unknown field" + (f", nearest is {near[0]}" if near else "")
     return (f"line {line}: " if line else "") + f"{at}: {message}"
-
-
-def _lines(node: yaml.Node | None, asked: str, path: tuple = ()) -> dict[tuple, int]:
-    """Where each field of the document is written. Refuses a key that is written twice."""
-    found: dict[tuple, int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, key.value)
-            if here in found:
-                raise V2WError(asked, f"line {key.start_mark.line + 1}: {key.value} is written twice")
-            found[here] = key.start_mark.line + 1
-            found |= _lines(value, asked, here)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            found[(*path, index)] = value.start_mark.line + 1
-            found |= _lines(value, asked, (*path, index))
-    return found

@@ -1,12 +1,20 @@
 """A plan and a checkpoint's config: which module gets which operation. Weights are not needed."""
 
 import inspect
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
+from v2w_convert.checkpoint.headers import MAX_TENSORS
 from v2w_convert.errors import V2WError
 from v2w_convert.expression import number
 from v2w_convert.families import REFUSED, model_class
@@ -17,6 +25,11 @@ from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.pattern import matches, nearest
 from v2w_convert.plan.probe import MixingSite, mixing_sites, wake
 from v2w_convert.plan.read import read_plan, shipped
+
+MOST = 10_000  # frames or channels at once
+LARGEST = 2**24  # numbers in a condition
+HUGE = 10_000_000  # the largest number in a config
+TINY = 50_000_000  # numbers in the configuration for the probe
 
 
 @dataclass(frozen=True)
@@ -79,8 +92,40 @@ def build(class_name: str, config: dict[str, Any]) -> nn.Module:
 
     Raises ValueError if there is no model of that name, and whatever the class makes of a bad config.
     """
-    clean = {key: value for key, value in config.items() if key not in ("v2w", "auto_map")}
-    return model_class(class_name).from_config(clean)
+    clean = {key: value for key, value in config.items() if key != "v2w"}
+    if huge := [key for key, value in clean.items() if _huge(value)]:
+        raise ValueError(f"{', '.join(huge)}: over {HUGE}, which is no size of a model")
+    with _limited():
+        return model_class(class_name).from_config(clean)
+
+
+def _huge(value: Any) -> bool:
+    """Whether a number in it would make a list that fills the memory, before there is a parameter to count."""
+    if isinstance(value, list | tuple):
+        return any(map(_huge, value))
+    return isinstance(value, int | float) and abs(value) > HUGE
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Within it, a model of more parameters than a checkpoint may hold is not built on: sizes come from a file."""
+    count = 0
+
+    def counted(module: nn.Module, name: str, value: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > 2 * MAX_TENSORS:
+            raise ValueError(f"it would have more than {MAX_TENSORS} parameters")
+
+    hooks = [
+        register_module_parameter_registration_hook(counted),
+        register_module_module_registration_hook(counted),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def complete(model: Any) -> dict[str, Any]:
@@ -152,7 +197,9 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
         with torch.device("meta"):
             model = build(class_name, config)
     except Exception as error:  # whatever a class makes of a config it was not given by its authors
-        raise V2WError(asked, f"{class_name} cannot be built from this config.json ({error})") from None
+        raise V2WError(
+            asked, f"{class_name} cannot be built from this config.json ({_line(error)})"
+        ) from None
     if class_name != plan.base:
         _, unmatched = match(list(plan.operations), model)
         raise V2WError(asked, [f"the checkpoint is a {class_name}, the plan is for {plan.base}", *unmatched])
@@ -172,8 +219,14 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
         faults.append(str(error))
     if faults:
         raise V2WError(asked, faults, "v2w inspect lists the modules through which frames mix")
-    if scheduler is not None:
-        plan = plan.model_copy(update={"noise": spec_of_scheduler(scheduler)})
+    try:
+        if scheduler is not None:
+            plan = plan.model_copy(update={"noise": spec_of_scheduler(scheduler)})
+        plan.noise.build()
+    except Exception as error:  # whatever a scheduler makes of a config it was not given by its authors
+        raise V2WError(
+            asked, f"its noise cannot be built from scheduler_config.json ({_line(error)})"
+        ) from None
     plan = plan.model_copy(update={"operations": tuple(operations), "frames_per_block": n})
     resolved = Resolved(plan, config, sites)
     if resolved.period is not None and any(
@@ -198,7 +251,7 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
 def _block(plan: Plan, operations: list[Operation], config: dict[str, Any]) -> int:
     """Frames to a block. Raises ValueError if the base, or the plan's windows, do not come in such blocks."""
     n, packed = number(plan.frames_per_block, config), number(plan.call.latents.packed, config)
-    if n < 1 or n % packed:
+    if not 1 <= n <= MOST or n % packed:
         raise ValueError(
             f"frames_per_block: {n}, but the base packs {packed} frames into one, so blocks have {packed}, {2 * packed}, …"
             if packed > 1
@@ -225,15 +278,24 @@ def _unknown(plan: Plan, operations: list[Operation], model: nn.Module, config: 
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     named = [*tables, *(r.learned for r in rotary if r.learned is not None)]
     faults = [f"the base has no tensor {name!r}" for name in dict.fromkeys(named) if name not in tensors]
-    try:
-        number(plan.call.latents.channels, config)
-        number(plan.call.latents.frames or 1, config)
-        number(plan.call.latents.packed, config)
-        for name, condition in plan.call.given(config).items():
-            shape_of(plan.call, name, config)
-            filling(condition, config)
-    except ValueError as error:
-        faults.append(f"call: {error}")
+    latents = plan.call.latents
+    sizes = {"channels": latents.channels, "frames": latents.frames or 1, "packed": latents.packed}
+    for what, size in sizes.items():
+        try:
+            if not 1 <= number(size, config) <= MOST:
+                raise ValueError(f"{number(size, config)}, not 1 to {MOST}")
+        except ValueError as error:
+            faults.append(f"call.latents.{what}: {error}")
+    for name, condition in plan.call.given(config).items():
+        try:
+            shape = shape_of(plan.call, name, config, h=1, w=1)
+            if min(shape, default=0) < 0 or math.prod(shape) > LARGEST:
+                raise ValueError(f"a shape of {shape}")
+            fill, last = filling(condition, config), shape[-1] if shape else 1
+            if isinstance(fill, list) and len(fill) not in (1, last):
+                raise ValueError(f"{len(fill)} numbers do not fill a row of {last}")
+        except ValueError as error:
+            faults.append(f"call.conditions.{name}: {error}")
     return faults
 
 
@@ -261,12 +323,7 @@ def match(operations: list[Operation], model: nn.Module) -> tuple[dict[str, Oper
 
 def uncovered(plan: Plan) -> list[MixingSite]:
     """Mixing sites of the family (on the plan's tiny configuration) for which the plan has no operation."""
-    torch_state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    model = build(plan.base, plan.tiny).eval()
-    torch.random.set_rng_state(torch_state)
-    wake(model)
-    config = complete(model)
+    model, config = _tiny(plan)
     only = plan.call.latents.frames
     packed = number(plan.call.latents.packed, config)
     packs = 5 if only is None else number(only, config)
@@ -286,10 +343,38 @@ def uncovered(plan: Plan) -> list[MixingSite]:
         call(latents)
     except Exception as error:  # whatever a forward makes of arguments that it was not meant to get
         raise V2WError(
-            f"call a {plan.base} as the plan {plan.name} says", f"{error}", "`call` in the plan"
+            f"call a {plan.base} as the plan {plan.name} says", _line(error), "`call` in the plan"
         ) from None
     accounted, _ = match([operation.definite(config) for operation in plan.operations], model)
     return [site for site in mixing_sites(model, call, latents, frame_axis=1) if site.name not in accounted]
+
+
+def _tiny(plan: Plan) -> tuple[nn.Module, dict[str, Any]]:
+    """The plan's tiny configuration of its base, with random weights, woken; and its config, complete."""
+    asked = f"build the tiny {plan.base} of the plan {plan.name}"
+    try:
+        with torch.device("meta"):
+            size = sum(parameter.numel() for parameter in build(plan.base, plan.tiny).parameters())
+        if size > TINY:
+            raise ValueError(f"{size} parameters, over the limit of {TINY}")
+        torch_state = torch.random.get_rng_state()
+        torch.manual_seed(0)
+        model = build(plan.base, plan.tiny).eval()
+        torch.random.set_rng_state(torch_state)
+        config = complete(model)
+        operations = [operation.definite(config) for operation in plan.operations]
+    except Exception as error:  # whatever a class makes of a config it was not given by its authors
+        raise V2WError(asked, _line(error), "`tiny` in the plan") from None
+    if faults := _unknown(plan, operations, model, config):
+        raise V2WError(asked, faults, "`tiny` in the plan")
+    wake(model)
+    return model, config
+
+
+def _line(error: Exception) -> str:
+    """What another library says, which may be pages, on a line."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 400 else f"{text[:200]} … {text[-200:]}"
 
 
 def require_coverage(plan: Plan) -> None:

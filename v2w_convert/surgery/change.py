@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from v2w_convert.errors import V2WError
 from v2w_convert.operations import Operation
 from v2w_convert.plan.resolve import Resolved
 
@@ -20,9 +21,15 @@ def owner(resolved: Resolved, tensor: str) -> tuple[Operation, str] | None:
 
 
 def transferred(resolved: Resolved, name: str, tensor: Tensor) -> Tensor | None:
-    """What surgery makes of a base tensor, in its dtype; None: it is kept bit for bit."""
+    """What surgery makes of a base tensor, in its dtype; None: it is kept bit for bit.
+
+    Raises V2WError if it would compute with what is no finite number.
+    """
     found = owner(resolved, name)
-    return found[0].transfer_tensor(found[1], tensor) if found else None
+    value = found[0].transfer_tensor(found[1], tensor) if found else None
+    if value is not None and not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
+        raise V2WError(f"transfer {name}", "it holds what is no finite number", "another base")
+    return value
 
 
 def added(resolved: Resolved, model: nn.Module, action_dim: int) -> dict[str, tuple[int, ...]]:

@@ -22,19 +22,21 @@ def stored_conditions(resolved: Resolved, file: Path | None) -> dict[str, Tensor
     if file is None:
         return nulls
     asked = f"take the conditions from {file}"
-    if not file.is_file():
-        raise V2WError(asked, "no such file", "a safetensors file")
-    found = {name: read_tensor(info) for name, info in read_header(file).items()}
-    faults = [f"{name} is no condition of this family's" for name in found.keys() - nulls.keys()]
-    for name in found.keys() & nulls.keys():
-        shape = tuple(found[name].shape)
-        if not fits(resolved.plan.call, name, resolved.config, shape):
-            faults.append(f"{name} is {shape}, not {tuple(nulls[name].shape)}")
-        elif found[name].is_floating_point() and not bool(torch.isfinite(found[name]).all()):
-            faults.append(f"{name} holds what is no number")
+    header = read_header(file)
+    faults = [f"{name} is no condition of this family's" for name in header.keys() - nulls.keys()]
+    found = {}
+    for name in header.keys() & nulls.keys():
+        if not fits(resolved.plan.call, name, resolved.config, header[name].shape):
+            faults.append(f"{name} is {header[name].shape}, not {tuple(nulls[name].shape)}")
+        elif header[name].dtype == "C64":
+            faults.append(f"{name} is complex")
+        else:
+            found[name] = read_tensor(header[name]).to(nulls[name].dtype)
+            if not bool(torch.isfinite(found[name]).all()):
+                faults.append(f"{name} holds what is no number")
     if faults:
         raise V2WError(asked, sorted(faults), f"tensors named {', '.join(nulls) or 'nothing: it has none'}")
-    return nulls | {name: value.to(nulls[name].dtype).contiguous() for name, value in found.items()}
+    return nulls | found
 
 
 def same_conditions(resolved: Resolved, file: Path | None, stored: Path) -> bool:

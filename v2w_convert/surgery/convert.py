@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from v2w_convert.checkpoint.headers import read_header
@@ -132,7 +132,7 @@ def convert(
         # diffusers warns of a config entry that it does not know: whoever loads this as the old model is told.
         config = source.config | {"v2w": "a world model: load it with v2w_convert.load"}
         write_json(component / "config.json", config)
-        save_file(given, stage / CONDITIONS)
+        (stage / CONDITIONS).write_bytes(save(given))  # not save_file, whose files nobody else may read
         manifest = Manifest(
             version=version("v2w-convert"),
             stage="converted" if resolved.trained_actions is None else "finetuned",

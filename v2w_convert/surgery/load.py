@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from v2w_convert.checkpoint.source import Source, open_source, read_tensor
-from v2w_convert.errors import V2WError
+from v2w_convert.errors import V2WError, about
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import parse_plan
 from v2w_convert.plan.resolve import Resolved, build, resolve
 from v2w_convert.surgery.change import install
+from v2w_convert.surgery.conditions import stored_conditions
 from v2w_convert.surgery.manifest import CONDITIONS, Manifest, read_manifest
 from v2w_convert.world.model import World
 
@@ -20,7 +20,8 @@ def open_converted(folder: Path) -> tuple[Manifest, Source, Resolved]:
     manifest = read_manifest(folder)
     source = open_source(folder)
     plan: Plan = parse_plan(manifest.plan, f"read the plan in {folder}")
-    return manifest, source, resolve(plan, source.config)
+    with about(folder):
+        return manifest, source, resolve(plan, source.config)
 
 
 def load(
@@ -46,6 +47,6 @@ def load(
     if faults:
         raise V2WError(f"load {folder}", sorted(faults)[:5], "convert it again")
     base.load_state_dict(state, assign=True)
-    conditions = load_file(folder / CONDITIONS)
+    conditions = stored_conditions(resolved, folder / CONDITIONS)
     world = World(base, resolved, manifest.action_dim, conditions)
     return world.to(device=device, dtype=dtype).eval().requires_grad_(False)

@@ -2,14 +2,35 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from typing_extensions import TypedDict
 
+from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
 
 MANIFEST = "v2w.json"
 CONDITIONS = "conditions.safetensors"
+MOST_ACTIONS = 100_000
+
+
+def _inside(path: str) -> str:
+    """A path from a file is joined to a folder: only one that stays in it is taken."""
+    if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise ValueError("not the path of a file within the folder")
+    return path
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Origin(TypedDict):
+    """What was converted: the name of its folder or file, and the sha256 of each weight file that was read."""
+
+    name: str
+    files: dict[str, Hash]
 
 
 class Manifest(BaseModel):
@@ -18,7 +39,6 @@ class Manifest(BaseModel):
     stage       `converted`: actions have no effect yet; `finetuned`: they have been trained, here or by those who made
                 the base
     plan        the resolved plan, as data
-    source      folder name and sha256 of each weight file that was read
     result      sha256 of each file of tensors that was written, path within the folder
     tensors     name -> `kept`, `transferred` or `added`
     seed        from which added tensors were drawn
@@ -29,12 +49,12 @@ class Manifest(BaseModel):
     v2w: Literal[1] = 1
     version: str
     stage: Literal["converted", "finetuned"]
-    component: str
+    component: Annotated[str, StringConstraints(pattern="^(unet|transformer)?$")]
     plan: dict[str, Any]
-    action_dim: int
-    seed: int
-    source: dict[str, Any]
-    result: dict[str, str]
+    action_dim: int = Field(ge=1, le=MOST_ACTIONS)
+    seed: int = Field(ge=0)
+    source: Origin
+    result: dict[Inside, Hash]
     tensors: dict[str, Literal["kept", "transferred", "added"]]
     finetuning: dict[str, Any] | None = None
 
@@ -51,11 +71,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not file.is_file():
         raise V2WError(asked, f"it has no {MANIFEST}: not a converted model", "v2w convert BASE OUT")
     try:
-        return Manifest.model_validate_json(file.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        found = (
-            [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            if isinstance(error, ValidationError)
-            else [str(error)]
-        )
-        raise V2WError(asked, [f"{MANIFEST}: {fault}" for fault in found[:5]]) from None
+        return Manifest.model_validate(read_object(file))
+    except ValidationError as error:
+        found = [f"{MANIFEST}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise V2WError(asked, found[:5]) from None

@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from v2w_convert.checkpoint.source import Source, open_source
-from v2w_convert.errors import V2WError
+from v2w_convert.errors import V2WError, about
 from v2w_convert.plan.probe import wake
-from v2w_convert.plan.resolve import Resolved
+from v2w_convert.plan.resolve import Resolved, uncovered
 from v2w_convert.surgery.convert import stored_dtype
 from v2w_convert.surgery.load import open_converted
 from v2w_convert.surgery.manifest import Manifest
@@ -57,6 +57,10 @@ def verify(
     model can be run: the report ends there. Raises V2WError if a folder cannot be read as what it should be.
     """
     manifest, source, resolved = open_converted(converted)
+    with about(converted):
+        uncovered(
+            resolved.plan
+        )  # a plan whose call does not work is refused here, not met in every measurement
     origin = None if base is None else open_source(base)
     if origin is not None and origin.converted:
         raise V2WError(
