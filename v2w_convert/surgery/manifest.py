@@ -18,8 +18,9 @@ class Manifest(BaseModel):
     stage       `converted`: actions have no effect yet; `finetuned`: they have been trained, here or by those who made
                 the base
     plan        the resolved plan, as data
-    source      folder name and sha256 of each weight file that was read
-    result      sha256 of each file of tensors that was written, path within the folder
+    source      name; `files`: sha256 of each weight file that was read; `others`: of each other file, by its path
+    result      sha256 of each file that was written, by its path: all but this one and the card, which may be edited;
+                once finetuned, those of tensors
     tensors     name -> `kept`, `transferred` or `added`
     seed        from which added tensors were drawn
     finetuning  how it was trained, once it was; before, the weights are what surgery made
@@ -38,8 +39,8 @@ class Manifest(BaseModel):
     tensors: dict[str, Literal["kept", "transferred", "added"]]
     finetuning: dict[str, Any] | None = None
 
-    def write(self, folder: Path) -> None:
-        (folder / MANIFEST).write_text(json.dumps(self.model_dump(), indent=1) + "\n", encoding="utf-8")
+    def text(self) -> str:
+        return json.dumps(self.model_dump(), indent=1) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
