@@ -26,7 +26,7 @@ from v2w_convert.checkpoint.assemble import (
     write_item,
 )
 from v2w_convert.checkpoint.headers import TensorInfo
-from v2w_convert.checkpoint.output import check_target, sha256
+from v2w_convert.checkpoint.output import check_target
 from v2w_convert.checkpoint.preflight import check
 from v2w_convert.checkpoint.resumable import resumable
 from v2w_convert.checkpoint.source import WEIGHTS, Source, read_tensor
@@ -261,12 +261,6 @@ def name_of(folder: Path) -> str:
     if path.parent.name == "snapshots":
         return f"{path.parent.parent.name.removeprefix('models--').replace('--', '/')} at {path.name[:12]}"
     return path.name
-
-
-def hashes(folder: Path, component: Path) -> dict[str, str]:
-    """SHA-256 of every file of tensors of the converted model in `folder`, by path within it."""
-    files = {folder / CONDITIONS, *component.glob("*.safetensors")}
-    return {str(file.relative_to(folder)): sha256(file) for file in sorted(files)}
 
 
 def stored_dtype(source: Source) -> torch.dtype:

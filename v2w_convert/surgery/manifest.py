@@ -19,8 +19,7 @@ class Manifest(BaseModel):
                 the base
     plan        the resolved plan, as data
     source      name; `files`: sha256 of each weight file that was read; `others`: of each other file, by its path
-    result      sha256 of each file that was written, by its path: all but this one and the card, which may be edited;
-                once finetuned, those of tensors
+    result      sha256 of each file that was written, by its path: all but this one and the card, which may be edited
     tensors     name -> `kept`, `transferred` or `added`
     seed        from which added tensors were drawn
     finetuning  how it was trained, once it was; before, the weights are what surgery made
