@@ -70,16 +70,20 @@ def resumable(folder: Path, key: str, source: Path | None = None) -> Iterator[St
         if isinstance(error, OSError):
             raise V2WError(asked, str(error), "a folder that can be written, on a disk with room") from error
         raise
-    sync(target.parent, *(parent.parent for parent in made))
-    _clear(home, journal)
+    try:
+        sync(target.parent, *(parent.parent for parent in made))
+        _clear(home, journal)
+    except OSError as error:
+        raise V2WError(asked, f"it is in place and whole, but then: {error}", "check the disk") from error
 
 
 def sweep(folder: Path) -> None:
     """Remove the stage that is left if a run was killed right after `folder` was put in place."""
     home = _home(Path(os.path.realpath(folder)))
-    if (home / JOURNAL).is_file():
-        with suppress(OSError, V2WError):
+    with suppress(OSError, V2WError):
+        if (home / JOURNAL).is_file():
             _clear(home, _lock(home, ""))
+        home.rmdir()  # if it is there, and empty
 
 
 def staged_bytes(folder: Path) -> int:
