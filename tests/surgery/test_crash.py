@@ -92,8 +92,14 @@ class Ground:
         self.output.parent.mkdir()
 
 
+@pytest.fixture
+def ground(own_ground: Ground) -> Ground:
+    own_ground.clear()
+    return own_ground
+
+
 @pytest.fixture(scope="module")
-def ground(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Ground:
+def own_ground(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Ground:
     place = tmp_path_factory.mktemp("crash")
     shutil.copytree(tiny_base, place / "base")
     return Ground(place / "base", place)
@@ -219,8 +225,8 @@ def test_killed_at_calls_with_links(ground: Ground, capsys: pytest.CaptureFixtur
 
 def test_killed_at_random_moments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fifty times, in a model of several shards and some tens of megabytes, with real flushing."""
-    model = tiny_unet(block_out_channels=[160, 320], num_attention_heads=2, layers_per_block=1).half()
-    model.save_pretrained(tmp_path / "base" / "unet", max_shard_size="12MB")
+    model = tiny_unet(block_out_channels=[96, 192], num_attention_heads=2, layers_per_block=1).half()
+    model.save_pretrained(tmp_path / "base" / "unet", max_shard_size="5MB")
     (tmp_path / "base" / "model_index.json").write_text("{}")
     ground = Ground(tmp_path / "base", tmp_path)
     size = sum(item.size for item in ground.conversion.items)
@@ -261,7 +267,8 @@ def test_a_disk_that_is_full_at_any_byte(ground: Ground, capsys: pytest.CaptureF
 
         def run(limit: int = limit) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            perform(ground.conversion, ground.output)
+            with watched(lambda *call: None):
+                perform(ground.conversion, ground.output)
 
         code = forked(run)
         assert code == (0 if limit >= sizes[-1] else 3), limit
@@ -299,7 +306,9 @@ def test_a_disk_that_fails_at_any_call(
             if not ground.output.exists():
                 assert ground.names() == [], seen
         else:
-            assert not seen or seen[0] in ("unlink", "rmdir")
+            # To make a folder that is there does not matter, nor does removing what is not.
+            assert not seen or seen[0] in ("mkdir", "unlink", "rmdir")
+            assert ground.check()
         ground.clear()
         if not seen:
             break
@@ -336,7 +345,6 @@ def test_all_of_it_is_flushed_before_it_is_in_place_and_nothing_goes_past_the_wa
         if path.is_file():
             assert written[node] == path.stat().st_size, path
     assert ("fsync", ground.output.parent.stat().st_ino) in events[put:]
-    ground.clear()
 
 
 # What the next run does
@@ -363,14 +371,12 @@ def test_finished_files_are_not_written_again(ground: Ground) -> None:
     ground.again()
     [found] = big(ground, ground.output)
     assert (found.stat().st_ino, found.stat().st_mtime_ns) == before
-    ground.clear()
 
 
 @pytest.mark.parametrize("damage", ["bytes", "journal", "key", "source"])
 def test_what_is_not_as_it_was_is_written_again(ground: Ground, damage: str) -> None:
     stage = left_by_a_kill(ground, 60)
     [finished] = big(ground, stage)
-    before = finished.stat().st_ino
     journal = stage / "journal"
     if damage == "bytes":
         finished.write_bytes(bytes(finished.stat().st_size))
@@ -386,26 +392,24 @@ def test_what_is_not_as_it_was_is_written_again(ground: Ground, damage: str) -> 
         lines = journal.read_text().replace(sha256(origin), sha256(finished))
         journal.write_text(lines)
         assert times.st_size == finished.stat().st_size
+    before = finished.stat().st_mtime_ns
     ground.again()
     [found] = big(ground, ground.output)
-    assert found.stat().st_ino != before or damage == "bytes"
-    ground.clear()
+    assert found.stat().st_mtime_ns != before
 
 
 def test_a_stage_that_lives_or_is_anothers_is_left_alone(ground: Ground) -> None:
-    started, go = os.pipe(), os.pipe()
+    started, told = os.pipe()
     child = os.fork()
     if child == 0:
-
-        def wait(*call: Any) -> None:
-            os.read(go[0], os.write(started[1], b"x") * 1)
-
         try:
-            with watched(at(50, lambda *call: (os.close(started[0]), wait())[0])):
+            with watched(at(50, lambda *call: (os.close(started), os.close(told), time.sleep(60))[0])):
                 perform(ground.conversion, ground.output)
         finally:
             os._exit(0)
-    os.read(started[0], 1)
+    os.close(told)
+    os.read(started, 1)  # until the child closes its end, half-way
+    os.close(started)
     stage = ground.output.parent / ".out.partial"
     files = hashes(stage)
     with pytest.raises(V2WError, match="another run is writing it"):
@@ -413,8 +417,6 @@ def test_a_stage_that_lives_or_is_anothers_is_left_alone(ground: Ground) -> None
     assert hashes(stage) == files
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    for descriptor in (*started, *go):
-        os.close(descriptor)
     ground.again()
     ground.clear()
 
@@ -423,7 +425,6 @@ def test_a_stage_that_lives_or_is_anothers_is_left_alone(ground: Ground) -> None
     with pytest.raises(V2WError, match="is in the way, and not v2w's"):
         perform(ground.conversion, ground.output)
     assert (stage / "theirs").read_text() == "keep"
-    ground.clear()
 
 
 def test_a_source_that_changes_meanwhile_is_noticed(ground: Ground) -> None:

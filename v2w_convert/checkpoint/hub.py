@@ -10,7 +10,7 @@ from v2w_convert.errors import V2WError
 
 # OWNER/NAME as the Hub allows it, which a path may look like, too: one that exists is meant first.
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-COMPONENT = re.compile(r"[a-z0-9_]+", re.ASCII)
+COMPONENT = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.fp16-*", "*.bf16-*"]
 OTHERS = ["*.bin", "*.ckpt", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx*", "*.xml", "*.gguf", "*.tflite"]
 
@@ -64,4 +64,5 @@ def _told(asked: str, error: Any) -> V2WError:
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled | ConnectionError):
         found = "no such folder or file here, the Hub cannot be reached, and it is not in its cache"
         return V2WError(asked, found, "a folder, or the same with a connection")
-    return V2WError(asked, f"the Hub answered: {str(error).strip().splitlines()[:1] or type(error).__name__}")
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return V2WError(asked, f"the Hub answered: {first}")

@@ -62,9 +62,12 @@ def resumable(folder: Path, key: str, source: Path | None = None) -> Iterator[St
             sync(Path(here))
         put_in_place(home / RESULT, target, asked)
     except BaseException as error:
-        with suppress(OSError):  # a folder that others use by now stays
+        with suppress(OSError):
             if journal is not None:
                 _clear(home, journal)
+            else:
+                home.rmdir()  # if it is empty, as it is where no journal could be made
+        with suppress(OSError):  # a folder that others use by now stays
             for parent in made:
                 parent.rmdir()
         if isinstance(error, OSError):
