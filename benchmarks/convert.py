@@ -19,7 +19,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 MB = 10**6
 SVD = {  # of stable-video-diffusion-img2vid-xt; what is not named is the class's default
@@ -65,7 +67,7 @@ def convert_without_hashing(source: Path, out: Path) -> Callable[[], object]:
     """As if SHA-256 and reading for it took no time."""
     from v2w_convert.checkpoint import assemble
 
-    assemble._hash_range = lambda *arguments: None  # type: ignore[assignment]
+    assemble._hash_range = lambda *arguments: None
     return convert(source, out)
 
 
@@ -108,7 +110,7 @@ FILES = (cp, cp_and_flush, convert_without_hashing, convert, torch_load_and_save
 def measure(method: str, source: Path, out: Path) -> None:
     """Run one method here, and print what it took: seconds by clock and by processor, peak of anonymous memory."""
     run = globals()[method](source, out)
-    peak, done = 0, threading.Event()
+    imported, peak, done = anonymous(), 0, threading.Event()
 
     def watch() -> None:
         nonlocal peak
@@ -122,7 +124,7 @@ def measure(method: str, source: Path, out: Path) -> None:
     clock, used = time.perf_counter() - clock, processor() - before
     done.set()
     watching.join()
-    print(json.dumps({"wall": clock, "cpu": used, "peak": max(peak, anonymous())}))
+    print(json.dumps({"wall": clock, "cpu": used, "peak": max(peak, anonymous()), "imported": imported}))
 
 
 def processor() -> float:
@@ -161,23 +163,23 @@ def svd(folder: Path, size: float) -> Path:
 
     from v2w_convert.checkpoint.output import header
 
-    def made(**config: object) -> torch.nn.Module:
+    def made(**config: object) -> Any:
         with torch.device("meta"):
-            return UNetSpatioTemporalConditionModel(**{**SVD, **config}).to(torch.bfloat16)
+            return UNetSpatioTemporalConditionModel(**{**SVD, **config})
 
-    def gigabytes(model: torch.nn.Module) -> float:
+    def gigabytes(model: Any) -> float:
         return sum(tensor.numel() * 2 for tensor in model.state_dict().values()) / 1e9
 
     models = (made(layers_per_block=layers) for layers in range(1, 20))
     model = min(models, key=lambda model: abs(gigabytes(model) - size))
     folder.mkdir(parents=True)
     model.save_config(folder)
+    state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
     split = split_torch_state_dict_into_shards(
-        model.state_dict(),
+        state,
         max_shard_size=SHARD,
         filename_pattern="diffusion_pytorch_model{suffix}.safetensors",
     )
-    state = model.state_dict()
     for number, (name, tensors) in enumerate(split.filename_to_tensors.items()):
         infos = [(tensor, "BF16", tuple(state[tensor].shape)) for tensor in tensors]
         (folder / name).write_bytes(header(infos, {"format": "pt"}))
@@ -245,15 +247,14 @@ def compare(
     for name, took in middle.items():
         walls = sorted(run["wall"] for run in found[name])
         ratios = [
-            took["cpu"] / middle["cp"]["cpu"],
-            took["wall"] / middle["cp"]["wall"],
-            took["wall"] / middle["cp_and_flush"]["wall"],
+            f"{took[key] / middle[other][key]:.2f}"
+            for key in ("cpu", "wall")
+            for other in ("cp", "cp_and_flush")
         ]
-        print(
-            f"| {name} | {took['cpu']:.2f} | {ratios[0]:.2f} | {took['wall']:.2f} ({walls[0]:.2f} … {walls[-1]:.2f}) "
-            f"| {ratios[1]:.2f} | {ratios[2]:.2f} | {took['peak'] / MB:.0f} |",
-            flush=True,
-        )
+        spread = f"{took['wall']:.2f} ({walls[0]:.2f} … {walls[-1]:.2f})"
+        memory = [f"{took[key] / MB:.0f}" for key in ("peak", "imported")]
+        cells = [name, f"{took['cpu']:.2f}", *ratios[:2], spread, *ratios[2:], *memory]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -272,7 +273,7 @@ def main() -> None:
             folder = Path(scratch) / f"{size:g}"
             compare(
                 "UNetSpatioTemporalConditionModel",
-                lambda path: svd(path, size),
+                partial(svd, size=size),
                 FOLDERS,
                 arguments.rounds,
                 folder,
