@@ -78,12 +78,12 @@ class Ground:
             assert hashes(self.output) == self.wanted
         return there
 
-    def again(self, **options: Any) -> None:
+    def again(self) -> None:
         """The next run makes what an undisturbed one makes, and leaves nothing else."""
         if self.output.exists():
             sweep(self.output)
         else:
-            perform(self.conversion, self.output, **options)
+            perform(self.conversion, self.output)
         assert self.names() == ["out"]
         assert hashes(self.output) == self.wanted
 
@@ -191,7 +191,7 @@ def killed_everywhere(ground: Ground, what: Act, step: int = 1, prepare: Any = N
         assert code == -signal.SIGKILL
         whole.append(ground.check())
         with watched(lambda *call: None):
-            ground.again(**options)
+            ground.again()
         ground.clear()
     ground.clear()
     assert {False, True} == set(whole)
@@ -219,6 +219,7 @@ def test_killed_at_calls_while_it_resumes(ground: Ground, capsys: pytest.Capture
 
 
 def test_killed_at_calls_with_links(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    """The next run is one without: it finds links to the source where it writes."""
     count = killed_everywhere(ground, die_half_written, 2, link=True)
     told(capsys, f"killed at {count} calls, with --link")
 
@@ -235,14 +236,14 @@ def test_killed_at_random_moments(tmp_path: Path, capsys: pytest.CaptureFixture[
     took = time.perf_counter() - begun
     ground.clear()
     draw, killed, whole = random.Random(0), 0, 0
-    for _ in range(50):
+    while killed < 50:
         child = os.fork()
         if child == 0:
             try:
                 perform(ground.conversion, ground.output)
             finally:
                 os._exit(0)
-        time.sleep(draw.uniform(0, 1.1 * took))
+        time.sleep(draw.uniform(0, took))
         os.kill(child, signal.SIGKILL)
         killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         whole += ground.check()
@@ -252,7 +253,6 @@ def test_killed_at_random_moments(tmp_path: Path, capsys: pytest.CaptureFixture[
             ground.clear()
     ground.again()
     assert hashes(ground.base) == ground.before
-    assert killed > 25
     told(
         capsys, f"killed at {killed} random moments ({size / 1e6:.0f} MB, {whole} times the output was whole)"
     )

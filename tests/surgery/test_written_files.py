@@ -93,7 +93,7 @@ def test_another_file_system_gives_copies_and_a_note(
 
     monkeypatch.setattr(os, "link", link)
     assert run(arguments(tiny_base, tmp_path / "out", "--link")) == 0
-    assert "the file system gave no links: 4 of 4 files are copies" in capsys.readouterr().err
+    assert "4 of 4 whole files are copies" in capsys.readouterr().err
     assert all(file.stat().st_nlink == 1 for file in files(tmp_path / "out").values())
 
 

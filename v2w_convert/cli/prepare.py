@@ -201,7 +201,9 @@ def convert(
         if link:
             whole = [item.path for item in planned.items if item.whole]
             if copied := [path for path in whole if path not in hashes.linked]:
-                notes.append(f"the file system gave no links: {len(copied)} of {len(whole)} files are copies")
+                notes.append(
+                    f"{len(copied)} of {len(whole)} whole files are copies, where the file system gave no link"
+                )
             result["linked"] = list(hashes.linked)
     verb = "would be " if dry_run else ""
     for note in notes:
