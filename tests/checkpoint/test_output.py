@@ -407,7 +407,7 @@ def test_one_tensor_is_held_at_a_time(tmp_path):
     ],
 )
 def test_a_tensor_that_was_not_promised_is_an_internal_mistake(given, promised, message, tmp_path):
-    with pytest.raises(AssertionError, match=f"file: .*{message}"):
+    with pytest.raises(AssertionError, match=message):
         write_safetensors(tmp_path / "file", ((name, torch.zeros(2)) for name in given), promised, {})
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from v2w_convert.operations import CausalConv
-from v2w_convert.operations.causal_conv import transfer_kernel
+from v2w_convert.operations import CausalConv, causal_conv
+from v2w_convert.operations.causal_conv import _line, transfer_kernel
 from v2w_convert.stream import Pass
 
 CASES = [("shift", None), ("masked", None), ("extrapolative", 1), ("extrapolative", 2), ("extrapolative", 3)]
@@ -102,3 +102,34 @@ def test_more_points_than_taps_are_refused() -> None:
     conv = nn.Conv3d(1, 1, (3, 1, 1), padding=(1, 0, 0))
     assert "too few" in (operation("extrapolative", 4).refusal(conv) or "")
     assert operation("extrapolative", 3).refusal(conv) is None
+
+
+def plain(weight: torch.Tensor, points: int) -> torch.Tensor:
+    """The kernel tap by tap, all rows at once."""
+    k = weight.shape[2]
+    m = k // 2
+    taps = weight.float().unbind(2)
+    causal = [torch.zeros_like(taps[0])] * m + list(taps[: m + 1])
+    for back in range(points):
+        for ahead in range(1, m + 1):
+            causal[k - 1 - back] = causal[k - 1 - back] + _line(ahead, back, points) * taps[m + ahead]
+    return torch.stack(causal, 2).to(weight.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize("space", [(), (1, 1), (3, 3)])
+def test_rows_are_worked_on_in_pieces_to_the_same_bits(
+    dtype: torch.dtype, k: int, space: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    weight = (
+        torch.randn(37, 11, k, *space) * 10 ** torch.linspace(-6, 3, 37).view(37, *[1] * (2 + len(space)))
+    ).to(dtype)
+    for rows in (1, 1000, 2**18):
+        monkeypatch.setattr(causal_conv, "ROWS", rows)
+        for points in range(k + 1):
+            for given in (weight, weight.transpose(0, 1)):
+                found = transfer_kernel(given, points)
+                assert found.is_contiguous()
+                assert torch.equal(found, plain(given, points)), (rows, points)

@@ -13,16 +13,20 @@ def test_files_that_differ_are_missing_or_unknown_are_named(rewritten: Callable[
     source, manifest = open_source(folder), read_manifest(folder)
     assert result_files(source, manifest).ok
 
-    conditions, first, second = sorted(manifest.result)
+    weights = {str(file.relative_to(folder)) for file in source.files}
+    first, second = sorted(weights)
+    assert weights | {"conditions.safetensors", "vae/config.json"} < manifest.result.keys()
     wrong = manifest.model_copy(
         update={"result": {first: manifest.result[second], "unet/lost.safetensors": "0"}}
     )
     claim = result_files(source, wrong)
-    assert set(claim.where.split(", ")) == {conditions, first, second, "unet/lost.safetensors"}
+    assert set(claim.where.split(", ")) == {"conditions.safetensors", first, second, "unet/lost.safetensors"}
 
-    file = folder / first
-    file.write_bytes(file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1]))
-    assert result_files(source, manifest).where == first
+    for name in (first, "vae/config.json"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert result_files(source, manifest).where == name
+        (folder / name).write_bytes(whole)
 
 
 def test_another_base_is_told_by_its_files(tiny_base: Path, tiny_converted: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,8 @@ def staged(folder: Path, source: Path | None = None) -> Iterator[Path]:
         stage.mkdir(parents=True)
         yield stage
         for here, _, names in os.walk(stage, topdown=False):
-            _sync(*(Path(here, name) for name in names), Path(here))
-        _put_in_place(stage, target, asked)
+            sync(*(Path(here, name) for name in names), Path(here))
+        put_in_place(stage, target, asked)
     except BaseException as error:
         shutil.rmtree(stage, ignore_errors=True)
         with suppress(OSError):  # a folder that others use by now stays
@@ -50,7 +51,7 @@ def staged(folder: Path, source: Path | None = None) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise V2WError(asked, str(error), "a folder that can be written, on a disk with room") from error
         raise
-    _sync(target.parent, *(parent.parent for parent in made))
+    sync(target.parent, *(parent.parent for parent in made))
 
 
 def write_safetensors(
@@ -69,19 +70,10 @@ def write_safetensors(
     """
     import torch
 
-    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    position = 0
-    for name, dtype, shape in infos:
-        assert name not in header, f"{file}: {name} is given twice"
-        stop = position + math.prod(shape) * DTYPES[dtype].bits // 8
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, stop]}
-        position = stop
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-
+    text = header(infos, metadata)
     expected = iter(infos)
     with file.open("xb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.write(text)
         for given, tensor in tensors:
             name, dtype, shape = next(expected, ("nothing more", "", ()))
             found = (given, str(tensor.dtype), tuple(tensor.shape))
@@ -96,6 +88,20 @@ def write_safetensors(
         os.fsync(stream.fileno())
 
 
+def header(infos: list[tuple[str, str, tuple[int, ...]]], metadata: dict[str, str]) -> bytes:
+    """What a safetensors file holds before its tensors' bytes, which follow in the order of `infos`."""
+    entries: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    position = 0
+    for name, dtype, shape in infos:
+        assert name not in entries, f"{name} is given twice"
+        stop = position + math.prod(shape) * DTYPES[dtype].bits // 8
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, stop]}
+        position = stop
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
 def copy(file: Path, target: Path) -> None:
     """Copy the content of `file` (not its mode, times or being a link) to `target`, in a new folder if need be."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +112,14 @@ def sha256(file: Path) -> str:
     """The SHA-256 of the content of `file`, in lower-case hexadecimal digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def same_hashes(expected: dict[Path, str]) -> bool:
+    """Whether all these files are there and have these hashes."""
+    if not all(file.is_file() for file in expected):
+        return False
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(sha256, expected)) == list(expected.values())
 
 
 def check_target(folder: Path, source: Path | None, asked: str) -> None:
@@ -126,7 +140,8 @@ def check_target(folder: Path, source: Path | None, asked: str) -> None:
         raise V2WError(asked, "it is a file", "a new folder")
 
 
-def _put_in_place(stage: Path, target: Path, asked: str) -> None:
+def put_in_place(stage: Path, target: Path, asked: str) -> None:
+    """Rename a folder. Raises V2WError if there is anything but an empty folder at `target`."""
     try:
         os.rename(stage, target)  # replaces an empty folder and nothing else: what came meanwhile is safe
     except OSError as error:
@@ -134,7 +149,8 @@ def _put_in_place(stage: Path, target: Path, asked: str) -> None:
         raise V2WError(asked, found, "a new folder that nothing else writes") from error
 
 
-def _sync(*paths: Path) -> None:
+def sync(*paths: Path) -> None:
+    """Have files and folders reach the disk."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -10,7 +10,8 @@ from v2w_convert.errors import V2WError
 Base = Annotated[
     Path,
     typer.Argument(
-        metavar="BASE", help="a diffusers model or pipeline folder, or one .ckpt or .safetensors file"
+        metavar="BASE",
+        help="a diffusers model or pipeline folder, one .ckpt or .safetensors file, or a Hub id (OWNER/NAME)",
     ),
 ]
 Converted = Annotated[

@@ -5,12 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
+from v2w_convert.checkpoint.hub import local
 from v2w_convert.cli.options import Base, Json, PlanFile, Seed, write_text
 from v2w_convert.errors import V2WError, about
+
+MB = 10**6
 
 
 def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
     """Family, sizes, every module through which frames mix, and the plan that fits."""
+    base = local(base)
     source, resolved = _resolve(base, plan)
     from v2w_convert.plan.resolve import uncovered
     from v2w_convert.report import fold, print_json, say, table
@@ -56,6 +60,7 @@ def plan(
     """Write the plan that fits, or draft one for a class that has none, to read and to edit."""
     from v2w_convert.checkpoint.source import open_source
 
+    base = local(base)
     if output.exists():
         raise V2WError(f"write the plan to {output}", "the file exists", "another name")
     source = open_source(base)
@@ -132,7 +137,16 @@ def convert(
         bool, typer.Option("--mend", help="mend what makes frames of a released Vid2World see the future")
     ] = False,
     seed: Seed = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done; write nothing")] = False,
+    link: Annotated[
+        bool,
+        typer.Option(
+            "--link", help="hard-link what is copied whole: a change to one file is then one to the other"
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="say what would be done and how much room it takes; write nothing"),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Plan -> a new checkpoint folder."""
@@ -141,11 +155,14 @@ def convert(
 
     if conditions is not None:
         read_header(conditions)  # what is no such file is refused before torch is imported
+    base = local(base)
     wanted = {"transfer": transfer, "frames_per_block": frames_per_block, "window": window, "sinks": sinks}
     if output.is_dir() and (output / "v2w.json").is_file():
         if _already_converted(base, output, plan, wanted, mend, action_dim, seed, conditions):
+            from v2w_convert.checkpoint.resumable import sweep
             from v2w_convert.report import print_json, say
 
+            sweep(output)
             say(f"{output}: already converted")
             if json:
                 print_json({"ok": True, "output": str(output), "already converted": True})
@@ -155,44 +172,55 @@ def convert(
         )
     check_target(output, base, f"convert into {output}")
     source, resolved = _resolve(base, plan, wanted, mend)
+    from v2w_convert.checkpoint.preflight import check, room
     from v2w_convert.plan.resolve import require_coverage
     from v2w_convert.report import bar, print_json, say, table
-    from v2w_convert.surgery.conditions import stored_conditions
-    from v2w_convert.surgery.convert import check_actions, check_tensors, fates
-    from v2w_convert.surgery.convert import convert as perform
+    from v2w_convert.surgery.convert import perform, plan_conversion
 
     with about(base, plan):
         require_coverage(resolved.plan)
-    check_tensors(source, resolved)
-    check_actions(resolved, action_dim)
-    stored_conditions(resolved, conditions)
-    tensors = fates(source, resolved, action_dim)
-    counts = {fate: sum(f == fate for f in tensors.values()) for fate in ("kept", "transferred", "added")}
+    planned = plan_conversion(source, resolved, action_dim=action_dim, seed=seed, conditions=conditions)
+    fates = list(planned.tensors.values())
+    counts = {fate: fates.count(fate) for fate in ("kept", "transferred", "added")}
+    notes = list(source.notes)
     result: dict[str, Any] = {
         "ok": True,
         "output": str(output),
         "plan": resolved.plan.name,
         "tensors": counts,
-        "notes": list(source.notes),
+        "notes": notes,
     }
     if dry_run:
-        rows = [(name, fate) for name, fate in tensors.items() if fate != "kept"]
-        table(f"{base}: what would change", ["tensor", "fate"], rows)
-        result["dry run"] = True
+        changes = {name: fate for name, fate in planned.tensors.items() if fate != "kept"}
+        table(f"{base}: what would change", ["tensor", "fate"], changes.items())
+        rows = [(item.path, f"{item.size:,}", f"{item.copied:,}") for item in planned.items]
+        table(f"{output}: what would be written", ["file", "bytes", "of these copied as they are"], rows)
+        found = room(planned.items, output, link)
+        say(f"{output}: {found.needed:,} bytes needed, {found.free:,} free")
+        check(planned.items, output, link)
+        files = [{"path": i.path, "bytes": i.size, "copied": i.copied} for i in planned.items]
+        space = {"needed": found.needed, "free": found.free}
+        result |= {"dry run": True, "files": files, "changes": changes, "bytes": space}
     else:
-        done = 0
-        with bar("tensors", total=counts["kept"] + counts["transferred"]) as update:
+        done, total = 0, sum(item.size for item in planned.items)
+        with bar("MB", total=total // MB) as update:
 
-            def progress(name: str) -> None:
+            def progress(count: int) -> None:
                 nonlocal done
-                done += 1
-                update(completed=done)
+                done += count
+                update(completed=done // MB)
 
-            options: dict[str, Any] = {"action_dim": action_dim, "seed": seed, "conditions": conditions}
             with about(base, plan):
-                perform(source, resolved, output, **options, progress=progress)
+                _, hashes = perform(planned, output, link=link, progress=progress)
+        if link:
+            whole = [item.path for item in planned.items if item.whole]
+            if copied := [path for path in whole if path not in hashes.linked]:
+                notes.append(
+                    f"{len(copied)} of {len(whole)} whole files are copies, where the file system gave no link"
+                )
+            result["linked"] = list(hashes.linked)
     verb = "would be " if dry_run else ""
-    for note in source.notes:
+    for note in notes:
         say(f"{base}: {note}")
     say(f"{output}: " + ", ".join(f"{count} tensors {verb}{fate}" for fate, count in counts.items()))
     if json:
@@ -241,7 +269,7 @@ def _already_converted(
     conditions: Path | None,
 ) -> bool:
     source, resolved = _resolve(base, plan_file, wanted, mend)
-    from v2w_convert.checkpoint.output import sha256
+    from v2w_convert.checkpoint.output import same_hashes
     from v2w_convert.surgery.conditions import same_conditions
     from v2w_convert.surgery.manifest import CONDITIONS, read_manifest
 
@@ -251,10 +279,9 @@ def _already_converted(
         and manifest.finetuning is None
         and manifest.plan == resolved.plan.model_dump(mode="json")
         and (manifest.action_dim, manifest.seed) == (action_dim, seed)
-        and manifest.source["files"] == {f.name: sha256(f) for f in source.files}
-        and all(
-            (output / name).is_file() and sha256(output / name) == h for name, h in manifest.result.items()
-        )
+        and manifest.source["files"].keys() == {file.name for file in source.files}
+        and same_hashes({file: manifest.source["files"][file.name] for file in source.files})
+        and same_hashes({output / name: digest for name, digest in manifest.result.items()})
     )
 
 

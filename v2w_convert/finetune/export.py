@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from v2w_convert.checkpoint.headers import DTYPES
-from v2w_convert.checkpoint.output import copy, write_safetensors
+from v2w_convert.checkpoint.output import copy, sha256, write_safetensors
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.errors import V2WError
 from v2w_convert.finetune.run import CHECKPOINTS, CURVE, LATENTS, LOG, RECORD, put, put_json
 from v2w_convert.surgery.card import CARD, card
-from v2w_convert.surgery.convert import hashes
 from v2w_convert.surgery.manifest import MANIFEST, Manifest
 
 OWN = (CHECKPOINTS, LATENTS, LOG, CURVE, RECORD, CARD, MANIFEST)
@@ -42,7 +41,8 @@ def export(
             component / file.name,
             partial(write_safetensors, tensors=stored, infos=infos, metadata={"format": "pt"}),
         )
-    update = {"stage": "finetuned", "result": hashes(output, component), "finetuning": finetuning}
+    result = {path: sha256(output / path) for path in manifest.result}
+    update = {"stage": "finetuned", "result": result, "finetuning": finetuning}
     manifest = manifest.model_copy(update=update)
     put(output / CARD, lambda file: file.write_text(card(manifest), encoding="utf-8"))
     put_json(output / MANIFEST, manifest.model_dump())

@@ -22,6 +22,7 @@ from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
 from v2w_convert.stream import Site, become
 
 Transfer = Literal["shift", "masked", "extrapolative"]
+ROWS = 2**18  # numbers worked on at once, so that they stay in the processor's cache
 CONVOLUTIONS: dict[Any, Callable[..., Tensor]] = {
     nn.Conv1d: F.conv1d,
     nn.Conv2d: F.conv2d,
@@ -124,14 +125,21 @@ def transfer_kernel(weight: Tensor, points: int) -> Tensor:
     """
     k = weight.shape[2]
     m = k // 2
-    taps = weight.float().unbind(2)  # taps[i] of the base lies at time i - m, of the result at time i - 2m
-    causal = [torch.zeros_like(taps[0])] * m + list(taps[: m + 1])
-    for back in range(points):
-        tap = causal[k - 1 - back]
-        for ahead in range(1, m + 1):
-            tap = tap + _line(ahead, back, points) * taps[m + ahead]
-        causal[k - 1 - back] = tap
-    return torch.stack(causal, 2).to(weight.dtype)
+    result = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+    result[:, :, m:] = weight[
+        :, :, : m + 1
+    ]  # the base's tap i lies at time i - m, the result's at time i - 2m
+    if not points:
+        return result
+    rows = max(1, ROWS // max(1, weight[0].numel()))
+    for base, causal in zip(weight.split(rows), result.split(rows), strict=True):
+        taps = base.float().unbind(2)
+        for back in range(points):
+            tap = taps[m - back] if back <= m else torch.zeros_like(taps[0])
+            for ahead in range(1, m + 1):
+                tap = tap + _line(ahead, back, points) * taps[m + ahead]
+            causal[:, :, k - 1 - back] = tap
+    return result
 
 
 def _line(ahead: int, back: int, points: int) -> float:

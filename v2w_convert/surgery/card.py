@@ -1,16 +1,10 @@
 """README.md of a converted folder: what it is, for whoever opens it without knowing."""
 
-from pathlib import Path
 from typing import Any
 
 from v2w_convert.surgery.manifest import Manifest
 
 CARD = "README.md"
-
-
-def write_card(manifest: Manifest, folder: Path) -> None:
-    """Write the model card, in place of one that came along from the base."""
-    (folder / CARD).write_text(card(manifest), encoding="utf-8")
 
 
 def card(manifest: Manifest) -> str:

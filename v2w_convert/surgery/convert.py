@@ -1,25 +1,44 @@
 """Perform a plan on checkpoint files: one tensor at a time, into a new folder, all or nothing."""
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from v2w_convert.checkpoint.headers import read_header
-from v2w_convert.checkpoint.output import copy, sha256, staged, write_safetensors
-from v2w_convert.checkpoint.source import Source, read_tensor
+from v2w_convert.checkpoint.assemble import (
+    Hashes,
+    Item,
+    Made,
+    Run,
+    assemble,
+    copy_item,
+    text_item,
+    write_item,
+)
+from v2w_convert.checkpoint.headers import TensorInfo
+from v2w_convert.checkpoint.output import check_target
+from v2w_convert.checkpoint.preflight import check
+from v2w_convert.checkpoint.resumable import resumable
+from v2w_convert.checkpoint.source import WEIGHTS, Source, read_tensor
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import Resolved, build
-from v2w_convert.surgery.card import write_card
+from v2w_convert.surgery.card import CARD, card
 from v2w_convert.surgery.change import Fate, added, initial, owner, transferred
 from v2w_convert.surgery.conditions import stored_conditions
-from v2w_convert.surgery.manifest import CONDITIONS, Manifest
-from v2w_convert.surgery.pipeline import FILE, check_autoencoder, write_json, write_pipeline
+from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, Manifest
+from v2w_convert.surgery.pipeline import FILE, as_json, check_autoencoder, pipeline_items, weights_item
 
+INDEX = WEIGHTS[0]
 STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 CODES = {dtype: code for code, dtype in STORED.items()}
 ADDED = "v2w_added.safetensors"
@@ -30,10 +49,14 @@ def meta_base(resolved: Resolved) -> torch.nn.Module:
         return build(resolved.plan.base, resolved.config)
 
 
-def check_tensors(source: Source, resolved: Resolved) -> None:
-    """Raises V2WError unless the files hold exactly the tensors that the config describes."""
+def check_tensors(source: Source, resolved: Resolved, model: torch.nn.Module | None = None) -> None:
+    """Raises V2WError unless the files hold exactly the tensors that the config describes.
+
+    model  the base on the meta device, where it is at hand
+    """
     check_autoencoder(source)
-    expected = {name: tuple(tensor.shape) for name, tensor in meta_base(resolved).state_dict().items()}
+    described = (model or meta_base(resolved)).state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in described.items()}
     found = {name: info.shape for name, info in source.tensors.items()}
     faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
     faults += [f"{name} is not part of a {resolved.plan.base}" for name in found.keys() - expected.keys()]
@@ -63,15 +86,144 @@ def check_actions(resolved: Resolved, action_dim: int) -> None:
         )
 
 
-def fates(source: Source, resolved: Resolved, action_dim: int) -> dict[str, Fate]:
-    """What becomes of every tensor, from headers alone."""
+@dataclass(frozen=True)
+class Conversion:
+    """All that is to be done, worked out from headers; no weight has been read.
+
+    items     the files to write, the manifest aside, which names their hashes
+    tensors   what becomes of every tensor
+    manifest  without hashes
+    stamps    size, time and number of each file that is read, by which a change in the meantime is noticed
+    """
+
+    source: Source
+    items: tuple[Item, ...]
+    tensors: dict[str, Fate]
+    manifest: Manifest
+    stamps: dict[Path, tuple[int, ...]]
+
+    @property
+    def key(self) -> str:
+        """The same for two runs that write the same files of the same source."""
+        told = [self.manifest.model_dump(), torch.__version__, [item.describe() for item in self.items]]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def plan_conversion(
+    source: Source, resolved: Resolved, *, action_dim: int, seed: int = 0, conditions: Path | None = None
+) -> Conversion:
+    """What `convert` does, with all faults of the source found first: V2WError, if it does not fit."""
+    check_actions(resolved, action_dim)
     model = meta_base(resolved)
+    check_tensors(source, resolved, model)
+    given = stored_conditions(resolved, conditions)
+    dtype = stored_dtype(source)
     changed = {
-        name: transferred(resolved, name, torch.zeros(tensor.shape, device="meta")) is not None
+        name
         for name, tensor in model.state_dict().items()
+        if transferred(resolved, name, torch.empty(tensor.shape, device="meta")) is not None
     }
-    result: dict[str, Fate] = {name: "transferred" if changed[name] else "kept" for name in source.tensors}
-    return result | dict.fromkeys(added(resolved, model, action_dim), "added")
+    shapes = added(resolved, model, action_dim)
+
+    def transfer(name: str, info: TensorInfo) -> Any:
+        value = transferred(resolved, name, read_tensor(info))
+        assert value is not None, name
+        return as_bytes(value, STORED[info.dtype], info.shape)
+
+    def keep(info: TensorInfo) -> Any:
+        return read_tensor(info).flatten().view(torch.uint8).numpy().data
+
+    def draw(name: str) -> Any:
+        return as_bytes(initial(resolved, name, shapes[name], seed).to(dtype), dtype, shapes[name])
+
+    def part(name: str, info: TensorInfo) -> Run | Made:
+        if name in changed:
+            return Made(info.stop - info.start, f"{name}, transferred", partial(transfer, name, info))
+        if info.crc is not None:  # it is checked while it is read
+            return Made(info.stop - info.start, f"{name}, kept", partial(keep, info))
+        return Run(info.file, info.start, info.stop)
+
+    component = f"{source.component}/" if source.component else ""
+    items = [copy_item(path.as_posix(), source.folder / path) for path in source.others if path != Path(CARD)]
+    if source.is_file:
+        items += pipeline_items(source)
+    placed: dict[str, str] = {}
+    for file in source.files:
+        infos = {name: info for name, info in source.tensors.items() if info.file == file}
+        place = FILE if source.is_file else file.name
+        headers = [(name, info.dtype, info.shape) for name, info in infos.items()]
+        items.append(weights_item(component + place, headers, [part(*entry) for entry in infos.items()]))
+        placed |= dict.fromkeys(infos, place)
+    if shapes:
+        headers = [(name, CODES[dtype], shape) for name, shape in shapes.items()]
+        new = [
+            Made(math.prod(shape) * dtype.itemsize, f"{name}, added", partial(draw, name))
+            for name, shape in shapes.items()
+        ]
+        items.append(weights_item(component + ADDED, headers, new))
+        placed |= dict.fromkeys(shapes, ADDED)
+    # By the index diffusers and v2w find every tensor's file.
+    total = sum(info.stop - info.start for info in source.tensors.values())
+    total += sum(math.prod(shape) * dtype.itemsize for shape in shapes.values())
+    index = {"metadata": {"total_size": total}, "weight_map": placed}
+    items.append(text_item(component + INDEX, json.dumps(index, indent=1) + "\n"))
+    # diffusers warns of a config entry that it does not know: whoever loads this as the old model is told.
+    config = source.config | {"v2w": "a world model: load it with v2w_convert.load"}
+    items.append(text_item(component + "config.json", as_json(config)))
+    items.append(text_item(CONDITIONS, save(given)))
+    fates: dict[str, Fate] = {name: "transferred" if name in changed else "kept" for name in source.tensors}
+    manifest = Manifest(
+        version=version("v2w-convert"),
+        stage="converted" if resolved.trained_actions is None else "finetuned",
+        component=source.component,
+        plan=resolved.plan.model_dump(mode="json"),
+        action_dim=action_dim,
+        seed=seed,
+        source={"name": name_of(source.folder), "files": {}},
+        result={},
+        tensors=fates | dict.fromkeys(shapes, "added"),
+    )
+    items.append(text_item(CARD, card(manifest)))
+    stamps = {file: stamp(file) for item in items for file in item.sources}
+    return Conversion(source, tuple(items), manifest.tensors, manifest, stamps)
+
+
+def perform(
+    conversion: Conversion,
+    output: Path,
+    *,
+    link: bool = False,
+    progress: Callable[[int], None] = lambda count: None,
+) -> tuple[Manifest, Hashes]:
+    """Write what is planned to `output`, which must not exist or be empty; go on where a killed run stopped.
+
+    link      hard-link untouched components, where the file system can
+    progress  is called with how many more bytes are in place
+
+    Raises V2WError: before anything is written, if there is no room or permission; later, if the disk fails or
+    the source changes.
+    """
+    source, items = conversion.source, conversion.items
+    check_target(output, source.folder, f"write {output}")
+    check(items, output, link)
+    with resumable(output, conversion.key, source.folder) as stage:
+        hashes = assemble(items, stage, link=link, progress=progress)
+        changed = [str(file) for file, before in conversion.stamps.items() if stamp(file) != before]
+        if changed:
+            raise V2WError(
+                f"convert {source.folder}", f"{changed[0]} has changed meanwhile", "convert it again"
+            )
+        origin = {
+            **conversion.manifest.source,
+            "files": {file.name: hashes.read[file] for file in source.files},
+            "others": {
+                item.path: hashes.written[item.path] for item in items if item.whole
+            },  # copies have the hash of what they are copies of
+        }
+        result = {path: digest for path, digest in sorted(hashes.written.items()) if path != CARD}
+        manifest = conversion.manifest.model_copy(update={"source": origin, "result": result})
+        write_item(text_item(MANIFEST, manifest.text()), stage.folder)
+    return manifest, hashes
 
 
 def convert(
@@ -82,90 +234,38 @@ def convert(
     action_dim: int,
     seed: int = 0,
     conditions: Path | None = None,
-    progress: Callable[[str], None] = lambda name: None,
+    link: bool = False,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> Manifest:
     """Write the converted model to `output`, which must not exist or be empty.
 
     Each weight file keeps its name and its tensors' order; added tensors lie in a file of their own beside
     them, and an index names them all. Every other file of a pipeline folder is copied; of a checkpoint that is one
     file a pipeline folder is made. `conditions` is a
-    safetensors file of what to give where a caller gives nothing, else the plan's nulls. `progress` is called
-    with the name of each tensor written. Raises V2WError before anything is written where the source does
-    not fit.
+    safetensors file of what to give where a caller gives nothing, else the plan's nulls; `link` and `progress` are
+    `perform`'s. Raises V2WError before anything is written where the source does not fit.
     """
-    check_tensors(source, resolved)
-    check_actions(resolved, action_dim)
-    given = stored_conditions(resolved, conditions)
-    model = meta_base(resolved)
-    dtype = stored_dtype(source)
-    tensors = fates(source, resolved, action_dim)
-    with staged(output, source.folder) as stage:
-        component = stage / source.component
-        component.mkdir(exist_ok=True)
-        for relative in source.others:
-            (stage / relative).parent.mkdir(parents=True, exist_ok=True)
-            copy(source.folder / relative, stage / relative)
-        if source.is_file:
-            write_pipeline(source, stage)
-        placed: dict[str, str] = {}
-        for file in source.files:
-            infos = [(name, info) for name, info in source.tensors.items() if info.file == file]
-
-            def changed(infos: list = infos) -> Iterator[tuple[str, Tensor]]:
-                for name, info in infos:
-                    tensor = read_tensor(info)
-                    value = transferred(resolved, name, tensor)
-                    progress(name)
-                    yield name, tensor if value is None else value
-
-            headers = [(name, info.dtype, info.shape) for name, info in infos]
-            place = FILE if source.is_file else file.name
-            write_safetensors(component / place, changed(), headers, {"format": "pt"})
-            placed |= {name: place for name, _ in infos}
-        shapes = added(resolved, model, action_dim)
-        new = ((name, initial(resolved, name, shape, seed).to(dtype)) for name, shape in shapes.items())
-        headers = [(name, CODES[dtype], shape) for name, shape in shapes.items()]
-        if shapes:
-            write_safetensors(component / ADDED, new, headers, {"format": "pt"})
-        placed |= dict.fromkeys(shapes, ADDED)
-        write_index(component, placed)
-        # diffusers warns of a config entry that it does not know: whoever loads this as the old model is told.
-        config = source.config | {"v2w": "a world model: load it with v2w_convert.load"}
-        write_json(component / "config.json", config)
-        (stage / CONDITIONS).write_bytes(save(given))  # not save_file, whose files nobody else may read
-        manifest = Manifest(
-            version=version("v2w-convert"),
-            stage="converted" if resolved.trained_actions is None else "finetuned",
-            component=source.component,
-            plan=resolved.plan.model_dump(mode="json"),
-            action_dim=action_dim,
-            seed=seed,
-            source={"name": source.folder.resolve().name, "files": {f.name: sha256(f) for f in source.files}},
-            result=hashes(stage, component),
-            tensors=tensors,
-        )
-        write_card(manifest, stage)
-        manifest.write(stage)
-    return manifest
+    planned = plan_conversion(source, resolved, action_dim=action_dim, seed=seed, conditions=conditions)
+    return perform(planned, output, link=link, progress=progress)[0]
 
 
-def hashes(folder: Path, component: Path) -> dict[str, str]:
-    """SHA-256 of every file of tensors of the converted model in `folder`, by path within it."""
-    files = {folder / CONDITIONS, *component.glob("*.safetensors")}
-    return {str(file.relative_to(folder)): sha256(file) for file in sorted(files)}
+def as_bytes(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Any:
+    """The tensor's bytes as a file has them. One that is not what the header says is an AssertionError."""
+    assert (tensor.dtype, tuple(tensor.shape)) == (dtype, tuple(shape)), f"promised {dtype} {shape}"
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().data
 
 
-def write_index(component: Path, placed: dict[str, str]) -> None:
-    """The index by which diffusers and v2w find every tensor's file."""
-    headers = {
-        name: info
-        for file in sorted(set(placed.values()))
-        for name, info in read_header(component / file).items()
-    }
-    total = sum(info.stop - info.start for info in headers.values())
-    index = {"metadata": {"total_size": total}, "weight_map": placed}
-    file = component / "diffusion_pytorch_model.safetensors.index.json"
-    file.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+def stamp(file: Path) -> tuple[int, ...]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def name_of(folder: Path) -> str:
+    """What the source is called: a file's or folder's name; of one in the Hub's cache, what it is called there."""
+    path = Path(os.path.abspath(folder))
+    if path.parent.name == "snapshots":
+        return f"{path.parent.parent.name.removeprefix('models--').replace('--', '/')} at {path.name[:12]}"
+    return path.name
 
 
 def stored_dtype(source: Source) -> torch.dtype:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from typing_extensions import TypedDict
@@ -27,10 +27,13 @@ Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Origin(TypedDict):
-    """What was converted: the name of its folder or file, and the sha256 of each weight file that was read."""
+    """What was converted: the name of its folder or file, the sha256 of each weight file that was read, and of each other
+    file, by its path.
+    """
 
     name: str
     files: dict[str, Hash]
+    others: NotRequired[dict[Inside, Hash]]
 
 
 class Manifest(BaseModel):
@@ -39,7 +42,8 @@ class Manifest(BaseModel):
     stage       `converted`: actions have no effect yet; `finetuned`: they have been trained, here or by those who made
                 the base
     plan        the resolved plan, as data
-    result      sha256 of each file of tensors that was written, path within the folder
+    source      name; `files`: sha256 of each weight file that was read; `others`: of each other file, by its path
+    result      sha256 of each file that was written, by its path: all but this one and the card, which may be edited
     tensors     name -> `kept`, `transferred` or `added`
     seed        from which added tensors were drawn
     finetuning  how it was trained, once it was; before, the weights are what surgery made
@@ -58,8 +62,8 @@ class Manifest(BaseModel):
     tensors: dict[str, Literal["kept", "transferred", "added"]]
     finetuning: dict[str, Any] | None = None
 
-    def write(self, folder: Path) -> None:
-        (folder / MANIFEST).write_text(json.dumps(self.model_dump(), indent=1) + "\n", encoding="utf-8")
+    def text(self) -> str:
+        return json.dumps(self.model_dump(), indent=1) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -1,13 +1,15 @@
 """What a checkpoint in one file has besides its denoiser, written as in a diffusers pipeline folder."""
 
+import hashlib
 import json
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from v2w_convert.checkpoint.output import write_safetensors
-from v2w_convert.checkpoint.source import WEIGHTS, Source, read_tensor
+from v2w_convert.checkpoint.assemble import Item, Made, Run, joined, text_item
+from v2w_convert.checkpoint.output import header
+from v2w_convert.checkpoint.source import WEIGHTS, Source
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import build
 
@@ -31,23 +33,31 @@ def check_autoencoder(source: Source) -> None:
         raise V2WError(f"read the autoencoder in {source.folder}", faults[:5])
 
 
-def write_pipeline(source: Source, folder: Path) -> None:
-    """`model_index.json`, `scheduler` and, if there is one, `vae` in `folder`; one tensor at a time is in memory."""
+def pipeline_items(source: Source) -> list[Item]:
+    """`model_index.json`, `scheduler` and, if there is one, `vae`."""
+    items = []
     index: dict[str, Any] = {"_class_name": source.class_name.removesuffix("UNet") + "Pipeline"}
     if source.scheduler is not None:
-        (folder / "scheduler").mkdir()
-        write_json(folder / "scheduler" / "scheduler_config.json", source.scheduler)
+        items.append(text_item("scheduler/scheduler_config.json", as_json(source.scheduler)))
         index["scheduler"] = ["diffusers", source.scheduler["_class_name"]]
     if (part := source.autoencoder) is not None:
-        (folder / "vae").mkdir()
-        write_json(folder / "vae" / "config.json", part.config)
         tensors = sorted(part.tensors.items())
-        headers = [(name, info.dtype, info.shape) for name, info in tensors]
-        read = ((name, read_tensor(info)) for name, info in tensors)
-        write_safetensors(folder / "vae" / FILE, read, headers, {"format": "pt"})
+        infos = [(name, info.dtype, info.shape) for name, info in tensors]
+        runs = [Run(info.file, info.start, info.stop) for _, info in tensors]
+        items.append(text_item("vae/config.json", as_json(part.config)))
+        items.append(weights_item(f"vae/{FILE}", infos, runs))
         index["vae"] = ["diffusers", part.config["_class_name"]]
-    write_json(folder / "model_index.json", index)
+    return [*items, text_item("model_index.json", as_json(index))]
 
 
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def weights_item(
+    path: str, infos: list[tuple[str, str, tuple[int, ...]]], parts: Sequence[Run | Made]
+) -> Item:
+    """A safetensors file: name, dtype as safetensors spells it and shape of each tensor, and its bytes."""
+    start = header(infos, {"format": "pt"})
+    first = Made(len(start), hashlib.sha256(start).hexdigest(), lambda: start)
+    return Item(path, joined([first, *parts]))
+
+
+def as_json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"

@@ -11,8 +11,12 @@ MARKER = "v2w"  # the entry of config.json by which other programs are warned
 
 
 def result_files(converted: Source, manifest: Manifest) -> Claim:
-    """Weights and stored conditions, by their hashes in the manifest."""
-    files = {converted.folder / CONDITIONS, *converted.files}
+    """All that the manifest has hashes of, and no weight file besides."""
+    files = {
+        converted.folder / CONDITIONS,
+        *converted.files,
+        *(converted.folder / name for name in manifest.result),
+    }
     found = {str(file.relative_to(converted.folder)): file for file in files if file.is_file()}
     broken = [
         name

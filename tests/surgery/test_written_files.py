@@ -1,0 +1,166 @@
+"""What `v2w convert` says before it writes, and what it writes."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ACTIONS
+from tests.test_cli import refused
+from v2w_convert.checkpoint import assemble
+from v2w_convert.checkpoint.output import sha256
+from v2w_convert.cli import run
+from v2w_convert.surgery import convert as surgery
+from v2w_convert.surgery.manifest import read_manifest
+
+WHOLE = {
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+}
+
+
+def arguments(base: Path, out: Path, *more: str) -> list[str]:
+    return ["convert", str(base), str(out), "--action-dim", str(ACTIONS), *more]
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def files(folder: Path) -> dict[str, Path]:
+    return {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_dry_run_tells_every_file_from_headers_alone(
+    tiny_base: Path, tiny_converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Of the weights only the header is there: the rest is a hole.
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    weights = base / "unet" / "diffusion_pytorch_model.safetensors"
+    size = weights.stat().st_size
+    with weights.open("rb") as stream:
+        header = int.from_bytes(stream.read(8), "little")
+    os.truncate(weights, 8 + header)
+    os.truncate(weights, size)
+    assert run(arguments(base, tmp_path / "out", "--dry-run", "--json")) == 0
+    found = told(capsys)
+    written = files(tiny_converted)
+    assert {file["path"]: file["bytes"] for file in found["files"]} | {"v2w.json": 0} == {
+        name: path.stat().st_size for name, path in written.items()
+    } | {"v2w.json": 0}
+    manifest = read_manifest(tiny_converted)
+    assert found["changes"] == {name: fate for name, fate in manifest.tensors.items() if fate != "kept"}
+    total = sum(path.stat().st_size for path in written.values())
+    assert total < found["bytes"]["needed"] < total + 2**21
+    assert found["bytes"]["free"] > found["bytes"]["needed"]
+    assert os.listdir(tmp_path) == ["base"]
+
+
+def test_the_manifest_has_the_hash_of_every_file(tiny_base: Path, tiny_converted: Path) -> None:
+    manifest, written, read = read_manifest(tiny_converted), files(tiny_converted), files(tiny_base)
+    assert manifest.result.keys() == written.keys() - {"v2w.json", "README.md"}
+    assert manifest.result == {name: sha256(written[name]) for name in manifest.result}
+    assert manifest.source["others"] == {name: sha256(read[name]) for name in WHOLE}
+    weights = "diffusion_pytorch_model.safetensors"
+    assert manifest.source["files"] == {weights: sha256(read[f"unet/{weights}"])}
+
+
+def test_links_only_of_what_is_whole_and_only_when_asked(
+    tiny_base: Path, tiny_converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    assert run(arguments(base, tmp_path / "out", "--link", "--json")) == 0
+    assert set(told(capsys)["linked"]) == WHOLE
+    read, wanted = files(base), files(tiny_converted)
+    for name, file in files(tmp_path / "out").items():
+        assert name in WHOLE or file.stat().st_nlink == 1, name
+        assert name not in WHOLE or file.samefile(read[name]), name
+        assert file.read_bytes() == wanted[name].read_bytes(), name
+    assert all(file.stat().st_nlink == 1 for file in wanted.values())
+
+
+def test_another_file_system_gives_copies_and_a_note(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def link(*names: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", link)
+    assert run(arguments(tiny_base, tmp_path / "out", "--link")) == 0
+    assert "4 of 4 whole files are copies" in capsys.readouterr().err
+    assert all(file.stat().st_nlink == 1 for file in files(tmp_path / "out").values())
+
+
+def test_what_would_fail_is_told_at_once_and_together(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    (base / "conditions.safetensors").write_bytes(b"theirs")
+    statvfs, access = os.statvfs, os.access
+
+    def full(path: Path) -> os.statvfs_result:
+        return os.statvfs_result([*statvfs(path)[:4], 12, *statvfs(path)[5:]])
+
+    monkeypatch.setattr(os, "statvfs", full)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path and access(path, mode))
+    for more in ([], ["--dry-run"]):
+        assert run(arguments(base, tmp_path / "out", *more)) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        for fault in (
+            f"{tmp_path} may not be written",
+            "two files are called conditions.safetensors",
+            "bytes are needed",
+            f"{12 * statvfs(tmp_path).f_frsize:,} are free",
+        ):
+            assert fault in line
+    assert os.listdir(tmp_path) == ["base"]
+
+
+def test_the_source_itself_is_refused(tiny_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "lies in the source" in refused(capsys, *arguments(tiny_base, tiny_base))
+    assert "lies in the source" in refused(capsys, *arguments(tiny_base, tiny_base / "unet" / "out"))
+
+
+@pytest.mark.parametrize("kernel", ["has none", "refuses", "copies nothing", "copies a little"])
+def test_where_the_kernel_does_not_copy(
+    kernel: str, tiny_base: Path, tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = os.copy_file_range
+
+    def other(source: int, target: int, count: int, *offsets: int) -> int:
+        if kernel == "refuses":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return copy(source, target, min(count, 1001), *offsets) if kernel == "copies a little" else 0
+
+    if kernel == "has none":
+        monkeypatch.delattr(os, "copy_file_range")
+    else:
+        monkeypatch.setattr(os, "copy_file_range", other)
+    monkeypatch.setattr(assemble, "PLAIN", 4099)
+    assert run(arguments(tiny_base, tmp_path / "out")) == 0
+    wanted = files(tiny_converted)
+    assert {name: f.read_bytes() for name, f in files(tmp_path / "out").items()} == {
+        name: f.read_bytes() for name, f in wanted.items()
+    }
+
+
+def test_a_source_that_is_cut_meanwhile(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    weights = base / "unet" / "diffusion_pytorch_model.safetensors"
+    perform = surgery.perform
+
+    def cut(*given: Any, **options: Any) -> Any:
+        os.truncate(weights, weights.stat().st_size - 1)
+        return perform(*given, **options)
+
+    monkeypatch.setattr(surgery, "perform", cut)
+    assert "it now ends before byte" in refused(capsys, *arguments(base, tmp_path / "out"))
+    assert os.listdir(tmp_path) == ["base"]

@@ -1,0 +1,68 @@
+"""A checkpoint on the Hugging Face Hub: what is needed of it, in that library's own cache."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from v2w_convert.checkpoint.source import COMPONENTS
+from v2w_convert.checkpoint.strict_json import read_object
+from v2w_convert.errors import V2WError
+
+# OWNER/NAME as the Hub allows it, which a path may look like, too: one that exists is meant first.
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+COMPONENT = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.fp16-*", "*.bf16-*"]
+OTHERS = ["*.bin", "*.ckpt", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx*", "*.xml", "*.gguf", "*.tflite"]
+
+
+def local(base: Path) -> Path:
+    """`base` itself if it is there or cannot be a repository's id; else where the library keeps that repository.
+
+    Of a pipeline the folders of the components that `model_index.json` names are wanted: config files and weights as
+    safetensors, a variant only where there is nothing else. A repository that is a bare model is taken whole.
+
+    Raises V2WError if it is not found, gated, or cannot be reached and is not in the cache.
+    """
+    repository = str(base)
+    if base.exists() or not REPOSITORY.fullmatch(repository):
+        return base
+    asked = f"open {repository}"
+    try:
+        folder = _download(repository, ["model_index.json", "config.json"])
+        index = folder / "model_index.json"
+        wanted = ["*"]
+        if index.is_file():
+            names = [name for name in read_object(index) if COMPONENT.fullmatch(name)]
+            wanted = ["model_index.json", "README.md", *(f"{name}/*" for name in names)]
+        elif not (folder / "config.json").is_file():
+            raise V2WError(asked, "it has neither model_index.json nor config.json", "a diffusers checkpoint")
+        folder = _download(repository, wanted, [*OTHERS, *VARIANTS])
+        models = [folder / name for name in COMPONENTS if (folder / name).is_dir()] or [folder]
+        if not any(list(model.glob("*.safetensors")) for model in models):
+            folder = _download(repository, wanted, OTHERS)
+        return folder
+    except V2WError:
+        raise
+    except Exception as error:  # the library's own, those of its transport, and the network's
+        raise _told(asked, error) from None
+
+
+def _download(repository: str, allow: list[str], ignore: list[str] | None = None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repository, allow_patterns=allow, ignore_patterns=ignore))
+
+
+def _told(asked: str, error: Any) -> V2WError:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return V2WError(asked, "it is gated", "accept its terms on huggingface.co, then: hf auth login")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        found = "no such folder or file here, and no such repository on the Hub, or it is private"
+        return V2WError(asked, found, "check the name; for a private one: hf auth login")
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled | ConnectionError):
+        found = "no such folder or file here, the Hub cannot be reached, and it is not in its cache"
+        return V2WError(asked, found, "a folder, or the same with a connection")
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return V2WError(asked, f"the Hub answered: {first}")
