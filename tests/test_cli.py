@@ -284,7 +284,7 @@ def test_a_world_of_blocks_from_end_to_end(
     assert "blocks of 3" in line and "clips of 9" in line
     assert run([str(a) for a in [*begin, "--frames", 9]]) == 0, capsys.readouterr().err
     roll = ["rollout", trained, "--data", data, "-o", tmp_path / "sheet.png", "--frames", 4, "--steps", 1]
-    line = refused(capsys, *roll)
+    line = refused(capsys, *roll, "--history", 8)
     assert "a history of 9 frames" in line
     assert run([str(a) for a in [*roll, "--history", 6]]) == 0, capsys.readouterr().err
     measure = ["evaluate", trained, "--data", data, "--steps", 1, "--samples", 1, "--long-frames", 0]
