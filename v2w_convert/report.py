@@ -1,8 +1,10 @@
 """What a command shows: tables and progress on standard error, one JSON object on standard output."""
 
 import json
+import logging
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -53,6 +55,19 @@ def bar(title: str, total: int | None = None) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=total)
         yield lambda **change: progress.update(task, **change)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Libraries' own warnings, which repeat raw what a file says, are not shown: a command says what matters itself."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def fold(paths: Iterable[str]) -> dict[str, int]:

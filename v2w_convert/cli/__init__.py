@@ -1,10 +1,7 @@
 """`v2w`: parse, call one function, print its report. What is heavy is imported by the command that needs it."""
 
-import logging
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -46,19 +43,6 @@ def _root(version: Annotated[bool, typer.Option("--version", help="print the ver
         raise typer.Exit
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Libraries' own warnings, which repeat raw what a file says, are not shown: a command says what matters itself."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
 def main() -> None:
     """The console entry: exit 0 done, 1 a claim does not hold, 2 the user's mistake (one line, no traceback)."""
     sys.exit(run(sys.argv[1:]))
@@ -66,11 +50,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """`v2w` with `arguments`; returns the exit code."""
-    from v2w_convert.report import print_error
+    from v2w_convert.report import print_error, quiet
 
     as_json = "--json" in arguments
     try:
-        with _quiet():
+        with quiet():
             code = app(arguments, prog_name="v2w", standalone_mode=False)
             return code if isinstance(code, int) else 0
     except V2WError as error:

@@ -201,7 +201,7 @@ def _uint8(frames: Tensor) -> Tensor:
 
 
 def _of_another_episode(clips: Clips) -> Tensor:
-    """Each clip's actions replaced by those of a clip of the next episode, history's kept."""
+    """Each clip's actions replaced by those of a clip of the next episode, history's included."""
     episodes = clips.episode.unique()
     if len(episodes) < 2:
         raise V2WError("compare with other actions", "there is only one episode", "a data set with several")

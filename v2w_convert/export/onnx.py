@@ -1,11 +1,7 @@
 """A converted model's streamed step as an ONNX file, put in place once it rolls out as torch does."""
 
 import json
-import logging
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +15,7 @@ from v2w_convert.export.runner import METADATA, OnnxStream
 from v2w_convert.export.step import StreamStep
 from v2w_convert.export.target import parts, put, require_packages, require_target
 from v2w_convert.operations.base import gap
+from v2w_convert.report import quiet
 from v2w_convert.stream import State
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.world.model import World
@@ -106,7 +103,7 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
         state.cursor,
         *kept,
     )
-    with _quiet():
+    with quiet():  # of packages that it could serve as well; whether it did well, the check measures
         program = torch.onnx.export(
             step, example, dynamo=True, input_names=step.inputs, output_names=step.outputs, verbose=False
         )
@@ -179,16 +176,3 @@ def _sizes(converted: Path, h: int | None, w: int | None, window: int | None) ->
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None  # JSON has no other word for it
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that it could serve as well; whether it did well, the check measures."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
