@@ -5,16 +5,17 @@ from v2w_convert.verify.claims import Claim, Report, counted, counted_frames, li
 
 
 def test_a_claim_holds_up_to_what_is_allowed() -> None:
-    assert Claim("c", 1.0, 1.0, "", "").ok
-    assert not Claim("c", 1.1, 1.0, "", "").ok
-    assert not Claim("c", math.nan, 1.0, "", "").ok
-    assert not Claim("c", math.inf, 1.0, "", "").ok
+    assert Claim("files", "c", 1.0, 1.0, "", "").ok
+    assert not Claim("files", "c", 1.1, 1.0, "", "").ok
+    assert not Claim("files", "c", math.nan, 1.0, "", "").ok
+    assert not Claim("files", "c", math.inf, 1.0, "", "").ok
 
 
 def test_what_is_not_measured_holds_and_says_why() -> None:
-    claim = not_measured("c", "it needs the base")
+    claim = not_measured("files", "c", "it needs the base")
     assert claim.ok
     assert claim.as_json() == {
+        "name": "files",
         "claim": "c",
         "ok": True,
         "measured": None,
@@ -25,15 +26,15 @@ def test_what_is_not_measured_holds_and_says_why() -> None:
 
 
 def test_counted_claims_count_each_name_once() -> None:
-    claim = counted("c", ["a", "b", "a"], "how")
+    claim = counted("files", "c", ["a", "b", "a"], "how")
     assert (claim.measured, claim.where, claim.ok) == (2.0, "a, b", False)
-    assert counted("c", [], "how").ok
+    assert counted("files", "c", [], "how").ok
 
 
 def test_claims_about_frames_blame_a_module_only_where_they_fail() -> None:
-    assert counted_frames("c", [], "site", "how") == Claim("c", 0.0, 0.0, "", "how")
-    assert counted_frames("c", ["frame 1"], "site", "how") == Claim(
-        "c", 1.0, 0.0, "site", "how; broken at frame 1"
+    assert counted_frames("files", "c", [], "site", "how") == Claim("files", "c", 0.0, 0.0, "", "how")
+    assert counted_frames("files", "c", ["frame 1"], "site", "how") == Claim(
+        "files", "c", 1.0, 0.0, "site", "how; broken at frame 1"
     )
 
 
@@ -43,7 +44,7 @@ def test_long_lists_are_cut_and_say_so() -> None:
 
 
 def test_one_failing_claim_fails_the_report_even_where_json_has_no_number() -> None:
-    report = Report([counted("holds", [], ""), Claim("fails", math.inf, 0.0, "here", "")])
+    report = Report([counted("files", "holds", [], ""), Claim("files", "fails", math.inf, 0.0, "here", "")])
     assert not report.ok
     data = json.loads(json.dumps(report.as_json(), allow_nan=False))
     assert data["ok"] is False

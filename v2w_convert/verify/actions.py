@@ -26,7 +26,12 @@ def unheeded(world: World) -> Claim:
     without = world(**{kind: x for kind, x in inputs.items() if kind not in ("actions", "dropped")})
     largest = max(largest, gap(without, output))
     return Claim(
-        UNTRAINED, largest, 0.0, where, "other actions, dropped ones and none; real weights, float64"
+        "actions-unheeded",
+        UNTRAINED,
+        largest,
+        0.0,
+        where,
+        "other actions, dropped ones and none; real weights, float64",
     )
 
 
@@ -59,6 +64,7 @@ def effects(world: World, weights: str) -> list[Claim]:
 
     return [
         counted_frames(
+            "action-heeded",
             "An action changes the frame that it led to",
             deaf,
             sites,
@@ -66,6 +72,7 @@ def effects(world: World, weights: str) -> list[Claim]:
             f"{smallest:.1e}; {weights}",
         ),
         Claim(
+            "action-not-before",
             "An action changes no frame before " + ("it" if world.n == 1 else "its block"),
             before,
             0.0,
@@ -73,6 +80,7 @@ def effects(world: World, weights: str) -> list[Claim]:
             f"largest change; {weights}",
         ),
         Claim(
+            "first-action-unread",
             "The first frame's action is never looked at",
             first,
             0.0,
@@ -80,6 +88,7 @@ def effects(world: World, weights: str) -> list[Claim]:
             f"largest change of any output when that action changes; {weights}",
         ),
         counted_frames(
+            "null-is-not-zero",
             "No action is another thing than the zero action",
             alike,
             sites,

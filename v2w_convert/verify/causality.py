@@ -17,6 +17,7 @@ def base_mixes(effect: Tensor) -> Claim:
     following = effect.diagonal(1)
     blind = [f"frame {frame}" for frame in (following == 0).nonzero().flatten().tolist()]
     return counted_frames(
+        "base-mixes",
         BASE_MIXES,
         blind,
         "",
@@ -25,7 +26,7 @@ def base_mixes(effect: Tensor) -> Claim:
     )
 
 
-def unseen_future(world: World, note: str = "") -> Claim:
+def unseen_future(world: World, name: str = "future-unseen", note: str = "") -> Claim:
     """Every kind of input changed after frame t, for each t; and each kind alone, after the middle."""
     t, n = enough_frames(world), world.n
     before = draw(world, 2, t, seed=0)
@@ -42,6 +43,7 @@ def unseen_future(world: World, note: str = "") -> Claim:
         largest = max(largest, change)
     precision = str(world.dtype).removeprefix("torch.")
     return Claim(
+        name,
         f"Frame t sees nothing of the frames after {'it' if n == 1 else f'its block of {n}'}, in {precision}",
         largest,
         0.0,
@@ -65,6 +67,7 @@ def unseen_clips(world: World) -> Claim:
             # In the folded batch the second clip comes after the first, as if it were its future.
             where = first_module(world, before, after, t - 1, clips=True)
     return Claim(
+        "clips-apart",
         "Clips of one batch do not see each other",
         max(changes),
         0.0,
@@ -79,7 +82,9 @@ def repeatable(world: World) -> Claim:
     first, second = world(**inputs), world(**inputs)
     measured = gap(first, second)
     where = "" if measured == 0 else first_module(world, inputs, inputs, inputs["latents"].shape[1] - 1)
-    return Claim("The same input gives the same output, bit for bit", measured, 0.0, where, "two runs")
+    return Claim(
+        "deterministic", "The same input gives the same output, bit for bit", measured, 0.0, where, "two runs"
+    )
 
 
 def first_module(world: World, before: Inputs, after: Inputs, t: int, clips: bool = False) -> str:

@@ -5,11 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from v2w_convert.verify.catalogue import CATALOGUE
+
 
 @dataclass(frozen=True)
 class Claim:
     """One sentence about a converted model, and what was measured.
 
+    name      what the claim is called, the same for every model: one of `catalogue.CATALOGUE`
     claim     the sentence
     measured  how far the model is from it, 0 for perfect; None: it does not apply here, and holds for nothing
     allowed   the largest `measured` for which it holds
@@ -17,11 +20,15 @@ class Claim:
     how       how it was measured, or why it was not
     """
 
+    name: str
     claim: str
     measured: float | None
     allowed: float | None
     where: str
     how: str
+
+    def __post_init__(self) -> None:
+        assert self.name in CATALOGUE, self.name
 
     @property
     def ok(self) -> bool:
@@ -32,6 +39,7 @@ class Claim:
         """Plain data; a measurement that is not finite, which JSON cannot hold, becomes null with ok false."""
         finite = self.measured is not None and math.isfinite(self.measured)
         return {
+            "name": self.name,
             "claim": self.claim,
             "ok": self.ok,
             "measured": self.measured if finite else None,
@@ -41,20 +49,20 @@ class Claim:
         }
 
 
-def not_measured(claim: str, why: str) -> Claim:
-    return Claim(claim, None, None, "", f"not measured: {why}")
+def not_measured(name: str, claim: str, why: str) -> Claim:
+    return Claim(name, claim, None, None, "", f"not measured: {why}")
 
 
-def counted(claim: str, broken_by: Iterable[str], how: str) -> Claim:
+def counted(name: str, claim: str, broken_by: Iterable[str], how: str) -> Claim:
     """A claim about many modules, tensors or files, measured by the number of those that break it: none may."""
     names = list(dict.fromkeys(broken_by))
-    return Claim(claim, float(len(names)), 0.0, listed(names), how)
+    return Claim(name, claim, float(len(names)), 0.0, listed(names), how)
 
 
-def counted_frames(claim: str, frames: list[str], where: str, how: str) -> Claim:
+def counted_frames(name: str, claim: str, frames: list[str], where: str, how: str) -> Claim:
     """The same about frames; `where` is then the module to blame, if one can be."""
     how += f"; broken at {listed(frames)}" if frames else ""
-    return Claim(claim, float(len(frames)), 0.0, where if frames else "", how)
+    return Claim(name, claim, float(len(frames)), 0.0, where if frames else "", how)
 
 
 def listed(names: Iterable[str], most: int = 64) -> str:

@@ -29,10 +29,12 @@ def coverage(base: nn.Module, world: World) -> Claim:
         site.name or "the model's own forward" for site in sites if site.name not in world.resolved.sites
     ]
     how = f"{len(sites)} modules found by changing one frame and comparing every module's output; zero layers woken"
-    return counted(CLAIM, missing, how)
+    return counted("coverage", CLAIM, missing, how)
 
 
 def tiny_coverage(resolved: Resolved) -> Claim:
     """By a probe of the small configuration that the plan names: all that can be said without the base."""
     missing = [site.name or "the model's own forward" for site in uncovered(resolved.plan)]
-    return counted(TINY_CLAIM, missing, "a probe of the plan's tiny configuration, random weights")
+    return counted(
+        "coverage", TINY_CLAIM, missing, "a probe of the plan's tiny configuration, random weights"
+    )

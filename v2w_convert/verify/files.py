@@ -24,6 +24,7 @@ def result_files(converted: Source, manifest: Manifest) -> Claim:
         if name not in found or name not in manifest.result or sha256(found[name]) != manifest.result[name]
     ]
     return counted(
+        "files",
         "The weight files are the ones that the manifest describes",
         sorted(broken),
         f"SHA-256 of {len(found)} files; counted are those that differ, are missing or are not named",
@@ -40,6 +41,7 @@ def source_files(base: Source, manifest: Manifest) -> Claim:
         if name not in found or name not in expected or sha256(found[name]) != expected[name]
     ]
     return counted(
+        "base-files",
         SOURCE,
         sorted(broken),
         f"SHA-256 of {len(found)} weight files; counted are those that differ, are missing or are not named",
@@ -50,4 +52,4 @@ def same_config(base: Source, converted: Source) -> Claim:
     """Entries of config.json, which say what the weights mean (numbers of heads and the like)."""
     before, after = base.config, {key: value for key, value in converted.config.items() if key != MARKER}
     broken = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
-    return counted(CONFIG, sorted(broken), f"{len(before)} entries of config.json; {MARKER} aside")
+    return counted("config", CONFIG, sorted(broken), f"{len(before)} entries of config.json; {MARKER} aside")

@@ -28,8 +28,16 @@ def gradients(world: World) -> list[Claim]:
     due = due_blocks(world, blocks)
     unseen = [f"{unit} {i} in output {o}" for o, i in (due & (effect["latents"] == 0)).nonzero().tolist()]
     return [
-        Claim(f"No gradient runs from a {unit}'s output to a later {unit}", largest, 0.0, where, how),
+        Claim(
+            "gradients-not-forward",
+            f"No gradient runs from a {unit}'s output to a later {unit}",
+            largest,
+            0.0,
+            where,
+            how,
+        ),
         counted_frames(
+            "gradients-reach-past",
             f"Gradients run from every {unit}'s output to itself and the {int(due[-1].sum()) - 1} {unit}s before it",
             unseen,
             "",

@@ -36,6 +36,7 @@ def identity(base: nn.Module, world: World) -> Claim:
 
     measured = gap(output, expected) / float(expected.abs().max())
     return Claim(
+        "identity",
         CLAIM,
         measured,
         ALLOWED,

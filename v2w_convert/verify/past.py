@@ -26,6 +26,7 @@ def seen_past(world: World) -> Claim:
     unit = "frame" if n == 1 else "block"
     unseen = [f"{unit} {i} in output {o}" for o, i in ((due & (effect == 0)).nonzero()).tolist()]
     return counted_frames(
+        "past-seen",
         f"Every {unit} sees itself and the {int(due[-1].sum()) - 1} {unit}s before it",
         unseen,
         "",
@@ -63,9 +64,13 @@ def sites(world: World) -> list[Claim]:
     how = f"each site alone on its own input, one of {t} frames changed, float64; zero layers woken"
     return [
         counted(
-            "Every site sees its past, as far back as it reaches", forgetful, f"{len(seeing)} sites: {how}"
+            "sites-see-past",
+            "Every site sees its past, as far back as it reaches",
+            forgetful,
+            f"{len(seeing)} sites: {how}",
         ),
         counted(
+            "sites-blind-to-future",
             "No site sees a later frame or another clip",
             leaky,
             f"{len(heard)} sites: {how}; largest change {largest:.1e}",

@@ -33,6 +33,7 @@ def _claim(operation: str, sentence: str, at: dict[str, Kept]) -> Claim:
     worst = max(at, key=lambda name: _severity(at[name]))
     broken = sorted((name for name in at if not at[name].ok), key=lambda name: -_severity(at[name]))
     return Claim(
+        "promises",
         f"{operation}: {sentence}",
         at[worst].measured,
         at[worst].allowed,

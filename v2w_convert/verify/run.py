@@ -100,7 +100,7 @@ def verify(
 
 def _headers(source: Source, origin: Source | None, resolved: Resolved, manifest: Manifest) -> list[Claim]:
     if origin is None:
-        base = not_measured(tensors.BASE_COMPLETE, NEEDS_BASE)
+        base = not_measured("base-tensors-complete", tensors.BASE_COMPLETE, NEEDS_BASE)
     else:
         base = tensors.base_complete(origin, resolved)
     return [tensors.complete(source, resolved, manifest), base]
@@ -109,14 +109,20 @@ def _headers(source: Source, origin: Source | None, resolved: Resolved, manifest
 def _files(source: Source, origin: Source | None, manifest: Manifest) -> list[Claim]:
     claims = [files.result_files(source, manifest)]
     if origin is None:
-        return claims + [not_measured(sentence, NEEDS_BASE) for sentence in (files.SOURCE, files.CONFIG)]
+        return [
+            *claims,
+            not_measured("base-files", files.SOURCE, NEEDS_BASE),
+            not_measured("config", files.CONFIG, NEEDS_BASE),
+        ]
     return [*claims, files.source_files(origin, manifest), files.same_config(origin, source)]
 
 
 def _tensors(source: Source, origin: Source | None, resolved: Resolved, manifest: Manifest) -> list[Claim]:
     if origin is None or manifest.finetuning is not None:
         why = FINETUNED if manifest.finetuning is not None else NEEDS_BASE
-        return [not_measured(sentence, why) for sentence in tensors.SENTENCES.values()]
+        return [
+            not_measured(f"tensors-{fate}", sentence, why) for fate, sentence in tensors.SENTENCES.items()
+        ]
     return tensors.surgical(origin, source, resolved, manifest)
 
 
@@ -124,24 +130,29 @@ def _real(models: Models, manifest: Manifest, unit: float, progress: Progress) -
     """Claims about the weights as they are."""
     claims = []
     if manifest.finetuning is not None:
-        claims.append(not_measured(promises.CLAIM, FINETUNED))
+        claims.append(not_measured("promises", promises.CLAIM, FINETUNED))
     elif models.base is None:
-        claims.append(not_measured(promises.CLAIM, NEEDS_BASE))
+        claims.append(not_measured("promises", promises.CLAIM, NEEDS_BASE))
     else:
         progress("promises of the operations")
         claims += promises.promises(models.base, models.world, unit)
     progress("actions")
     if manifest.stage == "finetuned":
         trained = FINETUNED if manifest.finetuning is not None else "the base was trained with actions"
-        claims.append(not_measured(actions.UNTRAINED, trained))
+        claims.append(not_measured("actions-unheeded", actions.UNTRAINED, trained))
         return claims + actions.effects(models.world, "real weights")
     return [*claims, actions.unheeded(models.world)]
 
 
 def _without_base(resolved: Resolved) -> list[Claim]:
     """In place of `_base`: the claims that need the base are named, and coverage is that of the family."""
-    sentences = (coverage.CLAIM, causality.BASE_MIXES, identity.CLAIM)
-    return [coverage.tiny_coverage(resolved), *(not_measured(s, NEEDS_BASE) for s in sentences)]
+    claims = {
+        "coverage": coverage.CLAIM,
+        "base-mixes": causality.BASE_MIXES,
+        "identity": identity.CLAIM,
+    }
+    missing = [not_measured(name, sentence, NEEDS_BASE) for name, sentence in claims.items()]
+    return [coverage.tiny_coverage(resolved), *missing]
 
 
 def _base(base: nn.Module, world: World, progress: Progress) -> list[Claim]:
@@ -180,7 +191,7 @@ def _stored(converted: Path, stored: torch.dtype, progress: Progress) -> list[Cl
     world = open_models(converted, None).world
     wake(world.base)
     note = _cast(world, stored)
-    return [causality.unseen_future(world, note), causality.repeatable(world)]
+    return [causality.unseen_future(world, "future-unseen-stored", note), causality.repeatable(world)]
 
 
 def _make(report: Path) -> None:

@@ -25,12 +25,12 @@ def streaming(world: World) -> list[Claim]:
     with per_frame_sums(world) as whole:
         expected = world(**inputs)
     sizes = {
-        "frame by frame" if n == 1 else "block by block": [1] * blocks,
-        "in chunks of mixed sizes": mixed_sizes(blocks, view),
+        "streamed-by-block": ("frame by frame" if n == 1 else "block by block", [1] * blocks),
+        "streamed-in-chunks": ("in chunks of mixed sizes", mixed_sizes(blocks, view)),
     }
     return [
-        _claim(world, inputs, expected, whole, [n * size for size in chunks], manner)
-        for manner, chunks in sizes.items()
+        _claim(world, inputs, expected, whole, [n * size for size in chunks], name, manner)
+        for name, (manner, chunks) in sizes.items()
     ]
 
 
@@ -48,6 +48,7 @@ def _claim(
     expected: Tensor,
     whole: dict[str, list[Tensor]],
     sizes: list[int],
+    name: str,
     manner: str,
 ) -> Claim:
     t = expected.shape[1]
@@ -62,12 +63,13 @@ def _claim(
         )  # denoising: must leave no trace
         with per_frame_sums(world) as chunk:
             output, state = world.continued(state, **slice_of(inputs, start, stop), commit=True)
-        for name, sums in chunk.items():
-            streamed.setdefault(name, []).extend(sums)
+        for site, sums in chunk.items():
+            streamed.setdefault(site, []).extend(sums)
         outputs.append(output)
         start = stop
     measured = gap(torch.cat(outputs, 1), expected) / float(expected.abs().max())
     return Claim(
+        name,
         f"Streamed {manner}, the output is that of one pass over the whole clip",
         measured,
         ALLOWED,

@@ -24,12 +24,14 @@ def complete(converted: Source, resolved: Resolved, manifest: Manifest) -> Claim
     """None is missing, none is unknown, all have their shapes. Headers alone are read."""
     model = meta_base(resolved)
     expected = _shapes(model) | added(resolved, model, manifest.action_dim)
-    return _compare("The model has exactly the tensors that the plan makes", converted, expected)
+    return _compare(
+        "tensors-complete", "The model has exactly the tensors that the plan makes", converted, expected
+    )
 
 
 def base_complete(base: Source, resolved: Resolved) -> Claim:
     """The same for the base, by the converted model's config."""
-    return _compare(BASE_COMPLETE, base, _shapes(meta_base(resolved)))
+    return _compare("base-tensors-complete", BASE_COMPLETE, base, _shapes(meta_base(resolved)))
 
 
 def surgical(
@@ -57,7 +59,12 @@ def surgical(
         if manifest.tensors.get(name) != fate or not _identical(expected, read_tensor(info)):
             broken[fate].append(name)
     return [
-        counted(sentence, broken[fate], f"bytes of {count[fate]} tensors, and their fates in the manifest")
+        counted(
+            f"tensors-{fate}",
+            sentence,
+            broken[fate],
+            f"bytes of {count[fate]} tensors, and their fates in the manifest",
+        )
         for fate, sentence in SENTENCES.items()
     ]
 
@@ -72,8 +79,10 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def _compare(sentence: str, source: Source, expected: dict[str, tuple[int, ...]]) -> Claim:
+def _compare(name: str, sentence: str, source: Source, expected: dict[str, tuple[int, ...]]) -> Claim:
     found = {name: info.shape for name, info in source.tensors.items()}
-    broken = [name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)]
+    broken = [
+        tensor for tensor in expected.keys() | found.keys() if found.get(tensor) != expected.get(tensor)
+    ]
     how = f"names and shapes of {len(found)} tensors; counted are missing, unknown and misshapen ones"
-    return counted(sentence, sorted(broken), how)
+    return counted(name, sentence, sorted(broken), how)
