@@ -73,13 +73,17 @@ def listed(names: Iterable[str], most: int = 64) -> str:
 
 @dataclass
 class Report:
-    """All claims about one converted model, in the order in which they were measured."""
+    """All claims about one converted model, in the order in which they were measured.
+
+    figures  what pictures are drawn of, as plain data: measurements that say how much and not whether
+    """
 
     claims: list[Claim] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         return all(claim.ok for claim in self.claims)
 
     def as_json(self) -> dict[str, Any]:
-        return {"ok": self.ok, "claims": [claim.as_json() for claim in self.claims]}
+        return {"ok": self.ok, "claims": [claim.as_json() for claim in self.claims], "figures": self.figures}
