@@ -138,6 +138,12 @@ def pickled(text: bytes) -> Change:
     return make
 
 
+def doubling(times: int) -> bytes:
+    """A dictionary with one key: a pair of one pair, which is a pair of one pair, …; hashing it takes 2^times steps."""
+    twice = b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(times))
+    return b"\x80\x02}K\x01K\x01\x86" + twice + b"K\x01s."
+
+
 def canary(file: Path) -> str:
     return str(file.parent / "ran")
 
@@ -172,6 +178,7 @@ CASES: dict[str, tuple[Change, list[str]]] = {
     "46 numbers for names": (stored(lambda t, f: t.update({7: torch.ones(2)})), ["7: not a tensor name"]),
     "46 an escape sequence in a name": (stored(lambda t, f: t.update({"\x1b[31mk\n": torch.ones(2)})), ["x1b[31mk"]),
     "46 nested wrappers": (nested, ["model"]),
+    "46 a key of tuples within tuples, each twice": (pickled(doubling(60)), ["tuple", "10000 objects"]),
     "46 a list": (lambda t, f: torch.save([t], f), ["list"]),
     "46 nothing": (lambda t, f: torch.save({}, f), ["no tensors by name"]),
     "47 neither": (lambda t, f: f.write_bytes(b"GGUF" * 100), []),

@@ -7,7 +7,6 @@ file is bytes at known places, like a safetensors file.
 
 import itertools
 import math
-import pickletools
 import reprlib
 import struct
 import zipfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2w_convert.checkpoint.headers import DTYPES, MAX_RANK, MAX_TENSORS, TensorInfo, is_tensor_name
+from v2w_convert.checkpoint.opcodes import only_tensors, small_tuples
 from v2w_convert.errors import V2WError
 
 if TYPE_CHECKING:
@@ -31,15 +31,6 @@ MAX_ENTRIES = 2 * MAX_TENSORS
 WRAPPERS = ("state_dict", "module")  # Lightning's and DeepSpeed's
 AGAIN = "download the file again"
 TRUST = "where you trust it, load it yourself and save its state_dict alone, as safetensors"
-PLAIN = {
-    "collections OrderedDict",
-    "collections Counter",
-    "_codecs encode",
-    "__builtin__ set",
-    "builtins set",
-    "builtins bytearray",
-    "builtins complex",
-}
 
 
 @dataclass(frozen=True)
@@ -115,28 +106,12 @@ def _entries(file: Path) -> dict[int, zipfile.ZipInfo]:
             if entry.filename.endswith("/data.pkl") and entry.file_size > MAX_PICKLE_BYTES:
                 raise ValueError(f"a pickle of {entry.file_size} bytes, over the limit of {MAX_PICKLE_BYTES}")
             if entry.filename.endswith("/data.pkl"):
-                _only_tensors(archive.read(entry))  # its checksum is checked, too
+                pickled = archive.read(entry)  # its checksum is checked, too
+                only_tensors(pickled)
+                small_tuples(pickled)
             if entry.filename.endswith("/byteorder") and archive.read(entry) != b"little":
                 raise ValueError("its numbers are not in little-endian order")
     return entries
-
-
-def _only_tensors(pickled: bytes) -> None:
-    """Raises ValueError if it names what is neither torch's nor a plain container, before torch need be imported.
-
-    A first sieve, by no means the only one: torch's own unpickler decides.
-    """
-    texts: list[str] = []
-    for opcode, argument, _ in pickletools.genops(pickled):
-        if opcode.name in ("GLOBAL", "INST"):
-            name = str(argument)
-        elif opcode.name == "STACK_GLOBAL":
-            name = " ".join(texts[-2:])
-        else:
-            texts = [*texts[-1:], argument] if isinstance(argument, str) else texts
-            continue
-        if name not in PLAIN and not name.startswith(("torch.", "torch ")):
-            raise ValueError(f"it asks for more than tensors: {name!r:.200}, which could run code")
 
 
 def _unpickle(file: Path) -> Any:

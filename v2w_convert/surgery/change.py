@@ -27,9 +27,14 @@ def transferred(resolved: Resolved, name: str, tensor: Tensor) -> Tensor | None:
     """
     found = owner(resolved, name)
     value = found[0].transfer_tensor(found[1], tensor) if found else None
-    if value is not None and not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
+    if value is not None and not tensor.is_meta and not _finite(tensor):
         raise V2WError(f"transfer {name}", "it holds what is no finite number", "another base")
     return value
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all numbers are: NaN and infinities come through to the extremes, which are one fast reading."""
+    return not tensor.numel() or bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
 
 
 def added(resolved: Resolved, model: nn.Module, action_dim: int) -> dict[str, tuple[int, ...]]:

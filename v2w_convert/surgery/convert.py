@@ -31,7 +31,7 @@ from v2w_convert.checkpoint.preflight import check
 from v2w_convert.checkpoint.resumable import resumable
 from v2w_convert.checkpoint.source import WEIGHTS, Source, read_tensor
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.resolve import Resolved, build
+from v2w_convert.plan.resolve import Resolved
 from v2w_convert.surgery.card import CARD, card
 from v2w_convert.surgery.change import Fate, added, initial, owner, transferred
 from v2w_convert.surgery.conditions import stored_conditions
@@ -44,19 +44,10 @@ CODES = {dtype: code for code, dtype in STORED.items()}
 ADDED = "v2w_added.safetensors"
 
 
-def meta_base(resolved: Resolved) -> torch.nn.Module:
-    with torch.device("meta"):
-        return build(resolved.plan.base, resolved.config)
-
-
-def check_tensors(source: Source, resolved: Resolved, model: torch.nn.Module | None = None) -> None:
-    """Raises V2WError unless the files hold exactly the tensors that the config describes.
-
-    model  the base on the meta device, where it is at hand
-    """
+def check_tensors(source: Source, resolved: Resolved) -> None:
+    """Raises V2WError unless the files hold exactly the tensors that the config describes."""
     check_autoencoder(source)
-    described = (model or meta_base(resolved)).state_dict()
-    expected = {name: tuple(tensor.shape) for name, tensor in described.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in resolved.base.state_dict().items()}
     found = {name: info.shape for name, info in source.tensors.items()}
     faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
     faults += [f"{name} is not part of a {resolved.plan.base}" for name in found.keys() - expected.keys()]
@@ -114,16 +105,15 @@ def plan_conversion(
 ) -> Conversion:
     """What `convert` does, with all faults of the source found first: V2WError, if it does not fit."""
     check_actions(resolved, action_dim)
-    model = meta_base(resolved)
-    check_tensors(source, resolved, model)
+    check_tensors(source, resolved)
     given = stored_conditions(resolved, conditions)
     dtype = stored_dtype(source)
     changed = {
         name
-        for name, tensor in model.state_dict().items()
+        for name, tensor in resolved.base.state_dict().items()
         if transferred(resolved, name, torch.empty(tensor.shape, device="meta")) is not None
     }
-    shapes = added(resolved, model, action_dim)
+    shapes = added(resolved, resolved.base, action_dim)
 
     def transfer(name: str, info: TensorInfo) -> Any:
         value = transferred(resolved, name, read_tensor(info))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from v2w_convert.checkpoint.source import Source, read_tensor
 from v2w_convert.plan.resolve import Resolved
 from v2w_convert.surgery.change import Fate, added, initial, transferred
-from v2w_convert.surgery.convert import meta_base, stored_dtype
+from v2w_convert.surgery.convert import stored_dtype
 from v2w_convert.surgery.manifest import Manifest
 from v2w_convert.verify.claims import Claim, counted
 
@@ -22,8 +22,7 @@ SENTENCES: dict[Fate, str] = {
 
 def complete(converted: Source, resolved: Resolved, manifest: Manifest) -> Claim:
     """None is missing, none is unknown, all have their shapes. Headers alone are read."""
-    model = meta_base(resolved)
-    expected = _shapes(model) | added(resolved, model, manifest.action_dim)
+    expected = _shapes(resolved.base) | added(resolved, resolved.base, manifest.action_dim)
     return _compare(
         "tensors-complete", "The model has exactly the tensors that the plan makes", converted, expected
     )
@@ -31,7 +30,7 @@ def complete(converted: Source, resolved: Resolved, manifest: Manifest) -> Claim
 
 def base_complete(base: Source, resolved: Resolved) -> Claim:
     """The same for the base, by the converted model's config."""
-    return _compare("base-tensors-complete", BASE_COMPLETE, base, _shapes(meta_base(resolved)))
+    return _compare("base-tensors-complete", BASE_COMPLETE, base, _shapes(resolved.base))
 
 
 def surgical(
@@ -42,7 +41,7 @@ def surgical(
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[Claim]:
     """The values of all tensors, one claim for each fate; one tensor at a time is in memory. Both are complete."""
-    new = added(resolved, meta_base(resolved), manifest.action_dim)
+    new = added(resolved, resolved.base, manifest.action_dim)
     new_dtype = stored_dtype(base)
     broken: dict[Fate, list[str]] = {fate: [] for fate in SENTENCES}
     count: dict[Fate, int] = dict.fromkeys(SENTENCES, 0)
