@@ -1,9 +1,10 @@
 """How fast `v2w convert` is and how much memory it takes, beside plain copying and beside what else rewrites checkpoints.
 
-    python benchmarks/convert.py FOLDER [--size 3 --size 6] [--rounds 5] [--ckpt]
+    python benchmarks/convert.py FOLDER [--size 3 --size 6] [--rounds 5] [--wan] [--ckpt]
 
 In FOLDER a checkpoint is made with the names and shapes of Stable Video Diffusion's denoiser (1.52 billion numbers in
-bfloat16, 3 GB, in shards), or of DynamiCrafter's in a .ckpt; other sizes have more or fewer layers. Every method runs as
+bfloat16, 3 GB, in shards; other sizes have more or fewer layers), of Wan 2.1's smaller one, of whose tensors none
+changes, or of DynamiCrafter's in a .ckpt. Every method runs as
 a process of its own and measures itself, in turns, on files that the page cache holds; what it wrote is removed.
 """
 
@@ -29,6 +30,7 @@ SVD = {  # of stable-video-diffusion-img2vid-xt; what is not named is the class'
     "num_frames": 25,
     "sample_size": 96,
 }
+WAN = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}  # Wan 2.1 T2V 1.3B
 SHARD = "1GB"
 
 
@@ -49,10 +51,12 @@ def cp_and_flush(source: Path, out: Path) -> Callable[[], object]:
 
 
 def convert(source: Path, out: Path) -> Callable[[], object]:
-
     from v2w_convert.checkpoint.source import open_source
+    from v2w_convert.families import model_class
     from v2w_convert.plan.resolve import plan_for, resolve
     from v2w_convert.surgery.convert import perform, plan_conversion
+
+    model_class(open_source(source).class_name)
 
     def run() -> None:
         opened = open_source(source)
@@ -85,11 +89,13 @@ def load_and_save(source: Path, out: Path) -> Callable[[], object]:
 
 def diffusers(source: Path, out: Path) -> Callable[[], object]:
     """`from_pretrained` and `save_pretrained`; nothing is changed."""
+    import diffusers
     import torch
-    from diffusers import UNetSpatioTemporalConditionModel
+
+    kind = getattr(diffusers, json.loads((source / "config.json").read_text())["_class_name"])
 
     def run() -> None:
-        model = UNetSpatioTemporalConditionModel.from_pretrained(source, torch_dtype=torch.bfloat16)
+        model = kind.from_pretrained(source, torch_dtype=torch.bfloat16)
         model.save_pretrained(out, max_shard_size=SHARD)
 
     return run
@@ -156,22 +162,35 @@ def fill(path: Path, count: int, seed: int) -> None:
 
 
 def svd(folder: Path, size: float) -> Path:
-    """A model folder of about `size` GB: more layers in each block, or narrower ones."""
+    """A model folder of about `size` GB: more layers in each block, or fewer."""
     import torch
     from diffusers import UNetSpatioTemporalConditionModel
-    from huggingface_hub import split_torch_state_dict_into_shards
 
-    from v2w_convert.checkpoint.output import header
-
-    def made(**config: object) -> Any:
+    def made(layers: int) -> Any:
         with torch.device("meta"):
-            return UNetSpatioTemporalConditionModel(**{**SVD, **config})
+            return UNetSpatioTemporalConditionModel(**SVD, layers_per_block=layers)
 
     def gigabytes(model: Any) -> float:
         return sum(tensor.numel() * 2 for tensor in model.state_dict().values()) / 1e9
 
-    models = (made(layers_per_block=layers) for layers in range(1, 20))
-    model = min(models, key=lambda model: abs(gigabytes(model) - size))
+    return save(min(map(made, range(1, 20)), key=lambda model: abs(gigabytes(model) - size)), folder)
+
+
+def wan(folder: Path) -> Path:
+    import torch
+    from diffusers import WanTransformer3DModel
+
+    with torch.device("meta"):
+        return save(WanTransformer3DModel(**WAN), folder)
+
+
+def save(model: Any, folder: Path) -> Path:
+    """A model folder, in shards, of a model on the meta device."""
+    import torch
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    from v2w_convert.checkpoint.output import header
+
     folder.mkdir(parents=True)
     model.save_config(folder)
     state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
@@ -241,9 +260,10 @@ def compare(
     }
     print(f"\n{title}: {size / 1e9:.2f} GB, {len(files)} files, {rounds} rounds\n")
     print(
-        "| method | CPU s | × cp | wall s (fastest … slowest) | × cp | × cp and flush | peak anonymous MB |"
+        "| method | CPU s | × cp | × cp_and_flush | wall s (fastest … slowest) | × cp | × cp_and_flush "
+        "| peak anonymous MB | of these imports |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, took in middle.items():
         walls = sorted(run["wall"] for run in found[name])
         ratios = [
@@ -266,6 +286,7 @@ def main() -> None:
     )
     parser.add_argument("--size", type=float, action="append", help="GB; may be given several times (3)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--wan", action="store_true", help="also Wan 2.1 1.3B, whose tensors all stay")
     parser.add_argument("--ckpt", action="store_true", help="also DynamiCrafter's layout, as a pickle")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
@@ -279,6 +300,9 @@ def main() -> None:
                 folder,
             )
             shutil.rmtree(folder)
+        if arguments.wan:
+            compare("WanTransformer3DModel", wan, FOLDERS, arguments.rounds, Path(scratch) / "wan")
+            shutil.rmtree(Path(scratch) / "wan")
         if arguments.ckpt:
             compare(
                 "DynamiCrafterUNet, .ckpt", dynamicrafter, FILES, arguments.rounds, Path(scratch) / "ckpt"

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import ACTIONS
 from tests.test_cli import refused
 from v2w_convert.checkpoint import assemble
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.cli import run
+from v2w_convert.plan.read import read_plan, shipped
+from v2w_convert.plan.resolve import build
 from v2w_convert.surgery import convert as surgery
 from v2w_convert.surgery.manifest import read_manifest
 
@@ -83,6 +86,25 @@ def test_links_only_of_what_is_whole_and_only_when_asked(
         assert name not in WHOLE or file.samefile(read[name]), name
         assert file.read_bytes() == wanted[name].read_bytes(), name
     assert all(file.stat().st_nlink == 1 for file in wanted.values())
+
+
+def test_weights_of_which_none_changes_are_the_file_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shard without temporal convolutions, and all of a transformer: hashed once, and linked where asked."""
+    plan = read_plan(shipped()["wan"])
+    torch.manual_seed(0)
+    build(plan.base, plan.tiny).save_pretrained(tmp_path / "base", max_shard_size="50KB")
+    base = files(tmp_path / "base")
+    shards = {name for name in base if name.endswith(".safetensors")}
+    assert len(shards) > 1
+    assert run(arguments(tmp_path / "base", tmp_path / "out", "--link", "--json")) == 0
+    assert set(told(capsys)["linked"]) == shards
+    written = files(tmp_path / "out")
+    assert all(written[name].samefile(base[name]) for name in shards)
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.source["files"] == {name: manifest.result[name] for name in shards}
+    assert not manifest.source["others"]
 
 
 def test_another_file_system_gives_copies_and_a_note(

@@ -141,9 +141,12 @@ def plan_conversion(
     for file in source.files:
         infos = {name: info for name, info in source.tensors.items() if info.file == file}
         place = FILE if source.is_file else file.name
+        placed |= dict.fromkeys(infos, place)
+        if not source.is_file and not changed & infos.keys():  # one hash, one link will do
+            items.append(copy_item(component + place, file))
+            continue
         headers = [(name, info.dtype, info.shape) for name, info in infos.items()]
         items.append(weights_item(component + place, headers, [part(*entry) for entry in infos.items()]))
-        placed |= dict.fromkeys(infos, place)
     if shapes:
         headers = [(name, CODES[dtype], shape) for name, shape in shapes.items()]
         new = [
@@ -207,7 +210,9 @@ def perform(
             **conversion.manifest.source,
             "files": {file.name: hashes.read[file] for file in source.files},
             "others": {
-                item.path: hashes.written[item.path] for item in items if item.whole
+                item.path: hashes.written[item.path]
+                for item in items
+                if item.whole and item.sources[0] not in source.files
             },  # copies have the hash of what they are copies of
         }
         result = {path: digest for path, digest in sorted(hashes.written.items()) if path != CARD}
@@ -229,8 +234,8 @@ def convert(
 ) -> Manifest:
     """Write the converted model to `output`, which must not exist or be empty.
 
-    Each weight file keeps its name and its tensors' order; added tensors lie in a file of their own beside
-    them, and an index names them all. Every other file of a pipeline folder is copied; of a checkpoint that is one
+    Each weight file keeps its name and its tensors' order, and one of whose tensors none changes is copied as it is;
+    added tensors lie in a file of their own beside them, and an index names them all. Every other file of a pipeline folder is copied; of a checkpoint that is one
     file a pipeline folder is made. `conditions` is a
     safetensors file of what to give where a caller gives nothing, else the plan's nulls; `link` and `progress` are
     `perform`'s. Raises V2WError before anything is written where the source does not fit.
