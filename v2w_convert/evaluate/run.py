@@ -145,7 +145,7 @@ def evaluate(
         samples.append(rolled(clips.actions, protocol.seed + number))
     one, mean = samples[0], torch.stack(samples).mean(0)
     progress("rolling out with other episodes' actions")
-    other = rolled(_of_another_episode(clips), protocol.seed)
+    other = rolled(_of_another_episode(clips, history), protocol.seed)
     copied = clips.frames[:, history - 1 : history].expand_as(truth)
     results = {"one sample": measure(one), f"mean of {protocol.samples}": measure(mean)}
     baselines = {
@@ -200,14 +200,14 @@ def _uint8(frames: Tensor) -> Tensor:
     return (frames.permute(0, 1, 3, 4, 2) * 255).round().to(torch.uint8)
 
 
-def _of_another_episode(clips: Clips) -> Tensor:
-    """Each clip's actions replaced by those of a clip of the next episode, history's included."""
+def _of_another_episode(clips: Clips, history: int) -> Tensor:
+    """Each clip's actions after the history replaced by those of a clip of the next episode."""
     episodes = clips.episode.unique()
     if len(episodes) < 2:
         raise V2WError("compare with other actions", "there is only one episode", "a data set with several")
     following = {int(e): int(episodes[(i + 1) % len(episodes)]) for i, e in enumerate(episodes)}
     chosen = [int((clips.episode == following[int(e)]).nonzero()[0]) for e in clips.episode]
-    return clips.actions[chosen]
+    return torch.cat([clips.actions[:, :history], clips.actions[chosen, history:]], 1)
 
 
 def _inverse_dynamics(
@@ -263,11 +263,7 @@ def _long(
 ) -> dict[str, Any]:
     """Whether frames of a long rollout still look like the data: design of the picture, not its truth."""
     chosen = torch.arange(min(protocol.long_rollouts, len(latents)))
-    # Actions of clip after clip, one after the other, beginning at each rollout's own.
-    row = clips.actions[:, 1:].flatten(0, 1)
-    starts = chosen * clips.actions.shape[1]
-    total = history + protocol.long_frames
-    actions = torch.stack([row.roll(-int(s), 0)[torch.arange(total) % len(row)] for s in starts])
+    actions = _one_after_the_other(clips.actions, chosen, history + protocol.long_frames)
     frames = roll(world, pixels, latents[chosen], actions, history, protocol.sampling, protocol.seed + 1000)
     found = [picture_statistics(f) for f in frames]
 
@@ -287,3 +283,15 @@ def _long(
         "share within real frames": judged(clips.frames),
         "share within round-tripped frames": judged(decoded),
     }
+
+
+def _one_after_the_other(actions: Tensor, chosen: Tensor, frames: int) -> Tensor:
+    """Actions (k frames a) of rollouts that begin with the chosen clips' own, (n t a), and go on with the next clips'.
+
+    A clip's first action led to its first frame; what comes after another clip's last frame is that one's second.
+    """
+    each = actions.shape[1] - 1
+    row = actions[:, 1:].flatten(0, 1)
+    later = torch.arange(frames - 1)
+    rest = [row[(int(clip) * each + later) % len(row)] for clip in chosen]
+    return torch.cat([actions[chosen, :1], torch.stack(rest)], 1)
