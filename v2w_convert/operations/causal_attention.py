@@ -5,7 +5,7 @@ No processor is written per family: every softmax attention served here ends in
 unfolds queries, keys and values, puts the stream's keys and values in front, masks, and folds again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from v2w_convert.operations.rotary import Rotary
 from v2w_convert.stream import Site, become
 
 LONGEST = 10_000  # frames in view: as many are kept in memory
+MASKED = 2**22  # numbers in a mask of all tokens by all; larger clips attend block by block, without one
 
 
 class CausalAttention(Operation):
@@ -100,11 +101,15 @@ class CausalAttention(Operation):
 
 
 class _Seen(NamedTuple):
-    """Keys and values (b s heads x l d) of x blocks, and which of t blocks sees which of them, (t x) bool."""
+    """Keys and values (b s heads x l d) of x blocks, and which of t blocks sees which of them, (t x) bool.
+
+    spans  the same of a whole clip, where it is known beforehand: each block sees some that follow each other
+    """
 
     keys: Tensor
     values: Tensor
     visible: Tensor
+    spans: list[slice] | None = None
 
 
 class CausalAttentionSite(Site):
@@ -168,28 +173,22 @@ class CausalAttentionSite(Site):
             if self.window is not None and not now.bidirectional:
                 begin = (seen - self.window + 1 - self.sinks).clamp(min=0)
             own = torch.eye(now.t, dtype=torch.bool, device=q.device)
-            parts = [_Seen(self._turned(text[0], begin), text[1], own), *parts]
+            each = [slice(i, i + 1) for i in range(now.t)]
+            parts = [_Seen(self._turned(text[0], begin), text[1], own, each), *parts]
             q = self._joined(
                 self._turned(self._text(q, l_text), begin), self._turned(self._frames(q, l_text), seen)
             )
         else:
             q = self._turned(q, seen)
-        l_query = q.shape[4]
-        mask = None
-        if l_text or not now.bidirectional:
-            # Four axes: a mask of two can be taken for key padding.
-            masks = [
-                x.visible.repeat_interleave(l_query, 0).repeat_interleave(x.keys.shape[4], 1)[None, None]
-                for x in parts
-            ]
-            if l_text and attn_mask is not None:
-                masks[0] = masks[0] & self._padding(attn_mask, l_text)
-            mask = torch.cat([x.expand(len(masks[0]), -1, -1, -1) for x in masks], 3)
-        q, *kv = (x.flatten(0, 1).flatten(2, 3) for x in (q, *(y for x in parts for y in x[:2])))
-        k, v = torch.cat(kv[::2], 2), torch.cat(kv[1::2], 2)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, **options)
-        out = out.unflatten(2, (now.t, l_query)).unflatten(0, (now.b, -1))  # b s heads t l d
-        return out.permute(0, 3, 1, 2, 4, 5).flatten(0, 2)
+        padding = self._padding(attn_mask, l_text) if l_text and attn_mask is not None else None
+        attend = partial(F.scaled_dot_product_attention, dropout_p=dropout_p, **options)
+        size = now.t * q.shape[4] * sum(x.keys.shape[3] * x.keys.shape[4] for x in parts)
+        if size > MASKED and all(x.spans is not None for x in parts):
+            out = _block_by_block(attend, q, parts, padding)
+        else:
+            masked = l_text or not now.bidirectional
+            out = _at_once(attend, q, parts, _mask(parts, q.shape[4], padding) if masked else None)
+        return out.unflatten(0, (now.b, -1)).permute(0, 3, 1, 2, 4, 5).flatten(0, 2)
 
     def _sources(self, k: Tensor, v: Tensor, seen: Tensor) -> list["_Seen"]:
         """What the blocks `seen` (t,) may look at: the sinks, and the blocks in view. Renews the stream's state."""
@@ -197,7 +196,7 @@ class CausalAttentionSite(Site):
         if now.bidirectional:
             self.keep({"keys": k, "values": v})
             everything = torch.ones(now.t, now.t, dtype=torch.bool, device=k.device)
-            return [_Seen(self._turned(k, seen), v, everything)]
+            return [_Seen(self._turned(k, seen), v, everything, [slice(now.t)] * now.t)]
         past, held, state = self.past, seen, {"keys": k, "values": v}
         if past is not None:
             slots, l_held = past["keys"].shape[3:5]
@@ -225,7 +224,9 @@ class CausalAttentionSite(Site):
         visible = (held <= seen[:, None]) & (held >= 0)
         if self.window is not None:
             visible = visible & (held > seen[:, None] - self.window)
-        return [*sinks, _Seen(self._turned(k, held), v, visible)]
+        first = [0 if self.window is None else max(0, i - self.window + 1) for i in range(now.t)]
+        spans = None if past is not None else [slice(first[i], i + 1) for i in range(now.t)]
+        return [*sinks, _Seen(self._turned(k, held), v, visible, spans)]
 
     def _first(self, new: Tensor, old: Tensor | None) -> Tensor:
         """The first blocks of all (b s heads sinks l d), as far as they are there, of `new` and of what was kept."""
@@ -242,13 +243,16 @@ class CausalAttentionSite(Site):
         assert self.window is not None
         t, index = len(seen), torch.arange(self.sinks, device=k.device)
         gone = index <= seen[:, None] - self.window  # t sinks
+        whole = self.past is None
+        count = [max(0, min(self.sinks, i - self.window + 1)) for i in range(t)]
         if self.rotary is None:
-            return _Seen(k, v, gone)
+            return _Seen(k, v, gone, [slice(x) for x in count] if whole else None)
         # Where they stand depends on who looks: each block has a copy of its own.
         places = index + (seen[:, None] - self.window + 1 - self.sinks).clamp(min=0)
         k, v = (x.unsqueeze(3).expand(-1, -1, -1, t, -1, -1, -1).flatten(3, 4) for x in (k, v))
         own = torch.eye(t, dtype=torch.bool, device=k.device)[:, :, None] & gone[:, None]
-        return _Seen(self._turned(k, places.flatten()), v, own.flatten(1))
+        spans = [slice(i * self.sinks, i * self.sinks + x) for i, x in enumerate(count)] if whole else None
+        return _Seen(self._turned(k, places.flatten()), v, own.flatten(1), spans)
 
     def _turned(self, x: Tensor, blocks: Tensor) -> Tensor:
         """x (… heads t l d) turned by where the blocks (t,) stand."""
@@ -270,7 +274,7 @@ class CausalAttentionSite(Site):
         return x[..., l_text:, :] if self.text == "first" else x[..., : x.shape[-2] - l_text, :]
 
     def _padding(self, attn_mask: Tensor, l_text: int) -> Tensor:
-        """Which of the text's tokens are words, (b 1 1 t*l_text), from the base's own mask ((b t) 1 1|l l)."""
+        """Which of the text's tokens are words, (b 1 1 t l_text), from the base's own mask ((b t) 1 1|l l)."""
         if attn_mask.dtype != torch.bool or attn_mask.ndim != 4 or attn_mask.shape[1] != 1:
             raise V2WError(
                 f"run {self.site_name} causally",
@@ -278,7 +282,45 @@ class CausalAttentionSite(Site):
             )
         row = 0 if self.text == "last" else -1  # of a frame's token: text that is no word sees nothing
         words = self._text(attn_mask[:, :, row, :, None], l_text).transpose(2, 3)  # (b t) 1 1 l
-        return words.unflatten(0, (self.current.b, self.current.t)).permute(0, 2, 3, 1, 4).flatten(3)
+        return words.unflatten(0, (self.current.b, self.current.t)).permute(0, 2, 3, 1, 4)
+
+
+def _at_once(attend: Callable[..., Tensor], q: Tensor, parts: list[_Seen], mask: Tensor | None) -> Tensor:
+    """All queries q (b s heads t l d) by one call: outputs ((b s) heads t l d)."""
+    k, v = _beside([x.keys for x in parts]), _beside([x.values for x in parts])
+    return attend(q.flatten(0, 1).flatten(2, 3), k, v, attn_mask=mask).unflatten(2, q.shape[3:5])
+
+
+def _block_by_block(
+    attend: Callable[..., Tensor], q: Tensor, parts: list[_Seen], padding: Tensor | None
+) -> Tensor:
+    """The same by one call for each block, with what it sees: a mask would be larger than all else."""
+    outputs = []
+    for i in range(q.shape[3]):
+        seen = [(x.keys[:, :, :, x.spans[i]], x.values[:, :, :, x.spans[i]]) for x in parts if x.spans]
+        k, v = _beside([keys for keys, _ in seen]), _beside([values for _, values in seen])
+        mask = None
+        if padding is not None:
+            mask = F.pad(padding[:, :, :, i], (0, k.shape[2] - padding.shape[4]), value=True)
+        outputs.append(attend(q[:, :, :, i].flatten(0, 1), k, v, attn_mask=mask))
+    return torch.stack(outputs, 2)
+
+
+def _beside(parts: list[Tensor]) -> Tensor:
+    """Keys or values (b s heads x l d) of all parts, one after the other: ((b s) heads tokens d)."""
+    return torch.cat([x.flatten(0, 1).flatten(2, 3) for x in parts], 2)
+
+
+def _mask(parts: list[_Seen], l_query: int, padding: Tensor | None) -> Tensor:
+    """Which of all tokens sees which, (1|b 1 queries keys). `padding` (b 1 1 t l) is of the first part's tokens."""
+    # Four axes: a mask of two can be taken for key padding.
+    masks = [
+        x.visible.repeat_interleave(l_query, 0).repeat_interleave(x.keys.shape[4], 1)[None, None]
+        for x in parts
+    ]
+    if padding is not None:
+        masks[0] = masks[0] & padding.flatten(3)
+    return torch.cat([x.expand(len(masks[0]), -1, -1, -1) for x in masks], 3)
 
 
 def _first(output: Any) -> Tensor:
