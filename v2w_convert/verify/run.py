@@ -42,6 +42,7 @@ from v2w_convert.verify.models import open_base, open_world
 from v2w_convert.verify.module import influence
 from v2w_convert.verify.picture import draw_influence
 from v2w_convert.verify.streaming import streaming
+from v2w_convert.verify.weights import numbers
 from v2w_convert.world.model import World
 
 Progress = Callable[[str], None]
@@ -49,6 +50,7 @@ NEEDS_BASE = "it needs the base (--base)"
 FINETUNED = "finetuning has changed the weights"
 UNTIL_BASE, UNTIL_WORLD = 0.4, 0.9  # shares of a budget at which the base and the world model must be done
 GB = 1e9
+LARGE = 500_000_000  # numbers in the weights
 
 
 @dataclass
@@ -56,15 +58,18 @@ class Handed:
     """What is kept of the base once it has been freed, for claims that compare: small tensors.
 
     influence  (t t), of its real weights, for the picture
+    asleep     whether any of its layers had to be woken
     """
 
     influence: Tensor | None = None
+    asleep: bool = True
 
 
 @dataclass
 class Bench:
     """What is there to be measured, at one time.
 
+    large   whether measurements are to be brief where they would take hours otherwise; they say so
     world   the converted model; while the base is examined, its weights are on disk
     base    the base; while the world model is examined, its weights are on disk. None if it was not given
     """
@@ -78,6 +83,7 @@ class Bench:
     base: nn.Module | None = None
     handed: Handed = field(default_factory=Handed)
     picture: Tensor | None = None
+    large: bool = False
 
     @property
     def stored(self) -> torch.dtype:
@@ -156,6 +162,7 @@ def verify(
         shell = open_world(converted, room=0)
         expected = estimate(shell, source, None if memory is None else memory * GB, time.clock)
     bench = Bench(converted, source, origin, resolved, manifest, shell)
+    bench.large = numbers(source.tensors) > LARGE
     parts = [part for phase in phases.values() for part in phase]
     seconds = sum(expected.passing * part.passes + expected.reading * part.reads for part in parts)
     say(_announced(seconds, expected, budget))
@@ -306,7 +313,7 @@ def _world_parts(
         Part("clips are apart", ("clips-apart",), lambda b: [causality.unseen_clips(b.world)], passes=3),
         Part("every site alone", by_site, lambda b: past.sites(b.world), passes=5),
         Part("gradients", by_gradient, lambda b: gradient.gradients(b.world), passes=8),
-        Part("streaming", streamed, lambda b: streaming(b.world), passes=5 * (2 * window + 4) / 7),
+        Part("streaming", streamed, lambda b: streaming(b.world, b.large), passes=5 * (2 * window + 4) / 7),
     ]
 
 
@@ -381,7 +388,8 @@ def _identity(bench: Bench) -> list[Claim]:
 
 
 def _base_mixes(bench: Bench) -> list[Claim]:
-    return [causality.base_mixes(_of_base(bench))]
+    known = bench.handed.influence if not bench.handed.asleep else None
+    return [causality.base_mixes(_of_base(bench) if known is None else known)]
 
 
 def _of_base(bench: Bench) -> Tensor:
@@ -401,7 +409,7 @@ def _promises(time: Budget, bench: Bench) -> list[Claim]:
     if bench.base is None:
         return [not_measured("promises", promises.CLAIM, NEEDS_BASE)]
     unit = torch.finfo(bench.stored).eps
-    return promises.promises(bench.base, bench.world, unit)
+    return promises.promises(bench.base, bench.world, unit, time.check)
 
 
 def _trained_actions(bench: Bench) -> list[Claim]:
@@ -412,7 +420,7 @@ def _trained_actions(bench: Bench) -> list[Claim]:
 
 def _wake_base(bench: Bench) -> list[Claim]:
     assert bench.base is not None
-    wake(bench.base)
+    bench.handed.asleep = wake(bench.base) > 0
     return []
 
 
