@@ -149,3 +149,38 @@ def test_gradients_keep_no_weights(on_disk: None, linear: tuple[nn.Linear, nn.Li
         output = linear[1](x).sum()
     assert [type(y) for y in kept if y.shape != x.shape] == [Unread] * len(kept)
     assert torch.equal(torch.autograd.grad(output, x)[0], linear[0].weight.sum(0).expand(2, 3))
+
+
+def anonymous() -> int:
+    """Bytes of this process that no file backs."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+
+def test_a_pass_takes_the_memory_of_a_layer(tmp_path: Path) -> None:
+    wide, deep = 2048, 8
+    whole = deep * wide * wide * 8
+    names = [f"{number}.weight" for number in range(deep)]
+    save_file({name: torch.ones(wide, wide).bfloat16() for name in names}, tmp_path / "deep.safetensors")
+    info = read_header(tmp_path / "deep.safetensors")
+    with torch.device("meta"):
+        model = nn.Sequential(*(nn.Linear(wide, wide, bias=False) for _ in names)).requires_grad_(False)
+    x = torch.zeros(1, wide, dtype=torch.float64)
+    torch.zeros(4, 4, dtype=torch.float64) @ torch.zeros(
+        4, 4, dtype=torch.float64
+    )  # what the first product brings in
+
+    before, peak = anonymous(), 0
+
+    def sample(*_: object) -> None:
+        nonlocal peak
+        peak = max(peak, anonymous())
+
+    for layer in model:
+        layer.register_forward_hook(sample)
+    model.load_state_dict(read_weights(info, torch.float64, room=0), assign=True)
+    model(x)
+    assert peak - before < whole / 3
+    model.load_state_dict(read_weights(info, torch.float64), assign=True)
+    model(x)
+    assert whole * 0.9 < peak - before < whole * 1.3  # and no weight twice

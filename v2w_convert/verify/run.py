@@ -151,18 +151,17 @@ def verify(
         result.claims += _files(source, origin, manifest)
         return _written(result, report, None)
 
-    pictured = report is not None
+    pictured, large = report is not None, numbers(source.tensors) > LARGE
     phases = {
         "files": _file_parts(origin, manifest, time),
         "base": [] if origin is None else _base_parts(pictured),
-        "world": _world_parts(origin, resolved, manifest, pictured, time),
+        "world": _world_parts(resolved, manifest, pictured, large, time),
         "stored": _stored_parts(),
     }
     with exact():
         shell = open_world(converted, room=0)
         expected = estimate(shell, source, None if memory is None else memory * GB, time.clock)
-    bench = Bench(converted, source, origin, resolved, manifest, shell)
-    bench.large = numbers(source.tensors) > LARGE
+    bench = Bench(converted, source, origin, resolved, manifest, shell, large=large)
     parts = [part for phase in phases.values() for part in phase]
     seconds = sum(expected.passing * part.passes + expected.reading * part.reads for part in parts)
     say(_announced(seconds, expected, budget))
@@ -282,7 +281,7 @@ def _base_parts(pictured: bool) -> list[Part]:
 
 
 def _world_parts(
-    origin: Source | None, resolved: Resolved, manifest: Manifest, pictured: bool, time: Budget
+    resolved: Resolved, manifest: Manifest, pictured: bool, large: bool, time: Budget
 ) -> list[Part]:
     """What is measured of the world model alone: as it is, and then with zero layers, which would hide a leak, woken."""
     effects = ("action-heeded", "action-not-before", "first-action-unread", "null-is-not-zero")
@@ -304,7 +303,8 @@ def _world_parts(
     if converted:
         woken = "zero layers woken"
         parts.append(Part("actions, woken", effects, lambda b: actions.effects(b.world, woken), passes=5))
-    window = resolved.window or 3
+    view = resolved.window or 3
+    frames = 1.2 * (view + 3) if large else 5 * (2 * view + 4)  # in two clips
     streamed = ("streamed-by-block", "streamed-in-chunks")
     by_site = ("sites-see-past", "sites-blind-to-future")
     by_gradient = ("gradients-not-forward", "gradients-reach-past")
@@ -313,7 +313,13 @@ def _world_parts(
         Part("clips are apart", ("clips-apart",), lambda b: [causality.unseen_clips(b.world)], passes=3),
         Part("every site alone", by_site, lambda b: past.sites(b.world), passes=5),
         Part("gradients", by_gradient, lambda b: gradient.gradients(b.world), passes=8),
-        Part("streaming", streamed, lambda b: streaming(b.world, b.large), passes=5 * (2 * window + 4) / 7),
+        Part(
+            "streaming",
+            streamed,
+            lambda b: streaming(b.world, b.large),
+            passes=frames / 7,
+            reads=0.3 * frames,
+        ),
     ]
 
 
