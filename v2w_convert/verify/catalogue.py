@@ -8,10 +8,14 @@ CONVERTED: tuple[Stage, ...] = ("converted",)  # training changes the weights
 
 
 class About(NamedTuple):
-    """What a claim is about, as a heading, and when it applies."""
+    """What a claim is about, as a heading, and when it applies.
+
+    figure  it is a measurement that is neither right nor wrong
+    """
 
     topic: str
     stages: tuple[Stage, ...] = BOTH
+    figure: bool = False
 
 
 CATALOGUE = {
@@ -22,6 +26,7 @@ CATALOGUE = {
     "config": About("equivalence"),
     "tensors-kept": About("equivalence", CONVERTED),
     "tensors-transferred": About("equivalence", CONVERTED),
+    "tensors-exact": About("equivalence", CONVERTED),
     "tensors-added": About("equivalence", CONVERTED),
     "promises": About("equivalence", CONVERTED),
     "coverage": About("coverage"),
@@ -32,6 +37,7 @@ CATALOGUE = {
     "clips-apart": About("causality"),
     "sites-blind-to-future": About("causality"),
     "gradients-not-forward": About("causality"),
+    "checkpointing-same": About("causality"),
     "past-seen": About("past"),
     "sites-see-past": About("past"),
     "gradients-reach-past": About("past"),
@@ -42,5 +48,9 @@ CATALOGUE = {
     "action-not-before": About("actions"),
     "first-action-unread": About("actions"),
     "null-is-not-zero": About("actions"),
+    "action-moves-next": About("actions"),
     "deterministic": About("determinism"),
+    "distance": About("distance", figure=True),
+    "autoencoder-encode": About("autoencoder", figure=True),
+    "autoencoder-decode": About("autoencoder", figure=True),
 }

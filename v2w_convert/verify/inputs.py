@@ -88,7 +88,7 @@ def base_call(base: nn.Module, world: World, inputs: Inputs) -> Callable[[Tensor
     """The untouched base as a function of noisy latents (b t c h w), all else from `uniform` inputs."""
     level = inputs["noise_level"]
     planned, config = world.resolved.plan.call, world.resolved.config
-    conditions = {name: inputs[name][:, 0] for name in planned.given(config)}
+    conditions = conditions_of(inputs, world)
 
     def call(latents: Tensor) -> Tensor:
         given = world.noise.model_input(latents, level)
@@ -96,6 +96,11 @@ def base_call(base: nn.Module, world: World, inputs: Inputs) -> Callable[[Tensor
         return call_base(base, planned, config, given, timestep, conditions)
 
     return call
+
+
+def conditions_of(inputs: Inputs, world: World) -> dict[str, Any]:
+    """The conditions among `inputs`, the first block's for the whole clip: (b …)."""
+    return {name: inputs[name][:, 0] for name in world.resolved.plan.call.given(world.resolved.config)}
 
 
 def slice_of(inputs: Inputs, start: int, stop: int) -> Inputs:

@@ -19,6 +19,7 @@ from v2w_convert.verify import (
     actions,
     causality,
     coverage,
+    determinism,
     files,
     gradient,
     identity,
@@ -191,7 +192,9 @@ def _stored(converted: Path, stored: torch.dtype, progress: Progress) -> list[Cl
     world = open_models(converted, None).world
     wake(world.base)
     note = _cast(world, stored)
-    return [causality.unseen_future(world, "future-unseen-stored", note), causality.repeatable(world)]
+    claims = [causality.unseen_future(world, "future-unseen-stored", note), determinism.repeatable(world)]
+    progress("gradient checkpointing")
+    return [*claims, determinism.checkpointed(world.to(torch.float32))]
 
 
 def _make(report: Path) -> None:
