@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from v2w_convert.operations import CausalAttention, CausalConv, Operation
 from v2w_convert.plan.call import call_base, null, shape_of
@@ -107,6 +108,11 @@ def slice_of(inputs: Inputs, start: int, stop: int) -> Inputs:
     """Frames `start` … `stop` - 1, whole blocks."""
     t = inputs["latents"].shape[1]
     return {kind: x[:, start * x.shape[1] // t : stop * x.shape[1] // t] for kind, x in inputs.items()}
+
+
+def first_tensor(output: Any) -> Tensor:
+    """Of what a module gives: a tensor, or a nest of them."""
+    return next(x for x in tree_leaves(output) if isinstance(x, Tensor))
 
 
 def past_seeing(world: World) -> dict[str, "Reach"]:

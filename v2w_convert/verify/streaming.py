@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from v2w_convert.operations.base import gap
 from v2w_convert.verify.claims import Claim
-from v2w_convert.verify.inputs import Inputs, draw, enough_frames, latent_size, slice_of
+from v2w_convert.verify.inputs import Inputs, draw, enough_frames, first_tensor, latent_size, slice_of
 from v2w_convert.world.model import World
 
 ALLOWED = 1e-9  # of the output's largest value, float64
@@ -98,9 +97,8 @@ def per_frame_sums(world: World) -> Iterator[dict[str, list[Tensor]]]:
     sums: dict[str, list[Tensor]] = {}
 
     def hook(site: Any, _args: object, output: object) -> None:
-        first = next(x for x in tree_leaves(output) if isinstance(x, Tensor))
         now = site.current
-        x = first.unflatten(0, (now.b, now.t, -1)).flatten(2).to(torch.float64)  # by block
+        x = first_tensor(output).unflatten(0, (now.b, now.t, -1)).flatten(2).to(torch.float64)  # by block
         sums.setdefault(str(site.site_name), []).append(torch.stack([x.abs().sum(2), (x**2).sum(2)], 2))
 
     handles = [site.register_forward_hook(hook) for site in world.sites.values()]
