@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from v2w_convert.operations.base import gap
+from v2w_convert.plan.resolve import Resolved
 from v2w_convert.verify.claims import Claim
 from v2w_convert.verify.inputs import Inputs, draw, enough_frames, first_tensor, latent_size, slice_of
 from v2w_convert.world.model import World
@@ -16,11 +17,21 @@ ALLOWED = 1e-9  # of the output's largest value, float64
 AFFORDABLE = 16  # blocks in view, or fewer: then rings are overwritten three times, else twice
 
 
+def blocks_of(resolved: Resolved) -> int:
+    """How many blocks the clip has: so many windows, and a few more."""
+    view = _view(resolved)
+    return (3 if view <= AFFORDABLE else 2) * view + 4
+
+
+def _view(resolved: Resolved) -> int:
+    """Blocks in view at once; three where all are."""
+    return 3 if resolved.window is None else resolved.window // resolved.n
+
+
 def streaming(world: World) -> list[Claim]:
     """Past the window several times, so that every ring buffer has been overwritten. `world` is float64."""
-    n, window = world.n, world.resolved.window
-    view = 3 if window is None else window // n  # blocks
-    blocks = max((3 if view <= AFFORDABLE else 2) * view + 4, enough_frames(world) // n)
+    n, view = world.n, _view(world.resolved)
+    blocks = max(blocks_of(world.resolved), enough_frames(world) // n)
     inputs = draw(world, 2, blocks * n, seed=0)
     with per_frame_sums(world) as whole:
         expected = world(**inputs)
