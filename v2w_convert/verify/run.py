@@ -42,6 +42,7 @@ from v2w_convert.verify.catalogue import SENTENCES
 from v2w_convert.verify.claims import Claim, Report, not_measured
 from v2w_convert.verify.exact import exact
 from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
+from v2w_convert.verify.mend import mended
 from v2w_convert.verify.models import open_base, open_world
 from v2w_convert.verify.module import influence
 from v2w_convert.verify.picture import draw_influence
@@ -150,7 +151,7 @@ def verify(
     result = Report(_headers(source, origin, resolved, manifest))
     if not result.ok:
         result.claims += _files(source, origin, manifest)
-        return _written(result, report, None)
+        return _written(result, resolved, report, None)
 
     pictured = report is not None
     phases = {
@@ -194,7 +195,7 @@ def verify(
         "seconds": round(time.seconds, 1),
         "unmeasured": course.unmeasured,
     }
-    return _written(result, report, bench)
+    return _written(result, resolved, report, bench)
 
 
 class _Course:
@@ -509,7 +510,8 @@ def _make(report: Path) -> None:
         raise V2WError(f"write a report to {report}", str(error), "a folder that can be written") from None
 
 
-def _written(result: Report, report: Path | None, bench: Bench | None) -> Report:
+def _written(result: Report, resolved: Resolved, report: Path | None, bench: Bench | None) -> Report:
+    result.claims = mended(result.claims, resolved)
     if report is not None:
         (report / "report.json").write_text(json.dumps(result.as_json(), indent=1) + "\n", encoding="utf-8")
         if bench is not None and bench.picture is not None:
