@@ -46,6 +46,7 @@ from v2w_convert.verify.mend import mended
 from v2w_convert.verify.models import open_base, open_world
 from v2w_convert.verify.module import influence
 from v2w_convert.verify.picture import draw_influence
+from v2w_convert.verify.picture_distance import draw_distance
 from v2w_convert.verify.streaming import blocks_of, streaming
 from v2w_convert.world.model import World
 
@@ -123,7 +124,7 @@ def verify(
 ) -> Report:
     """Measure every claim at the model's stage. Claims that need the base are left out without it, and say so.
 
-    report    a folder, made if need be, for report.json and influence.png
+    report    a folder, made if need be, for report.json, influence.png and distance.png
     progress  called with a few words before each part
     say       called with what it will take, in a sentence, before anything is measured
     memory    GB that may be used; None: what the machine has left. Weights that do not fit stay on disk, and are
@@ -517,4 +518,6 @@ def _written(result: Report, resolved: Resolved, report: Path | None, bench: Ben
         if bench is not None and bench.picture is not None:
             picture = draw_influence(bench.handed.influence, bench.picture)
             Image.fromarray(picture).save(report / "influence.png")
+        if result.figures.get("distance"):
+            Image.fromarray(draw_distance(result.figures["distance"])).save(report / "distance.png")
     return result
