@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from v2w_convert.report import fold
 
-CELL_WIDTH, CELL, LEFT, TOP, GAP = 60, 36, 110, 84, 110  # pixels
+CELL_WIDTH, CELL, LEFT, TOP, GAP = 60, 36, 110, 104, 110  # pixels
 BARS, BAR, BAR_WIDTH, NAMES = 12, 22, 260, 520
 NEAR, FAR = (240, 244, 250), (150, 30, 30)  # the ends of the colour scale
 INK, LINE, PALE = (30, 30, 30), (200, 200, 200), (255, 255, 255)
