@@ -6,7 +6,7 @@ from v2w_convert.operations import Action, TrainedAction
 from v2w_convert.operations.base import gap
 from v2w_convert.verify.causality import first_module
 from v2w_convert.verify.claims import Claim, counted_frames, listed
-from v2w_convert.verify.inputs import changed, conditions_of, draw, enough_frames, latent_size
+from v2w_convert.verify.inputs import changed, conditions_of, draw, enough_frames
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
@@ -106,7 +106,7 @@ def moves_next(world: World, weights: str) -> Claim:
     given, other = (draw(world, 1, (2 + steps) * n, seed) for seed in (0, 1))
     stream = world.stream(
         1,
-        *latent_size(world),
+        *given["latents"].shape[-2:],
         sampling=Sampling(steps=2),
         window=None if world.resolved.window else (2 + steps) * n,
         **conditions_of(given, world),

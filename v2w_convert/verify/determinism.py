@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from v2w_convert.operations.base import gap
 from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.verify.claims import Claim, not_measured
-from v2w_convert.verify.inputs import Inputs, conditions_of, draw, enough_frames, latent_size
+from v2w_convert.verify.inputs import Inputs, conditions_of, draw, enough_frames
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
@@ -103,7 +103,7 @@ def _rollout(world: World, seed: int, beside: int | None = None) -> Tensor:
         given = draw(world, 2, 4 * n, each)
         stream = world.stream(
             2,
-            *latent_size(world),
+            *given["latents"].shape[-2:],
             sampling=Sampling(steps=2),
             seed=each,
             window=None if world.resolved.window else 4 * n,
