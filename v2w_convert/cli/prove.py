@@ -14,6 +14,13 @@ def verify(
     report: Annotated[
         Path | None, typer.Option("--report", help="a folder for pictures and report.json")
     ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option("--memory", min=0, help="GB that may be used; else what the machine has left"),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option("--budget", min=0, help="minutes that it may take; else any number")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure every claim on your own weights. Exit 1 if one does not hold."""
@@ -24,13 +31,25 @@ def verify(
     from v2w_convert.verify.run import verify as measure
 
     with bar("verify") as update:
-        found = measure(converted, base, report=report, progress=lambda what: update(description=what))
+        found = measure(
+            converted,
+            base,
+            report=report,
+            progress=lambda what: update(description=what),
+            say=say,
+            memory=memory,
+            budget=budget,
+        )
     result = found.as_json()
     rows = []
     for c in result["claims"]:
         state = "FAILS" if not c["ok"] else "-" if c["measured"] is None or c["allowed"] is None else "holds"
         rows.append((state, c["claim"], _figure(c["measured"]), _figure(c["allowed"])))
     table(str(converted), ["", "claim", "measured", "allowed"], rows)
+    if result["not_measured"]:
+        say(f"{result['not_measured']} of {len(rows)} claims were not measured")
+    if left := result["figures"].get("budget", {}).get("unmeasured"):
+        say(f"not measured, since the budget of {budget:g} minutes was used up: {', '.join(left)}")
     for c in result["claims"]:
         if not c["ok"]:
             culprits = ", ".join(fold(c["where"].split(", "))) or "no module could be blamed"

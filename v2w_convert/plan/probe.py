@@ -4,6 +4,8 @@ No table of layouts: where a frame lies in a tensor is read off what changes whe
 must be deterministic (eval mode) and woken: a layer initialised to zero mixes nothing, so it would not be seen.
 """
 
+import operator
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +50,7 @@ def wake(model: nn.Module, seed: int = 0) -> int:
         if not parameter.is_floating_point() or parameter.numel() == 0:
             continue
         asleep = parameter == 0
-        if parameter.ndim >= 2 and parameter.min() == parameter.max():
+        if parameter.ndim >= 2 and operator.eq(*parameter.aminmax()):
             asleep.fill_(True)
         if asleep.any():
             noise = 0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
@@ -210,12 +212,23 @@ def watched(model: nn.Module, watch: Callable[[str, Visit], list[Tensor] | None]
 
 
 def record(model: nn.Module, run: Callable[[], Tensor]) -> tuple[Recording, Tensor]:
-    """What every module saw and gave during `run`, copied (a later layer may write in place), and run's result."""
+    """What every module saw and gave during `run`, copied (a later layer may write in place), and run's result.
+
+    What one module gives another is copied once, unless it is written into in between.
+    """
     recording: Recording = {}
+    copies: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}  # by identity, while the original lives
+
+    def copied(x: Tensor) -> Tensor:
+        original, version, copy = copies.get(id(x), (None, 0, x))
+        if original is None or original() is not x or version != x._version:
+            copy = x.clone()
+            copies[id(x)] = (weakref.ref(x), x._version, copy)
+        return copy
 
     def keep(name: str, now: Visit) -> None:
-        copied = Visit([x.clone() for x in now.inputs], [x.clone() for x in now.outputs])
-        recording.setdefault(name, []).append(copied)
+        visit = Visit([copied(x) for x in now.inputs], [copied(x) for x in now.outputs])
+        recording.setdefault(name, []).append(visit)
 
     with watched(model, keep):
         output = run()

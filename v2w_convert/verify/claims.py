@@ -96,4 +96,9 @@ class Report:
         return all(claim.ok for claim in self.claims)
 
     def as_json(self) -> dict[str, Any]:
-        return {"ok": self.ok, "claims": [claim.as_json() for claim in self.claims], "figures": self.figures}
+        return {
+            "ok": self.ok,
+            "not_measured": sum(claim.measured is None for claim in self.claims),
+            "claims": [claim.as_json() for claim in self.claims],
+            "figures": self.figures,
+        }

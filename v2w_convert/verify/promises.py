@@ -1,6 +1,7 @@
 """What each operation promises to keep, at every site, with the site's real weights."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -13,7 +14,9 @@ from v2w_convert.world.model import World
 CLAIM = "Every operation keeps at every site what it promises"
 
 
-def promises(base: nn.Module, world: World, unit: float) -> list[Claim]:
+def promises(
+    base: nn.Module, world: World, unit: float, progress: Callable[[str], None] = lambda site: None
+) -> list[Claim]:
     """One claim for each sentence of each operation; `measured` and `allowed` are those of the worst site.
 
     base, world   float64, with their real weights
@@ -21,6 +24,7 @@ def promises(base: nn.Module, world: World, unit: float) -> list[Claim]:
     """
     found: dict[tuple[str, str], dict[str, Kept]] = {}
     for name, operation in world.resolved.sites.items():
+        progress(name)
         site = world.base.get_submodule(name)
         assert isinstance(site, Site)
         generator = torch.Generator().manual_seed(0)

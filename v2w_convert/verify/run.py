@@ -48,6 +48,7 @@ from v2w_convert.verify.module import influence
 from v2w_convert.verify.picture import draw_influence
 from v2w_convert.verify.picture_distance import draw_distance
 from v2w_convert.verify.streaming import blocks_of, streaming
+from v2w_convert.verify.weights import numbers
 from v2w_convert.world.model import World
 
 Progress = Callable[[str], None]
@@ -55,6 +56,7 @@ NEEDS_BASE = "it needs the base (--base)"
 FINETUNED = "finetuning has changed the weights"
 UNTIL_BASE, UNTIL_WORLD = 0.4, 0.9  # shares of a budget at which the base and the world model must be done
 GB = 1e9
+LARGE = 500_000_000  # numbers in the weights
 
 
 @dataclass
@@ -63,16 +65,19 @@ class Handed:
 
     influence  (t t), of its real weights, for the picture
     recorded   what it makes of a clip, and its sites, for the distance
+    asleep     whether any of its layers had to be woken
     """
 
     influence: Tensor | None = None
     recorded: distance.Recorded | None = None
+    asleep: bool = True
 
 
 @dataclass
 class Bench:
     """What is there to be measured, at one time.
 
+    large   whether measurements are to be brief where they would take hours otherwise; they say so
     world   the converted model; while the base is examined, its weights are on disk
     base    the base; while the world model is examined, its weights are on disk. None if it was not given
     """
@@ -87,6 +92,7 @@ class Bench:
     handed: Handed = field(default_factory=Handed)
     picture: Tensor | None = None
     figures: dict[str, Any] = field(default_factory=dict)
+    large: bool = False
 
     @property
     def stored(self) -> torch.dtype:
@@ -154,18 +160,18 @@ def verify(
         result.claims += _files(source, origin, manifest)
         return _written(result, resolved, report, None)
 
-    pictured = report is not None
+    pictured, large = report is not None, numbers(source.tensors) > LARGE
     phases = {
         "files": _file_parts(origin, manifest, time),
         "base": [] if origin is None else _base_parts(pictured),
-        "world": _world_parts(origin, resolved, manifest, pictured, time),
+        "world": _world_parts(resolved, manifest, pictured, large, time),
         "stored": _stored_parts(),
         "training": _training_parts(),
     }
     with exact():
         shell = open_world(converted, room=0)
         expected = estimate(shell, source, None if memory is None else memory * GB, time.clock)
-    bench = Bench(converted, source, origin, resolved, manifest, shell)
+    bench = Bench(converted, source, origin, resolved, manifest, shell, large=large)
     parts = [part for phase in phases.values() for part in phase]
     seconds = sum(expected.passing * part.passes + expected.reading * part.reads for part in parts)
     say(_announced(seconds, expected, budget))
@@ -298,7 +304,7 @@ def _base_parts(pictured: bool) -> list[Part]:
 
 
 def _world_parts(
-    origin: Source | None, resolved: Resolved, manifest: Manifest, pictured: bool, time: Budget
+    resolved: Resolved, manifest: Manifest, pictured: bool, large: bool, time: Budget
 ) -> list[Part]:
     """What is measured of the world model alone: as it is, and then with zero layers, which would hide a leak, woken."""
     effects = (
@@ -321,21 +327,28 @@ def _world_parts(
     parts += [
         Part("distance from the base", ("distance",), _distance, passes=2.5),
         Part("waking the world model", (), _wake_world, reads=1),
-        Part("the future is not seen", ("future-unseen",), lambda b: [causality.unseen_future(b.world)], 24),
+        Part("the future is not seen", ("future-unseen",), _future, 11 if large else 24),
         Part("the past is seen", ("past-seen",), lambda b: [past.seen_past(b.world)], passes=4),
     ]
     if converted:
         woken = "zero layers woken"
         parts.append(Part("actions, woken", effects, lambda b: actions.effects(b.world, woken), 6.5))
+    frames = (1.4 if large else 7) * blocks_of(resolved, large) * resolved.n  # in two clips
     streamed = ("streamed-by-block", "streamed-in-chunks")
     by_site = ("sites-see-past", "sites-blind-to-future")
     by_gradient = ("gradients-not-forward", "gradients-reach-past")
     return [
         *parts,
-        Part("clips are apart", ("clips-apart",), lambda b: [causality.unseen_clips(b.world)], passes=6),
+        Part("clips are apart", ("clips-apart",), _clips, passes=3 if large else 6),
         Part("every site alone", by_site, lambda b: past.sites(b.world), passes=5),
         Part("gradients", by_gradient, lambda b: gradient.gradients(b.world), passes=8),
-        Part("streaming", streamed, lambda b: streaming(b.world), passes=blocks_of(resolved) * resolved.n),
+        Part(
+            "streaming",
+            streamed,
+            lambda b: streaming(b.world, b.large),
+            passes=frames / 7,
+            reads=0.3 * frames,
+        ),
     ]
 
 
@@ -422,7 +435,8 @@ def _identity(bench: Bench) -> list[Claim]:
 
 
 def _base_mixes(bench: Bench) -> list[Claim]:
-    return [causality.base_mixes(_of_base(bench))]
+    known = bench.handed.influence if not bench.handed.asleep else None
+    return [causality.base_mixes(_of_base(bench) if known is None else known)]
 
 
 def _of_base(bench: Bench) -> Tensor:
@@ -442,7 +456,7 @@ def _promises(time: Budget, bench: Bench) -> list[Claim]:
     if bench.base is None:
         return [not_measured("promises", promises.CLAIM, NEEDS_BASE)]
     unit = torch.finfo(bench.stored).eps
-    return promises.promises(bench.base, bench.world, unit)
+    return promises.promises(bench.base, bench.world, unit, time.check)
 
 
 def _record_base(bench: Bench) -> list[Claim]:
@@ -459,6 +473,14 @@ def _distance(bench: Bench) -> list[Claim]:
     return [claim]
 
 
+def _future(bench: Bench) -> list[Claim]:
+    return [causality.unseen_future(bench.world, asked=causality.trials(bench.world, bench.large))]
+
+
+def _clips(bench: Bench) -> list[Claim]:
+    return [causality.unseen_clips(bench.world, 2 if bench.large else 3)]
+
+
 def _trained_actions(bench: Bench) -> list[Claim]:
     trained = FINETUNED if bench.manifest.finetuning is not None else "the base was trained with actions"
     unheeded = not_measured("actions-unheeded", actions.UNTRAINED, trained)
@@ -467,7 +489,7 @@ def _trained_actions(bench: Bench) -> list[Claim]:
 
 def _wake_base(bench: Bench) -> list[Claim]:
     assert bench.base is not None
-    wake(bench.base)
+    bench.handed.asleep = wake(bench.base) > 0
     return []
 
 
@@ -482,7 +504,8 @@ def _stored_future(bench: Bench) -> list[Claim]:
     note = (
         "" if bench.world.dtype == bench.stored else f"; {stored}, in which it is stored, cannot be run here"
     )
-    return [causality.unseen_future(bench.world, "future-unseen-stored", note)]
+    asked = causality.trials(bench.world, bench.large)
+    return [causality.unseen_future(bench.world, "future-unseen-stored", note, asked)]
 
 
 def _runs(world: World) -> bool:
