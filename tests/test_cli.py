@@ -324,9 +324,12 @@ def test_verify_names_one_broken_site(
     assert failed
     assert any(claim["where"] == site for claim in failed)
     assert site in err
+    rule = "the rule that made it: - causal_"
+    assert any(claim["mend"].startswith(rule) for claim in failed)
+    assert rule in err
 
 
 def test_verify_passes_what_is_whole(tiny_base: Path, tiny_converted: Path, tmp_path: Path) -> None:
     report = tmp_path / "report"
     assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "--report", str(report)]) == 0
-    assert sorted(file.name for file in report.iterdir()) == ["influence.png", "report.json"]
+    assert sorted(file.name for file in report.iterdir()) == ["distance.png", "influence.png", "report.json"]

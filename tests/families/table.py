@@ -50,7 +50,7 @@ resolved as well; so is the state of a stream, for one rollout of latents {SIDE}
 
 - *leak*: the largest change of any frame when anything after it changes; float64 and float32. It is 0, not almost 0.
 - *identity*: with every operation in its bidirectional form, the distance from the untouched base, over the largest value; float64.
-- *streamed*: the distance of a stream, frame by frame and in chunks, past twice the window, from one pass over the clip; likewise.
+- *streamed*: the distance of a stream, frame by frame and in chunks, past the window several times, from one pass over the clip; likewise.
 - *promises*: statements that operations make about what they keep, of those that held.
 - *rollout*: frames of the longest rollout tried: all values stay finite, the state keeps its size.
 - *besides the YAML*: the Python that was written for one family alone, a file or a form of an operation. Where it is

@@ -13,6 +13,7 @@ from tests.verify import faults
 from v2w_convert.errors import V2WError
 from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.verify import actions, coverage, files, identity, promises, run, tensors
+from v2w_convert.verify.catalogue import CATALOGUE
 from v2w_convert.verify.claims import Claim
 from v2w_convert.verify.run import verify
 from v2w_convert.world.model import World
@@ -46,8 +47,13 @@ def test_an_unbroken_model_passes_and_is_reported(
     assert report.ok
     assert parts
     assert json.loads((folder / "report.json").read_text()) == report.as_json()
-    with Image.open(folder / "influence.png") as picture:
-        assert picture.width > 600
+    for name in ("influence.png", "distance.png"):
+        with Image.open(folder / name) as picture:
+            assert picture.width > 600
+    assert len(report.figures["distance"]["frames"]) == 4
+    assert report.figures["autoencoder"]["class"] == "AutoencoderKL"
+    assert {claim.name for claim in report.claims} == CATALOGUE.keys()
+    assert all(claim.mend == "" for claim in report.claims)
 
 
 def test_without_the_base_what_needs_it_is_listed_but_not_measured(tiny_converted: Path) -> None:
@@ -123,6 +129,7 @@ def test_a_rule_that_the_plan_lost(failing: Failing, rewritten: Rewritten, tiny_
     rest = [entry for entry in plan["operations"] if "frame_norm" not in entry]
     missing = failing(folder=rewritten(plan=plan | {"operations": rest}))[coverage.CLAIM]
     assert missing.measured == 16
+    assert '- frame_norm: {at: "' in missing.mend
     assert NORM in missing.where.split(", ")
 
 

@@ -1,7 +1,7 @@
 """`v2w verify`: every claim about a converted model, measured on the user's own weights.
 
-In four phases, so that the two models are never in memory together: the files; the base alone; the world model
-alone; the world model in the dtype in which it is stored.
+In phases, so that the two models are never in memory together: the files; the base alone; the world model alone; the
+world model in the dtype in which it is stored, and as it is trained.
 """
 
 import gc
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -26,22 +27,27 @@ from v2w_convert.verify import (
     actions,
     causality,
     coverage,
+    determinism,
+    distance,
     files,
     gradient,
     identity,
     past,
     promises,
     tensors,
+    vae,
 )
 from v2w_convert.verify.budget import Budget, Estimate, OutOfTime, estimate
 from v2w_convert.verify.catalogue import SENTENCES
 from v2w_convert.verify.claims import Claim, Report, not_measured
 from v2w_convert.verify.exact import exact
 from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
+from v2w_convert.verify.mend import mended
 from v2w_convert.verify.models import open_base, open_world
 from v2w_convert.verify.module import influence
 from v2w_convert.verify.picture import draw_influence
-from v2w_convert.verify.streaming import streaming
+from v2w_convert.verify.picture_distance import draw_distance
+from v2w_convert.verify.streaming import blocks_of, streaming
 from v2w_convert.verify.weights import numbers
 from v2w_convert.world.model import World
 
@@ -58,10 +64,12 @@ class Handed:
     """What is kept of the base once it has been freed, for claims that compare: small tensors.
 
     influence  (t t), of its real weights, for the picture
+    recorded   what it makes of a clip, and its sites, for the distance
     asleep     whether any of its layers had to be woken
     """
 
     influence: Tensor | None = None
+    recorded: distance.Recorded | None = None
     asleep: bool = True
 
 
@@ -83,6 +91,7 @@ class Bench:
     base: nn.Module | None = None
     handed: Handed = field(default_factory=Handed)
     picture: Tensor | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
     large: bool = False
 
     @property
@@ -121,7 +130,7 @@ def verify(
 ) -> Report:
     """Measure every claim at the model's stage. Claims that need the base are left out without it, and say so.
 
-    report    a folder, made if need be, for report.json and influence.png
+    report    a folder, made if need be, for report.json, influence.png and distance.png
     progress  called with a few words before each part
     say       called with what it will take, in a sentence, before anything is measured
     memory    GB that may be used; None: what the machine has left. Weights that do not fit stay on disk, and are
@@ -149,7 +158,7 @@ def verify(
     result = Report(_headers(source, origin, resolved, manifest))
     if not result.ok:
         result.claims += _files(source, origin, manifest)
-        return _written(result, report, None)
+        return _written(result, resolved, report, None)
 
     pictured, large = report is not None, numbers(source.tensors) > LARGE
     phases = {
@@ -157,6 +166,7 @@ def verify(
         "base": [] if origin is None else _base_parts(pictured),
         "world": _world_parts(resolved, manifest, pictured, large, time),
         "stored": _stored_parts(),
+        "training": _training_parts(),
     }
     with exact():
         shell = open_world(converted, room=0)
@@ -181,6 +191,8 @@ def verify(
     time.share = 1.0
     # Outside of `exact`: tables that were made exactly are not the stored model's.
     result.claims += course.through(phases["stored"], bench, partial(_open_stored, time, expected.room))
+    result.claims += course.through(phases["training"], bench, partial(_open_training, time, expected.room))
+    result.figures |= bench.figures
     result.figures["budget"] = {
         "minutes": budget,
         "estimated_seconds": round(seconds, 1),
@@ -190,7 +202,7 @@ def verify(
         "seconds": round(time.seconds, 1),
         "unmeasured": course.unmeasured,
     }
-    return _written(result, report, bench)
+    return _written(result, resolved, report, bench)
 
 
 class _Course:
@@ -251,6 +263,15 @@ def _open_stored(time: Budget, room: float, bench: Bench) -> None:
     time.watch(bench.world.base, [])
 
 
+def _open_training(time: Budget, room: float, bench: Bench) -> None:
+    bench.base = None
+    del bench.world
+    gc.collect()
+    bench.world = open_world(bench.converted, torch.float32, room)
+    wake(bench.world.base)
+    time.watch(bench.world.base, [])
+
+
 # ----------------------------------------------------------------------------------------------- parts, by phase
 
 
@@ -261,10 +282,11 @@ def _file_parts(origin: Source | None, manifest: Manifest, time: Budget) -> list
     def compared(bench: Bench) -> list[Claim]:
         return _tensors(bench, time)
 
-    names = tuple(f"tensors-{fate}" for fate in tensors.SENTENCES)
+    names = (*(f"tensors-{fate}" for fate in tensors.SENTENCES), "tensors-exact")
     return [
         Part("files", ("files", "base-files", "config"), hashed, reads=2),
         Part("tensors", names, compared, reads=2),
+        Part("the autoencoder", ("autoencoder-encode", "autoencoder-decode"), _autoencoder),
     ]
 
 
@@ -273,6 +295,7 @@ def _base_parts(pictured: bool) -> list[Part]:
     parts = [Part("influence in the base", (), _influence_before, passes=4)] if pictured else []
     return [
         *parts,
+        Part("outputs of the base", (), _record_base, passes=2.5),
         Part("waking the base", (), _wake_base, reads=1),
         Part("coverage", ("coverage",), _coverage, passes=2),
         Part("base", ("base-mixes",), _base_mixes, passes=4),
@@ -284,7 +307,13 @@ def _world_parts(
     resolved: Resolved, manifest: Manifest, pictured: bool, large: bool, time: Budget
 ) -> list[Part]:
     """What is measured of the world model alone: as it is, and then with zero layers, which would hide a leak, woken."""
-    effects = ("action-heeded", "action-not-before", "first-action-unread", "null-is-not-zero")
+    effects = (
+        "action-heeded",
+        "action-not-before",
+        "first-action-unread",
+        "null-is-not-zero",
+        "action-moves-next",
+    )
     converted = manifest.stage == "converted"
     parts = [Part("influence in the world model", (), _influence_after, passes=4)] if pictured else []
     parts.append(
@@ -294,23 +323,23 @@ def _world_parts(
         unheeded: Callable[[Bench], list[Claim]] = lambda bench: [actions.unheeded(bench.world)]  # noqa: E731
         parts.append(Part("actions", ("actions-unheeded",), unheeded, passes=4))
     else:
-        parts.append(Part("actions", ("actions-unheeded", *effects), _trained_actions, passes=5))
+        parts.append(Part("actions", ("actions-unheeded", *effects), _trained_actions, passes=6.5))
     parts += [
+        Part("distance from the base", ("distance",), _distance, passes=2.5),
         Part("waking the world model", (), _wake_world, reads=1),
-        Part("the future is not seen", ("future-unseen",), lambda b: [causality.unseen_future(b.world)], 14),
+        Part("the future is not seen", ("future-unseen",), _future, 11 if large else 24),
         Part("the past is seen", ("past-seen",), lambda b: [past.seen_past(b.world)], passes=4),
     ]
     if converted:
         woken = "zero layers woken"
-        parts.append(Part("actions, woken", effects, lambda b: actions.effects(b.world, woken), passes=5))
-    view = resolved.window or 3
-    frames = 1.2 * (view + 3) if large else 5 * (2 * view + 4)  # in two clips
+        parts.append(Part("actions, woken", effects, lambda b: actions.effects(b.world, woken), 6.5))
+    frames = (1.4 if large else 7) * blocks_of(resolved, large) * resolved.n  # in two clips
     streamed = ("streamed-by-block", "streamed-in-chunks")
     by_site = ("sites-see-past", "sites-blind-to-future")
     by_gradient = ("gradients-not-forward", "gradients-reach-past")
     return [
         *parts,
-        Part("clips are apart", ("clips-apart",), lambda b: [causality.unseen_clips(b.world)], passes=3),
+        Part("clips are apart", ("clips-apart",), _clips, passes=3 if large else 6),
         Part("every site alone", by_site, lambda b: past.sites(b.world), passes=5),
         Part("gradients", by_gradient, lambda b: gradient.gradients(b.world), passes=8),
         Part(
@@ -325,9 +354,14 @@ def _world_parts(
 
 def _stored_parts() -> list[Part]:
     return [
-        Part("the stored precision", ("future-unseen-stored",), _stored_future, passes=3, reads=1),
-        Part("two runs", ("deterministic",), lambda b: [causality.repeatable(b.world)], passes=0.4),
+        Part("the stored precision", ("future-unseen-stored",), _stored_future, passes=5, reads=1),
+        Part("runs again", ("deterministic",), lambda b: [determinism.repeatable(b.world)], passes=1.3),
     ]
+
+
+def _training_parts() -> list[Part]:
+    same: Callable[[Bench], list[Claim]] = lambda bench: [determinism.checkpointed(bench.world)]  # noqa: E731
+    return [Part("gradient checkpointing", ("checkpointing-same",), same, passes=3, reads=1)]
 
 
 # ------------------------------------------------------------------------------------------------ measurements
@@ -356,9 +390,16 @@ def _tensors(bench: Bench, time: Budget) -> list[Claim]:
     if bench.origin is None or bench.manifest.finetuning is not None:
         why = FINETUNED if bench.manifest.finetuning is not None else NEEDS_BASE
         return [
-            not_measured(f"tensors-{fate}", sentence, why) for fate, sentence in tensors.SENTENCES.items()
+            not_measured(f"tensors-{fate}", sentence, why)
+            for fate, sentence in (tensors.SENTENCES | {"exact": tensors.EXACT}).items()
         ]
     return tensors.surgical(bench.origin, bench.source, bench.resolved, bench.manifest, time.check)
+
+
+def _autoencoder(bench: Bench) -> list[Claim]:
+    claims, found = vae.autoencoder(bench.converted)
+    bench.figures["autoencoder"] = found
+    return claims
 
 
 def _without_base(resolved: Resolved) -> list[Claim]:
@@ -418,6 +459,28 @@ def _promises(time: Budget, bench: Bench) -> list[Claim]:
     return promises.promises(bench.base, bench.world, unit, time.check)
 
 
+def _record_base(bench: Bench) -> list[Claim]:
+    assert bench.base is not None
+    bench.handed.recorded = distance.of_base(bench.base, bench.resolved, bench.manifest.action_dim)
+    return []
+
+
+def _distance(bench: Bench) -> list[Claim]:
+    if bench.handed.recorded is None:
+        return [not_measured("distance", distance.CLAIM, NEEDS_BASE)]
+    claim, bench.figures["distance"] = distance.of_world(bench.world, bench.handed.recorded)
+    bench.handed.recorded = None
+    return [claim]
+
+
+def _future(bench: Bench) -> list[Claim]:
+    return [causality.unseen_future(bench.world, asked=causality.trials(bench.world, bench.large))]
+
+
+def _clips(bench: Bench) -> list[Claim]:
+    return [causality.unseen_clips(bench.world, 2 if bench.large else 3)]
+
+
 def _trained_actions(bench: Bench) -> list[Claim]:
     trained = FINETUNED if bench.manifest.finetuning is not None else "the base was trained with actions"
     unheeded = not_measured("actions-unheeded", actions.UNTRAINED, trained)
@@ -441,7 +504,8 @@ def _stored_future(bench: Bench) -> list[Claim]:
     note = (
         "" if bench.world.dtype == bench.stored else f"; {stored}, in which it is stored, cannot be run here"
     )
-    return [causality.unseen_future(bench.world, "future-unseen-stored", note)]
+    asked = causality.trials(bench.world, bench.large)
+    return [causality.unseen_future(bench.world, "future-unseen-stored", note, asked)]
 
 
 def _runs(world: World) -> bool:
@@ -470,10 +534,13 @@ def _make(report: Path) -> None:
         raise V2WError(f"write a report to {report}", str(error), "a folder that can be written") from None
 
 
-def _written(result: Report, report: Path | None, bench: Bench | None) -> Report:
+def _written(result: Report, resolved: Resolved, report: Path | None, bench: Bench | None) -> Report:
+    result.claims = mended(result.claims, resolved)
     if report is not None:
         (report / "report.json").write_text(json.dumps(result.as_json(), indent=1) + "\n", encoding="utf-8")
         if bench is not None and bench.picture is not None:
             picture = draw_influence(bench.handed.influence, bench.picture)
             Image.fromarray(picture).save(report / "influence.png")
+        if result.figures.get("distance"):
+            Image.fromarray(draw_distance(result.figures["distance"])).save(report / "distance.png")
     return result
