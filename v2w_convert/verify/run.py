@@ -1,12 +1,11 @@
 """`v2w verify`: every claim about a converted model, measured on the user's own weights."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from v2w_convert.checkpoint.source import Source, open_source
 from v2w_convert.errors import V2WError, about
@@ -31,7 +30,8 @@ from v2w_convert.verify.exact import exact
 from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
 from v2w_convert.verify.models import Models, open_models
 from v2w_convert.verify.module import influence
-from v2w_convert.verify.picture import draw_influence
+from v2w_convert.verify.provenance import of_model, of_run
+from v2w_convert.verify.publish import publish
 from v2w_convert.verify.streaming import streaming
 from v2w_convert.world.model import World
 
@@ -50,7 +50,7 @@ def verify(
 ) -> Report:
     """Measure every claim at the model's stage. Claims that need the base are left out without it, and say so.
 
-    report    a folder, made if need be, for report.json and influence.png
+    report    a folder, made if need be, for report.html, report.json, summary.md and pictures (`publish`)
     progress  called with a few words before each part
 
     Needs memory for both models in float64. Where the files do not hold the tensors that the plan makes, no
@@ -71,7 +71,8 @@ def verify(
 
     progress("files")
     result = Report(_headers(source, origin, resolved, manifest))
-    runnable, picture = result.ok, None
+    result.model, result.run = of_model(manifest, resolved), of_run(converted, base, report)
+    runnable = result.ok
     result.claims += _files(source, origin, manifest)
     if runnable:
         result.claims += _tensors(source, origin, resolved, manifest)
@@ -80,21 +81,20 @@ def verify(
             models = open_models(converted, base)
             if report is not None:
                 progress("influence of every frame on every other")
-                picture = draw_influence(*_influences(models))
+                result.figures["influence"] = _influences(models)
+            leak = result.figures["leak"] = {"base": None, "world": {}}
             result.claims += _real(models, manifest, torch.finfo(stored).eps, progress)
             wake(models.world.base)
             if models.base is not None:
-                result.claims += _base(models.base, models.world, progress)
-            result.claims += _woken(models.world, manifest, progress)
+                result.claims += _base(models.base, models.world, leak, progress)
+            result.claims += _woken(models.world, manifest, leak, progress)
             del models
         if origin is None:
             progress("coverage")
             result.claims += _without_base(resolved)
         result.claims += _stored(converted, stored, progress)
     if report is not None:
-        (report / "report.json").write_text(json.dumps(result.as_json(), indent=1) + "\n", encoding="utf-8")
-        if picture is not None:
-            Image.fromarray(picture).save(report / "influence.png")
+        publish(result.as_json(), report)
     return result
 
 
@@ -155,11 +155,13 @@ def _without_base(resolved: Resolved) -> list[Claim]:
     return [coverage.tiny_coverage(resolved), *missing]
 
 
-def _base(base: nn.Module, world: World, progress: Progress) -> list[Claim]:
+def _base(base: nn.Module, world: World, leak: dict[str, Any], progress: Progress) -> list[Claim]:
     """Claims about what the plan makes of the base; its weights are woken, then it is folded."""
     wake(base)
     progress("coverage")
-    claims = [coverage.coverage(base, world)]
+    sites = coverage.base_sites(base, world)
+    leak["base"] = {site.name or coverage.OUTSIDE: site.leak for site in sites}
+    claims = [coverage.coverage(sites, world.resolved)]
     progress("base")
     inputs = uniform(draw(world, 1, world.resolved.frames(enough_frames(world)), seed=0))
     claims.append(
@@ -169,7 +171,7 @@ def _base(base: nn.Module, world: World, progress: Progress) -> list[Claim]:
     return [*claims, identity.identity(base, world)]
 
 
-def _woken(world: World, manifest: Manifest, progress: Progress) -> list[Claim]:
+def _woken(world: World, manifest: Manifest, leak: dict[str, Any], progress: Progress) -> list[Claim]:
     """Claims about how the world model is wired; its zero layers, which would hide a leak, have been woken."""
     claims = []
     if manifest.stage == "converted":
@@ -177,7 +179,7 @@ def _woken(world: World, manifest: Manifest, progress: Progress) -> list[Claim]:
     progress("the future is not seen")
     claims += [causality.unseen_future(world), causality.unseen_clips(world)]
     progress("the past is seen")
-    claims += [past.seen_past(world), *past.sites(world)]
+    claims += [past.seen_past(world), *past.sites(world, leak["world"])]
     progress("gradients")
     claims += gradient.gradients(world)
     progress("streaming")
@@ -213,12 +215,13 @@ def _cast(world: World, stored: torch.dtype) -> str:
     return f"; {str(stored).removeprefix('torch.')}, in which it is stored, cannot be run here"
 
 
-def _influences(models: Models) -> tuple[Tensor | None, Tensor]:
+def _influences(models: Models) -> dict[str, Any]:
     """Of the base, if it was given, and of the world model, on the same clip, with their real weights."""
     world = models.world
     inputs = uniform(draw(world, 1, world.resolved.frames(enough_frames(world)), seed=0))
     latents = inputs["latents"]
     after = influence(lambda x: world(**inputs | {"latents": x}), latents, frame_dim=1)
-    return None if models.base is None else influence(
-        base_call(models.base, world, inputs), latents, frame_dim=1
-    ), after
+    before = None
+    if models.base is not None:
+        before = influence(base_call(models.base, world, inputs), latents, frame_dim=1).tolist()
+    return {"base": before, "world": after.tolist()}

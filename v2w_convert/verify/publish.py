@@ -1,0 +1,31 @@
+"""What `--report` writes: a page, its data, its pictures, and a summary in a few lines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from v2w_convert.verify.page import page
+from v2w_convert.verify.picture import draw_influence
+from v2w_convert.verify.summary import summary
+
+
+def publish(result: dict[str, Any], folder: Path) -> None:
+    """Write the report `result` (`Report.as_json`) into `folder`, which is there.
+
+    report.json    all of it; `docs/verify-report.schema.json` describes it
+    report.html    one page for a reader who knows nothing of it; loads nothing
+    summary.md     a verdict and a handful of figures, for a model card
+    influence.png  which output frame depends on which input frame, where that was measured
+    """
+    texts = {
+        "report.json": json.dumps(result, indent=1, allow_nan=False) + "\n",
+        "report.html": page(result),
+        "summary.md": summary(result),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    if (found := result["figures"]["influence"]) is not None:
+        picture = draw_influence(found["base"], found["world"], result["model"]["frames_per_block"])
+        Image.fromarray(picture).save(folder / "influence.png", optimize=True)
