@@ -12,33 +12,63 @@ def verify(
     converted: Converted,
     base: Annotated[Path | None, typer.Option("--base", help="what it was converted from")] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", help="a folder for pictures and report.json")
+        Path | None, typer.Option("--report", help="a folder for a page, pictures, report.json and a summary")
     ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="put the summary into the model card, OUT/README.md")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure every claim on your own weights. Exit 1 if one does not hold."""
     present(converted)
     if base is not None and not base.is_file():
         present(base)
-    from v2w_convert.report import bar, fold, print_json, say, table
-    from v2w_convert.verify.run import verify as measure
+    from v2w_convert.report import print_json
 
-    with bar("verify") as update:
-        found = measure(converted, base, report=report, progress=lambda what: update(description=what))
-    result = found.as_json()
-    rows = []
-    for c in result["claims"]:
-        state = "FAILS" if not c["ok"] else "-" if c["measured"] is None else "holds"
-        rows.append((state, c["claim"], _figure(c["measured"]), _figure(c["allowed"])))
-    table(str(converted), ["", "claim", "measured", "allowed"], rows)
-    for c in result["claims"]:
-        if not c["ok"]:
-            culprits = ", ".join(fold(c["where"].split(", "))) or "no module could be blamed"
-            say(f"FAILS: {c['claim']}: {culprits} ({c['how']})")
+    result = measure(converted, base, report, card)
     if json:
         print_json(result)
     if not result["ok"]:
         raise typer.Exit(1)
+
+
+def measure(
+    converted: Path, base: Path | None, report: Path | None = None, card: bool = False
+) -> dict[str, Any]:
+    """Verify, show every claim, write what is asked for; the report as JSON."""
+    from v2w_convert.report import bar, fold, say, table
+    from v2w_convert.surgery.card import CARD, read_card, write_card
+    from v2w_convert.surgery.manifest import read_manifest
+    from v2w_convert.verify.run import verify as measured
+    from v2w_convert.verify.summary import summary
+    from v2w_convert.verify.wording import state, verdict
+
+    text = read_card(converted, read_manifest(converted)) if card else ""  # refused now, not when all is done
+    with bar("verify") as update:
+        found = measured(converted, base, report=report, progress=lambda what: update(description=what))
+    result = found.as_json()
+    claims = result["claims"]
+    rows = [
+        (
+            "-" if state(c) == "not measured" else "FAILS" if not c["ok"] else "holds",
+            c["claim"],
+            _figure(c["measured"]),
+            _figure(c["allowed"]),
+        )
+        for c in claims
+    ]
+    table(str(converted), ["", "claim", "measured", "allowed"], rows)
+    for c in claims:
+        if not c["ok"]:
+            culprits = ", ".join(fold(c["where"].split(", "))) or "no module could be blamed"
+            say(f"FAILS: {c['claim']}: {culprits} ({c['how']})")
+    say(f"{converted}: {verdict(claims)}")
+    if report is not None:
+        say(f"{report / 'report.html'}: the same as a page, with pictures")
+    if card:
+        write_card(converted, text, summary(result))
+        say(f"{converted / CARD}: has the summary")
+    return result
 
 
 def export(

@@ -14,8 +14,7 @@ from markupsafe import Markup
 from v2w_convert.errors import printable
 from v2w_convert.report import fold
 from v2w_convert.verify import drawing
-from v2w_convert.verify.catalogue import CATALOGUE
-from v2w_convert.verify.wording import TOPICS, count, heading, number, readable, state, verdict
+from v2w_convert.verify.wording import TOPICS, count, heading, number, rank, readable, state, verdict
 
 TEMPLATE = Path(__file__).with_name("page.html")
 WIDEST = 16  # rows of a drawing; with more, frames of one block share a row
@@ -36,7 +35,7 @@ def page(result: dict[str, Any]) -> str:
         verdict=verdict(claims),
         counts={name: [state(c) for c in claims].count(name) for name in ("holds", "fails", "not measured")},
         by_name={claim["name"]: claim for claim in claims},
-        failing=[claim for claim in claims if state(claim) == "fails"],
+        faults=_faults(claims),
         skipped=_grouped([claim for claim in claims if state(claim) == "not measured"]),
         promises=[
             _promise(claim)
@@ -60,15 +59,25 @@ def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def _faults(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The claims that fail, those that blame the same place together."""
+    places: dict[str, list[dict[str, Any]]] = {}
+    for claim in sorted((claim for claim in claims if state(claim) == "fails"), key=rank):
+        places.setdefault(claim["where"], []).append(claim)
+    return [
+        {
+            "where": where,
+            "claims": broken,
+            "mends": list(dict.fromkeys(c["mend"] for c in broken if c.get("mend"))),
+        }
+        for where, broken in places.items()
+    ]
+
+
 def _by_topic(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Topics in the order of TOPICS, what fails first; promises have a table of their own."""
-    order = {topic: place for place, topic in enumerate(TOPICS)}
-
-    def topic_of(claim: dict[str, Any]) -> str:
-        return CATALOGUE[claim["name"]].topic
-
     told = [claim for claim in claims if state(claim) != "not measured" and claim["name"] != "promises"]
-    told.sort(key=lambda claim: (order.get(topic_of(claim), len(order)), topic_of(claim), claim["ok"]))
+    told.sort(key=lambda claim: (rank(claim), claim["ok"]))
     return [
         {
             "id": topic,
@@ -76,7 +85,7 @@ def _by_topic(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "intro": TOPICS.get(topic, ("", ""))[1],
             "claims": list(group),
         }
-        for topic, group in groupby(told, topic_of)
+        for (_, topic), group in groupby(told, rank)
     ]
 
 

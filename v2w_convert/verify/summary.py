@@ -4,7 +4,7 @@ from typing import Any
 
 from v2w_convert.errors import printable
 from v2w_convert.report import fold
-from v2w_convert.verify.wording import number, state, verdict
+from v2w_convert.verify.wording import number, rank, state, verdict
 
 # What a reader wants to know first; those that were not measured are left out.
 FIRST = (
@@ -25,7 +25,7 @@ TOLD = 6  # failing claims; the rest are counted
 def summary(result: dict[str, Any]) -> str:
     """Markdown of `result` (`Report.as_json`). Names come from files and stand in code spans, spelt out."""
     claims, model, run = result["claims"], result["model"], result["run"]
-    failing = [claim for claim in claims if state(claim) == "fails"]
+    failing = sorted((claim for claim in claims if state(claim) == "fails"), key=rank)
     first = {claim["name"]: claim for claim in claims if state(claim) == "holds" and claim["name"] in FIRST}
     reasons = [
         claim["how"].removeprefix("not measured: ") for claim in claims if state(claim) == "not measured"

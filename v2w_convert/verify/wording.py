@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from v2w_convert.verify.catalogue import CATALOGUE
+
 TOPICS = {
     "causality": (
         "Does a frame see the future?",
@@ -42,6 +44,12 @@ TOPICS = {
 }  # in the order in which a page tells of them
 
 DIGITS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def rank(claim: dict[str, Any]) -> tuple[int, str]:
+    """By which claims are put in the order of TOPICS."""
+    topic = CATALOGUE[claim["name"]].topic
+    return ([*TOPICS].index(topic) if topic in TOPICS else len(TOPICS), topic)
 
 
 def heading(topic: str) -> str:
