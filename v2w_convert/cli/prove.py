@@ -43,7 +43,10 @@ def measure(
     from v2w_convert.verify.summary import summary
     from v2w_convert.verify.wording import state, verdict
 
-    text = read_card(converted, read_manifest(converted)) if card else ""  # refused now, not when all is done
+    if card:
+        read_card(
+            converted, read_manifest(converted)
+        )  # what cannot be read is refused now, not when all is done
     with bar("verify") as update:
         found = measured(converted, base, report=report, progress=lambda what: update(description=what))
     result = found.as_json()
@@ -66,7 +69,7 @@ def measure(
     if report is not None:
         say(f"{report / 'report.html'}: the same as a page, with pictures")
     if card:
-        write_card(converted, text, summary(result))
+        write_card(converted, read_card(converted, read_manifest(converted)), summary(result))
         say(f"{converted / CARD}: has the summary")
     return result
 

@@ -69,7 +69,7 @@ def verdict(claims: list[dict[str, Any]]) -> str:
     """One sentence."""
     states = [state(claim) for claim in claims]
     holds, fails, open_ = (states.count(name) for name in ("holds", "fails", "not measured"))
-    left_out = f"; {count(open_, 'other')} could not be measured" if open_ else ""
+    left_out = f"; {open_} {'was' if open_ == 1 else 'were'} not measured" if open_ else ""
     if fails:
         return f"{fails} of {count(holds + fails, 'claim')} {'fails' if fails == 1 else 'fail'}{left_out}."
     return f"All {count(holds, 'claim')} that {'was' if holds == 1 else 'were'} measured hold{left_out}."
