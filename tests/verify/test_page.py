@@ -284,6 +284,15 @@ def test_odd_figures_are_drawn(result: dict[str, Any], tmp_path: Path) -> None:
     assert valid(odd)
 
 
+def test_a_page_of_a_large_model_is_not_large(result: dict[str, Any]) -> None:
+    result["figures"]["influence"] = dict.fromkeys(("base", "world"), [[0.123456789] * 48] * 48)
+    paths = [f"transformer_blocks.{n}.attentions.temporal_{kind}" for n in range(200) for kind in "abcdefgh"]
+    result["figures"]["leak"] = dict.fromkeys(("base", "world"), dict.fromkeys(paths, 0.5))
+    for claim in result["claims"]:
+        claim["where"] = ", ".join(paths[::25])
+    assert len(page(result)) < 500_000
+
+
 def test_every_topic_has_words() -> None:
     assert {about.topic for about in CATALOGUE.values()} <= TOPICS.keys()
 

@@ -7,8 +7,9 @@ from markupsafe import Markup
 
 from v2w_convert.verify.picture import Matrix, decades, share
 
-CELL, EDGE = 40, 44  # units of the drawing
+EDGE, SIDE = 44, 320  # units of the drawing: the margin, and about as wide as a matrix becomes
 FAINTEST = 0.16  # opacity of the least influence, which must still be told from none
+TOLD = 16  # rows up to which each cell says what it shows when it is pointed at
 
 
 def blocks_of(matrix: Matrix, n: int) -> Matrix:
@@ -34,36 +35,42 @@ def matrix_drawing(matrix: Matrix, both: list[Matrix], n: int, unit: str, label:
     """
     low, high = decades(both)
     t = len(matrix)
-    size = EDGE + t * CELL
+    cell = max(SIDE // max(t, 8), 6)
+    size, middle = EDGE + t * cell + 6, EDGE + t * cell / 2
     parts = [
-        f'<svg viewBox="0 0 {size + 6} {size + 6}" role="img" aria-label="{label}" style="max-width:{size + 6}px">',
-        _text(EDGE + t * CELL / 2, 12, f"input {unit} that is replaced →"),
-        f'<g transform="rotate(-90 12 {EDGE + t * CELL / 2})">'
-        + _text(12, EDGE + t * CELL / 2 + 4, f"← output {unit}")
-        + "</g>",
+        f'<svg viewBox="0 0 {size} {size}" role="img" aria-label="{label}" style="max-width:{size}px">',
+        _text(middle, 12, f"input {unit} that is replaced →"),
+        f'<g transform="rotate(-90 12 {middle})">{_text(12, middle + 4, f"← output {unit}")}</g>',
     ]
+    for o in range(0, t, math.ceil(t / 12)):
+        parts.append(_text(EDGE - 10, EDGE + (o + 0.5) * cell + 4, o))
+        parts.append(_text(EDGE + (o + 0.5) * cell, EDGE - 8, o))
     for o, row in enumerate(matrix):
-        parts.append(_text(EDGE - 10, EDGE + (o + 0.5) * CELL + 4, o))
-        parts.append(_text(EDGE + (o + 0.5) * CELL, EDGE - 8, o))
-        parts += [_cell(o, i, value, i // n > o // n, low, high, unit) for i, value in enumerate(row)]
-    steps = "".join(f"V{EDGE + o * CELL}H{EDGE + min(o + n, t) * CELL}" for o in range(0, t, n))
-    return Markup(
-        "\n".join([*parts, f'<path class="edge" d="M{EDGE} {EDGE}{steps}V{EDGE + t * CELL}"/>', "</svg>"])
-    )
+        for i, value in enumerate(row):
+            drawn = _cell(EDGE + i * cell, EDGE + o * cell, cell, value, i // n > o // n, low, high)
+            title = (
+                f"<title>output {unit} {o} changes {_amount(value)} when input {unit} {i} is replaced</title>"
+            )
+            parts.append(f"<g>{title}{drawn}</g>" if t <= TOLD else drawn)
+    steps = "".join(f"V{EDGE + o * cell}H{EDGE + min(o + n, t) * cell}" for o in range(0, t, n))
+    parts.append(f'<path class="edge" d="M{EDGE} {EDGE}{steps}V{EDGE + t * cell}"/></svg>')
+    return Markup("\n".join(parts))
 
 
-def _cell(o: int, i: int, value: float | None, later: bool, low: int, high: int, unit: str) -> str:
-    x, y = EDGE + i * CELL, EDGE + o * CELL
-    box = f'<rect x="{x}" y="{y}" width="{CELL}" height="{CELL}"'
-    told = "by no finite number" if value is None else f"by {value:.2g}" if value else "by nothing at all"
-    title = f"<title>output {unit} {o} changes {told} when input {unit} {i} is replaced</title>"
-    if value is None:
-        return f'<g>{title}{box} class="odd"/>{_text(x + CELL / 2, y + CELL / 2 + 4, "?")}</g>'
-    if value == 0:
-        return f'<g>{title}{box} class="none"/>{_text(x + CELL / 2, y + CELL / 2 + 4, 0)}</g>'
+def _cell(x: int, y: int, size: int, value: float | None, later: bool, low: int, high: int) -> str:
+    box = f'<rect x="{x}" y="{y}" width="{size}" height="{size}"'
+    if not value:
+        kind, mark = ("odd", "?") if value is None else ("none", "0")
+        style = f"font-size:{min(13, 0.7 * size):.0f}px"
+        return (
+            f'{box} class="{kind}"/>{_text(x + size / 2, y + size / 2 + min(4, size / 4), mark, style=style)}'
+        )
     shade = FAINTEST + (1 - FAINTEST) * share(value, low, high)
-    kind = "later" if later else "past"
-    return f'<g>{title}{box} class="none"/>{box} class="{kind}" fill-opacity="{shade:.2f}"/></g>'
+    return f'{box} class="{"later" if later else "past"}" fill-opacity="{shade:.2f}"/>'
+
+
+def _amount(value: float | None) -> str:
+    return "by no finite number" if value is None else f"by {value:.2g}" if value else "by nothing at all"
 
 
 def scale_drawing(both: list[Matrix]) -> Markup:
@@ -117,5 +124,6 @@ def _round_up(value: float) -> float:
     return next(step * power for step in (1, 2, 4, 5, 8, 10) if step * power >= value * (1 - 1e-12))
 
 
-def _text(x: float, y: float, words: object, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{words}</text>'
+def _text(x: float, y: float, words: object, anchor: str = "middle", style: str = "") -> str:
+    styled = f' style="{style}"' if style else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{styled}>{words}</text>'
