@@ -15,6 +15,29 @@ def sees_future(site: Site) -> None:
     _forward_under(site, lambda now: {"bidirectional": True})
 
 
+def sees_future_if(site: Site, when: Callable[[Pass], bool]) -> None:
+    """The same, in some passes only."""
+    _forward_under(site, lambda now: {"bidirectional": when(now)})
+
+
+def sees_future_in_clip(site: Site, clip: int) -> None:
+    """The same, in one clip of a batch only."""
+    forward = type(site).forward
+
+    def changed(self: Site, x: Tensor) -> Tensor:
+        now = self.current
+        right = forward(self, x)
+        self.current = replace(now, bidirectional=True)
+        try:
+            wrong = forward(self, x)
+        finally:
+            self.current = now
+        mine = (torch.arange(len(x)) // (len(x) // now.b) == clip).view(-1, *[1] * (x.ndim - 1))
+        return torch.where(mine, wrong, right)
+
+    _become(site, forward=changed)
+
+
 def forgets_past(site: Site) -> None:
     """Take every frame for a clip of its own."""
     _forward_under(site, lambda now: {"b": now.b * now.t, "t": 1, "past": None})
@@ -87,6 +110,72 @@ def flickers(site: Site) -> None:
         return output + 1e-6 * torch.randn_like(output)
 
     _become(site, forward=noisy)
+
+
+def remembers_inputs(site: Site) -> None:
+    """Keep something of each call for the next, of whatever clip it is."""
+    forward = type(site).forward
+    kept = [torch.zeros(())]
+
+    def hidden(self: Site, *args: Any, **kwargs: Any) -> Any:
+        output = forward(self, *args, **kwargs)
+        before, kept[0] = kept[0], output.mean().to(torch.float64)
+        return output + 1e-3 * before.to(output)
+
+    _become(site, forward=hidden)
+
+
+def differs_in_training(site: Site) -> None:
+    """Give another output where gradients are taken in training mode."""
+    forward = type(site).forward
+
+    def other(self: Site, *args: Any, **kwargs: Any) -> Any:
+        output = forward(self, *args, **kwargs)
+        return output * (1 + 1e-3) if self.training else output
+
+    _become(site, forward=other)
+
+
+def loses_its_pass(site: Site) -> None:
+    """Be told of the pass for one call only: the backward's second computation gets another."""
+    forward = type(site).forward
+
+    def once(self: Site, *args: Any, **kwargs: Any) -> Any:
+        output = forward(self, *args, **kwargs)
+        if self.training:
+            self.current = replace(self.current, b=self.current.b * self.current.t, t=1)
+        return output
+
+    _become(site, forward=once)
+
+
+def ignores_actions_in_streams(site: Site) -> None:
+    """Take every action for none, but only when continuing a stream."""
+    _forward_under(site, lambda now: {"actions": None if now.past is not None else now.actions})
+
+
+def stale_in_drafts(site: Site) -> None:
+    """See a past of zeros in passes that are not committed."""
+
+    def forgotten(now: Pass) -> dict[str, Any]:
+        if now.past is None or now.commit:
+            return {}
+        return {
+            "past": {s: {k: torch.zeros_like(x) for k, x in kept.items()} for s, kept in now.past.items()}
+        }
+
+    _forward_under(site, forgotten)
+
+
+def forgets_after(site: Site, blocks: int) -> None:
+    """Stop renewing the stream's state after so many blocks."""
+    keep = type(site).keep
+
+    def until(self: Site, state: SiteState) -> None:
+        late = self.past is not None and int(self.current.cursor) >= blocks
+        keep(self, self.past if late and self.past is not None else state)
+
+    _become(site, keep=until)
 
 
 def _forward_under(site: Site, change: Callable[[Pass], dict[str, Any]]) -> None:

@@ -7,6 +7,8 @@ import typer
 
 from v2w_convert.cli.options import Converted, Json, present
 
+SHOWN = {"fails": "FAILS", "not measured": "-"}
+
 
 def verify(
     converted: Converted,
@@ -53,7 +55,7 @@ def measure(
     claims = result["claims"]
     rows = [
         (
-            "-" if state(c) == "not measured" else "FAILS" if not c["ok"] else "holds",
+            SHOWN.get(state(c), state(c)),
             c["claim"],
             _figure(c["measured"]),
             _figure(c["allowed"]),

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from v2w_convert.errors import printable
 from v2w_convert.report import fold
 from v2w_convert.verify import drawing
-from v2w_convert.verify.wording import TOPICS, count, heading, number, rank, readable, state, verdict
+from v2w_convert.verify.wording import TOPICS, count, heading, number, rank, readable, reason, state, verdict
 
 TEMPLATE = Path(__file__).with_name("page.html")
 WIDEST = 16  # rows of a drawing; with more, frames of one block share a row
@@ -33,7 +33,10 @@ def page(result: dict[str, Any]) -> str:
         model=result["model"],
         run=result["run"],
         verdict=verdict(claims),
-        counts={name: [state(c) for c in claims].count(name) for name in ("holds", "fails", "not measured")},
+        counts={
+            name: [state(c) for c in claims].count(name)
+            for name in ("holds", "fails", "figure", "not measured")
+        },
         by_name={claim["name"]: claim for claim in claims},
         faults=_faults(claims),
         skipped=_grouped([claim for claim in claims if state(claim) == "not measured"]),
@@ -93,7 +96,7 @@ def _grouped(claims: list[dict[str, Any]]) -> dict[str, list[str]]:
     """Sentences by the reason for which they were not measured."""
     reasons: dict[str, list[str]] = {}
     for claim in claims:
-        reasons.setdefault(claim["how"].removeprefix("not measured: "), []).append(claim["claim"])
+        reasons.setdefault(reason(claim), []).append(claim["claim"])
     return reasons
 
 

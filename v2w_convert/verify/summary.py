@@ -4,7 +4,7 @@ from typing import Any
 
 from v2w_convert.errors import printable
 from v2w_convert.report import fold
-from v2w_convert.verify.wording import number, rank, state, verdict
+from v2w_convert.verify.wording import number, rank, reason, state, verdict
 
 # What a reader wants to know first; those that were not measured are left out.
 FIRST = (
@@ -27,9 +27,7 @@ def summary(result: dict[str, Any]) -> str:
     claims, model, run = result["claims"], result["model"], result["run"]
     failing = sorted((claim for claim in claims if state(claim) == "fails"), key=rank)
     first = {claim["name"]: claim for claim in claims if state(claim) == "holds" and claim["name"] in FIRST}
-    reasons = [
-        claim["how"].removeprefix("not measured: ") for claim in claims if state(claim) == "not measured"
-    ]
+    reasons = [reason(claim) for claim in claims if state(claim) == "not measured"]
     lines = [
         f"**{verdict(claims)}** Measured by `v2w verify` {run['v2w']} (torch {run['torch']}) on {run['date']}, on the weights "
         f"of this {model['stage']} model and {_code(model['source']['name'])}, which it was made of.",

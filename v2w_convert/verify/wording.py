@@ -40,9 +40,22 @@ TOPICS = {
         "Files, settings and tensors are compared with the base's, bit for bit, and each kind of change is held to what "
         "it promises to keep.",
     ),
-    "determinism": ("Is it repeatable?", "The same input is given twice."),
+    "determinism": (
+        "Is it repeatable?",
+        "The same input is given again: in one run, in the next, and in a rollout.",
+    ),
+    "distance": (
+        "How far is it from the base?",
+        "A figure, neither right nor wrong: a model that may no longer look ahead cannot give quite what it gave.",
+    ),
+    "autoencoder": (
+        "Does the autoencoder look ahead?",
+        "Pictures are turned into latents and back by a model of their own, which conversion leaves as it is. Where it looks "
+        "ahead, a rollout may only encode what has been shown. Figures, neither right nor wrong.",
+    ),
 }  # in the order in which a page tells of them
 
+LEFT_OUT = "not measured: "  # how `not_measured` begins
 DIGITS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -61,8 +74,15 @@ def count(number: int, noun: str) -> str:
 
 
 def state(claim: dict[str, Any]) -> str:
-    """`claim` as in `Claim.as_json`: fails, holds, or not measured."""
-    return "fails" if not claim["ok"] else "not measured" if claim["measured"] is None else "holds"
+    """Of `claim`, as in `Claim.as_json`: fails, holds, not measured, or figure, which does neither."""
+    if claim["how"].startswith(LEFT_OUT):
+        return "not measured"
+    return "figure" if CATALOGUE[claim["name"]].figure else "holds" if claim["ok"] else "fails"
+
+
+def reason(claim: dict[str, Any]) -> str:
+    """Why it was not measured."""
+    return claim["how"].removeprefix(LEFT_OUT)
 
 
 def verdict(claims: list[dict[str, Any]]) -> str:
