@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
-from v2w_convert.verify.picture import Matrix, decades, share
+from v2w_convert.verify.picture import Matrix, decades, round_up, share
 
 EDGE, SIDE = 44, 320  # units of the drawing: the margin, and about as wide as a matrix becomes
 FAINTEST = 0.16  # opacity of the least influence, which must still be told from none
@@ -91,8 +91,7 @@ def scale_drawing(both: list[Matrix]) -> Markup:
 def lines_drawing(rows: list[list[float | None]], label: str) -> Markup:
     """One line for each row over its frames, from 0 up; the later the row, the more broken its line."""
     left, bottom, width, height = 44, 190, 300, 170
-    top = max([v for row in rows for v in row if v is not None], default=0.0) or 1.0
-    top = _round_up(top)
+    top = round_up(max([v for row in rows for v in row if v is not None], default=0.0))
     t = max(len(row) for row in rows)
     parts = [f'<svg viewBox="0 0 360 240" role="img" aria-label="{label}" style="max-width:560px">']
     for step in range(5):
@@ -116,12 +115,6 @@ def line_sample(number: int) -> Markup:
     return Markup(
         f'<svg viewBox="0 0 36 8" class="sample" aria-hidden="true"><path class="line line{number % 4}" d="M1 4H35"/></svg>'
     )
-
-
-def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 5, 8 and 10 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 4, 5, 8, 10) if step * power >= value * (1 - 1e-12))
 
 
 def _text(x: float, y: float, words: object, anchor: str = "middle", style: str = "") -> str:

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from v2w_convert.verify.page import page
-from v2w_convert.verify.picture import draw_influence
+from v2w_convert.verify.picture import draw_distance, draw_influence
 from v2w_convert.verify.summary import summary
 
 
@@ -18,6 +19,9 @@ def publish(result: dict[str, Any], folder: Path) -> None:
     report.html    one page for a reader who knows nothing of it; loads nothing
     summary.md     a verdict and a handful of figures, for a model card
     influence.png  which output frame depends on which input frame, where that was measured
+    distance.png   how far each frame is from the base's, where that was measured
+
+    Files of an earlier report that this one does not have are removed.
     """
     texts = {
         "report.json": json.dumps(result, indent=1, allow_nan=False) + "\n",
@@ -26,6 +30,15 @@ def publish(result: dict[str, Any], folder: Path) -> None:
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    if (found := result["figures"]["influence"]) is not None:
-        picture = draw_influence(found["base"], found["world"], result["model"]["frames_per_block"])
-        Image.fromarray(picture).save(folder / "influence.png", optimize=True)
+    figures = result["figures"]
+    pictures: dict[str, np.ndarray | None] = {"influence.png": None, "distance.png": None}
+    if (found := figures["influence"]) is not None:
+        n = result["model"]["frames_per_block"]
+        pictures["influence.png"] = draw_influence(found["base"], found["world"], n)
+    if (found := figures["distance"]) is not None:
+        pictures["distance.png"] = draw_distance(found["noise_levels"], found["frames"])
+    for name, drawn in pictures.items():
+        if drawn is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            Image.fromarray(drawn).save(folder / name, optimize=True)
