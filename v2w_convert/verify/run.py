@@ -33,6 +33,7 @@ from v2w_convert.verify import (
     past,
     promises,
     tensors,
+    vae,
 )
 from v2w_convert.verify.budget import Budget, Estimate, OutOfTime, estimate
 from v2w_convert.verify.catalogue import SENTENCES
@@ -274,10 +275,11 @@ def _file_parts(origin: Source | None, manifest: Manifest, time: Budget) -> list
     def compared(bench: Bench) -> list[Claim]:
         return _tensors(bench, time)
 
-    names = tuple(f"tensors-{fate}" for fate in tensors.SENTENCES)
+    names = (*(f"tensors-{fate}" for fate in tensors.SENTENCES), "tensors-exact")
     return [
         Part("files", ("files", "base-files", "config"), hashed, reads=2),
         Part("tensors", names, compared, reads=2),
+        Part("the autoencoder", ("autoencoder-encode", "autoencoder-decode"), _autoencoder),
     ]
 
 
@@ -374,9 +376,16 @@ def _tensors(bench: Bench, time: Budget) -> list[Claim]:
     if bench.origin is None or bench.manifest.finetuning is not None:
         why = FINETUNED if bench.manifest.finetuning is not None else NEEDS_BASE
         return [
-            not_measured(f"tensors-{fate}", sentence, why) for fate, sentence in tensors.SENTENCES.items()
+            not_measured(f"tensors-{fate}", sentence, why)
+            for fate, sentence in (tensors.SENTENCES | {"exact": tensors.EXACT}).items()
         ]
     return tensors.surgical(bench.origin, bench.source, bench.resolved, bench.manifest, time.check)
+
+
+def _autoencoder(bench: Bench) -> list[Claim]:
+    claims, found = vae.autoencoder(bench.converted)
+    bench.figures["autoencoder"] = found
+    return claims
 
 
 def _without_base(resolved: Resolved) -> list[Claim]:
