@@ -16,7 +16,7 @@ EXPLANATION = (
 
 LEVELS = (28, 95, 196), (200, 80, 10), (23, 107, 58), (90, 90, 90)  # colours of noise levels
 DISTANCE = (
-    "How far an output frame is from the base's, as a share of its size (norm), before any training.",
+    "How far an output frame is from the base's, as a share of that one's size (norm).",
     "One line for each noise level.",
 )
 
