@@ -129,12 +129,8 @@ def _influence(found: dict[str, Any] | None, n: int) -> dict[str, Any] | None:
     for name, matrix in matrices.items():
         later = [v for o, row in enumerate(matrix) for i, v in enumerate(row) if i // n > o // n]
         reached = sum(v != 0 for v in later)
-        pairs = f"{len(later)} pairs of a {unit} and a later one"
-        told = (
-            f"the later {unit} has an influence in {reached} of {pairs}"
-            if reached
-            else f"the later {unit} has none in all {pairs}: exactly 0"
-        )
+        ending = f"{len(later)} pairs" + ("" if reached else ": exactly 0")
+        told = f"a later {'block' if n > 1 else unit} has an influence in {reached or 'none'} of {ending}"
         title = {"before": "Before: the base", "after": "After: the world model"}[name]
         drawn = drawing.matrix_drawing(matrix, both, n, unit, f"{title}. {told}.")
         panels.append(
