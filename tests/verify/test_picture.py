@@ -1,16 +1,7 @@
 import numpy as np
 import pytest
 
-from v2w_convert.verify.picture import (
-    CELL,
-    LEFT,
-    LEVELS,
-    TOP,
-    Matrix,
-    draw_distance,
-    draw_influence,
-    round_up,
-)
+from v2w_convert.verify.picture import CELL, LEFT, TOP, Matrix, draw_influence
 
 WHITE, RED = (255, 255, 255), (220, 0, 0)
 BASE: Matrix = [[1.0, 1e-3, 1e-6], [1e-3, 1.0, 1e-3], [1e-6, 1e-3, 1.0]]
@@ -46,18 +37,3 @@ def test_the_odd_cases_are_drawn(value: float | None) -> None:
     """No effect at all, one value only, no number; and no base."""
     colour = cell(draw_influence(None, [[value] * 3] * 3), 1, 1)
     assert (colour == WHITE, colour == RED) == (value == 0, value is None)
-
-
-@pytest.mark.parametrize("rows", [[[0.1, 0.2], [0.5, 1.7]], [[0.0, 0.0], [None, 0.3]], [[None], [None]]])
-def test_distances_are_drawn_in_the_colour_of_their_level(rows: Matrix) -> None:
-    picture = draw_distance([0.1, 0.9], rows)
-    for number, row in enumerate(rows):
-        there = (picture[:, :555] == LEVELS[number]).all(2)  # beside it is the legend
-        assert there.any() == any(value is not None for value in row)
-
-
-@pytest.mark.parametrize(
-    ("value", "rounded"), [(0.0, 1.0), (0.31, 0.4), (0.4, 0.4), (1.7, 2.0), (60.0, 80.0)]
-)
-def test_axes_end_at_round_numbers(value: float, rounded: float) -> None:
-    assert round_up(value) == pytest.approx(rounded)

@@ -66,7 +66,7 @@ def measure(
     for c in claims:
         if not c["ok"]:
             culprits = ", ".join(fold(c["where"].split(", "))) or "no module could be blamed"
-            say(f"FAILS: {c['claim']}: {culprits} ({c['how']})")
+            say(f"FAILS: {c['claim']}: {culprits} ({c['how']})" + (f"\n  {c['mend']}" if c["mend"] else ""))
     say(f"{converted}: {verdict(claims)}")
     if report is not None:
         say(f"{report / 'report.html'}: the same as a page, with pictures")

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
-from v2w_convert.verify.picture import Matrix, decades, round_up, share
+from v2w_convert.verify.picture import Matrix, decades, share
 
 EDGE, SIDE = 44, 320  # units of the drawing: the margin, and about as wide as a matrix becomes
 FAINTEST = 0.16  # opacity of the least influence, which must still be told from none
-TOLD = 16  # rows up to which each cell says what it shows when it is pointed at
+TOLD = 16  # rows up to which each cell says what it shows; where more are blocks of frames, a block is a row
 
 
 def blocks_of(matrix: Matrix, n: int) -> Matrix:
@@ -45,13 +45,15 @@ def matrix_drawing(matrix: Matrix, both: list[Matrix], n: int, unit: str, label:
     for o in range(0, t, math.ceil(t / 12)):
         parts.append(_text(EDGE - 10, EDGE + (o + 0.5) * cell + 4, o))
         parts.append(_text(EDGE + (o + 0.5) * cell, EDGE - 8, o))
-    for o, row in enumerate(matrix):
+    if t > TOLD:
+        parts += _shades(matrix, cell, n, low, high)
+    for o, row in enumerate(matrix if t <= TOLD else []):
         for i, value in enumerate(row):
             drawn = _cell(EDGE + i * cell, EDGE + o * cell, cell, value, i // n > o // n, low, high)
             title = (
                 f"<title>output {unit} {o} changes {_amount(value)} when input {unit} {i} is replaced</title>"
             )
-            parts.append(f"<g>{title}{drawn}</g>" if t <= TOLD else drawn)
+            parts.append(f"<g>{title}{drawn}</g>")
     steps = "".join(f"V{EDGE + o * cell}H{EDGE + min(o + n, t) * cell}" for o in range(0, t, n))
     parts.append(f'<path class="edge" d="M{EDGE} {EDGE}{steps}V{EDGE + t * cell}"/></svg>')
     return Markup("\n".join(parts))
@@ -67,6 +69,23 @@ def _cell(x: int, y: int, size: int, value: float | None, later: bool, low: int,
         )
     shade = FAINTEST + (1 - FAINTEST) * share(value, low, high)
     return f'{box} class="{"later" if later else "past"}" fill-opacity="{shade:.2f}"/>'
+
+
+def _shades(matrix: Matrix, cell: int, n: int, low: int, high: int) -> list[str]:
+    """All cells of one shade as one path, since a large matrix has thousands of cells; zeros are dots."""
+    found: dict[str, list[str]] = {}
+    for o, row in enumerate(matrix):
+        for i, value in enumerate(row):
+            x, y = EDGE + i * cell, EDGE + o * cell
+            if value == 0:
+                middle = f"M{x + cell / 2:g} {y + cell / 2:g}h.01"
+                found.setdefault('class="dot"', []).append(middle)
+                continue
+            shade = 1.0 if value is None else FAINTEST + (1 - FAINTEST) * share(value, low, high)
+            kind = "odd" if value is None else "later" if i // n > o // n else "past"
+            look = f'class="{kind}" fill-opacity="{shade:.2f}"'
+            found.setdefault(look, []).append(f"M{x} {y}h{cell}v{cell}h-{cell}z")
+    return [f'<path {look} d="{"".join(cells)}"/>' for look, cells in found.items()]
 
 
 def _amount(value: float | None) -> str:
@@ -115,6 +134,14 @@ def line_sample(number: int) -> Markup:
     return Markup(
         f'<svg viewBox="0 0 36 8" class="sample" aria-hidden="true"><path class="line line{number % 4}" d="M1 4H35"/></svg>'
     )
+
+
+def round_up(value: float) -> float:
+    """The next of 1, 2, 4, 5, 8 and 10 times a power of ten; 1 for 0."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 4, 5, 8, 10) if step * power >= value * (1 - 1e-12))
 
 
 def _text(x: float, y: float, words: object, anchor: str = "middle", style: str = "") -> str:

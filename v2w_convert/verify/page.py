@@ -17,7 +17,6 @@ from v2w_convert.verify import drawing
 from v2w_convert.verify.wording import TOPICS, count, heading, number, rank, readable, reason, state, verdict
 
 TEMPLATE = Path(__file__).with_name("page.html")
-WIDEST = 16  # rows of a drawing; with more, frames of one block share a row
 MOST = 300  # modules that are listed one by one
 SHOWN = 6  # names under a claim; the rest behind a fold
 
@@ -121,7 +120,7 @@ def _influence(found: dict[str, Any] | None, n: int) -> dict[str, Any] | None:
     matrices = {"before": found["base"], "after": found["world"]}
     matrices = {name: matrix for name, matrix in matrices.items() if matrix is not None}
     unit = "frame"
-    if n > 1 and len(found["world"]) > WIDEST:
+    if n > 1 and len(found["world"]) > drawing.TOLD:
         matrices = {name: drawing.blocks_of(matrix, n) for name, matrix in matrices.items()}
         n, unit = 1, "block"
     both = list(matrices.values())
@@ -136,7 +135,13 @@ def _influence(found: dict[str, Any] | None, n: int) -> dict[str, Any] | None:
         panels.append(
             {"title": title, "told": told, "drawing": drawn, "rows": matrix, "leaks": bool(reached)}
         )
-    return {"panels": panels, "scale": drawing.scale_drawing(both), "unit": unit, "n": n}
+    return {
+        "panels": panels,
+        "scale": drawing.scale_drawing(both),
+        "unit": unit,
+        "n": n,
+        "dots": len(matrices["after"]) > drawing.TOLD,
+    }
 
 
 def _leak(found: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -14,12 +14,6 @@ EXPLANATION = (
     "Orange: that frame comes later. White: no change at all, not of one bit.",
 )
 
-LEVELS = (28, 95, 196), (200, 80, 10), (23, 107, 58), (90, 90, 90)  # colours of noise levels
-DISTANCE = (
-    "How far an output frame is from the base's, as a share of that one's size (norm).",
-    "One line for each noise level.",
-)
-
 Matrix = list[list[float | None]]  # row: output frame, column: input frame; None: not a finite number
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -54,46 +48,6 @@ def draw_influence(before: Matrix | None, after: Matrix, n: int = 1) -> np.ndarr
     for line, words in enumerate(EXPLANATION):
         draw.text((LEFT, TOP + side + 54 + 20 * line), words, INK, text)
     return np.array(picture)
-
-
-def draw_distance(levels: list[float], rows: Matrix) -> np.ndarray:
-    """The relative difference from the base by frame, a line for each noise level, uint8 (height width 3)."""
-    left, top, width, height = 72, 48, 480, 260
-    text = ImageFont.load_default(13)
-    picture = Image.new("RGB", (left + width + 150, top + height + 110), "white")
-    draw = ImageDraw.Draw(picture)
-    draw.text((left, 16), "distance from the base", INK, ImageFont.load_default(18))
-    most = round_up(max([value for row in rows for value in row if value is not None], default=0.0))
-    frames = max(len(row) for row in rows)
-    for step in range(5):
-        y = top + height * (4 - step) / 4
-        draw.line((left, y, left + width, y), LINE)
-        draw.text((left - 8, y), f"{most * step / 4:.2g}", INK, text, anchor="rm")
-    across = [left + width * frame / max(frames - 1, 1) for frame in range(frames)]
-    for frame in range(0, frames, math.ceil(frames / 12)):
-        draw.text((across[frame], top + height + 8), str(frame), INK, text, anchor="ma")
-    draw.text((left + width / 2, top + height + 28), "frame", INK, text, anchor="ma")
-    for number, (level, row) in enumerate(zip(levels, rows, strict=True)):
-        colour, y = LEVELS[number % len(LEVELS)], top + 12 + 22 * number
-        points = [
-            (x, top + height * (1 - v / most)) for x, v in zip(across, row, strict=False) if v is not None
-        ]
-        draw.line(points, colour, 2)
-        for x, at in points:
-            draw.ellipse((x - 3, at - 3, x + 3, at + 3), colour)
-        draw.line((left + width + 16, y, left + width + 40, y), colour, 3)
-        draw.text((left + width + 48, y), f"level {level:.3g}", INK, text, anchor="lm")
-    for line, words in enumerate(DISTANCE):
-        draw.text((left, top + height + 58 + 20 * line), words, INK, text)
-    return np.array(picture)
-
-
-def round_up(value: float) -> float:
-    """The next of 1, 2, 4, 5, 8 and 10 times a power of ten; 1 for 0."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 4, 5, 8, 10) if step * power >= value * (1 - 1e-12))
 
 
 def decades(matrices: list[Matrix]) -> tuple[int, int]:

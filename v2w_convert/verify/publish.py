@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from v2w_convert.verify.page import page
-from v2w_convert.verify.picture import draw_distance, draw_influence
+from v2w_convert.verify.picture import draw_influence
+from v2w_convert.verify.picture_distance import draw_distance
 from v2w_convert.verify.summary import summary
 
 
@@ -19,7 +20,7 @@ def publish(result: dict[str, Any], folder: Path) -> None:
     report.html    one page for a reader who knows nothing of it; loads nothing
     summary.md     a verdict and a handful of figures, for a model card
     influence.png  which output frame depends on which input frame, where that was measured
-    distance.png   how far each frame is from the base's, where that was measured
+    distance.png   how far each frame, and each site alone, is from the base's, where that was measured
 
     Files of an earlier report that this one does not have are removed.
     """
@@ -35,8 +36,8 @@ def publish(result: dict[str, Any], folder: Path) -> None:
     if (found := figures["influence"]) is not None:
         n = result["model"]["frames_per_block"]
         pictures["influence.png"] = draw_influence(found["base"], found["world"], n)
-    if (found := figures["distance"]) is not None:
-        pictures["distance.png"] = draw_distance(found["noise_levels"], found["frames"])
+    if figures["distance"] is not None:
+        pictures["distance.png"] = draw_distance(figures["distance"])
     for name, drawn in pictures.items():
         if drawn is None:
             (folder / name).unlink(missing_ok=True)

@@ -40,6 +40,7 @@ from v2w_convert.verify.catalogue import SENTENCES
 from v2w_convert.verify.claims import Claim, Report, not_measured
 from v2w_convert.verify.exact import exact
 from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
+from v2w_convert.verify.mend import mended
 from v2w_convert.verify.models import open_base, open_world
 from v2w_convert.verify.module import influence
 from v2w_convert.verify.provenance import of_model, of_run
@@ -151,7 +152,7 @@ def verify(
     result.model, result.run = of_model(manifest, resolved), of_run(converted, base, report)
     if not result.ok:
         result.claims += _files(source, origin, manifest)
-        return _written(result, report)
+        return _written(result, resolved, report)
 
     pictured = report is not None
     phases = {
@@ -195,7 +196,7 @@ def verify(
         "seconds": round(time.seconds, 1),
         "unmeasured": course.unmeasured,
     }
-    return _written(result, report)
+    return _written(result, resolved, report)
 
 
 class _Course:
@@ -524,7 +525,8 @@ def _make(report: Path) -> None:
         raise V2WError(f"write a report to {report}", str(error), "a folder that can be written") from None
 
 
-def _written(result: Report, report: Path | None) -> Report:
+def _written(result: Report, resolved: Resolved, report: Path | None) -> Report:
+    result.claims = mended(result.claims, resolved)
     if report is not None:
         publish(result.as_json(), report)
     return result
