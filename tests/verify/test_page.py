@@ -214,8 +214,9 @@ def test_a_failing_model_is_told_from_the_top(
     assert "1 of 37 modules does" in rest
     assert "a later frame has an influence in 21 of 21 pairs" in rest.partition("After: the world model")[2]
     text = (folder / "summary.md").read_text()
-    assert "**Fails**: Frame t sees nothing of the frames after it, in float64" in text
-    assert f"at `{SITE}`" in text
+    assert f"- **Fails** at `{SITE}`: Frame t sees nothing of the frames after it, in float64: " in text
+    assert "To mend it: `the rule that made it: - causal_attention" in text
+    assert "What to do the rule that made it: - causal_attention" in top
 
 
 def hostile(result: dict[str, Any]) -> dict[str, Any]:

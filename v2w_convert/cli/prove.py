@@ -19,6 +19,13 @@ def verify(
     card: Annotated[
         bool, typer.Option("--card", help="put the summary into the model card, OUT/README.md")
     ] = False,
+    memory: Annotated[
+        float | None,
+        typer.Option("--memory", min=0, help="GB that may be used; else what the machine has left"),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option("--budget", min=0, help="minutes that it may take; else any number")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure every claim on your own weights. Exit 1 if one does not hold."""
@@ -27,7 +34,7 @@ def verify(
         present(base)
     from v2w_convert.report import print_json
 
-    result = measure(converted, base, report, card)
+    result = measure(converted, base, report, card, memory, budget)
     if json:
         print_json(result)
     if not result["ok"]:
@@ -35,7 +42,12 @@ def verify(
 
 
 def measure(
-    converted: Path, base: Path | None, report: Path | None = None, card: bool = False
+    converted: Path,
+    base: Path | None,
+    report: Path | None = None,
+    card: bool = False,
+    memory: float | None = None,
+    budget: float | None = None,
 ) -> dict[str, Any]:
     """Verify, show every claim, write what is asked for; the report as JSON."""
     from v2w_convert.report import bar, fold, say, table
@@ -50,7 +62,15 @@ def measure(
             converted, read_manifest(converted)
         )  # what cannot be read is refused now, not when all is done
     with bar("verify") as update:
-        found = measured(converted, base, report=report, progress=lambda what: update(description=what))
+        found = measured(
+            converted,
+            base,
+            report=report,
+            progress=lambda what: update(description=what),
+            say=say,
+            memory=memory,
+            budget=budget,
+        )
     result = found.as_json()
     claims = result["claims"]
     rows = [
@@ -68,6 +88,8 @@ def measure(
             culprits = ", ".join(fold(c["where"].split(", "))) or "no module could be blamed"
             say(f"FAILS: {c['claim']}: {culprits} ({c['how']})" + (f"\n  {c['mend']}" if c["mend"] else ""))
     say(f"{converted}: {verdict(claims)}")
+    if left := result["figures"].get("budget", {}).get("unmeasured"):
+        say(f"not measured, since the budget of {budget:g} minutes was used up: {', '.join(left)}")
     if report is not None:
         say(f"{report / 'report.html'}: the same as a page, with pictures")
     if card:

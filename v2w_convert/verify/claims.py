@@ -106,6 +106,7 @@ class Report:
         return {
             "v2w_report": 1,
             "ok": self.ok,
+            "not_measured": sum(claim.measured is None for claim in self.claims),
             "claims": [claim.as_json() for claim in self.claims],
             "figures": finite(self.figures),
             "model": self.model,

@@ -14,7 +14,18 @@ from markupsafe import Markup
 from v2w_convert.errors import printable
 from v2w_convert.report import fold
 from v2w_convert.verify import drawing
-from v2w_convert.verify.wording import TOPICS, count, heading, number, rank, readable, reason, state, verdict
+from v2w_convert.verify.wording import (
+    TOPICS,
+    count,
+    faults,
+    heading,
+    number,
+    rank,
+    readable,
+    reason,
+    state,
+    verdict,
+)
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST = 300  # modules that are listed one by one
@@ -37,7 +48,7 @@ def page(result: dict[str, Any]) -> str:
             for name in ("holds", "fails", "figure", "not measured")
         },
         by_name={claim["name"]: claim for claim in claims},
-        faults=_faults(claims),
+        faults=faults(claims),
         skipped=_grouped([claim for claim in claims if state(claim) == "not measured"]),
         promises=[
             _promise(claim)
@@ -59,21 +70,6 @@ def page(result: dict[str, Any]) -> str:
 
 def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _faults(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The claims that fail, those that blame the same place together."""
-    places: dict[str, list[dict[str, Any]]] = {}
-    for claim in sorted((claim for claim in claims if state(claim) == "fails"), key=rank):
-        places.setdefault(claim["where"], []).append(claim)
-    return [
-        {
-            "where": where,
-            "claims": broken,
-            "mends": list(dict.fromkeys(c["mend"] for c in broken if c.get("mend"))),
-        }
-        for where, broken in places.items()
-    ]
 
 
 def _by_topic(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from v2w_convert.errors import printable
 from v2w_convert.report import fold
-from v2w_convert.verify.wording import number, rank, reason, state, verdict
+from v2w_convert.verify.wording import faults, number, reason, state, verdict
 
 # What a reader wants to know first; those that were not measured are left out.
 FIRST = (
@@ -18,14 +18,14 @@ FIRST = (
     "actions-unheeded",
     "action-heeded",
 )
-NAMED = 3  # modules under a failing claim
-TOLD = 6  # failing claims; the rest are counted
+NAMED = 3  # modules of a place that fails, and claims that blame it; the rest are counted
+TOLD = 5  # such places
 
 
 def summary(result: dict[str, Any]) -> str:
     """Markdown of `result` (`Report.as_json`). Names come from files and stand in code spans, spelt out."""
     claims, model, run = result["claims"], result["model"], result["run"]
-    failing = sorted((claim for claim in claims if state(claim) == "fails"), key=rank)
+    broken = faults(claims)
     first = {claim["name"]: claim for claim in claims if state(claim) == "holds" and claim["name"] in FIRST}
     reasons = [reason(claim) for claim in claims if state(claim) == "not measured"]
     lines = [
@@ -33,15 +33,18 @@ def summary(result: dict[str, Any]) -> str:
         f"of this {model['stage']} model and {_code(model['source']['name'])}, which it was made of.",
         "",
     ]
-    for claim in failing[:TOLD]:
-        lines.append(
-            f"- **Fails**: {claim['claim']}: {number(claim['measured'])}, allowed {number(claim['allowed'])}; {_where(claim)}"
-        )
-        if claim.get("mend"):
-            lines.append(f"  What to do: {_plain(claim['mend'])}")
-    if len(failing) > TOLD:
-        lines.append(f"- and {len(failing) - TOLD} more fail")
-    if failing:
+    for fault in broken[:TOLD]:
+        said = [
+            f"{claim['claim']}: {number(claim['measured'])}, allowed {number(claim['allowed'])}"
+            for claim in fault["claims"]
+        ]
+        more = f"; and {len(said) - NAMED} more" if len(said) > NAMED else ""
+        lines.append(f"- **Fails** {_where(fault['where'])}: {'; '.join(said[:NAMED])}{more}.")
+        if fault["mends"]:
+            lines.append(f"  To mend it: {_code('; '.join(fault['mends']))}")
+    if len(broken) > TOLD:
+        lines.append(f"- and at {len(broken) - TOLD} more places")
+    if broken:
         lines.append("")
     if first:
         lines += ["| claim | measured | allowed |", "|---|---|---|"]
@@ -57,10 +60,10 @@ def summary(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _where(claim: dict[str, Any]) -> str:
-    names = [*fold(claim["where"].split(", "))] if claim["where"] else []
+def _where(where: str) -> str:
+    names = [*fold(where.split(", "))] if where else []
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"at {', '.join(map(_code, names[:NAMED]))}{more}" if names else "no module could be blamed"
+    return f"at {', '.join(map(_code, names[:NAMED]))}{more}" if names else "where no module could be blamed"
 
 
 def _distance(found: dict[str, Any] | None) -> list[str]:

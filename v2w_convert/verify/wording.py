@@ -59,6 +59,25 @@ LEFT_OUT = "not measured: "  # how `not_measured` begins
 DIGITS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+def faults(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The claims that fail; those that blame the same place together, with what to do, each step once."""
+    places: dict[str, list[dict[str, Any]]] = {}
+    for claim in sorted((claim for claim in claims if state(claim) == "fails"), key=rank):
+        places.setdefault(claim["where"], []).append(claim)
+    return [
+        {
+            "where": where,
+            "claims": broken,
+            "mends": list(
+                dict.fromkeys(
+                    step for claim in broken for step in re.split(r"\n|; ", claim["mend"]) if step.strip()
+                )
+            ),
+        }
+        for where, broken in places.items()
+    ]
+
+
 def rank(claim: dict[str, Any]) -> tuple[int, str]:
     """By which claims are put in the order of TOPICS."""
     topic = CATALOGUE[claim["name"]].topic
