@@ -351,7 +351,7 @@ def test_convert_and_verify_at_once(
     assert result["already converted"]
     assert result["verify"]["ok"]
     assert "Not verified yet" not in card.read_text()
-    held = f"**All {sum(c['measured'] is not None for c in result['verify']['claims'])} claims"
+    held = f"**All {sum(c['allowed'] is not None for c in result['verify']['claims'])} claims"
     assert held in card.read_text()
     assert hashes == {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p != card}
 
