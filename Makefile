@@ -1,8 +1,9 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each sets up what it needs.
+# `make report` measures the Doom models again and writes docs/doom.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check
+.PHONY: setup demo test check report
 
 setup: .venv/.ready
 
@@ -24,3 +25,9 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy v2w_convert examples
 	$(BIN)/lint-imports
+
+report: setup
+	rm -rf build/doom
+	$(BIN)/v2w convert examples/doom/base build/doom --action-dim 3
+	$(BIN)/v2w verify build/doom --base examples/doom/base --report docs/doom
+	$(BIN)/v2w verify examples/doom/world --base examples/doom/base --report docs/doom/world

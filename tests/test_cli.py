@@ -332,4 +332,46 @@ def test_verify_names_one_broken_site(
 def test_verify_passes_what_is_whole(tiny_base: Path, tiny_converted: Path, tmp_path: Path) -> None:
     report = tmp_path / "report"
     assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "--report", str(report)]) == 0
-    assert sorted(file.name for file in report.iterdir()) == ["distance.png", "influence.png", "report.json"]
+    names = {file.name for file in report.iterdir()}
+    assert {"influence.png", "report.html", "report.json", "summary.md"} <= names
+
+
+def test_convert_and_verify_at_once(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    arguments = [str(a) for a in ["convert", tiny_base, out, "--action-dim", ACTIONS]]
+    assert "--dry-run" in refused(capsys, *arguments, "--verify", "--dry-run")
+    assert not out.exists()
+    assert run(arguments) == 0
+    card = out / "README.md"
+    assert "Not verified yet" in card.read_text()
+    hashes = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p != card}
+
+    capsys.readouterr()
+    assert run([*arguments, "--verify", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["already converted"]
+    assert result["verify"]["ok"]
+    assert "Not verified yet" not in card.read_text()
+    held = f"**All {sum(c['allowed'] is not None for c in result['verify']['claims'])} claims"
+    assert held in card.read_text()
+    assert hashes == {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p != card}
+
+    def opened(*given: Any, **options: Any) -> Any:
+        world = open_world(*given, **options)
+        faults.forgets_past(world.base.get_submodule(CONV))
+        return world
+
+    monkeypatch.setattr(verification, "open_world", opened)
+    capsys.readouterr()
+    assert run([*arguments, "--verify", "--json"]) == 1
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert not result["ok"]
+    assert not result["verify"]["ok"]
+    assert held not in card.read_text()
+    assert f"at `{CONV}`" in card.read_text()
+    assert hashes == {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p != card}
+
+    card.write_bytes(b"\xff")
+    assert "README.md" in refused(capsys, "verify", out, "--base", tiny_base, "--card")

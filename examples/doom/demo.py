@@ -86,6 +86,7 @@ def main() -> None:
     say(f"{held} of {len(claims)} claims hold. {(time.monotonic() - begun) / 60:.1f} minutes.")
     say(f"To look at, in {out}/:")
     for file, what in {
+        "verify/report.html": "every claim, explained, with pictures: open it in a browser",
         "verify/influence.png": "which output frame depends on which input frame, before and after",
         "world.mp4": "truth | rollout | same start, other actions",
         "world.png": "the same as a sheet",

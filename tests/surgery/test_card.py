@@ -1,6 +1,11 @@
+import os
+import shutil
 from pathlib import Path
 
-from v2w_convert.surgery.card import card
+import pytest
+
+from v2w_convert.errors import V2WError
+from v2w_convert.surgery.card import BEGIN, END, UNVERIFIED, card, read_card, write_card
 from v2w_convert.surgery.manifest import read_manifest
 
 
@@ -20,3 +25,72 @@ def test_the_card_says_what_it_is_and_how_to_load_it(tiny_converted: Path) -> No
 def test_the_card_of_a_finetuned_model_says_so(tiny_converted: Path) -> None:
     manifest = read_manifest(tiny_converted).model_copy(update={"finetuning": {"steps": 12}})
     assert "finetuned on action data for 12 steps" in card(manifest)
+
+
+@pytest.fixture
+def folder(tiny_converted: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_converted, tmp_path / "out")
+
+
+def test_what_was_measured_takes_the_place_of_what_was_said_before(folder: Path) -> None:
+    manifest, file = read_manifest(folder), folder / "README.md"
+    before = file.read_text()
+    assert UNVERIFIED in before
+    names = sorted(path.name for path in folder.iterdir())
+    for summary in ("first \\1\n", "second\n"):
+        write_card(folder, read_card(folder, manifest), summary)
+        head, _, rest = before.partition(BEGIN)
+        assert (
+            file.read_text()
+            == f"{head}{BEGIN}\n## Verified?\n\n{summary}{END}\n{rest.partition(END)[2].lstrip()}"
+        )
+    assert sorted(path.name for path in folder.iterdir()) == names
+
+
+def test_a_card_of_the_users_own_is_added_to(folder: Path) -> None:
+    manifest, file = read_manifest(folder), folder / "README.md"
+    file.write_text("# Mine\n\nMy words.")
+    write_card(folder, read_card(folder, manifest), "measured\n")
+    assert file.read_text() == f"# Mine\n\nMy words.\n\n{BEGIN}\n## Verified?\n\nmeasured\n{END}\n"
+    file.unlink()
+    write_card(folder, read_card(folder, manifest), "measured\n")
+    assert file.read_text().startswith(card(manifest).partition(BEGIN)[0])
+    assert "measured" in file.read_text()
+
+
+def test_a_card_that_is_a_link_is_replaced_and_not_followed(folder: Path, tmp_path: Path) -> None:
+    file, other = folder / "README.md", tmp_path / "other.md"
+    file.rename(other)
+    before = other.read_text()
+    file.symlink_to(other)
+    write_card(folder, read_card(folder, read_manifest(folder)), "measured\n")
+    assert other.read_text() == before
+    assert not file.is_symlink()
+
+
+def test_a_card_that_cannot_be_read_is_refused(folder: Path) -> None:
+    manifest, file = read_manifest(folder), folder / "README.md"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(V2WError, match="README.md"):
+        read_card(folder, manifest)
+    file.write_bytes(b" " * 2_000_000)
+    with pytest.raises(V2WError, match="ordinary size"):
+        read_card(folder, manifest)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(V2WError, match="no text file"):
+        read_card(folder, manifest)
+
+
+def test_a_card_that_cannot_be_written_stays_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (folder / "README.md").read_text()
+    names = sorted(path.name for path in folder.iterdir())
+
+    def full(*paths: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("v2w_convert.surgery.card.sync", full)
+    with pytest.raises(V2WError, match="No space left"):
+        write_card(folder, text, "measured\n")
+    assert (folder / "README.md").read_text() == text
+    assert sorted(path.name for path in folder.iterdir()) == names

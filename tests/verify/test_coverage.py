@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from v2w_convert.plan.probe import wake
-from v2w_convert.verify.coverage import coverage, tiny_coverage
+from v2w_convert.verify.coverage import base_sites, coverage, tiny_coverage
 from v2w_convert.verify.models import Models
 
 LOST = (
@@ -13,12 +13,23 @@ LOST = (
 def test_every_site_that_is_left_out_is_named(models: Models) -> None:
     assert models.base is not None
     wake(models.base)
-    assert coverage(models.base, models.world).ok
-    resolved = models.world.resolved
-    models.world.resolved = replace(
-        resolved, sites={n: op for n, op in resolved.sites.items() if n not in LOST}
-    )
-    assert set(coverage(models.base, models.world).where.split(", ")) == set(LOST)
+    sites, resolved = base_sites(models.base, models.world), models.world.resolved
+    assert coverage(sites, resolved).ok
+    lost = replace(resolved, sites={n: op for n, op in resolved.sites.items() if n not in LOST})
+    assert set(coverage(sites, lost).where.split(", ")) == set(LOST)
+
+
+def test_through_every_site_some_of_a_later_frame_comes(models: Models) -> None:
+    assert models.base is not None
+    wake(models.base)
+    mixing = {
+        name
+        for name, op in models.world.resolved.sites.items()
+        if op.name not in ("action", "frame_position")
+    }
+    leak = {site.name: site.leak for site in base_sites(models.base, models.world)}
+    assert leak.keys() == mixing
+    assert min(leak.values()) > 0
 
 
 def test_without_the_base_a_lost_rule_still_shows(models: Models) -> None:

@@ -5,7 +5,6 @@ import pytest
 
 from v2w_convert.plan.read import parse_plan, read_plan, shipped
 from v2w_convert.plan.resolve import Resolved, resolve
-from v2w_convert.surgery.convert import meta_base
 from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.verify.claims import Claim, figure
 from v2w_convert.verify.mend import mended, patterns
@@ -96,7 +95,7 @@ def test_what_no_operation_fits() -> None:
 
 
 def test_patterns_match_no_other_module() -> None:
-    modules = [name for name, _ in meta_base(resolved()).named_modules()]
+    modules = [name for name, _ in resolved().base.named_modules()]
     norms = [name for name in modules if name.endswith("temporal_res_block.norm1")]
     assert len(patterns(norms, modules)) < len(norms)
     assert patterns(norms[:1] + norms[2:], modules) != patterns(norms, modules)

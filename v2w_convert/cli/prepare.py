@@ -147,12 +147,20 @@ def convert(
         bool,
         typer.Option("--dry-run", help="say what would be done and how much room it takes; write nothing"),
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="then measure every claim, into OUT's model card; exit 1 if one fails"),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Plan -> a new checkpoint folder."""
     from v2w_convert.checkpoint.headers import read_header
     from v2w_convert.checkpoint.output import check_target
 
+    if verify and dry_run:
+        raise V2WError(
+            f"convert into {output}", "--verify and --dry-run, after which nothing is there to verify", "one"
+        )
     if conditions is not None:
         read_header(conditions)  # what is no such file is refused before torch is imported
     base = local(base)
@@ -160,12 +168,11 @@ def convert(
     if output.is_dir() and (output / "v2w.json").is_file():
         if _already_converted(base, output, plan, wanted, mend, action_dim, seed, conditions):
             from v2w_convert.checkpoint.resumable import sweep
-            from v2w_convert.report import print_json, say
+            from v2w_convert.report import say
 
             sweep(output)
             say(f"{output}: already converted")
-            if json:
-                print_json({"ok": True, "output": str(output), "already converted": True})
+            _ended({"ok": True, "output": str(output), "already converted": True}, base, output, verify, json)
             return
         raise V2WError(
             f"convert into {output}", "another plan, source or option made what is there", "a new folder"
@@ -174,7 +181,7 @@ def convert(
     source, resolved = _resolve(base, plan, wanted, mend)
     from v2w_convert.checkpoint.preflight import check, room
     from v2w_convert.plan.resolve import require_coverage
-    from v2w_convert.report import bar, print_json, say, table
+    from v2w_convert.report import bar, say, table
     from v2w_convert.surgery.convert import perform, plan_conversion
 
     with about(base, plan):
@@ -223,8 +230,21 @@ def convert(
     for note in notes:
         say(f"{base}: {note}")
     say(f"{output}: " + ", ".join(f"{count} tensors {verb}{fate}" for fate, count in counts.items()))
+    _ended(result, base, output, verify, json)
+
+
+def _ended(result: dict[str, Any], base: Path, output: Path, verify: bool, json: bool) -> None:
+    """What follows a conversion that is there: its claims, if they are asked for, and the JSON."""
+    from v2w_convert.cli.prove import measure
+    from v2w_convert.report import print_json
+
+    if verify:
+        found = measure(output, base, card=True)
+        result = {**result, "ok": found["ok"], "verify": found}
     if json:
         print_json(result)
+    if not result["ok"]:
+        raise typer.Exit(1)
 
 
 def _resolve(

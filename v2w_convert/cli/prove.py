@@ -7,13 +7,18 @@ import typer
 
 from v2w_convert.cli.options import Converted, Json, present
 
+SHOWN = {"fails": "FAILS", "not measured": "-"}
+
 
 def verify(
     converted: Converted,
     base: Annotated[Path | None, typer.Option("--base", help="what it was converted from")] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", help="a folder for pictures and report.json")
+        Path | None, typer.Option("--report", help="a folder for a page, pictures, report.json and a summary")
     ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="put the summary into the model card, OUT/README.md")
+    ] = False,
     memory: Annotated[
         float | None,
         typer.Option("--memory", min=0, help="GB that may be used; else what the machine has left"),
@@ -27,11 +32,37 @@ def verify(
     present(converted)
     if base is not None and not base.is_file():
         present(base)
-    from v2w_convert.report import bar, fold, print_json, say, table
-    from v2w_convert.verify.run import verify as measure
+    from v2w_convert.report import print_json
 
+    result = measure(converted, base, report, card, memory, budget)
+    if json:
+        print_json(result)
+    if not result["ok"]:
+        raise typer.Exit(1)
+
+
+def measure(
+    converted: Path,
+    base: Path | None,
+    report: Path | None = None,
+    card: bool = False,
+    memory: float | None = None,
+    budget: float | None = None,
+) -> dict[str, Any]:
+    """Verify, show every claim, write what is asked for; the report as JSON."""
+    from v2w_convert.report import bar, fold, say, table
+    from v2w_convert.surgery.card import CARD, read_card, write_card
+    from v2w_convert.surgery.manifest import read_manifest
+    from v2w_convert.verify.run import verify as measured
+    from v2w_convert.verify.summary import summary
+    from v2w_convert.verify.wording import state, verdict
+
+    if card:
+        read_card(
+            converted, read_manifest(converted)
+        )  # what cannot be read is refused now, not when all is done
     with bar("verify") as update:
-        found = measure(
+        found = measured(
             converted,
             base,
             report=report,
@@ -41,23 +72,30 @@ def verify(
             budget=budget,
         )
     result = found.as_json()
-    rows = []
-    for c in result["claims"]:
-        state = "FAILS" if not c["ok"] else "-" if c["measured"] is None or c["allowed"] is None else "holds"
-        rows.append((state, c["claim"], _figure(c["measured"]), _figure(c["allowed"])))
+    claims = result["claims"]
+    rows = [
+        (
+            SHOWN.get(state(c), state(c)),
+            c["claim"],
+            _figure(c["measured"]),
+            _figure(c["allowed"]),
+        )
+        for c in claims
+    ]
     table(str(converted), ["", "claim", "measured", "allowed"], rows)
-    if result["not_measured"]:
-        say(f"{result['not_measured']} of {len(rows)} claims were not measured")
-    if left := result["figures"].get("budget", {}).get("unmeasured"):
-        say(f"not measured, since the budget of {budget:g} minutes was used up: {', '.join(left)}")
-    for c in result["claims"]:
+    for c in claims:
         if not c["ok"]:
             culprits = ", ".join(fold(c["where"].split(", "))) or "no module could be blamed"
             say(f"FAILS: {c['claim']}: {culprits} ({c['how']})" + (f"\n  {c['mend']}" if c["mend"] else ""))
-    if json:
-        print_json(result)
-    if not result["ok"]:
-        raise typer.Exit(1)
+    say(f"{converted}: {verdict(claims)}")
+    if left := result["figures"].get("budget", {}).get("unmeasured"):
+        say(f"not measured, since the budget of {budget:g} minutes was used up: {', '.join(left)}")
+    if report is not None:
+        say(f"{report / 'report.html'}: the same as a page, with pictures")
+    if card:
+        write_card(converted, read_card(converted, read_manifest(converted)), summary(result))
+        say(f"{converted / CARD}: has the summary")
+    return result
 
 
 def export(

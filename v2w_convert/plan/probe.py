@@ -27,6 +27,7 @@ class MixingSite:
     future   a later frame changed what belongs to an earlier one, or to no frame (text that saw the video)
     past     an earlier frame changed what belongs to a later one, or to no frame
     largest  largest absolute change seen, in the unit of the module's output
+    leak     largest change that a later frame made where `future` tells, over the largest value of that output
     """
 
     name: str
@@ -34,6 +35,7 @@ class MixingSite:
     future: bool
     past: bool
     largest: float
+    leak: float
 
 
 @torch.no_grad()
@@ -120,6 +122,7 @@ def mixing_sites(
             future=name in leaks["future"],
             past=name in leaks["past"],
             largest=max(leak.get(name, 0.0) for leak in leaks.values()),
+            leak=leaks["future"].get(name, 0.0) / size_of(base[name] if name else [Visit([], [base_output])]),
         )
         for name in [*base, ""]
         if any(name in leak for leak in leaks.values())
@@ -285,6 +288,14 @@ def stray_changes(base: Visit, every: Visit, now: Visit) -> list[Tensor]:
             stray.fill_(False)  # the frames moved to another axis, and are still apart there
         strays.append(stray)
     return strays
+
+
+def size_of(visits: list[Visit]) -> float:
+    """The largest absolute value that came out; 1 where all is zero."""
+    sizes = [
+        float(x.abs().max()) for visit in visits for x in visit.outputs if x.is_floating_point() and x.numel()
+    ]
+    return max(sizes, default=0.0) or 1.0
 
 
 def shapes(visit: Visit) -> list[torch.Size]:

@@ -1,10 +1,22 @@
 """README.md of a converted folder: what it is, for whoever opens it without knowing."""
 
+import os
+import re
+import secrets
+from pathlib import Path
 from typing import Any
 
+from v2w_convert.checkpoint.output import sync
+from v2w_convert.errors import V2WError
 from v2w_convert.surgery.manifest import Manifest
 
 CARD = "README.md"
+LONGEST = 1_000_000  # bytes
+BEGIN, END = "<!-- v2w verify -->", "<!-- end of v2w verify -->"
+UNVERIFIED = (
+    "Not verified yet. `v2w verify OUT --base BASE --card`, where OUT is this folder and BASE what it was made of, measures\n"
+    "every claim on these weights and puts the outcome here.\n"
+)
 
 
 def card(manifest: Manifest) -> str:
@@ -45,10 +57,53 @@ world = v2w_convert.load("this folder")
 Loaded by diffusers alone, the same files would run as the two-sided video model that they no longer are.
 
 Made by v2w {manifest.version} with the plan `{plan["name"]}` ([Vid2World](https://arxiv.org/abs/2505.14357)); tensors of the
-base: {counts}. `v2w.json` holds the whole record; `v2w verify` measures what it promises.
+base: {counts}. `v2w.json` holds the whole record.
 
 {chr(10).join(operations)}
-"""
+
+{_section(UNVERIFIED)}"""
+
+
+def read_card(folder: Path, manifest: Manifest) -> str:
+    """The card of a converted folder as it is now; a new one where there is none. Raises V2WError if it cannot be read."""
+    file = folder / CARD
+    if not file.exists():
+        return card(manifest)
+    asked = f"put what is measured into {file}"
+    if not file.is_file() or file.stat().st_size > LONGEST:
+        raise V2WError(asked, "no text file of an ordinary size", "move it away: a new one is then written")
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise V2WError(asked, str(error), "move it away: a new one is then written") from None
+
+
+def write_card(folder: Path, text: str, summary: str) -> None:
+    """Replace the card, whole or not at all, by `text` with `summary` (Markdown) in the place of what was measured before.
+
+    Raises V2WError if the disk fails.
+    """
+    section = _section(summary)
+    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END) + "\n?", re.DOTALL)
+    text = (
+        pattern.sub(lambda _: section, text, count=1)
+        if pattern.search(text)
+        else f"{text.rstrip()}\n\n{section}"
+    )
+    partial = folder / f".{CARD}.partial-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        with partial.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+        sync(partial)
+        partial.replace(folder / CARD)
+        sync(folder)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise V2WError(f"write {folder / CARD}", error.strerror or str(error)) from None
+
+
+def _section(text: str) -> str:
+    return f"{BEGIN}\n## Verified?\n\n{text.rstrip()}\n{END}\n"
 
 
 def _options(fields: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 from v2w_convert.verify.catalogue import CATALOGUE
 
+FIGURES = ("influence", "leak", "distance")  # null until measured
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -86,19 +88,36 @@ class Report:
     """All claims about one converted model, in the order in which they were measured.
 
     figures  what pictures are drawn of, as plain data: measurements that say how much and not whether
+    model    what was measured, by its manifest (`provenance.of_model`)
+    run      by which versions, when, and how to do it again (`provenance.of_run`)
     """
 
     claims: list[Claim] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(FIGURES))
+    model: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         return all(claim.ok for claim in self.claims)
 
     def as_json(self) -> dict[str, Any]:
+        """As `docs/verify-report.schema.json` describes it."""
         return {
+            "v2w_report": 1,
             "ok": self.ok,
             "not_measured": sum(claim.measured is None for claim in self.claims),
             "claims": [claim.as_json() for claim in self.claims],
-            "figures": self.figures,
+            "figures": finite(self.figures),
+            "model": self.model,
+            "run": self.run,
         }
+
+
+def finite(data: Any) -> Any:
+    """`data` with null for every number that JSON cannot hold."""
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data

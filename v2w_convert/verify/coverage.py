@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from v2w_convert.plan.probe import mixing_sites
+from v2w_convert.plan.probe import MixingSite, mixing_sites
 from v2w_convert.plan.resolve import Resolved, uncovered
 from v2w_convert.verify.claims import Claim, counted
 from v2w_convert.verify.inputs import base_call, draw, slice_of, uniform
@@ -10,10 +10,11 @@ from v2w_convert.world.model import World
 
 CLAIM = "Every module through which the base's frames mix has an operation"
 TINY_CLAIM = "Every module through which the family's frames mix has an operation"
+OUTSIDE = "the model's own forward"
 PROBED = 5  # blocks: unlike the sizes of everything else, so that the probe tells the axes apart
 
 
-def coverage(base: nn.Module, world: World) -> Claim:
+def base_sites(base: nn.Module, world: World) -> list[MixingSite]:
     """By a probe of the base itself, woken."""
     packed = world.resolved.packed
     inputs = uniform(draw(world, 1, world.resolved.frames(PROBED * packed), seed=0))
@@ -24,17 +25,19 @@ def coverage(base: nn.Module, world: World) -> Claim:
     def call(packs: Tensor) -> Tensor:
         return whole(packs.flatten(1, 2)).unflatten(1, (-1, packed))
 
-    sites = mixing_sites(base, call, inputs["latents"].unflatten(1, (-1, packed)), frame_axis=1)
-    missing = [
-        site.name or "the model's own forward" for site in sites if site.name not in world.resolved.sites
-    ]
+    return mixing_sites(base, call, inputs["latents"].unflatten(1, (-1, packed)), frame_axis=1)
+
+
+def coverage(sites: list[MixingSite], resolved: Resolved) -> Claim:
+    """`sites` are the base's."""
+    missing = [site.name or OUTSIDE for site in sites if site.name not in resolved.sites]
     how = f"{len(sites)} modules found by changing one frame and comparing every module's output; zero layers woken"
     return counted("coverage", CLAIM, missing, how)
 
 
 def tiny_coverage(resolved: Resolved) -> Claim:
     """By a probe of the small configuration that the plan names: all that can be said without the base."""
-    missing = [site.name or "the model's own forward" for site in uncovered(resolved.plan)]
+    missing = [site.name or OUTSIDE for site in uncovered(resolved.plan)]
     return counted(
         "coverage", TINY_CLAIM, missing, "a probe of the plan's tiny configuration, random weights"
     )

@@ -11,7 +11,6 @@ from v2w_convert.operations import CausalAttention, FrameNorm, Operation
 from v2w_convert.operations.fitting import fitting
 from v2w_convert.plan.pattern import MOST, matches
 from v2w_convert.plan.resolve import Resolved
-from v2w_convert.surgery.convert import meta_base
 from v2w_convert.verify.catalogue import CATALOGUE
 from v2w_convert.verify.claims import Claim
 
@@ -37,7 +36,7 @@ def mended(claims: list[Claim], resolved: Resolved) -> list[Claim]:
     """The claims; those that fail have their `mend`."""
     if all(claim.ok for claim in claims):
         return claims
-    modules = dict(meta_base(resolved).named_modules())
+    modules = dict(resolved.base.named_modules())
     missing = {name for claim in claims if claim.name == "coverage" for name in claim.where.split(", ")}
     return [
         claim if claim.ok else replace(claim, mend=_mend(claim, resolved, modules, missing))

@@ -35,23 +35,27 @@ def seen_past(world: World) -> Claim:
     )
 
 
-def sites(world: World) -> list[Claim]:
+def sites(world: World, leak: dict[str, float] | None = None) -> list[Claim]:
     """Site by site, so that one that forgets is named even when others hide it.
 
     Each site is called alone on its own input from a real forward, with one frame of that input changed:
     the first, the middle or the last, in one of two clips. (The last of the first clip would leak into the second,
     were they one.)
+
+    leak  is given, for every site, the largest change where there should be none, over its output's largest value
     """
     seeing = past_seeing(world)
     t = max(
         [enough_frames(world) // world.n, *(2 + reach.first + (reach.back or 0) for reach in seeing.values())]
     )
     leaky, largest = [], 0.0
+    leak = {} if leak is None else leak
     heard = listen(world, lambda: world(**draw(world, 2, t * world.n, seed=0)))
     forgetful = [name for name in seeing if name not in heard]  # never called, or never made a site
     for name, call in heard.items():
         due = seeing[name].due(t) if name in seeing else torch.zeros(t, t, dtype=torch.bool)
         before = call.output(t)
+        leak[name] = 0.0
         for clip, frame in ((0, 0), (1, t // 2), (0, t - 1)):
             effect = (call.output(t, clip, frame) - before).abs().flatten(2).amax(2)
             if bool((effect[clip, due[:, frame]] == 0).any()):
@@ -61,6 +65,7 @@ def sites(world: World) -> list[Claim]:
             if bool((stray != 0).any()):
                 leaky.append(name)
                 largest = max(largest, float(stray.max()))
+                leak[name] = max(leak[name], float(stray.max()) / (float(before.abs().max()) or 1.0))
     how = f"each site alone on its own input, one of {t} frames changed, float64; zero layers woken"
     return [
         counted(

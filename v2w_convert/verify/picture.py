@@ -3,29 +3,31 @@
 import math
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
-CELL, LEFT, RIGHT, TOP, BOTTOM = 44, 72, 120, 64, 84  # pixels
-WEAK, STRONG = (205, 224, 243), (8, 38, 92)  # the ends of the colour scale
+CELL, LEFT, RIGHT, TOP, BOTTOM = 44, 72, 130, 64, 104  # pixels
+PAST = (205, 224, 243), (8, 38, 92)  # the ends of the colour scale of what a frame may depend on
+FUTURE = (255, 220, 190), (150, 45, 5)  # and of what comes after it
 INK, LINE = (30, 30, 30), (200, 200, 200)
 EXPLANATION = (
-    "Colour: the largest change of an output frame when one input frame is replaced. White: none at all."
+    "Colour: the largest change of an output frame when one input frame is replaced.",
+    "Orange: that frame comes later. White: no change at all, not of one bit.",
 )
+
+Matrix = list[list[float | None]]  # row: output frame, column: input frame; None: not a finite number
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def draw_influence(before: Tensor | None, after: Tensor) -> np.ndarray:
-    """Influences (t t) of the base, if known, and of the world model side by side, uint8 (height width 3).
+def draw_influence(before: Matrix | None, after: Matrix, n: int = 1) -> np.ndarray:
+    """Influences of the base, if known, and of the world model side by side, uint8 (height width 3).
 
-    The colour scale is logarithmic and common to both; exact zeros are white.
+    The scale is logarithmic and common to both; exact zeros are white, what is not finite is red. `n`: frames to a block.
     """
     matrices = {"before: the base": before, "after: the world model": after}
     panels = {title: matrix for title, matrix in matrices.items() if matrix is not None}
     side = CELL * len(after)
-    low, high = _decades(torch.stack([*panels.values()]))
+    low, high = decades([*panels.values()])
     text = ImageFont.load_default(13)
     width = len(panels) * (LEFT + side) + RIGHT
     picture = Image.new("RGB", (max(width, 640), TOP + side + BOTTOM), "white")
@@ -35,44 +37,52 @@ def draw_influence(before: Tensor | None, after: Tensor) -> np.ndarray:
         draw.text((left, 24), title, INK, ImageFont.load_default(18))
         _upright(picture, "output frame", (left - 44, TOP + side // 2), text)
         draw.text((left + side // 2, TOP + side + 26), "input frame that is replaced", INK, text, anchor="ma")
-        for o, row in enumerate(matrix.tolist()):
+        for o, row in enumerate(matrix):
             draw.text((left - 8, TOP + (o + 0.5) * CELL), str(o), INK, text, anchor="rm")
             draw.text((left + (o + 0.5) * CELL, TOP + side + 6), str(o), INK, text, anchor="ma")
             for i, value in enumerate(row):
                 x, y = left + i * CELL, TOP + o * CELL
-                draw.rectangle((x, y, x + CELL, y + CELL), _colour(value, low, high), LINE)
+                scale = FUTURE if i // n > o // n else PAST
+                draw.rectangle((x, y, x + CELL, y + CELL), _colour(value, low, high, scale), LINE)
     _scale(draw, len(panels) * (LEFT + side) + 28, side, low, high, text)
-    draw.text((LEFT, TOP + side + 54), EXPLANATION, INK, text)
+    for line, words in enumerate(EXPLANATION):
+        draw.text((LEFT, TOP + side + 54 + 20 * line), words, INK, text)
     return np.array(picture)
 
 
-def _decades(values: Tensor) -> tuple[int, int]:
+def decades(matrices: list[Matrix]) -> tuple[int, int]:
     """Powers of ten between which all values lie that are not zero."""
-    there = values[(values > 0) & torch.isfinite(values)]
-    if len(there) == 0:
+    there = [value for matrix in matrices for row in matrix for value in row if value]
+    if not there:
         return 0, 1
-    low, high = math.floor(math.log10(there.min())), math.ceil(math.log10(there.max()))
+    low, high = math.floor(math.log10(min(there))), math.ceil(math.log10(max(there)))
     return low, max(high, low + 1)
 
 
-def _colour(value: float, low: int, high: int) -> tuple[int, ...]:
+def share(value: float, low: int, high: int) -> float:
+    """Where a positive `value` lies between two powers of ten, 0 … 1."""
+    return (math.log10(value) - low) / (high - low)
+
+
+def _colour(value: float | None, low: int, high: int, scale: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+    if value is None:
+        return (220, 0, 0)
     if value == 0:
         return (255, 255, 255)
-    if not math.isfinite(value):
-        return (220, 0, 0)
-    share = (math.log10(value) - low) / (high - low)
-    return tuple(round(a + share * (b - a)) for a, b in zip(WEAK, STRONG, strict=True))
+    at = share(value, low, high)
+    return tuple(round(a + at * (b - a)) for a, b in zip(*scale, strict=True))
 
 
 def _scale(draw: ImageDraw.ImageDraw, left: int, side: int, low: int, high: int, font: Font) -> None:
     """The colour bar, a mark at each power of ten (not more than eight)."""
     for row in range(side):
         value = 10 ** (high - (row + 0.5) / side * (high - low))
-        draw.line((left, TOP + row, left + 18, TOP + row), _colour(value, low, high))
-    draw.rectangle((left, TOP, left + 18, TOP + side), None, LINE)
+        for at, scale in ((left, FUTURE), (left + 18, PAST)):
+            draw.line((at, TOP + row, at + 17, TOP + row), _colour(value, low, high, scale))
+    draw.rectangle((left, TOP, left + 36, TOP + side), None, LINE)
     for power in range(high, low - 1, -math.ceil((high - low) / 8)):
         y = TOP + side * (high - power) / (high - low)
-        draw.text((left + 26, y), f"1e{power}", INK, font, anchor="lm")
+        draw.text((left + 44, y), f"1e{power}", INK, font, anchor="lm")
 
 
 def _upright(picture: Image.Image, words: str, center: tuple[int, int], font: Font) -> None:

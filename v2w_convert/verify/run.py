@@ -5,7 +5,6 @@ world model in the dtype in which it is stored, and as it is trained.
 """
 
 import gc
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from v2w_convert.checkpoint.source import Source, open_source
@@ -45,8 +43,8 @@ from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
 from v2w_convert.verify.mend import mended
 from v2w_convert.verify.models import open_base, open_world
 from v2w_convert.verify.module import influence
-from v2w_convert.verify.picture import draw_influence
-from v2w_convert.verify.picture_distance import draw_distance
+from v2w_convert.verify.provenance import of_model, of_run
+from v2w_convert.verify.publish import publish
 from v2w_convert.verify.streaming import blocks_of, streaming
 from v2w_convert.verify.weights import numbers
 from v2w_convert.world.model import World
@@ -64,11 +62,13 @@ class Handed:
     """What is kept of the base once it has been freed, for claims that compare: small tensors.
 
     influence  (t t), of its real weights, for the picture
+    leak       how much of a later frame comes through each of its modules, woken
     recorded   what it makes of a clip, and its sites, for the distance
     asleep     whether any of its layers had to be woken
     """
 
     influence: Tensor | None = None
+    leak: dict[str, float] | None = None
     recorded: distance.Recorded | None = None
     asleep: bool = True
 
@@ -90,7 +90,6 @@ class Bench:
     world: World
     base: nn.Module | None = None
     handed: Handed = field(default_factory=Handed)
-    picture: Tensor | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     large: bool = False
 
@@ -130,7 +129,7 @@ def verify(
 ) -> Report:
     """Measure every claim at the model's stage. Claims that need the base are left out without it, and say so.
 
-    report    a folder, made if need be, for report.json, influence.png and distance.png
+    report    a folder, made if need be, for report.html, report.json, summary.md and pictures (`publish`)
     progress  called with a few words before each part
     say       called with what it will take, in a sentence, before anything is measured
     memory    GB that may be used; None: what the machine has left. Weights that do not fit stay on disk, and are
@@ -156,9 +155,10 @@ def verify(
 
     progress("files")
     result = Report(_headers(source, origin, resolved, manifest))
+    result.model, result.run = of_model(manifest, resolved), of_run(converted, base, report)
     if not result.ok:
         result.claims += _files(source, origin, manifest)
-        return _written(result, resolved, report, None)
+        return _written(result, resolved, report)
 
     pictured, large = report is not None, numbers(source.tensors) > LARGE
     phases = {
@@ -202,7 +202,7 @@ def verify(
         "seconds": round(time.seconds, 1),
         "unmeasured": course.unmeasured,
     }
-    return _written(result, resolved, report, bench)
+    return _written(result, resolved, report)
 
 
 class _Course:
@@ -340,7 +340,7 @@ def _world_parts(
     return [
         *parts,
         Part("clips are apart", ("clips-apart",), _clips, passes=3 if large else 6),
-        Part("every site alone", by_site, lambda b: past.sites(b.world), passes=5),
+        Part("every site alone", by_site, _sites, passes=5),
         Part("gradients", by_gradient, lambda b: gradient.gradients(b.world), passes=8),
         Part(
             "streaming",
@@ -420,13 +420,27 @@ def _influence_before(bench: Bench) -> list[Claim]:
 
 def _influence_after(bench: Bench) -> list[Claim]:
     world, inputs = bench.world, _common(bench.world)
-    bench.picture = influence(lambda x: world(**inputs | {"latents": x}), inputs["latents"], frame_dim=1)
+    after = influence(lambda x: world(**inputs | {"latents": x}), inputs["latents"], frame_dim=1)
+    before = bench.handed.influence
+    bench.figures["influence"] = {
+        "base": None if before is None else before.tolist(),
+        "world": after.tolist(),
+    }
     return []
 
 
 def _coverage(bench: Bench) -> list[Claim]:
     assert bench.base is not None
-    return [coverage.coverage(bench.base, bench.world)]
+    sites = coverage.base_sites(bench.base, bench.world)
+    bench.handed.leak = {site.name or coverage.OUTSIDE: site.leak for site in sites}
+    return [coverage.coverage(sites, bench.resolved)]
+
+
+def _sites(bench: Bench) -> list[Claim]:
+    leak: dict[str, float] = {}
+    claims = past.sites(bench.world, leak)
+    bench.figures["leak"] = {"base": bench.handed.leak, "world": leak}
+    return claims
 
 
 def _identity(bench: Bench) -> list[Claim]:
@@ -534,13 +548,8 @@ def _make(report: Path) -> None:
         raise V2WError(f"write a report to {report}", str(error), "a folder that can be written") from None
 
 
-def _written(result: Report, resolved: Resolved, report: Path | None, bench: Bench | None) -> Report:
+def _written(result: Report, resolved: Resolved, report: Path | None) -> Report:
     result.claims = mended(result.claims, resolved)
     if report is not None:
-        (report / "report.json").write_text(json.dumps(result.as_json(), indent=1) + "\n", encoding="utf-8")
-        if bench is not None and bench.picture is not None:
-            picture = draw_influence(bench.handed.influence, bench.picture)
-            Image.fromarray(picture).save(report / "influence.png")
-        if result.figures.get("distance"):
-            Image.fromarray(draw_distance(result.figures["distance"])).save(report / "distance.png")
+        publish(result.as_json(), report)
     return result
