@@ -1,6 +1,6 @@
 import pytest
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.plan.probe import wake
 from v2w_convert.verify.causality import base_mixes, repeatable, unseen_clips, unseen_future
 from v2w_convert.verify.inputs import base_call, draw, uniform

@@ -1,6 +1,6 @@
 import torch
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.operations.causal_attention import CausalAttentionSite
 from v2w_convert.verify.inputs import past_seeing
 from v2w_convert.verify.past import seen_past, sites

@@ -1,6 +1,6 @@
 import torch
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.verify.models import Models
 from v2w_convert.verify.promises import promises
 

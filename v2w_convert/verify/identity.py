@@ -40,32 +40,47 @@ def identity(base: nn.Module, world: World) -> Claim:
         CLAIM,
         measured,
         ALLOWED,
-        "" if measured <= ALLOWED else before.first_difference(after),
+        "" if measured <= ALLOWED else before.first_difference(after) or "the model's own forward",
         f"largest difference over the output's largest value, float64; {len(expected[0])} frames at one noise level, random "
         "conditions; the base's weights, zero layers woken",
     )
 
 
 class Spread:
-    """Of every output of every module, what does not depend on how frames are laid out: sums over all its values.
+    """Of every call of every module, what does not depend on how frames are laid out: sums over all values of each tensor.
 
     The values themselves would fill memory, and a folded tensor has other axes than the base's.
     """
 
     def __init__(self) -> None:
-        self.sums: dict[str, list[Tensor]] = {}
+        self.calls: dict[str, list[tuple[list[Tensor], list[Tensor]]]] = {}
 
     def note(self, name: str, visit: Visit) -> None:
-        sums = [_sums(x) for x in visit.outputs if x.is_floating_point()]
-        self.sums.setdefault(name, []).extend(sums)
+        sums = tuple(
+            [_sums(x) for x in side if x.is_floating_point()] for side in (visit.inputs, visit.outputs)
+        )
+        self.calls.setdefault(name, []).append(sums)  # type: ignore[arg-type]
 
     def first_difference(self, other: "Spread") -> str:
-        """The first module to complete whose values differ; those with other numbers of values are passed over."""
-        for name, mine in self.sums.items():
-            for a, b in zip(mine, other.sums.get(name, []), strict=False):
-                if a[0] == b[0] and not torch.allclose(a, b, rtol=1e-8, atol=1e-12):
+        """The first module to complete that makes something else of the same; where none does, the first whose output
+        differs. What has another number of values is passed over: a clip's condition, given for each frame.
+        """
+        different = ""
+        for name, calls in self.calls.items():
+            for mine, its in zip(calls, other.calls.get(name, []), strict=False):
+                if not _apart(mine[1], its[1]):
+                    continue
+                if not _apart(mine[0], its[0]):
                     return name
-        return ""
+                different = different or name
+        return different
+
+
+def _apart(a: list[Tensor], b: list[Tensor]) -> bool:
+    """Whether two lists of sums tell of different values."""
+    return any(
+        x[0] == y[0] and not torch.allclose(x, y, rtol=1e-8, atol=1e-12) for x, y in zip(a, b, strict=False)
+    )
 
 
 def _sums(x: Tensor) -> Tensor:
