@@ -21,7 +21,8 @@ from v2w_convert.data.episode import Episode
 from v2w_convert.evaluate import run as evaluation
 from v2w_convert.plan.read import shipped
 from v2w_convert.verify import run as verification
-from v2w_convert.verify.models import Models, open_models
+from v2w_convert.verify.models import open_world
+from v2w_convert.world.model import World
 
 PLAN = shipped()["stable-video-diffusion"].read_text()
 
@@ -311,12 +312,12 @@ def test_verify_names_one_broken_site(
 ) -> None:
     arguments = ["verify", str(tiny_converted), "--base", str(tiny_base), "--json"]
 
-    def opened(converted: Path, base: Path | None) -> Models:
-        models = open_models(converted, base)
-        fault(models.world.base.get_submodule(site))
-        return models
+    def opened(*arguments: Any, **options: Any) -> World:
+        world = open_world(*arguments, **options)
+        fault(world.base.get_submodule(site))
+        return world
 
-    monkeypatch.setattr(verification, "open_models", opened)
+    monkeypatch.setattr(verification, "open_world", opened)
     assert run(arguments) == 1
     out, err = capsys.readouterr()
     failed = [claim for claim in json.loads(out.splitlines()[-1])["claims"] if not claim["ok"]]

@@ -15,7 +15,7 @@ from v2w_convert.checkpoint.output import sha256
 from v2w_convert.plan.probe import wake
 from v2w_convert.verify import run
 from v2w_convert.verify.claims import Claim
-from v2w_convert.verify.models import Models, open_models
+from v2w_convert.verify.models import Models, open_models, open_world
 from v2w_convert.world.model import World
 
 Rewrite = Callable[[dict[str, Tensor]], None]
@@ -48,13 +48,13 @@ def failing(
     def run_with(
         *broken: tuple[str, Callable[[Any], None]], folder: Path = tiny_converted
     ) -> dict[str, Claim]:
-        def opened(converted: Path, base: Path | None) -> Models:
-            models = open_models(converted, base)
+        def opened(*arguments: Any, **options: Any) -> World:
+            world = open_world(*arguments, **options)
             for site, fault in broken:
-                fault(models.world.base.get_submodule(site))
-            return models
+                fault(world.base.get_submodule(site))
+            return world
 
-        monkeypatch.setattr(run, "open_models", opened)
+        monkeypatch.setattr(run, "open_world", opened)
         return {claim.claim: claim for claim in run.verify(folder, tiny_base).claims if not claim.ok}
 
     return run_with

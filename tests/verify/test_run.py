@@ -165,14 +165,16 @@ def test_a_report_that_cannot_be_written_is_refused_at_once(tiny_converted: Path
 
 
 def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
-    woken: World, monkeypatch: pytest.MonkeyPatch
+    woken: World, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run._cast(woken, torch.bfloat16) == ""
-    assert woken.dtype == torch.bfloat16
+    def no_halves(self: World, *args: object, **kwargs: object) -> Tensor:
+        if self.dtype == torch.float16:
+            raise RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'")
+        return forward(self, *args, **kwargs)
 
-    def no_halves(self: World, latents: Tensor, *args: object, **kwargs: object) -> Tensor:
-        raise RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'")
-
+    forward = World.forward
+    assert run._runs(woken)
     monkeypatch.setattr(World, "forward", no_halves)
-    assert "float16, in which it is stored, cannot be run here" in run._cast(woken, torch.float16)
-    assert woken.dtype == torch.float32
+    stored = next(c for c in verify(tiny_converted).claims if c.name == "future-unseen-stored")
+    assert stored.ok and stored.claim.endswith("in float32")
+    assert "float16, in which it is stored, cannot be run here" in stored.how

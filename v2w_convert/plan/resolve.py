@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,15 +87,17 @@ class Resolved:
         return min((p for p in periods if isinstance(p, int)), default=None)
 
 
-def build(class_name: str, config: dict[str, Any]) -> nn.Module:
-    """A base with its initial weights.
+def build(class_name: str, config: dict[str, Any], *, unfilled: bool = False) -> nn.Module:
+    """A base with its initial weights; or, `unfilled`, with parameters on the meta device, to be assigned.
+
+    Buffers hold their values either way, those besides that no checkpoint stores.
 
     Raises ValueError if there is no model of that name, and whatever the class makes of a bad config.
     """
     clean = {key: value for key, value in config.items() if key != "v2w"}
     if huge := [key for key, value in clean.items() if _huge(value)]:
         raise ValueError(f"{', '.join(huge)}: over {HUGE}, which is no size of a model")
-    with _limited():
+    with _limited(), _unfilled() if unfilled else nullcontext():
         return model_class(class_name).from_config(clean)
 
 
@@ -104,6 +106,21 @@ def _huge(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(map(_huge, value))
     return isinstance(value, int | float) and abs(value) > HUGE
+
+
+@contextmanager
+def _unfilled() -> Iterator[None]:
+    """Within it, parameters are put on the meta device as soon as a module has them."""
+
+    def without_values(module: nn.Module, name: str, value: Any) -> nn.Parameter | None:
+        filled = isinstance(value, nn.Parameter) and not value.is_meta
+        return nn.Parameter(value.detach().to("meta"), value.requires_grad) if filled else None
+
+    hook = register_module_parameter_registration_hook(without_values)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextmanager

@@ -1,9 +1,12 @@
 """A converted folder -> a world model, ready to run."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.source import Source, open_source, read_tensor
 from v2w_convert.errors import V2WError, about
 from v2w_convert.plan.grammar import Plan
@@ -31,22 +34,38 @@ def load(
 
     Raises V2WError if the folder is no converted model or its tensors are not the ones that its plan makes.
     """
-    folder = Path(folder)
+
+    def read(tensors: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
+        return {name: as_dtype(read_tensor(info), dtype) for name, info in tensors.items()}
+
+    world = assemble(Path(folder), read)
+    return world.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def assemble(folder: Path, read: Callable[[Mapping[str, TensorInfo]], dict[str, Tensor]]) -> World:
+    """The world model in `folder` with the weights that `read` gives for the tensors of its files.
+
+    No weight is held twice: what `read` gives becomes the model's own. Raises as `load` does.
+    """
     manifest, source, resolved = open_converted(folder)
-    base = build(resolved.plan.base, resolved.config)
+    base = build(resolved.plan.base, resolved.config, unfilled=True)
     install(resolved, base, manifest.action_dim)
-    state = {name: read_tensor(info) for name, info in source.tensors.items()}
     expected = {name: tensor.shape for name, tensor in base.state_dict().items()}
-    faults = [f"{name} is missing" for name in expected.keys() - state.keys()]
-    faults += [f"{name} is unknown" for name in state.keys() - expected.keys()]
+    found = source.tensors
+    faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
     faults += [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(shape)}"
+        f"{name} is {tuple(found[name].shape)}, not {tuple(shape)}"
         for name, shape in expected.items()
-        if name in state and state[name].shape != shape
+        if name in found and tuple(found[name].shape) != tuple(shape)
     ]
     if faults:
         raise V2WError(f"load {folder}", sorted(faults)[:5], "convert it again")
-    base.load_state_dict(state, assign=True)
+    base.load_state_dict(read(found), assign=True)
     conditions = stored_conditions(resolved, folder / CONDITIONS)
-    world = World(base, resolved, manifest.action_dim, conditions)
-    return world.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    return World(base, resolved, manifest.action_dim, conditions)
+
+
+def as_dtype(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """What `nn.Module.to` makes of a tensor: numbers with a fraction are cast, others left."""
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor

@@ -44,3 +44,33 @@ CATALOGUE = {
     "null-is-not-zero": About("actions"),
     "deterministic": About("determinism"),
 }
+
+# What is said of a claim that was not measured; one that was has the sentence that fits its model.
+SENTENCES = {
+    "files": "The weight files are the ones that the manifest describes",
+    "base-files": "The base is the one that was converted",
+    "config": "The model's config is the base's",
+    "tensors-kept": "Every kept tensor is the base's, bit for bit",
+    "tensors-transferred": "Every transferred tensor is what the plan makes of the base's, bit for bit",
+    "tensors-added": "Every added tensor is what the manifest's seed gives, bit for bit",
+    "promises": "Every operation keeps at every site what it promises",
+    "coverage": "Every module through which the base's frames mix has an operation",
+    "base-mixes": "The base's frames do see the next one, so the measurement can see that",
+    "identity": "With every operation in its bidirectional form, the folded model is the base",
+    "future-unseen": "No frame sees a later one, in float64",
+    "future-unseen-stored": "No frame sees a later one, in the stored precision",
+    "clips-apart": "Clips of one batch do not see each other",
+    "sites-blind-to-future": "No site sees a later frame or another clip",
+    "gradients-not-forward": "No gradient runs from a frame's output to a later frame",
+    "past-seen": "Every frame sees itself and those before it",
+    "sites-see-past": "Every site sees its past, as far back as it reaches",
+    "gradients-reach-past": "Gradients run from every frame's output to itself and those before it",
+    "streamed-by-block": "Streamed block by block, the output is that of one pass over the whole clip",
+    "streamed-in-chunks": "Streamed in chunks of mixed sizes, the output is that of one pass over the whole clip",
+    "actions-unheeded": "Before training, the output is the same whatever the action",
+    "action-heeded": "An action changes the frame that it led to",
+    "action-not-before": "An action changes no frame before it",
+    "first-action-unread": "The first frame's action is never looked at",
+    "null-is-not-zero": "No action is another thing than the zero action",
+    "deterministic": "The same input gives the same output, bit for bit",
+}

@@ -1,4 +1,7 @@
-"""The two models that the claims are about, in float64 and with their real weights."""
+"""The two models that the claims are about, with their real weights, in float64 unless another dtype is asked for.
+
+Each is opened by itself: together they need not fit in memory. What has no room there stays on disk (`weights`).
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +9,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from v2w_convert.checkpoint.source import Source, open_source, read_tensor
+from v2w_convert.checkpoint.source import Source, open_source
 from v2w_convert.plan.resolve import build
-from v2w_convert.surgery.load import load
+from v2w_convert.surgery.load import assemble
+from v2w_convert.verify.weights import read_weights
 from v2w_convert.world.model import World
+
+ALL = float("inf")
 
 
 @dataclass
@@ -23,13 +29,19 @@ class Models:
 
 
 def open_models(converted: Path, base: Path | None) -> Models:
-    """Raises V2WError if `converted` cannot be loaded."""
-    world = load(converted, dtype=torch.float64)
-    return Models(world, None if base is None else _load_base(open_source(base)))
+    """Both at once, for small ones. Raises V2WError if `converted` cannot be loaded."""
+    return Models(open_world(converted), None if base is None else open_base(open_source(base)))
 
 
-def _load_base(source: Source) -> nn.Module:
-    model = build(source.class_name, source.config)
-    model.load_state_dict({name: read_tensor(info) for name, info in source.tensors.items()}, assign=True)
+def open_world(converted: Path, dtype: torch.dtype = torch.float64, room: float = ALL) -> World:
+    """The converted model, at most `room` bytes of its weights in memory. Raises V2WError if it cannot be loaded."""
+    world = assemble(converted, lambda tensors: read_weights(tensors, dtype, room))
+    return world.to(dtype).eval().requires_grad_(False)
+
+
+def open_base(source: Source, room: float = ALL) -> nn.Module:
+    """The untouched base in float64, likewise."""
+    model = build(source.class_name, source.config, unfilled=True)
+    model.load_state_dict(read_weights(source.tensors, torch.float64, room), assign=True)
     nn.Module.to(model, torch.float64)  # diffusers' own `to` warns of layers that it would keep in float32
     return model.eval().requires_grad_(False)

@@ -1,7 +1,14 @@
-"""`v2w verify`: every claim about a converted model, measured on the user's own weights."""
+"""`v2w verify`: every claim about a converted model, measured on the user's own weights.
 
+In four phases, so that the two models are never in memory together: the files; the base alone; the world model
+alone; the world model in the dtype in which it is stored.
+"""
+
+import gc
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,10 +33,12 @@ from v2w_convert.verify import (
     promises,
     tensors,
 )
+from v2w_convert.verify.budget import Budget, Estimate, OutOfTime, estimate
+from v2w_convert.verify.catalogue import SENTENCES
 from v2w_convert.verify.claims import Claim, Report, not_measured
 from v2w_convert.verify.exact import exact
 from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
-from v2w_convert.verify.models import Models, open_models
+from v2w_convert.verify.models import open_base, open_world
 from v2w_convert.verify.module import influence
 from v2w_convert.verify.picture import draw_influence
 from v2w_convert.verify.streaming import streaming
@@ -38,6 +47,59 @@ from v2w_convert.world.model import World
 Progress = Callable[[str], None]
 NEEDS_BASE = "it needs the base (--base)"
 FINETUNED = "finetuning has changed the weights"
+UNTIL_BASE, UNTIL_WORLD = 0.4, 0.9  # shares of a budget at which the base and the world model must be done
+GB = 1e9
+
+
+@dataclass
+class Handed:
+    """What is kept of the base once it has been freed, for claims that compare: small tensors.
+
+    influence  (t t), of its real weights, for the picture
+    """
+
+    influence: Tensor | None = None
+
+
+@dataclass
+class Bench:
+    """What is there to be measured, at one time.
+
+    world   the converted model; while the base is examined, its weights are on disk
+    base    the base; while the world model is examined, its weights are on disk. None if it was not given
+    """
+
+    converted: Path
+    source: Source
+    origin: Source | None
+    resolved: Resolved
+    manifest: Manifest
+    world: World
+    base: nn.Module | None = None
+    handed: Handed = field(default_factory=Handed)
+    picture: Tensor | None = None
+
+    @property
+    def stored(self) -> torch.dtype:
+        return stored_dtype(self.source)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some claims that are measured together.
+
+    what     for the progress
+    claims   their names
+    measure  called with a bench
+    passes   how often two clips go through a model for it, about
+    reads    how often a model's weights are read for it
+    """
+
+    what: str
+    claims: tuple[str, ...]
+    measure: Callable[[Bench], list[Claim]]
+    passes: float = 0.0
+    reads: float = 0.0
 
 
 @torch.no_grad()
@@ -47,15 +109,23 @@ def verify(
     *,
     report: Path | None = None,
     progress: Progress = lambda what: None,
+    say: Progress = lambda what: None,
+    memory: float | None = None,
+    budget: float | None = None,
 ) -> Report:
     """Measure every claim at the model's stage. Claims that need the base are left out without it, and say so.
 
     report    a folder, made if need be, for report.json and influence.png
     progress  called with a few words before each part
+    say       called with what it will take, in a sentence, before anything is measured
+    memory    GB that may be used; None: what the machine has left. Weights that do not fit stay on disk, and are
+              read at every use
+    budget    minutes; what they do not suffice for is reported as not measured. None: any number
 
-    Needs memory for both models in float64. Where the files do not hold the tensors that the plan makes, no
-    model can be run: the report ends there. Raises V2WError if a folder cannot be read as what it should be.
+    Where the files do not hold the tensors that the plan makes, no model can be run: the report ends there. Raises
+    V2WError if a folder cannot be read as what it should be.
     """
+    time = Budget(budget)
     manifest, source, resolved = open_converted(converted)
     with about(converted):
         uncovered(
@@ -71,31 +141,183 @@ def verify(
 
     progress("files")
     result = Report(_headers(source, origin, resolved, manifest))
-    runnable, picture = result.ok, None
-    result.claims += _files(source, origin, manifest)
-    if runnable:
-        result.claims += _tensors(source, origin, resolved, manifest)
-        stored = stored_dtype(source)
+    if not result.ok:
+        result.claims += _files(source, origin, manifest)
+        return _written(result, report, None)
+
+    pictured = report is not None
+    phases = {
+        "files": _file_parts(origin, manifest, time),
+        "base": [] if origin is None else _base_parts(pictured),
+        "world": _world_parts(origin, resolved, manifest, pictured, time),
+        "stored": _stored_parts(),
+    }
+    with exact():
+        shell = open_world(converted, room=0)
+        expected = estimate(shell, source, None if memory is None else memory * GB, time.clock)
+    bench = Bench(converted, source, origin, resolved, manifest, shell)
+    parts = [part for phase in phases.values() for part in phase]
+    seconds = sum(expected.passing * part.passes + expected.reading * part.reads for part in parts)
+    say(_announced(seconds, expected, budget))
+
+    course = _Course(time, progress, len(parts))
+    result.claims += course.through(phases["files"], bench)
+    if origin is None:
+        progress("coverage")
+        result.claims += _without_base(resolved)
+    else:
+        time.share = UNTIL_BASE
         with exact():
-            models = open_models(converted, base)
-            if report is not None:
-                progress("influence of every frame on every other")
-                picture = draw_influence(*_influences(models))
-            result.claims += _real(models, manifest, torch.finfo(stored).eps, progress)
-            wake(models.world.base)
-            if models.base is not None:
-                result.claims += _base(models.base, models.world, progress)
-            result.claims += _woken(models.world, manifest, progress)
-            del models
-        if origin is None:
-            progress("coverage")
-            result.claims += _without_base(resolved)
-        result.claims += _stored(converted, stored, progress)
-    if report is not None:
-        (report / "report.json").write_text(json.dumps(result.as_json(), indent=1) + "\n", encoding="utf-8")
-        if picture is not None:
-            Image.fromarray(picture).save(report / "influence.png")
-    return result
+            result.claims += course.through(phases["base"], bench, partial(_open_base, time, expected.room))
+    with exact():
+        time.share = UNTIL_WORLD
+        result.claims += course.through(phases["world"], bench, partial(_open_world, time, expected.room))
+    time.share = 1.0
+    # Outside of `exact`: tables that were made exactly are not the stored model's.
+    result.claims += course.through(phases["stored"], bench, partial(_open_stored, time, expected.room))
+    result.figures["budget"] = {
+        "minutes": budget,
+        "estimated_seconds": round(seconds, 1),
+        "estimated_memory": round(expected.memory),
+        "estimated_from": expected.basis,
+        "weights_held": round(expected.held, 3),
+        "seconds": round(time.seconds, 1),
+        "unmeasured": course.unmeasured,
+    }
+    return _written(result, report, bench)
+
+
+class _Course:
+    """Part after part, as long as the budget lasts."""
+
+    def __init__(self, time: Budget, progress: Progress, total: int):
+        self.time, self.progress, self.total = time, progress, total
+        self.number = 0
+        self.unmeasured: list[str] = []  # claims that the budget did not allow
+
+    def through(
+        self, parts: list[Part], bench: Bench, begin: Callable[[Bench], None] = lambda bench: None
+    ) -> list[Claim]:
+        """The claims of `parts`. `begin` opens the models that they need, if there is time for any of them."""
+        claims: list[Claim] = []
+        begun = False
+        for part in parts:
+            self.number += 1
+            try:
+                self.time.check()
+                self.progress(f"{part.what} ({self.number} of {self.total})")
+                if not begun:
+                    begin(bench)
+                    begun = True
+                claims += part.measure(bench)
+            except OutOfTime:
+                self.unmeasured += part.claims
+                claims += [
+                    not_measured(name, SENTENCES.get(name, name), self.time.why) for name in part.claims
+                ]
+        return claims
+
+
+def _open_base(time: Budget, room: float, bench: Bench) -> None:
+    assert bench.origin is not None
+    bench.base = open_base(bench.origin, room)
+    time.watch(bench.base, [])
+
+
+def _open_world(time: Budget, room: float, bench: Bench) -> None:
+    """The base's weights go, and are read from disk where a site is compared."""
+    bench.base = None
+    del bench.world
+    gc.collect()  # a model may hold itself
+    bench.world = open_world(bench.converted, room=room)
+    bench.base = None if bench.origin is None else open_base(bench.origin, room=0)
+    time.watch(bench.world.base, [*bench.world.sites.values()])
+
+
+def _open_stored(time: Budget, room: float, bench: Bench) -> None:
+    bench.base = None
+    del bench.world
+    gc.collect()
+    bench.world = open_world(bench.converted, bench.stored, room)
+    if not _runs(bench.world):
+        bench.world = open_world(bench.converted, torch.float32, room)
+    wake(bench.world.base)
+    time.watch(bench.world.base, [])
+
+
+# ----------------------------------------------------------------------------------------------- parts, by phase
+
+
+def _file_parts(origin: Source | None, manifest: Manifest, time: Budget) -> list[Part]:
+    def hashed(bench: Bench) -> list[Claim]:
+        return _files(bench.source, bench.origin, bench.manifest)
+
+    def compared(bench: Bench) -> list[Claim]:
+        return _tensors(bench, time)
+
+    names = tuple(f"tensors-{fate}" for fate in tensors.SENTENCES)
+    return [
+        Part("files", ("files", "base-files", "config"), hashed, reads=2),
+        Part("tensors", names, compared, reads=2),
+    ]
+
+
+def _base_parts(pictured: bool) -> list[Part]:
+    """What is measured of the base alone; its zero layers are woken, and at last it is folded."""
+    parts = [Part("influence in the base", (), _influence_before, passes=4)] if pictured else []
+    return [
+        *parts,
+        Part("waking the base", (), _wake_base, reads=1),
+        Part("coverage", ("coverage",), _coverage, passes=2),
+        Part("base", ("base-mixes",), _base_mixes, passes=4),
+        Part("identity", ("identity",), _identity, passes=2),
+    ]
+
+
+def _world_parts(
+    origin: Source | None, resolved: Resolved, manifest: Manifest, pictured: bool, time: Budget
+) -> list[Part]:
+    """What is measured of the world model alone: as it is, and then with zero layers, which would hide a leak, woken."""
+    effects = ("action-heeded", "action-not-before", "first-action-unread", "null-is-not-zero")
+    converted = manifest.stage == "converted"
+    parts = [Part("influence in the world model", (), _influence_after, passes=4)] if pictured else []
+    parts.append(
+        Part("promises of the operations", ("promises",), partial(_promises, time), passes=2, reads=2)
+    )
+    if converted:
+        unheeded: Callable[[Bench], list[Claim]] = lambda bench: [actions.unheeded(bench.world)]  # noqa: E731
+        parts.append(Part("actions", ("actions-unheeded",), unheeded, passes=4))
+    else:
+        parts.append(Part("actions", ("actions-unheeded", *effects), _trained_actions, passes=5))
+    parts += [
+        Part("waking the world model", (), _wake_world, reads=1),
+        Part("the future is not seen", ("future-unseen",), lambda b: [causality.unseen_future(b.world)], 14),
+        Part("the past is seen", ("past-seen",), lambda b: [past.seen_past(b.world)], passes=4),
+    ]
+    if converted:
+        woken = "zero layers woken"
+        parts.append(Part("actions, woken", effects, lambda b: actions.effects(b.world, woken), passes=5))
+    window = resolved.window or 3
+    streamed = ("streamed-by-block", "streamed-in-chunks")
+    by_site = ("sites-see-past", "sites-blind-to-future")
+    by_gradient = ("gradients-not-forward", "gradients-reach-past")
+    return [
+        *parts,
+        Part("clips are apart", ("clips-apart",), lambda b: [causality.unseen_clips(b.world)], passes=3),
+        Part("every site alone", by_site, lambda b: past.sites(b.world), passes=5),
+        Part("gradients", by_gradient, lambda b: gradient.gradients(b.world), passes=8),
+        Part("streaming", streamed, lambda b: streaming(b.world), passes=5 * (2 * window + 4) / 7),
+    ]
+
+
+def _stored_parts() -> list[Part]:
+    return [
+        Part("the stored precision", ("future-unseen-stored",), _stored_future, passes=3, reads=1),
+        Part("two runs", ("deterministic",), lambda b: [causality.repeatable(b.world)], passes=0.4),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ measurements
 
 
 def _headers(source: Source, origin: Source | None, resolved: Resolved, manifest: Manifest) -> list[Claim]:
@@ -117,35 +339,17 @@ def _files(source: Source, origin: Source | None, manifest: Manifest) -> list[Cl
     return [*claims, files.source_files(origin, manifest), files.same_config(origin, source)]
 
 
-def _tensors(source: Source, origin: Source | None, resolved: Resolved, manifest: Manifest) -> list[Claim]:
-    if origin is None or manifest.finetuning is not None:
-        why = FINETUNED if manifest.finetuning is not None else NEEDS_BASE
+def _tensors(bench: Bench, time: Budget) -> list[Claim]:
+    if bench.origin is None or bench.manifest.finetuning is not None:
+        why = FINETUNED if bench.manifest.finetuning is not None else NEEDS_BASE
         return [
             not_measured(f"tensors-{fate}", sentence, why) for fate, sentence in tensors.SENTENCES.items()
         ]
-    return tensors.surgical(origin, source, resolved, manifest)
-
-
-def _real(models: Models, manifest: Manifest, unit: float, progress: Progress) -> list[Claim]:
-    """Claims about the weights as they are."""
-    claims = []
-    if manifest.finetuning is not None:
-        claims.append(not_measured("promises", promises.CLAIM, FINETUNED))
-    elif models.base is None:
-        claims.append(not_measured("promises", promises.CLAIM, NEEDS_BASE))
-    else:
-        progress("promises of the operations")
-        claims += promises.promises(models.base, models.world, unit)
-    progress("actions")
-    if manifest.stage == "finetuned":
-        trained = FINETUNED if manifest.finetuning is not None else "the base was trained with actions"
-        claims.append(not_measured("actions-unheeded", actions.UNTRAINED, trained))
-        return claims + actions.effects(models.world, "real weights")
-    return [*claims, actions.unheeded(models.world)]
+    return tensors.surgical(bench.origin, bench.source, bench.resolved, bench.manifest, time.check)
 
 
 def _without_base(resolved: Resolved) -> list[Claim]:
-    """In place of `_base`: the claims that need the base are named, and coverage is that of the family."""
+    """In place of the base's parts: the claims that need it are named, and coverage is that of the family."""
     claims = {
         "coverage": coverage.CLAIM,
         "base-mixes": causality.BASE_MIXES,
@@ -155,43 +359,94 @@ def _without_base(resolved: Resolved) -> list[Claim]:
     return [coverage.tiny_coverage(resolved), *missing]
 
 
-def _base(base: nn.Module, world: World, progress: Progress) -> list[Claim]:
-    """Claims about what the plan makes of the base; its weights are woken, then it is folded."""
-    wake(base)
-    progress("coverage")
-    claims = [coverage.coverage(base, world)]
-    progress("base")
-    inputs = uniform(draw(world, 1, world.resolved.frames(enough_frames(world)), seed=0))
-    claims.append(
-        causality.base_mixes(influence(base_call(base, world, inputs), inputs["latents"], frame_dim=1))
-    )
-    progress("identity")
-    return [*claims, identity.identity(base, world)]
+def _influence_before(bench: Bench) -> list[Claim]:
+    bench.handed.influence = _of_base(bench)
+    return []
 
 
-def _woken(world: World, manifest: Manifest, progress: Progress) -> list[Claim]:
-    """Claims about how the world model is wired; its zero layers, which would hide a leak, have been woken."""
-    claims = []
-    if manifest.stage == "converted":
-        claims += actions.effects(world, "zero layers woken")
-    progress("the future is not seen")
-    claims += [causality.unseen_future(world), causality.unseen_clips(world)]
-    progress("the past is seen")
-    claims += [past.seen_past(world), *past.sites(world)]
-    progress("gradients")
-    claims += gradient.gradients(world)
-    progress("streaming")
-    return claims + streaming(world)
+def _influence_after(bench: Bench) -> list[Claim]:
+    world, inputs = bench.world, _common(bench.world)
+    bench.picture = influence(lambda x: world(**inputs | {"latents": x}), inputs["latents"], frame_dim=1)
+    return []
 
 
-def _stored(converted: Path, stored: torch.dtype, progress: Progress) -> list[Claim]:
+def _coverage(bench: Bench) -> list[Claim]:
+    assert bench.base is not None
+    return [coverage.coverage(bench.base, bench.world)]
+
+
+def _identity(bench: Bench) -> list[Claim]:
+    assert bench.base is not None
+    return [identity.identity(bench.base, bench.world)]
+
+
+def _base_mixes(bench: Bench) -> list[Claim]:
+    return [causality.base_mixes(_of_base(bench))]
+
+
+def _of_base(bench: Bench) -> Tensor:
+    assert bench.base is not None
+    inputs = _common(bench.world)
+    return influence(base_call(bench.base, bench.world, inputs), inputs["latents"], frame_dim=1)
+
+
+def _common(world: World) -> dict[str, Tensor]:
+    """One clip that both models can be given."""
+    return uniform(draw(world, 1, world.resolved.frames(enough_frames(world)), seed=0))
+
+
+def _promises(time: Budget, bench: Bench) -> list[Claim]:
+    if bench.manifest.finetuning is not None:
+        return [not_measured("promises", promises.CLAIM, FINETUNED)]
+    if bench.base is None:
+        return [not_measured("promises", promises.CLAIM, NEEDS_BASE)]
+    unit = torch.finfo(bench.stored).eps
+    return promises.promises(bench.base, bench.world, unit)
+
+
+def _trained_actions(bench: Bench) -> list[Claim]:
+    trained = FINETUNED if bench.manifest.finetuning is not None else "the base was trained with actions"
+    unheeded = not_measured("actions-unheeded", actions.UNTRAINED, trained)
+    return [unheeded, *actions.effects(bench.world, "real weights")]
+
+
+def _wake_base(bench: Bench) -> list[Claim]:
+    assert bench.base is not None
+    wake(bench.base)
+    return []
+
+
+def _wake_world(bench: Bench) -> list[Claim]:
+    wake(bench.world.base)
+    return []
+
+
+def _stored_future(bench: Bench) -> list[Claim]:
     """The same in the dtype in which the weights are stored, and with the casts that the base makes."""
-    progress("the stored precision")
-    # Opened again: tables that were made exactly are not the stored model's.
-    world = open_models(converted, None).world
-    wake(world.base)
-    note = _cast(world, stored)
-    return [causality.unseen_future(world, "future-unseen-stored", note), causality.repeatable(world)]
+    stored = str(bench.stored).removeprefix("torch.")
+    note = (
+        "" if bench.world.dtype == bench.stored else f"; {stored}, in which it is stored, cannot be run here"
+    )
+    return [causality.unseen_future(bench.world, "future-unseen-stored", note)]
+
+
+def _runs(world: World) -> bool:
+    """Whether this machine can run `world` in the dtype that it has."""
+    try:
+        return bool(world(**draw(world, 2, enough_frames(world), seed=0)).isfinite().all())
+    except RuntimeError:  # torch has no such kernel here
+        return False
+
+
+# ------------------------------------------------------------------------------------------------------ report
+
+
+def _announced(seconds: float, expected: Estimate, budget: float | None) -> str:
+    most = "" if budget is None else f", of which the budget allows {budget:g}"
+    return (
+        f"verify will take about {max(1, round(seconds / 60))} minutes{most} and up to {expected.memory / GB:.1f} GB of memory "
+        f"(from {expected.basis})"
+    )
 
 
 def _make(report: Path) -> None:
@@ -201,24 +456,10 @@ def _make(report: Path) -> None:
         raise V2WError(f"write a report to {report}", str(error), "a folder that can be written") from None
 
 
-def _cast(world: World, stored: torch.dtype) -> str:
-    """Put `world` into its stored dtype, or into float32 where this machine cannot run that: then says so."""
-    try:
-        runs = bool(world.to(stored)(**draw(world, 2, enough_frames(world), seed=0)).isfinite().all())
-    except RuntimeError:  # torch has no such kernel here
-        runs = False
-    if runs:
-        return ""
-    world.to(torch.float32)
-    return f"; {str(stored).removeprefix('torch.')}, in which it is stored, cannot be run here"
-
-
-def _influences(models: Models) -> tuple[Tensor | None, Tensor]:
-    """Of the base, if it was given, and of the world model, on the same clip, with their real weights."""
-    world = models.world
-    inputs = uniform(draw(world, 1, world.resolved.frames(enough_frames(world)), seed=0))
-    latents = inputs["latents"]
-    after = influence(lambda x: world(**inputs | {"latents": x}), latents, frame_dim=1)
-    return None if models.base is None else influence(
-        base_call(models.base, world, inputs), latents, frame_dim=1
-    ), after
+def _written(result: Report, report: Path | None, bench: Bench | None) -> Report:
+    if report is not None:
+        (report / "report.json").write_text(json.dumps(result.as_json(), indent=1) + "\n", encoding="utf-8")
+        if bench is not None and bench.picture is not None:
+            picture = draw_influence(bench.handed.influence, bench.picture)
+            Image.fromarray(picture).save(report / "influence.png")
+    return result
