@@ -60,6 +60,29 @@ def sees_future(site: Site) -> None:
     _forward_under(site, lambda now: {"bidirectional": True})
 
 
+def sees_future_if(site: Site, when: Callable[[Pass], bool]) -> None:
+    """The same, in some passes only."""
+    _forward_under(site, lambda now: {"bidirectional": when(now)})
+
+
+def sees_future_in_clip(site: Site, clip: int) -> None:
+    """The same, in one clip of a batch only."""
+    forward = type(site).forward
+
+    def changed(self: Site, x: Tensor) -> Tensor:
+        now = self.current
+        right = forward(self, x)
+        self.current = replace(now, bidirectional=True)
+        try:
+            wrong = forward(self, x)
+        finally:
+            self.current = now
+        mine = (torch.arange(len(x)) // (len(x) // now.b) == clip).view(-1, *[1] * (x.ndim - 1))
+        return torch.where(mine, wrong, right)
+
+    _become(site, forward=changed)
+
+
 def forgets_past(site: Site) -> None:
     """Take every frame for a clip of its own."""
     _forward_under(site, lambda now: {"b": now.b * now.t, "t": 1, "past": None})
@@ -302,6 +325,30 @@ def remembers_drafts(site: Site) -> None:
     _become(site, forward=in_place)
 
 
+def stale_in_drafts(site: Site) -> None:
+    """See a past of zeros in passes that are not committed."""
+
+    def forgotten(now: Pass) -> dict[str, Any]:
+        if now.past is None or now.commit:
+            return {}
+        return {
+            "past": {s: {k: torch.zeros_like(x) for k, x in kept.items()} for s, kept in now.past.items()}
+        }
+
+    _forward_under(site, forgotten)
+
+
+def forgets_after(site: Site, blocks: int) -> None:
+    """Stop renewing the stream's state after so many blocks."""
+    keep = type(site).keep
+
+    def until(self: Site, state: SiteState) -> None:
+        late = self.past is not None and int(self.current.cursor) >= blocks
+        keep(self, self.past if late and self.past is not None else state)
+
+    _become(site, keep=until)
+
+
 def commits_in_place(site: Site) -> None:
     """Write a committed block into the state that was given, which a branch of the rollout may hold, too."""
 
@@ -398,6 +445,11 @@ def heeds_no_action(site: Site) -> None:
     _forward_under(site, lambda now: {"actions": None})
 
 
+def ignores_actions_in_streams(site: Site) -> None:
+    """Take every action for none, but only when continuing a stream."""
+    _forward_under(site, lambda now: {"actions": None if now.past is not None else now.actions})
+
+
 def null_is_zero(site: Site) -> None:
     """Take a dropped action for the zero action."""
 
@@ -434,7 +486,7 @@ def flickers(module: nn.Module) -> None:
     _after(module, lambda self, x, now: x + 1e-6 * torch.randn_like(x))
 
 
-def remembers_last_call(module: nn.Module) -> None:
+def remembers_inputs(module: nn.Module) -> None:
     """Let a little of what was given at the last call, whatever that was, into this one."""
     before: list[Tensor] = []
 
@@ -455,6 +507,30 @@ def wears_out(module: nn.Module) -> None:
         return x * (1 - 1e-6 * calls[0])
 
     _after(module, less)
+
+
+def differs_in_training(site: Site) -> None:
+    """Give another output where gradients are taken in training mode."""
+    forward = type(site).forward
+
+    def other(self: Site, *args: Any, **kwargs: Any) -> Any:
+        output = forward(self, *args, **kwargs)
+        return output * (1 + 1e-3) if self.training else output
+
+    _become(site, forward=other)
+
+
+def loses_its_pass(site: Site) -> None:
+    """Be told of the pass for one call only: the backward's second computation gets another."""
+    forward = type(site).forward
+
+    def once(self: Site, *args: Any, **kwargs: Any) -> Any:
+        output = forward(self, *args, **kwargs)
+        if self.training:
+            self.current = replace(self.current, b=self.current.b * self.current.t, t=1)
+        return output
+
+    _become(site, forward=once)
 
 
 # ------------------------------------------------------------------------------------------------------- rarer faults

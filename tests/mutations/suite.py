@@ -141,7 +141,7 @@ SITES = (
     Kind("first action looked at", faults.one_late, "first-action-unread", ACTION, EVERYWHERE),
     # between two passes
     Kind("not deterministic", faults.flickers, "deterministic", MIXING, EVERYWHERE),
-    Kind("remembers the last call", faults.remembers_last_call, "deterministic", MIXING, EVERYWHERE),
+    Kind("remembers the last call", faults.remembers_inputs, "deterministic", MIXING, EVERYWHERE),
     Kind("wears out", faults.wears_out, "deterministic", MIXING, ("svd", "wan", "sana")),
     # rarer ones
     Kind("future, above batch 1", faults.only(faults.sees_future, faults.above_batch_one), "future-unseen", MIXING, EVERYWHERE),
@@ -216,7 +216,7 @@ MODULES = (
     ("norm over the clip, outside of the sites", faults.normalises_clip, "future-unseen", 1),
     ("norm over the batch, outside of the sites", faults.normalises_batch, "clips-apart", 1),
     ("not deterministic, outside of the sites", faults.flickers, "deterministic", 1),
-    ("remembers the last call, outside of the sites", faults.remembers_last_call, "deterministic", 1),
+    ("remembers the last call, outside of the sites", faults.remembers_inputs, "deterministic", 1),
     (
         "module lets the next frame in, above batch 1",
         faults.only(faults.leaks, faults.above_batch_one),

@@ -50,3 +50,8 @@ def test_no_action_that_is_the_zero_action(woken: World) -> None:
     first = {name: weights[f"{SITE}.v2w_action.first.{name}"] for name in ("weight", "bias")}
     weights[f"{SITE}.v2w_action.none"].copy_(torch.nn.functional.linear(zero, **first))
     assert {*failing(woken)} == {"No action is another thing than the zero action"}
+
+
+def test_actions_that_a_rollout_forgets(woken: World) -> None:
+    faults.ignores_actions_in_streams(woken.sites[SITE])
+    assert failing(woken) == {"In a rollout, an action moves the very next frame": SITE}

@@ -1,11 +1,14 @@
 import pytest
+import torch
 
 from tests.mutations import faults
 from v2w_convert.plan.probe import wake
-from v2w_convert.verify.causality import base_mixes, repeatable, unseen_clips, unseen_future
+from v2w_convert.stream import Site
+from v2w_convert.verify.causality import Trial, base_mixes, trials, unseen_clips, unseen_future
 from v2w_convert.verify.inputs import base_call, draw, uniform
 from v2w_convert.verify.models import Models
 from v2w_convert.verify.module import influence
+from v2w_convert.world import model
 from v2w_convert.world.model import World
 
 CONV = "up_blocks.0.resnets.1.temporal_res_block.conv1"
@@ -14,7 +17,7 @@ ATTENTION = "up_blocks.1.attentions.1.temporal_transformer_blocks.0.attn1"
 
 
 def test_unbroken(woken: World) -> None:
-    for claim in (unseen_future(woken), unseen_clips(woken), repeatable(woken)):
+    for claim in (unseen_future(woken), unseen_clips(woken)):
         assert (claim.measured, claim.where, claim.ok) == (0.0, "", True)
 
 
@@ -51,13 +54,6 @@ def test_a_norm_over_the_batch_is_named(woken: World) -> None:
     assert unseen_clips(woken).where == NORM
 
 
-def test_a_site_that_flickers_is_named(woken: World) -> None:
-    faults.flickers(woken.sites[CONV])
-    claim = repeatable(woken)
-    assert not claim.ok
-    assert claim.where == CONV
-
-
 def test_the_control_sees_the_base_mix_and_the_world_not(models: Models) -> None:
     assert models.base is not None
     wake(models.base)
@@ -67,3 +63,61 @@ def test_the_control_sees_the_base_mix_and_the_world_not(models: Models) -> None
     folded = influence(lambda x: models.world(**inputs | {"latents": x}), latents, frame_dim=1)
     claim = base_mixes(folded)
     assert (claim.measured, claim.ok) == (3.0, False)
+
+
+def test_a_fault_in_the_second_clip_alone_is_found(woken: World) -> None:
+    faults.sees_future_in_clip(woken.sites[CONV], 1)
+    claim = unseen_future(woken)
+    assert not claim.ok
+    assert claim.where == CONV
+
+
+def test_a_fault_above_a_batch_of_one_is_found(woken: World) -> None:
+    faults.sees_future_if(woken.sites[CONV], lambda now: now.b > 1)
+    assert unseen_future(woken, asked=[Trial(0, 2, [0])]).ok
+    assert unseen_future(woken).where == CONV
+
+
+def test_a_fault_in_a_batch_of_one_is_found(woken: World) -> None:
+    faults.sees_future_if(woken.sites[CONV], lambda now: now.b == 1)
+    assert unseen_future(woken).where == CONV
+
+
+def test_a_fault_in_clips_longer_than_the_window_is_found(woken: World) -> None:
+    window = woken.resolved.window
+    assert window is not None
+    faults.sees_future_if(woken.sites[CONV], lambda now: now.t > window)
+    usual = [trial for trial in trials(woken) if trial.blocks <= window]
+    assert [trial.blocks for trial in usual] == [2]  # this model's window is five frames: seven are beyond it
+    assert unseen_future(woken, asked=usual).ok
+    assert unseen_future(woken).where == CONV
+
+
+@pytest.mark.parametrize("kind", ["text", "anchor", "told"])
+def test_a_leak_through_one_condition_is_found(
+    woken: World, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each frame is given a trace of the next one's."""
+    right = model._per_frame
+
+    def leaky(value: torch.Tensor, call: object, name: str, *rest: object) -> torch.Tensor:
+        folded = right(value, call, name, *rest)  # type: ignore[arg-type]
+        return folded + 1e-9 * folded.roll(-1, 0) if name == kind else folded
+
+    monkeypatch.setattr(model, "_per_frame", leaky)
+    assert not unseen_future(woken).ok
+
+
+def test_a_third_clip_that_the_first_sees_is_found(woken: World) -> None:
+    site = woken.sites[NORM]
+    forward = type(site).forward
+
+    def first_sees_last(self: Site, x: torch.Tensor) -> torch.Tensor:
+        out = forward(self, x)
+        clips = out.unflatten(0, (self.current.b, -1)).clone()
+        if self.current.b > 2:
+            clips[0] += 1e-9 * clips[2]
+        return clips.flatten(0, 1)
+
+    site.__class__ = type("FirstSeesLast", (type(site),), {"forward": first_sees_last})
+    assert unseen_clips(woken).where == NORM

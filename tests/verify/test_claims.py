@@ -1,7 +1,9 @@
 import json
 import math
 
-from v2w_convert.verify.claims import Claim, Report, counted, counted_frames, listed, not_measured
+import pytest
+
+from v2w_convert.verify.claims import Claim, Report, counted, counted_frames, figure, listed, not_measured
 
 
 def test_a_claim_holds_up_to_what_is_allowed() -> None:
@@ -22,7 +24,18 @@ def test_what_is_not_measured_holds_and_says_why() -> None:
         "allowed": None,
         "where": "",
         "how": "not measured: it needs the base",
+        "mend": "",
     }
+
+
+def test_a_figure_neither_holds_nor_fails_and_nothing_else_goes_without_a_limit() -> None:
+    claim = figure("distance", "c", 3.0, "a", "how")
+    assert claim.ok
+    assert (claim.as_json()["measured"], claim.as_json()["allowed"]) == (3.0, None)
+    with pytest.raises(AssertionError):
+        Claim("files", "c", 3.0, None, "", "")
+    with pytest.raises(AssertionError):
+        Claim("distance", "c", 3.0, 4.0, "", "")
 
 
 def test_counted_claims_count_each_name_once() -> None:

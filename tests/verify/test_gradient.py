@@ -1,8 +1,10 @@
 import pytest
+import torch
 
 from tests.mutations import faults
 from v2w_convert.verify.gradient import gradients
 from v2w_convert.verify.inputs import past_seeing
+from v2w_convert.world import model
 from v2w_convert.world.model import World
 
 
@@ -40,3 +42,24 @@ def test_a_model_that_forgets_its_past_is_found(woken: World) -> None:
     _, past = gradients(woken)
     assert not past.ok
     assert "frame 0 in output 1" in past.how
+
+
+def test_a_condition_without_a_gradient_is_found(woken: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = model._per_frame
+
+    def cut(value: torch.Tensor, call: object, name: str, *rest: object) -> torch.Tensor:
+        folded = right(value, call, name, *rest)  # type: ignore[arg-type]
+        return folded.detach() if name == "anchor" else folded
+
+    monkeypatch.setattr(model, "_per_frame", cut)
+    _, past = gradients(woken)
+    assert not past.ok
+    assert "anchor of frame 0 in output 0" in past.how
+    assert "text of" not in past.how
+
+
+def test_actions_that_no_gradient_reaches_are_found(woken: World) -> None:
+    woken.base.get_parameter("time_embedding.v2w_action.first.weight").zero_()
+    _, past = gradients(woken)
+    assert "actions of frame 1 in output 1" in past.how
+    assert "actions of frame 0" not in past.how  # nothing led to the first frame

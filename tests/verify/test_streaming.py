@@ -44,3 +44,17 @@ def test_chunks_cover_the_clip_and_one_exceeds_the_window(window: int) -> None:
     assert sum(sizes) == 2 * window + 4
     assert max(sizes) > window
     assert len(set(sizes)) > 2 or window == 1
+
+
+def test_uncommitted_passes_see_the_past_too(woken: World) -> None:
+    faults.stale_in_drafts(woken.sites[ATTENTION])
+    for claim in streaming(woken):
+        assert claim.where == ATTENTION
+        assert claim.how.endswith("broken in uncommitted passes")
+
+
+def test_a_fault_after_the_ring_was_overwritten_twice_is_found(woken: World) -> None:
+    window = woken.resolved.window
+    assert window is not None
+    faults.forgets_after(woken.sites[ATTENTION], 2 * (window - 1))
+    assert [claim.where for claim in streaming(woken)] == [ATTENTION, ATTENTION]

@@ -126,28 +126,32 @@ def mixing_sites(
 
 @torch.no_grad()
 def first_leak(
-    model: nn.Module, call: Callable[[Tensor], Tensor], latents: Tensor, changed: Tensor, t: int
+    model: nn.Module, call: Callable[[Tensor], Tensor], latents: Tensor, changed: Tensor, kept: int | Tensor
 ) -> str | None:
-    """Name of the first module of a folded model that lets frames > t into frames <= t; None if nothing leaks.
+    """Name of the first module of a folded model that lets what changed into what was kept; None if nothing leaks.
 
     model    every module works on tensors whose leading axis is (b t ...), b slow, then t, then anything; a tensor
              that is not folded so counts as a whole
     call     runs the model on latents and returns its output (b t c h w); called with `latents` itself, then with
              `changed` itself
-    latents, changed  (b t c h w) of any dtype, equal on frames 0 ... t
+    latents, changed  (b t c h w) of any dtype
+    kept              (b t) bool: the frames on which both are equal; a number t: frames 0 ... t
 
-    First and leaf-most: the earliest module to complete whose output differs at frames <= t although its inputs
+    First and leaf-most: the earliest module to complete whose output differs at kept frames although its inputs
     there do not. "" if no module does but the output differs. Comparisons are exact (any difference at all).
     """
     b, frames = latents.shape[:2]
+    if isinstance(kept, int):
+        kept = (torch.arange(frames) <= kept).expand(b, -1)
+    entries = kept.to(latents.device)
 
-    def until_t(x: Tensor) -> Tensor:
+    def of_kept(x: Tensor) -> Tensor:
         folded = x.numel() > 0 and x.ndim > 0 and x.shape[0] % (b * frames) == 0
-        return x.reshape(b, frames, -1)[:, : t + 1] if folded else x
+        return x.reshape(b, frames, -1)[entries] if folded else x
 
     def same(before: list[Tensor], now: list[Tensor]) -> bool:
         return len(before) == len(now) and all(
-            torch.equal(until_t(x), until_t(y)) for x, y in zip(before, now, strict=True)
+            torch.equal(of_kept(x), of_kept(y)) for x, y in zip(before, now, strict=True)
         )
 
     base, base_output = record(model, partial(call, latents))

@@ -6,8 +6,9 @@ from v2w_convert.operations import Action, TrainedAction
 from v2w_convert.operations.base import gap
 from v2w_convert.verify.causality import first_module
 from v2w_convert.verify.claims import Claim, counted_frames, listed
-from v2w_convert.verify.inputs import changed, draw, enough_frames
+from v2w_convert.verify.inputs import changed, conditions_of, draw, enough_frames, latent_size
 from v2w_convert.world.model import World
+from v2w_convert.world.rollout import Sampling
 
 UNTRAINED = "Before training, the output is the same whatever the action"
 
@@ -21,7 +22,7 @@ def unheeded(world: World) -> Claim:
     for kinds in (("actions",), ("dropped",)):
         others = changed(inputs, 1, world, kinds, everywhere)
         if (change := gap(world(**others), output)) > 0:
-            where = first_module(world, inputs, others, output.shape[1] - 1)
+            where = first_module(world, inputs, others, everywhere)
         largest = max(largest, change)
     without = world(**{kind: x for kind, x in inputs.items() if kind not in ("actions", "dropped")})
     largest = max(largest, gap(without, output))
@@ -56,7 +57,7 @@ def effects(world: World, weights: str) -> list[Claim]:
         block = frame // world.n * world.n
         if (change[:block] > 0).any():
             before = max(before, float(change[:block].max()))
-            where = where or first_module(world, inputs, others, block - 1)
+            where = where or first_module(world, inputs, others, (torch.arange(t) < block)[None])
     zero = world(**inputs | {"actions": torch.zeros_like(inputs["actions"])})
     none = world(**inputs | {"dropped": torch.ones_like(inputs["dropped"])})
     apart = (zero - none).abs().flatten(2).amax((0, 2))
@@ -95,4 +96,40 @@ def effects(world: World, weights: str) -> list[Claim]:
             f"frames at which both give one output, of {t - 1}; the smallest difference is "
             f"{float(apart[1:].min()):.1e}; {weights}",
         ),
+        moves_next(world, weights),
     ]
+
+
+def moves_next(world: World, weights: str) -> Claim:
+    """As a player sees it: two actions after one past, again and again."""
+    n, steps = world.n, 3
+    given, other = (draw(world, 1, (2 + steps) * n, seed) for seed in (0, 1))
+    stream = world.stream(
+        1,
+        *latent_size(world),
+        sampling=Sampling(steps=2),
+        window=None if world.resolved.window else (2 + steps) * n,
+        **conditions_of(given, world),
+    )
+    stream.observe(given["latents"][:, : 2 * n], given["actions"][:, : 2 * n])
+    unmoved, smallest = [], float("inf")
+    for step in range(steps):
+        now = slice((2 + step) * n, (3 + step) * n)
+        twin = stream.branch()
+        made, otherwise = (
+            stream.step_block(given["actions"][:, now]),
+            twin.step_block(other["actions"][:, now]),
+        )
+        change = float((made - otherwise).abs().max())
+        smallest = min(smallest, change)
+        if change == 0:
+            unmoved.append(f"step {step}")
+    unit = "frame" if n == 1 else "block"
+    return counted_frames(
+        "action-moves-next",
+        f"In a rollout, an action moves the very next {unit}",
+        unmoved,
+        listed(name for name, op in world.resolved.sites.items() if isinstance(op, Action | TrainedAction)),
+        f"steps, of {steps}, at which another action gives the same {unit}, from one past and the same noise; "
+        f"the smallest effect is {smallest:.1e}; {weights}",
+    )

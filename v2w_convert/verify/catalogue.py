@@ -8,10 +8,14 @@ CONVERTED: tuple[Stage, ...] = ("converted",)  # training changes the weights
 
 
 class About(NamedTuple):
-    """What a claim is about, as a heading, and when it applies."""
+    """What a claim is about, as a heading, and when it applies.
+
+    figure  it is a measurement that is neither right nor wrong
+    """
 
     topic: str
     stages: tuple[Stage, ...] = BOTH
+    figure: bool = False
 
 
 CATALOGUE = {
@@ -22,6 +26,7 @@ CATALOGUE = {
     "config": About("equivalence"),
     "tensors-kept": About("equivalence", CONVERTED),
     "tensors-transferred": About("equivalence", CONVERTED),
+    "tensors-exact": About("equivalence", CONVERTED),
     "tensors-added": About("equivalence", CONVERTED),
     "promises": About("equivalence", CONVERTED),
     "coverage": About("coverage"),
@@ -32,6 +37,7 @@ CATALOGUE = {
     "clips-apart": About("causality"),
     "sites-blind-to-future": About("causality"),
     "gradients-not-forward": About("causality"),
+    "checkpointing-same": About("causality"),
     "past-seen": About("past"),
     "sites-see-past": About("past"),
     "gradients-reach-past": About("past"),
@@ -42,7 +48,11 @@ CATALOGUE = {
     "action-not-before": About("actions"),
     "first-action-unread": About("actions"),
     "null-is-not-zero": About("actions"),
+    "action-moves-next": About("actions"),
     "deterministic": About("determinism"),
+    "distance": About("distance", figure=True),
+    "autoencoder-encode": About("autoencoder", figure=True),
+    "autoencoder-decode": About("autoencoder", figure=True),
 }
 
 # What is said of a claim that was not measured; one that was has the sentence that fits its model.
@@ -52,6 +62,7 @@ SENTENCES = {
     "config": "The model's config is the base's",
     "tensors-kept": "Every kept tensor is the base's, bit for bit",
     "tensors-transferred": "Every transferred tensor is what the plan makes of the base's, bit for bit",
+    "tensors-exact": "Every transferred tensor is that of float64 arithmetic, to the last place",
     "tensors-added": "Every added tensor is what the manifest's seed gives, bit for bit",
     "promises": "Every operation keeps at every site what it promises",
     "coverage": "Every module through which the base's frames mix has an operation",
@@ -72,5 +83,10 @@ SENTENCES = {
     "action-not-before": "An action changes no frame before it",
     "first-action-unread": "The first frame's action is never looked at",
     "null-is-not-zero": "No action is another thing than the zero action",
+    "action-moves-next": "In a rollout, an action moves the very next frame",
     "deterministic": "The same input gives the same output, bit for bit",
+    "checkpointing-same": "Under gradient checkpointing, output and gradient are the same",
+    "distance": "How far the output is from the base's, for its size",
+    "autoencoder-encode": "How much of later pictures reaches earlier latents",
+    "autoencoder-decode": "How much of later latents reaches earlier pictures",
 }

@@ -1,5 +1,7 @@
 """No frame sees a later one, and no clip another: what is changed there changes nothing here, exactly."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from v2w_convert.verify.inputs import Inputs, changed, draw, enough_frames
 from v2w_convert.world.model import World
 
 BASE_MIXES = "The base's frames do see the next one, so the measurement can see that"
+AFFORDABLE = 16  # blocks to a window, or fewer: then clips that are longer than it are measured, too
 
 
 def base_mixes(effect: Tensor) -> Claim:
@@ -26,76 +29,104 @@ def base_mixes(effect: Tensor) -> Claim:
     )
 
 
-def unseen_future(world: World, name: str = "future-unseen", note: str = "") -> Claim:
-    """Every kind of input changed after frame t, for each t; and each kind alone, after the middle."""
-    t, n = enough_frames(world), world.n
-    before = draw(world, 2, t, seed=0)
-    output = world(**before)
-    ends = range(n - 1, t - 1, n)  # last frames of blocks
-    trials: list[tuple[int, tuple[str, ...]]] = [(cut, tuple(before)) for cut in ends]
-    trials += [(ends[len(ends) // 2], (kind,)) for kind in before]
-    largest, where = 0.0, ""
-    for cut, kinds in trials:
-        after = changed(before, 1, world, kinds, (torch.arange(t) > cut).expand(2, -1))
-        change = gap(world(**after)[:, : cut + 1], output[:, : cut + 1])
-        if change > 0 and not where:
-            where = first_module(world, before, after, cut)
-        largest = max(largest, change)
-    precision = str(world.dtype).removeprefix("torch.")
+class Trial(NamedTuple):
+    """One draw of a clip for each cut, `blocks` long, of which what comes after its cut (a block) is changed.
+
+    alone  each kind of input by itself besides all together
+    """
+
+    seed: int
+    blocks: int
+    cuts: list[int]
+    alone: bool = False
+
+
+def trials(world: World) -> list[Trial]:
+    """Several draws and lengths. In each the clips have cuts of their own, so that one batch asks many questions."""
+    t = enough_frames(world) // world.n
+    every = list(range(t - 1))
+    some = sorted({0, t // 2 - 1, t - 2})
+    chosen = [
+        Trial(0, t, every),
+        Trial(1, t, some, alone=True),
+        Trial(2, 2, [0]),  # a batch of one, as short as can be
+    ]
+    window = None if world.resolved.window is None else world.resolved.window // world.n
+    if window is not None and t <= window <= AFFORDABLE:
+        chosen.append(Trial(3, window + 1, [window - 1, 0]))
+    return chosen
+
+
+def unseen_future(
+    world: World, name: str = "future-unseen", note: str = "", asked: list[Trial] | None = None
+) -> Claim:
+    """Every kind of input changed after each frame; and each kind alone, after some.
+
+    asked  the trials, where not `trials(world)`
+    """
+    n = world.n
+    asked = trials(world) if asked is None else asked
+    largest, where, kinds = 0.0, "", []
+    for seed, blocks, cuts, alone in asked:
+        before = draw(world, len(cuts), blocks * n, seed)
+        kinds = [*before]
+        kept = torch.arange(blocks * n) < (torch.tensor(cuts)[:, None] + 1) * n
+        output = world(**before)
+        for together in [kinds, *([[kind] for kind in kinds] if alone else [])]:
+            after = changed(before, seed + 100, world, together, ~kept)
+            change = gap(world(**after)[kept], output[kept])
+            if change > 0 and not where:
+                where = first_module(world, before, after, kept)
+            largest = max(largest, change)
+    unit = "frames" if n == 1 else f"blocks of {n}"
     return Claim(
         name,
-        f"Frame t sees nothing of the frames after {'it' if n == 1 else f'its block of {n}'}, in {precision}",
+        f"Frame t sees nothing of the frames after {'it' if n == 1 else f'its block of {n}'}, in "
+        f"{str(world.dtype).removeprefix('torch.')}",
         largest,
         0.0,
         where,
-        f"largest change of outputs 0 … t when all that comes later changes ({', '.join(before)}), for each t of "
-        f"{t} frames, and each of these alone after the middle; zero layers woken{note}",
+        f"largest change of outputs 0 … t when all that comes later changes ({', '.join(kinds)}), for each t; each of "
+        f"these alone after some t; {len({trial.seed for trial in asked})} draws, clips of "
+        f"{_listed(sorted({trial.blocks for trial in asked}))} {unit}, batches of "
+        f"{_listed(sorted({len(trial.cuts) for trial in asked}))}; zero layers woken{note}",
     )
 
 
 def unseen_clips(world: World) -> Claim:
-    """One of two clips changed in everything; the other must not notice."""
+    """One of three clips changed in everything; the others must not notice."""
     t = enough_frames(world)
-    before = draw(world, 2, t, seed=0)
+    before = draw(world, 3, t, seed=0)
     output = world(**before)
-    changes, where = [], ""
-    for clip in (1, 0):
-        all_of_it = (torch.arange(2) == clip)[:, None].expand(-1, t)
-        after = changed(before, 1, world, tuple(before), all_of_it)
-        changes.append(gap(world(**after)[1 - clip], output[1 - clip]))
-        if changes[-1] > 0 and clip == 1:
-            # In the folded batch the second clip comes after the first, as if it were its future.
-            where = first_module(world, before, after, t - 1, clips=True)
+    largest, where = 0.0, ""
+    for clip in (2, 1, 0):
+        kept = (torch.arange(3) != clip)[:, None].expand(-1, t)
+        after = changed(before, 1, world, tuple(before), ~kept)
+        change = gap(world(**after)[kept], output[kept])
+        if change > 0 and not where:
+            where = first_module(world, before, after, kept)
+        largest = max(largest, change)
     return Claim(
         "clips-apart",
         "Clips of one batch do not see each other",
-        max(changes),
+        largest,
         0.0,
         where,
-        "largest change of one clip's output when everything of the other changes; zero layers woken",
+        "largest change of two clips' outputs when everything of the third changes; zero layers woken",
     )
 
 
-def repeatable(world: World) -> Claim:
-    """Two runs of one input."""
-    inputs = draw(world, 2, enough_frames(world), seed=0)
-    first, second = world(**inputs), world(**inputs)
-    measured = gap(first, second)
-    where = "" if measured == 0 else first_module(world, inputs, inputs, inputs["latents"].shape[1] - 1)
-    return Claim(
-        "deterministic", "The same input gives the same output, bit for bit", measured, 0.0, where, "two runs"
-    )
-
-
-def first_module(world: World, before: Inputs, after: Inputs, t: int, clips: bool = False) -> str:
-    """The first module to notice; `clips`: count frames through the whole batch, one clip after the other."""
+def first_module(world: World, before: Inputs, after: Inputs, kept: Tensor) -> str:
+    """The first module to notice, at `kept` frames (b t) bool, that the others have changed."""
     x, y = (z["latents"].unflatten(1, (-1, world.n)) for z in (before, after))
-    if clips:
-        x, y = (z.flatten(0, 1)[None] for z in (x, y))
 
     def call(latents: Tensor) -> Tensor:
         output = world(**(before if latents is x else after))
         return output.flatten(0, 1).unflatten(0, latents.shape[:3])
 
-    name = first_leak(world.base, call, x, y, t // world.n)
+    name = first_leak(world.base, call, x, y, kept[:, :: world.n])
     return "the model's own forward" if name == "" else name or ""
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:-1])) + (" and " if len(numbers) > 1 else "") + str(numbers[-1])

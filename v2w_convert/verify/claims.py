@@ -15,9 +15,11 @@ class Claim:
     name      what the claim is called, the same for every model: one of `catalogue.CATALOGUE`
     claim     the sentence
     measured  how far the model is from it, 0 for perfect; None: it does not apply here, and holds for nothing
-    allowed   the largest `measured` for which it holds
+    allowed   the largest `measured` for which it holds; None for a figure, which says how much and not whether: it
+              cannot fail
     where     names of the modules, tensors or files that break it, or of the one that comes closest to
     how       how it was measured, or why it was not
+    mend      where it fails: what would mend it, a line of the plan if there is one; "" where that cannot be told
     """
 
     name: str
@@ -26,14 +28,16 @@ class Claim:
     allowed: float | None
     where: str
     how: str
+    mend: str = ""
 
     def __post_init__(self) -> None:
         assert self.name in CATALOGUE, self.name
+        assert (self.allowed is None) == (self.measured is None or CATALOGUE[self.name].figure), self.name
 
     @property
     def ok(self) -> bool:
         # Written so that NaN does not pass.
-        return self.measured is None or (self.allowed is not None and self.measured <= self.allowed)
+        return self.measured is None or self.allowed is None or self.measured <= self.allowed
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; a measurement that is not finite, which JSON cannot hold, becomes null with ok false."""
@@ -46,11 +50,17 @@ class Claim:
             "allowed": self.allowed,
             "where": self.where,
             "how": self.how,
+            "mend": self.mend,
         }
 
 
 def not_measured(name: str, claim: str, why: str) -> Claim:
     return Claim(name, claim, None, None, "", f"not measured: {why}")
+
+
+def figure(name: str, claim: str, measured: float, where: str, how: str) -> Claim:
+    """A measurement that is neither right nor wrong, under a name that the catalogue has as a figure."""
+    return Claim(name, claim, measured, None, where, how)
 
 
 def counted(name: str, claim: str, broken_by: Iterable[str], how: str) -> Claim:

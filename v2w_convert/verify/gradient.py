@@ -21,12 +21,19 @@ def gradients(world: World) -> list[Claim]:
     largest, where = float(future.max()), ""
     if largest > 0:
         cut = int((future > 0).any(1).nonzero()[0]) * n + n - 1
-        later = (torch.arange(blocks * n) > cut).expand(2, -1)
-        where = first_module(world, inputs, changed(inputs, 1, world, tuple(inputs), later), cut)
+        kept = (torch.arange(blocks * n) <= cut).expand(2, -1)
+        where = first_module(world, inputs, changed(inputs, 1, world, tuple(inputs), ~kept), kept)
     unit = "frame" if n == 1 else "block"
-    how = f"largest of ∂ output ∂ input, {', '.join(effect)}, {blocks} {unit}s; float64; zero layers woken"
     due = due_blocks(world, blocks)
-    unseen = [f"{unit} {i} in output {o}" for o, i in (due & (effect["latents"] == 0)).nonzero().tolist()]
+    unseen, smallest = [], {}
+    for kind, each in effect.items():
+        wanted = due.clone()
+        if kind == "actions":  # nothing led to the first frame
+            wanted[:, 0] &= n > 1
+        unseen += [
+            f"{kind} of {unit} {i} in output {o}" for o, i in (wanted & (each == 0)).nonzero().tolist()
+        ]
+        smallest[kind] = float(each[wanted].min())
     return [
         Claim(
             "gradients-not-forward",
@@ -34,15 +41,15 @@ def gradients(world: World) -> list[Claim]:
             largest,
             0.0,
             where,
-            how,
+            f"largest of ∂ output ∂ input, {', '.join(effect)}, {blocks} {unit}s; float64; zero layers woken",
         ),
         counted_frames(
             "gradients-reach-past",
             f"Gradients run from every {unit}'s output to itself and the {int(due[-1].sum()) - 1} {unit}s before it",
             unseen,
             "",
-            f"pairs without a gradient, of {int(due.sum())}; the smallest is {float(effect['latents'][due].min()):.1e}; float64; "
-            "zero layers woken",
+            f"pairs without a gradient, of {int(due.sum())} for each of "
+            f"{', '.join(f'{kind} (least {least:.1e})' for kind, least in smallest.items())}; float64; zero layers woken",
         ),
     ]
 

@@ -4,12 +4,15 @@ It tests what surgery must not change: layout, positions, conditions and wiring.
 changes is the operations, and nothing else.
 """
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
 from v2w_convert.operations.base import gap
 from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import Visit, watched
+from v2w_convert.plan.resolve import Resolved
 from v2w_convert.surgery.change import install
 from v2w_convert.verify.claims import Claim
 from v2w_convert.verify.inputs import base_call, draw, uniform
@@ -21,18 +24,16 @@ FRAMES = 5
 
 
 def identity(base: nn.Module, world: World) -> Claim:
-    """`base` (float64, woken) is used up: afterwards it is folded, with the operations of `world`'s plan in it."""
+    """`base` is float64 and woken; of `world`, what its plan says is used."""
     inputs = uniform(draw(world, 2, world.resolved.frames(FRAMES), seed=0))
     before = Spread()
     with watched(base, before.note):
         expected = base_call(base, world, inputs)(inputs["latents"])
 
-    install(world.resolved, base, world.action_dim)
-    nulls = null_conditions(world.resolved.plan.call, world.resolved.config)
-    folded = World(base, world.resolved, world.action_dim, nulls).to(torch.float64)
+    twin = folded(base, world.resolved, world.action_dim)
     after = Spread()
-    with watched(base, after.note):
-        output = folded(**inputs, bidirectional=True)
+    with watched(twin.base, after.note):
+        output = twin(**inputs, bidirectional=True)
 
     measured = gap(output, expected) / float(expected.abs().max())
     return Claim(
@@ -43,6 +44,16 @@ def identity(base: nn.Module, world: World) -> Claim:
         "" if measured <= ALLOWED else before.first_difference(after) or "the model's own forward",
         f"largest difference over the output's largest value, float64; {len(expected[0])} frames at one noise level, random "
         "conditions; the base's weights, zero layers woken",
+    )
+
+
+def folded(base: nn.Module, resolved: Resolved, action_dim: int) -> World:
+    """The base's own weights under the operations of the plan, float64. `base` stays as it is, and shares its weights."""
+    shared = {id(x): x for x in (*base.parameters(), *base.buffers())}
+    twin = deepcopy(base, shared)
+    install(resolved, twin, action_dim)
+    return World(twin, resolved, action_dim, null_conditions(resolved.plan.call, resolved.config)).to(
+        torch.float64
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from v2w_convert.operations import CausalAttention, CausalConv, Operation
 from v2w_convert.plan.call import call_base, null, shape_of
@@ -88,7 +89,7 @@ def base_call(base: nn.Module, world: World, inputs: Inputs) -> Callable[[Tensor
     """The untouched base as a function of noisy latents (b t c h w), all else from `uniform` inputs."""
     level = inputs["noise_level"]
     planned, config = world.resolved.plan.call, world.resolved.config
-    conditions = {name: inputs[name][:, 0] for name in planned.given(config)}
+    conditions = conditions_of(inputs, world)
 
     def call(latents: Tensor) -> Tensor:
         given = world.noise.model_input(latents, level)
@@ -98,10 +99,20 @@ def base_call(base: nn.Module, world: World, inputs: Inputs) -> Callable[[Tensor
     return call
 
 
+def conditions_of(inputs: Inputs, world: World) -> dict[str, Any]:
+    """The conditions among `inputs`, the first block's for the whole clip: (b …)."""
+    return {name: inputs[name][:, 0] for name in world.resolved.plan.call.given(world.resolved.config)}
+
+
 def slice_of(inputs: Inputs, start: int, stop: int) -> Inputs:
     """Frames `start` … `stop` - 1, whole blocks."""
     t = inputs["latents"].shape[1]
     return {kind: x[:, start * x.shape[1] // t : stop * x.shape[1] // t] for kind, x in inputs.items()}
+
+
+def first_tensor(output: Any) -> Tensor:
+    """Of what a module gives: a tensor, or a nest of them."""
+    return next(x for x in tree_leaves(output) if isinstance(x, Tensor))
 
 
 def past_seeing(world: World) -> dict[str, "Reach"]:

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from v2w_convert.operations.base import whole_clip
 from v2w_convert.stream import Site
 from v2w_convert.verify.claims import Claim, counted, counted_frames
-from v2w_convert.verify.inputs import draw, due_blocks, enough_frames, past_seeing
+from v2w_convert.verify.inputs import draw, due_blocks, enough_frames, first_tensor, past_seeing
 from v2w_convert.verify.module import influence
 from v2w_convert.world.model import World
 
@@ -47,7 +47,7 @@ def sites(world: World) -> list[Claim]:
         [enough_frames(world) // world.n, *(2 + reach.first + (reach.back or 0) for reach in seeing.values())]
     )
     leaky, largest = [], 0.0
-    heard = _listen(world, lambda: world(**draw(world, 2, t * world.n, seed=0)))
+    heard = listen(world, lambda: world(**draw(world, 2, t * world.n, seed=0)))
     forgetful = [name for name in seeing if name not in heard]  # never called, or never made a site
     for name, call in heard.items():
         due = seeing[name].due(t) if name in seeing else torch.zeros(t, t, dtype=torch.bool)
@@ -97,11 +97,10 @@ class Heard:
             leaves[self.at] = x.flatten(0, 2)
         args, kwargs = tree_unflatten(leaves, self.tree)
         self.site.current = whole_clip(2, t, self.site.current.n, self.site.current.places)
-        first = next(x for x in tree_leaves(self.site(*args, **kwargs)) if isinstance(x, Tensor))
-        return first.unflatten(0, (2, t, -1))
+        return first_tensor(self.site(*args, **kwargs)).unflatten(0, (2, t, -1))
 
 
-def _listen(world: World, run: Callable[[], Any]) -> dict[str, Heard]:
+def listen(world: World, run: Callable[[], Any]) -> dict[str, Heard]:
     """The first call of every site during `run`; sites that are given no floating tensor are passed over."""
     heard: dict[str, Heard] = {}
 

@@ -1,7 +1,7 @@
 """`v2w verify`: every claim about a converted model, measured on the user's own weights.
 
-In four phases, so that the two models are never in memory together: the files; the base alone; the world model
-alone; the world model in the dtype in which it is stored.
+In phases, so that the two models are never in memory together: the files; the base alone; the world model alone; the
+world model in the dtype in which it is stored, and as it is trained.
 """
 
 import gc
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -26,6 +27,8 @@ from v2w_convert.verify import (
     actions,
     causality,
     coverage,
+    determinism,
+    distance,
     files,
     gradient,
     identity,
@@ -41,7 +44,7 @@ from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
 from v2w_convert.verify.models import open_base, open_world
 from v2w_convert.verify.module import influence
 from v2w_convert.verify.picture import draw_influence
-from v2w_convert.verify.streaming import streaming
+from v2w_convert.verify.streaming import blocks_of, streaming
 from v2w_convert.world.model import World
 
 Progress = Callable[[str], None]
@@ -56,9 +59,11 @@ class Handed:
     """What is kept of the base once it has been freed, for claims that compare: small tensors.
 
     influence  (t t), of its real weights, for the picture
+    recorded   what it makes of a clip, and its sites, for the distance
     """
 
     influence: Tensor | None = None
+    recorded: distance.Recorded | None = None
 
 
 @dataclass
@@ -78,6 +83,7 @@ class Bench:
     base: nn.Module | None = None
     handed: Handed = field(default_factory=Handed)
     picture: Tensor | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
 
     @property
     def stored(self) -> torch.dtype:
@@ -151,6 +157,7 @@ def verify(
         "base": [] if origin is None else _base_parts(pictured),
         "world": _world_parts(origin, resolved, manifest, pictured, time),
         "stored": _stored_parts(),
+        "training": _training_parts(),
     }
     with exact():
         shell = open_world(converted, room=0)
@@ -175,6 +182,8 @@ def verify(
     time.share = 1.0
     # Outside of `exact`: tables that were made exactly are not the stored model's.
     result.claims += course.through(phases["stored"], bench, partial(_open_stored, time, expected.room))
+    result.claims += course.through(phases["training"], bench, partial(_open_training, time, expected.room))
+    result.figures |= bench.figures
     result.figures["budget"] = {
         "minutes": budget,
         "estimated_seconds": round(seconds, 1),
@@ -245,6 +254,15 @@ def _open_stored(time: Budget, room: float, bench: Bench) -> None:
     time.watch(bench.world.base, [])
 
 
+def _open_training(time: Budget, room: float, bench: Bench) -> None:
+    bench.base = None
+    del bench.world
+    gc.collect()
+    bench.world = open_world(bench.converted, torch.float32, room)
+    wake(bench.world.base)
+    time.watch(bench.world.base, [])
+
+
 # ----------------------------------------------------------------------------------------------- parts, by phase
 
 
@@ -267,6 +285,7 @@ def _base_parts(pictured: bool) -> list[Part]:
     parts = [Part("influence in the base", (), _influence_before, passes=4)] if pictured else []
     return [
         *parts,
+        Part("outputs of the base", (), _record_base, passes=2.5),
         Part("waking the base", (), _wake_base, reads=1),
         Part("coverage", ("coverage",), _coverage, passes=2),
         Part("base", ("base-mixes",), _base_mixes, passes=4),
@@ -278,7 +297,13 @@ def _world_parts(
     origin: Source | None, resolved: Resolved, manifest: Manifest, pictured: bool, time: Budget
 ) -> list[Part]:
     """What is measured of the world model alone: as it is, and then with zero layers, which would hide a leak, woken."""
-    effects = ("action-heeded", "action-not-before", "first-action-unread", "null-is-not-zero")
+    effects = (
+        "action-heeded",
+        "action-not-before",
+        "first-action-unread",
+        "null-is-not-zero",
+        "action-moves-next",
+    )
     converted = manifest.stage == "converted"
     parts = [Part("influence in the world model", (), _influence_after, passes=4)] if pictured else []
     parts.append(
@@ -288,33 +313,38 @@ def _world_parts(
         unheeded: Callable[[Bench], list[Claim]] = lambda bench: [actions.unheeded(bench.world)]  # noqa: E731
         parts.append(Part("actions", ("actions-unheeded",), unheeded, passes=4))
     else:
-        parts.append(Part("actions", ("actions-unheeded", *effects), _trained_actions, passes=5))
+        parts.append(Part("actions", ("actions-unheeded", *effects), _trained_actions, passes=6.5))
     parts += [
+        Part("distance from the base", ("distance",), _distance, passes=2.5),
         Part("waking the world model", (), _wake_world, reads=1),
-        Part("the future is not seen", ("future-unseen",), lambda b: [causality.unseen_future(b.world)], 14),
+        Part("the future is not seen", ("future-unseen",), lambda b: [causality.unseen_future(b.world)], 24),
         Part("the past is seen", ("past-seen",), lambda b: [past.seen_past(b.world)], passes=4),
     ]
     if converted:
         woken = "zero layers woken"
-        parts.append(Part("actions, woken", effects, lambda b: actions.effects(b.world, woken), passes=5))
-    window = resolved.window or 3
+        parts.append(Part("actions, woken", effects, lambda b: actions.effects(b.world, woken), 6.5))
     streamed = ("streamed-by-block", "streamed-in-chunks")
     by_site = ("sites-see-past", "sites-blind-to-future")
     by_gradient = ("gradients-not-forward", "gradients-reach-past")
     return [
         *parts,
-        Part("clips are apart", ("clips-apart",), lambda b: [causality.unseen_clips(b.world)], passes=3),
+        Part("clips are apart", ("clips-apart",), lambda b: [causality.unseen_clips(b.world)], passes=6),
         Part("every site alone", by_site, lambda b: past.sites(b.world), passes=5),
         Part("gradients", by_gradient, lambda b: gradient.gradients(b.world), passes=8),
-        Part("streaming", streamed, lambda b: streaming(b.world), passes=5 * (2 * window + 4) / 7),
+        Part("streaming", streamed, lambda b: streaming(b.world), passes=blocks_of(resolved) * resolved.n),
     ]
 
 
 def _stored_parts() -> list[Part]:
     return [
-        Part("the stored precision", ("future-unseen-stored",), _stored_future, passes=3, reads=1),
-        Part("two runs", ("deterministic",), lambda b: [causality.repeatable(b.world)], passes=0.4),
+        Part("the stored precision", ("future-unseen-stored",), _stored_future, passes=5, reads=1),
+        Part("runs again", ("deterministic",), lambda b: [determinism.repeatable(b.world)], passes=1.3),
     ]
+
+
+def _training_parts() -> list[Part]:
+    same: Callable[[Bench], list[Claim]] = lambda bench: [determinism.checkpointed(bench.world)]  # noqa: E731
+    return [Part("gradient checkpointing", ("checkpointing-same",), same, passes=3, reads=1)]
 
 
 # ------------------------------------------------------------------------------------------------ measurements
@@ -402,6 +432,20 @@ def _promises(time: Budget, bench: Bench) -> list[Claim]:
         return [not_measured("promises", promises.CLAIM, NEEDS_BASE)]
     unit = torch.finfo(bench.stored).eps
     return promises.promises(bench.base, bench.world, unit)
+
+
+def _record_base(bench: Bench) -> list[Claim]:
+    assert bench.base is not None
+    bench.handed.recorded = distance.of_base(bench.base, bench.resolved, bench.manifest.action_dim)
+    return []
+
+
+def _distance(bench: Bench) -> list[Claim]:
+    if bench.handed.recorded is None:
+        return [not_measured("distance", distance.CLAIM, NEEDS_BASE)]
+    claim, bench.figures["distance"] = distance.of_world(bench.world, bench.handed.recorded)
+    bench.handed.recorded = None
+    return [claim]
 
 
 def _trained_actions(bench: Bench) -> list[Claim]:

@@ -1,0 +1,131 @@
+"""How far the converted model's output is from the base's: what finetuning has to make up for. A figure, no pass or fail.
+
+The base and the world model are asked one after the other, on the same clip; of the base, its outputs are kept, and what went
+into and came out of each of its sites.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_unflatten
+
+from v2w_convert.operations import Action, TrainedAction
+from v2w_convert.operations.base import whole_clip
+from v2w_convert.plan.resolve import Resolved
+from v2w_convert.stream import bind
+from v2w_convert.verify.claims import Claim, figure
+from v2w_convert.verify.identity import folded
+from v2w_convert.verify.inputs import Inputs, base_call, draw, enough_frames, first_tensor, uniform
+from v2w_convert.verify.past import Heard, listen
+from v2w_convert.world.model import World
+
+CLAIM = "How far the output is from the base's, for its size"
+LEVELS = 4
+WORST = 5  # sites that are named
+
+
+@dataclass
+class Recorded:
+    """What the base made of one clip, float64.
+
+    inputs   at each noise level, arguments of World.forward (1 t …); no actions
+    levels   ascending, in the noise kind's unit
+    outputs  at each level, (1 t c h w)
+    sites    at the level in the middle: site name -> its call, and its output in the base
+    """
+
+    inputs: list[Inputs]
+    levels: list[float]
+    outputs: list[Tensor]
+    sites: dict[str, tuple[Heard, Tensor]]
+
+
+@torch.no_grad()
+def of_base(base: nn.Module, resolved: Resolved, action_dim: int) -> Recorded:
+    """`base` is untouched, float64, with its real weights. It is asked as it is, and folded for what its sites see."""
+    world = folded(base, resolved, action_dim)
+    levels = world.noise.sampling_levels(LEVELS)[:-1].flip(0).tolist()
+    inputs = [_inputs(world, level) for level in levels]
+    outputs = [base_call(base, world, each)(each["latents"]) for each in inputs]
+    middle = inputs[len(inputs) // 2]
+    heard = listen(world, lambda: world(**middle, bidirectional=True))
+    return Recorded(
+        inputs, levels, outputs, {name: (call, _output(call.site, call)) for name, call in heard.items()}
+    )
+
+
+@torch.no_grad()
+def of_world(world: World, recorded: Recorded) -> tuple[Claim, dict[str, Any]]:
+    """The claim, and the figure `distance`: `noise_levels`, `frames` (a row for each level), `sites`.
+
+    Each number is the norm of the difference over the norm of the base's; null where that is no finite number. A site is
+    asked alone: in its causal form and with the converted weights, on what the base's own site was given.
+    """
+    frames = []
+    for inputs, expected in zip(recorded.inputs, recorded.outputs, strict=True):
+        output = world(**inputs)
+        frames.append([_apart(output[:, frame], expected[:, frame]) for frame in range(output.shape[1])])
+    sites = {}
+    for name, (call, expected) in recorded.sites.items():
+        if name not in world.sites or isinstance(world.resolved.sites[name], Action | TrainedAction):
+            continue
+        then = call.site.current
+        bind(
+            world.sites, whole_clip(then.b, then.t, then.n, then.places)
+        )  # there may be sites within the site
+        sites[name] = _apart(_output(world.sites[name], call), expected)
+    every = [number for row in frames for number in row]
+    worst = sorted(sites, key=lambda name: -sites[name])[:WORST]
+    each = ", ".join(
+        f"{sum(row) / len(row):.2g} at level {level:.3g}"
+        for level, row in zip(recorded.levels, frames, strict=True)
+    )
+    claim = figure(
+        "distance",
+        CLAIM,
+        sum(every) / len(every),
+        ", ".join(worst),
+        f"norm of the difference over the norm of the base's output, mean of {len(frames[0])} frames at {len(frames)} noise "
+        f"levels: {each}; a drawn picture that moves, random conditions, no actions; real weights, float64. Sites, each alone "
+        f"on what the base's own was given: {', '.join(f'{sites[name]:.2g}' for name in worst)} at the worst",
+    )
+    return claim, {
+        "noise_levels": recorded.levels,
+        "frames": [[_plain(number) for number in row] for row in frames],
+        "sites": {name: _plain(number) for name, number in sites.items()},
+    }
+
+
+def _inputs(world: World, level: float) -> Inputs:
+    """A drawn picture that moves by one column a frame, noised to `level`; one of each condition for all frames."""
+    t = world.resolved.frames(enough_frames(world))
+    inputs = uniform(draw(world, 1, t, seed=0))
+    generator = torch.Generator().manual_seed(5)
+    _, _, c, h, w = inputs["latents"].shape
+    picture = torch.randn(1, c, h, w, generator=generator)
+    clean = torch.stack([picture.roll(frame, -1) for frame in range(t)], 1)
+    levels = torch.full((1, t), level)
+    noisy = world.noise.add(clean, torch.randn(clean.shape, generator=generator), levels)
+    others = {kind: x for kind, x in inputs.items() if kind not in ("actions", "dropped")}
+    return others | {"latents": noisy.to(world.dtype), "noise_level": levels}
+
+
+def _output(site: Any, call: Heard) -> Tensor:
+    args, kwargs = tree_unflatten(call.leaves, call.tree)
+    return first_tensor(site(*args, **kwargs))
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
+    """Infinite where it is no number, so that it counts as the worst."""
+    difference, size = float((a - b).norm()), float(b.norm())
+    if difference == 0:
+        return 0.0
+    share = difference / size if size else math.inf
+    return share if math.isfinite(share) else math.inf
+
+
+def _plain(number: float) -> float | None:
+    return number if math.isfinite(number) else None
