@@ -69,13 +69,19 @@ SVD = {
     "down_block_types": ["CrossAttnDownBlockSpatioTemporal"],
     "up_block_types": ["CrossAttnUpBlockSpatioTemporal"],
 }
+# Told more than a prompt, so that there are more ways to be told the wrong thing.
+IMAGE_TO_VIDEO: dict[str, dict[str, Any]] = {
+    "wan": {"in_channels": 12, "image_dim": 16, "added_kv_proj_dim": 24},
+    "cogvideox": {"in_channels": 8, "ofs_embed_dim": 4},
+    "hunyuan": {"in_channels": 9, "image_condition_type": "latent_concat"},
+}
 MODELS = {
     model.name: model
     for model in (
         Model("svd", "stable-video-diffusion", SVD, {"window": 4}),
-        Model("wan", "wan", {}, {"window": 4}),
-        Model("cogvideox", "cogvideox", {}, {"window": 4}),
-        Model("hunyuan", "hunyuan-video", {}, {"window": 4}),
+        Model("wan", "wan", IMAGE_TO_VIDEO["wan"], {"window": 4}),
+        Model("cogvideox", "cogvideox", IMAGE_TO_VIDEO["cogvideox"], {"window": 4}),
+        Model("hunyuan", "hunyuan-video", IMAGE_TO_VIDEO["hunyuan"], {"window": 4}),
         Model("sana", "sana-video"),
         Model("i2vgen", "i2vgen-xl", UNET, {"window": 4}),
         Model("ltx", "ltx-video", {}, {"window": 4}),

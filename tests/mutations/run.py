@@ -1,5 +1,6 @@
 """Break a model, let `verify` judge it, and judge `verify`."""
 
+import gc
 import os
 import tempfile
 import time
@@ -105,6 +106,7 @@ def judged(mutations: Iterable[Mutation], folder: Path, jobs: int) -> Iterator[V
 
 
 def _begin() -> None:
+    gc.freeze()  # `verify` collects garbage often: what the libraries hold is none
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
 

@@ -67,8 +67,8 @@ SITES = (
     Kind(
         "mask one frame too many", faults.one_frame_too_many, "future-unseen", ATTENTION, (*EVERYWHERE, *BLOCKS), 3
     ),
-    Kind("text rows see all frames", faults.text_sees_all, "future-unseen", ATTENTION, TEXT, 3),
-    Kind("text seen of later frames", faults.text_sees_text, "future-unseen", ATTENTION, TEXT, 3),
+    Kind("text rows see all frames", faults.text_sees_all, "sites-blind-to-future", ATTENTION, TEXT, 3),
+    Kind("text seen of later frames", faults.text_sees_text, "sites-blind-to-future", ATTENTION, TEXT, 3),
     # the past
     Kind("a site left folded", faults.forgets_past, "sites-see-past", CARRYING, EVERYWHERE, 3),
     Kind("a site never installed", faults.never_installed, "sites-see-past", CARRYING, ("svd", "sana", "i2vgen")),
@@ -312,7 +312,7 @@ def _cursors() -> Iterator[Mutation]:
 
 def _conditions() -> Iterator[Mutation]:
     """Faults through one condition only: each of every family in turn."""
-    for number, model in enumerate(EVERYWHERE):
+    for model in EVERYWHERE:
         resolved = MODELS[model].resolved
         for name in resolved.plan.call.given(resolved.config):
             yield Mutation(

@@ -58,42 +58,57 @@ def folded(base: nn.Module, resolved: Resolved, action_dim: int) -> World:
 
 
 class Spread:
-    """Of every call of every module, what does not depend on how frames are laid out: sums over all values of each tensor.
+    """Of every call of every module, what does not depend on how frames are laid out: means over all values of each tensor.
 
-    The values themselves would fill memory, and a folded tensor has other axes than the base's.
+    The values themselves would fill memory, and a folded tensor has other axes than the base's. What the base is given
+    once for a clip, the folded model has once for every frame: that has the same means, too.
     """
 
     def __init__(self) -> None:
         self.calls: dict[str, list[tuple[list[Tensor], list[Tensor]]]] = {}
 
     def note(self, name: str, visit: Visit) -> None:
-        sums = tuple(
-            [_sums(x) for x in side if x.is_floating_point()] for side in (visit.inputs, visit.outputs)
-        )
-        self.calls.setdefault(name, []).append(sums)  # type: ignore[arg-type]
+        inputs, outputs = ([_means(x) for x in side if _counts(x)] for side in (visit.inputs, visit.outputs))
+        self.calls.setdefault(name, []).append((inputs, outputs))
 
-    def first_difference(self, other: "Spread") -> str:
-        """The first module to complete that makes something else of the same; where none does, the first whose output
-        differs. What has another number of values is passed over: a clip's condition, given for each frame.
+    def first_difference(self, folded: "Spread") -> str:
+        """The first module to complete that makes something else of the same.
+
+        A prompt joined to frames has another share in the means of a folded tensor: such cannot be compared. Where no
+        module is found, it is the last that makes what cannot be compared of what is the same, before values differ.
         """
-        different = ""
+        first, suspect = "", ""
         for name, calls in self.calls.items():
-            for mine, its in zip(calls, other.calls.get(name, []), strict=False):
-                if not _apart(mine[1], its[1]):
-                    continue
-                if not _apart(mine[0], its[0]):
+            for mine, its in zip(calls, folded.calls.get(name, []), strict=False):
+                given, made = (_compared(a, b) for a, b in zip(mine, its, strict=True))
+                if given == SAME and made == APART:
                     return name
-                different = different or name
-        return different
+                if not first and given == SAME and made == UNKNOWN:
+                    suspect = name
+                if made == APART:
+                    first = first or name
+        return first and (suspect or first)
 
 
-def _apart(a: list[Tensor], b: list[Tensor]) -> bool:
-    """Whether two lists of sums tell of different values."""
-    return any(
-        x[0] == y[0] and not torch.allclose(x, y, rtol=1e-8, atol=1e-12) for x, y in zip(a, b, strict=False)
-    )
+SAME, APART, UNKNOWN = "same", "apart", "unknown"
 
 
-def _sums(x: Tensor) -> Tensor:
+def _compared(a: list[Tensor], b: list[Tensor]) -> str:
+    """Whether two lists of means tell of the same values."""
+    found = set()
+    for x, y in zip(a, b, strict=False):
+        if int(y[0]) % int(x[0]):
+            found.add(UNKNOWN)
+        else:
+            found.add(SAME if torch.allclose(x[1:], y[1:], rtol=1e-8, atol=1e-12) else APART)
+    return next((kind for kind in (APART, UNKNOWN) if kind in found), SAME)
+
+
+def _counts(x: Tensor) -> bool:
+    return x.is_floating_point() and x.numel() > 0
+
+
+def _means(x: Tensor) -> Tensor:
+    """How many values, and means of them, of their sizes and of their squares."""
     x = x.to(torch.float64)
-    return torch.stack([x.new_tensor(x.numel()), x.sum(), x.abs().sum(), (x**2).sum()])
+    return torch.stack([x.new_tensor(x.numel()), x.mean(), x.abs().mean(), (x**2).mean()])

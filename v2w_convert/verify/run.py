@@ -302,6 +302,7 @@ def _world_parts(
         "action-not-before",
         "first-action-unread",
         "null-is-not-zero",
+        "dropped-is-none",
         "action-moves-next",
     )
     converted = manifest.stage == "converted"
@@ -324,12 +325,13 @@ def _world_parts(
         woken = "zero layers woken"
         parts.append(Part("actions, woken", effects, lambda b: actions.effects(b.world, woken), 6.5))
     streamed = ("streamed-by-block", "streamed-in-chunks")
-    by_site = ("sites-see-past", "sites-blind-to-future")
+    by_site = ("sites-see-past", "sites-blind-to-future", "sites-keep-last")
     by_gradient = ("gradients-not-forward", "gradients-reach-past")
     return [
         *parts,
         Part("clips are apart", ("clips-apart",), lambda b: [causality.unseen_clips(b.world)], passes=6),
-        Part("every site alone", by_site, lambda b: past.sites(b.world), passes=5),
+        Part("every site alone", by_site, lambda b: [*past.sites(b.world), past.last_frames(b.world)], 6),
+        Part("runs again", ("deterministic",), lambda b: [determinism.repeatable(b.world)], passes=1.3),
         Part("gradients", by_gradient, lambda b: gradient.gradients(b.world), passes=8),
         Part("streaming", streamed, lambda b: streaming(b.world), passes=blocks_of(resolved) * resolved.n),
     ]
@@ -338,7 +340,8 @@ def _world_parts(
 def _stored_parts() -> list[Part]:
     return [
         Part("the stored precision", ("future-unseen-stored",), _stored_future, passes=5, reads=1),
-        Part("runs again", ("deterministic",), lambda b: [determinism.repeatable(b.world)], passes=1.3),
+        Part("the past in it", ("sites-see-past-stored",), lambda b: [past.sites_stored(b.world)], passes=4),
+        Part("runs again in it", ("deterministic-stored",), _stored_again, passes=1.3),
     ]
 
 
@@ -472,6 +475,10 @@ def _stored_future(bench: Bench) -> list[Claim]:
         "" if bench.world.dtype == bench.stored else f"; {stored}, in which it is stored, cannot be run here"
     )
     return [causality.unseen_future(bench.world, "future-unseen-stored", note)]
+
+
+def _stored_again(bench: Bench) -> list[Claim]:
+    return [determinism.repeatable(bench.world, "deterministic-stored")]
 
 
 def _runs(world: World) -> bool:

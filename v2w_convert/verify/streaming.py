@@ -1,16 +1,17 @@
 """A stream, block by block or in chunks, gives what one pass over the whole clip gives."""
 
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
 from v2w_convert.operations.base import gap
+from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.plan.resolve import Resolved
 from v2w_convert.verify.claims import Claim
-from v2w_convert.verify.inputs import Inputs, draw, enough_frames, first_tensor, latent_size, slice_of
+from v2w_convert.verify.inputs import Inputs, draw, enough_frames, latent_size, slice_of
 from v2w_convert.world.model import World
 
 ALLOWED = 1e-9  # of the output's largest value, float64
@@ -33,14 +34,13 @@ def streaming(world: World) -> list[Claim]:
     n, view = world.n, _view(world.resolved)
     blocks = max(blocks_of(world.resolved), enough_frames(world) // n)
     inputs = draw(world, 2, blocks * n, seed=0)
-    with per_frame_sums(world) as whole:
-        expected = world(**inputs)
+    expected = world(**inputs)
     sizes = {
         "streamed-by-block": ("frame by frame" if n == 1 else "block by block", [1] * blocks),
         "streamed-in-chunks": ("in chunks of mixed sizes", mixed_sizes(blocks, view)),
     }
     return [
-        _claim(world, inputs, expected, whole, [n * size for size in chunks], name, manner, view)
+        _claim(world, inputs, expected, [n * size for size in chunks], name, manner, view)
         for name, (manner, chunks) in sizes.items()
     ]
 
@@ -54,39 +54,11 @@ def mixed_sizes(t: int, window: int) -> list[int]:
 
 
 def _claim(
-    world: World,
-    inputs: Inputs,
-    expected: Tensor,
-    whole: dict[str, list[Tensor]],
-    sizes: list[int],
-    name: str,
-    manner: str,
-    view: int,
+    world: World, inputs: Inputs, expected: Tensor, sizes: list[int], name: str, manner: str, view: int
 ) -> Claim:
-    """Each chunk three times: other frames, which are not committed and must leave no trace; its own, not committed;
-    its own, committed. The latter two are compared.
-    """
     t = expected.shape[1]
-    state = world.empty_state(2, *latent_size(world), window=None if world.resolved.window else t)
-    others = draw(world, 2, t, seed=1)
-    outputs: dict[bool, list[Tensor]] = {False: [], True: []}
-    streamed: dict[bool, dict[str, list[Tensor]]] = {False: {}, True: {}}
-    start = 0
-    for size in sizes:
-        stop = start + size
-        world.continued(state, **slice_of(others, start, stop), commit=False)
-        own = slice_of(inputs, start, stop)
-        for commit in (False, True):
-            with per_frame_sums(world) as chunk:
-                output, state = world.continued(state, **own, commit=commit)
-            outputs[commit].append(output)
-            for site, sums in chunk.items():
-                streamed[commit].setdefault(site, []).extend(sums)
-        start = stop
-    far = {
-        commit: gap(torch.cat(made, 1), expected) / float(expected.abs().max())
-        for commit, made in outputs.items()
-    }
+    made = _streamed(world, inputs, sizes)
+    far = {commit: gap(output, expected) / float(expected.abs().max()) for commit, output in made.items()}
     broken = [commit for commit in (True, False) if not far[commit] <= ALLOWED]
     passes = {True: "committed", False: "uncommitted"}
     return Claim(
@@ -94,38 +66,102 @@ def _claim(
         f"Streamed {manner}, the output is that of one pass over the whole clip",
         max(far.values()),
         ALLOWED,
-        first_difference(whole, streamed[broken[0]]) if broken else "",
+        _blamed(world, inputs, sizes, broken[0], made[broken[0]], expected) if broken else "",
         f"largest difference over the output's largest value, {t} frames of 2 clips, window {world.resolved.window}, "
-        f"{t / world.n / view:.1f} times as much as is in view; two uncommitted passes, of other frames and of "
-        "its own, before each is committed; float64; zero layers woken"
+        f"{t / world.n / view:.1f} times as much as is in view; before each chunk is committed, other frames are, to a branch "
+        "that is dropped, or are not, and its own are not; float64; zero layers woken"
         + "".join(f"; broken in {passes[commit]} passes" for commit in broken),
     )
 
 
+def _streamed(
+    world: World, inputs: Inputs, sizes: list[int], notes: dict[bool, "Notes"] | None = None
+) -> dict[bool, Tensor]:
+    """The outputs of passes that are committed, and of the same that are not.
+
+    Each chunk three times: other frames, which must leave no trace in the stream, be they not committed or committed
+    to a branch that is dropped; its own, not committed; its own, committed.
+    """
+    b, t = inputs["latents"].shape[:2]
+    state = world.empty_state(b, *latent_size(world), window=None if world.resolved.window else t)
+    others = draw(world, b, t, seed=1)
+    outputs: dict[bool, list[Tensor]] = {False: [], True: []}
+    start = 0
+    for number, size in enumerate(sizes):
+        stop = start + size
+        world.continued(state, **slice_of(others, start, stop), commit=number % 2 == 1)
+        for commit in (False, True):
+            with noted(world, notes[commit]) if notes and commit in notes else nullcontext():
+                output, state = world.continued(state, **slice_of(inputs, start, stop), commit=commit)
+            outputs[commit].append(output)
+        start = stop
+    return {commit: torch.cat(made, 1) for commit, made in outputs.items()}
+
+
+def _blamed(
+    world: World, inputs: Inputs, sizes: list[int], commit: bool, made: Tensor, expected: Tensor
+) -> str:
+    """The module at which a stream and one pass over the clip part, by running both again until they have."""
+    close = (made - expected).abs() <= ALLOWED * expected.abs().max()  # false for NaN
+    first = int((~close.flatten(2).all(2).all(0)).nonzero()[0])
+    until = next(number for number in range(len(sizes)) if sum(sizes[: number + 1]) > first)
+    whole, streamed = Notes(), {commit: Notes()}
+    with noted(world, whole):
+        world(**inputs)
+    _streamed(world, inputs, sizes[: until + 1], streamed)
+    return first_difference(whole, streamed[commit]) or "the model's own forward"
+
+
+class Notes(dict[tuple[str, int], tuple[list[Tensor], list[Tensor]]]):
+    """(module, how many-th call of it in a pass) -> of its inputs and of its outputs, two sums for each block (b t s)."""
+
+
 @contextmanager
-def per_frame_sums(world: World) -> Iterator[dict[str, list[Tensor]]]:
-    """Of every site's output, two sums per frame, [(b t 2)]: enough to tell where two runs part."""
-    sums: dict[str, list[Tensor]] = {}
+def noted(world: World, notes: Notes) -> Iterator[None]:
+    """Add a pass to `notes`, behind those that are there. What is not folded, ((b t) …), is passed over."""
+    calls: Counter[str] = Counter()
+    told = next(iter(world.sites.values()))
 
-    def hook(site: Any, _args: object, output: object) -> None:
-        now = site.current
-        x = first_tensor(output).unflatten(0, (now.b, now.t, -1)).flatten(2).to(torch.float64)  # by block
-        sums.setdefault(str(site.site_name), []).append(torch.stack([x.abs().sum(2), (x**2).sum(2)], 2))
+    def sums(tensors: list[Tensor]) -> Tensor:
+        b, t = told.current.b, told.current.t
+        each = [torch.zeros(b, t, 0)]
+        for x in tensors:
+            if x.is_floating_point() and x.ndim and x.numel() and x.shape[0] % (b * t) == 0:
+                values = x.detach().to(torch.float64).reshape(b, t, -1)
+                each.append(torch.stack([values.abs().sum(2), (values**2).sum(2)], 2).cpu())
+        return torch.cat(each, 2)
 
-    handles = [site.register_forward_hook(hook) for site in world.sites.values()]
-    try:
-        yield sums
-    finally:
-        for handle in handles:
-            handle.remove()
+    def note(name: str, visit: Visit) -> None:
+        inputs, outputs = notes.setdefault((name, calls[name]), ([], []))
+        inputs.append(sums(visit.inputs))
+        outputs.append(sums(visit.outputs))
+        calls[name] += 1
+
+    with watched(world.base, note):
+        yield
 
 
-def first_difference(whole: dict[str, list[Tensor]], streamed: dict[str, list[Tensor]]) -> str:
-    """The site at which the runs part: at the earliest frame that differs, the first site in the order of the run."""
+def first_difference(whole: Notes, streamed: Notes) -> str:
+    """The module that gives something else, at a frame up to which it was given the same: that of the earliest such
+    frame, and there the first to complete. "" if there is none.
+    """
     earliest, found = None, ""
-    for name, sums in whole.items():
-        a, b = torch.cat(sums, 1), torch.cat(streamed[name], 1)
-        apart = (~torch.isclose(a, b, rtol=1e-8, atol=1e-12)).flatten(2).any(2).any(0).nonzero()
-        if len(apart) and (earliest is None or int(apart[0]) < earliest):
-            earliest, found = int(apart[0]), name
+    for call, mine in whole.items():
+        if call not in streamed:
+            continue
+        given, made = (_first_apart(a, b) for a, b in zip(mine, streamed[call], strict=True))
+        if made is None or (given is not None and given <= made):
+            continue
+        if earliest is None or made < earliest:
+            earliest, found = made, call[0]
     return found
+
+
+def _first_apart(whole: list[Tensor], streamed: list[Tensor]) -> int | None:
+    """The first block whose sums differ."""
+    if len({x.shape[2] for x in (*whole, *streamed)}) > 1:
+        return 0
+    b = torch.cat(streamed, 1)
+    a = torch.cat(whole, 1)[:, : b.shape[1]]
+    apart = (~torch.isclose(a, b, rtol=1e-8, atol=1e-12)).any(2).any(0).nonzero()
+    return int(apart[0]) if len(apart) else None
