@@ -9,6 +9,7 @@ from tests.mutations import faults, folders
 from tests.mutations.faults import Broken, Fault
 from tests.mutations.folders import Edit
 from tests.mutations.models import MODELS, SHIPPED, Model
+from v2w_convert.plan.call import shape_of
 
 WORLD = "the model's own forward"  # what is between modules
 CONV, NORM, ATTENTION = ("causal_conv",), ("frame_norm",), ("causal_attention",)
@@ -58,6 +59,7 @@ class Kind:
 
 EVERYWHERE = ("svd", "wan", "cogvideox", "hunyuan", "sana", "i2vgen", "ltx")
 BLOCKS = ("wan, blocks of 2",)
+SLOW = ("svd", "i2vgen", "animatediff", "unet-3d, asleep")  # deep: many modules to call
 TEXT = ("cogvideox", "hunyuan")
 SITES = (
     # the future
@@ -68,7 +70,7 @@ SITES = (
         "mask one frame too many", faults.one_frame_too_many, "future-unseen", ATTENTION, (*EVERYWHERE, *BLOCKS), 3
     ),
     Kind("text rows see all frames", faults.text_sees_all, "sites-blind-to-future", ATTENTION, TEXT, 3),
-    Kind("text seen of later frames", faults.text_sees_text, "sites-blind-to-future", ATTENTION, TEXT, 3),
+    Kind("text seen of later frames", faults.text_sees_text, "future-unseen", ATTENTION, TEXT, 3),
     # the past
     Kind("a site left folded", faults.forgets_past, "sites-see-past", CARRYING, EVERYWHERE, 3),
     Kind("a site never installed", faults.never_installed, "sites-see-past", CARRYING, ("svd", "sana", "i2vgen")),
@@ -93,6 +95,7 @@ SITES = (
     Kind("block committed twice", faults.commits_twice, "streamed-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
     Kind("clips' streams exchanged", faults.exchanges_clips, "streamed-by-block", CARRYING),
     Kind("uncommitted pass changes the stream", faults.remembers_drafts, "streamed-by-block", CARRYING, EVERYWHERE),
+    Kind("uncommitted pass sees no past", faults.stale_in_drafts, "streamed-by-block", CARRYING),
     Kind("committed in place", faults.commits_in_place, "streamed-by-block", CARRYING),
     Kind("stream not read", faults.forgets_stream, "streamed-by-block", CARRYING, EVERYWHERE),
     # positions
@@ -139,6 +142,7 @@ SITES = (
     Kind("dropped actions a frame early", faults.drops_early, "future-unseen", ACTION, ("svd", "wan", "sana")),
     Kind("dropped actions heeded", faults.never_drops, "dropped-is-none", ACTION, ("svd", "wan", "sana")),
     Kind("first action looked at", faults.one_late, "first-action-unread", ACTION, EVERYWHERE),
+    Kind("actions lost in streams", faults.ignores_actions_in_streams, "action-moves-next", ACTION, EVERYWHERE),
     # between two passes
     Kind("not deterministic", faults.flickers, "deterministic", MIXING, EVERYWHERE),
     Kind("remembers the last call", faults.remembers_inputs, "deterministic", MIXING, EVERYWHERE),
@@ -169,8 +173,8 @@ SITES = (
     ),
     Kind(
         "not deterministic, in bfloat16",
-        faults.only(faults.wears_out, faults.in_dtype(torch.bfloat16)),
-        "deterministic",
+        faults.only(faults.remembers_inputs, faults.in_dtype(torch.bfloat16)),
+        "deterministic-stored",
         MIXING,
         ("svd", "wan"),
     ),
@@ -254,12 +258,12 @@ def _all() -> Iterator[Mutation]:
     for name in MODELS:
         yield Mutation("unbroken", name, "", "", frozenset())
     for number, kind in enumerate(SITES):
-        for model in kind.models:
+        for model in _affordable(kind.models, number, 3 if kind.most > 1 else 2):
             for site in _chosen(MODELS[model].at(*kind.operations), kind.most, number):
                 yield live(kind.name, model, site, kind.claim, kind.fault)
     for number, (name, fault, claim, most) in enumerate(MODULES):
-        for model, modules in PLAIN.items():
-            for module in _chosen(modules, most, number):
+        for model in _affordable(PLAIN, number, 3):
+            for module in _chosen(PLAIN[model], most, number):
                 yield live(name, model, module, claim, fault)
     for model, modules in CROSS.items():
         for module in modules:
@@ -270,8 +274,8 @@ def _all() -> Iterator[Mutation]:
                 "future-unseen",
                 faults.leaks_text,
             )
-    for name, broken, claim in WORLDS:
-        for model in ("svd", "wan", "cogvideox", "sana", *BLOCKS):
+    for number, (name, broken, claim) in enumerate(WORLDS):
+        for model in _affordable(("svd", "wan", "cogvideox", "sana", *BLOCKS), number, 2):
             yield Mutation(name, model, "the world", claim, frozenset({WORLD}), broken)
     yield from _cursors()
     yield from _conditions()
@@ -290,6 +294,17 @@ def _chosen(sites: Iterable[str], most: int, number: int) -> list[str]:
     sites = list(sites)
     some = list(dict.fromkeys([*sites[:1], *sites[len(sites) // 2 :][:1], *sites[-1:]]))
     return some[:most] if most > 1 else some[number % max(len(some), 1) :][:1]
+
+
+def _affordable(models: Iterable[str], number: int, most: int = 9) -> list[str]:
+    """So many of the models, now these, now those; of the slow ones one, or none, where there are others."""
+    models = list(models)
+    slow = ("svd", "i2vgen", "", "")[number % 4]
+    quick = [model for model in models if model not in SLOW]
+    if not quick:
+        return models
+    begin = number % len(quick)
+    return [model for model in models if model == slow] + (quick[begin:] + quick[:begin])[:most]
 
 
 def _cursors() -> Iterator[Mutation]:
@@ -314,52 +329,29 @@ def _conditions() -> Iterator[Mutation]:
     """Faults through one condition only: each of every family in turn."""
     for model in EVERYWHERE:
         resolved = MODELS[model].resolved
-        for name in resolved.plan.call.given(resolved.config):
-            yield Mutation(
-                "condition of the next frame",
-                model,
-                name,
-                "future-unseen",
-                frozenset({WORLD}),
-                faults.condition_of_next(name),
-            )
-            yield Mutation(
-                "condition of the first frame",
-                model,
-                name,
-                "streamed-by-block",
-                frozenset({WORLD}),
-                faults.condition_of_first(name),
-            )
-            yield Mutation(
-                "condition of another clip",
-                model,
-                name,
-                "clips-apart",
-                frozenset({WORLD}),
-                faults.condition_of_other_clip(name),
-            )
+        call, config = resolved.plan.call, resolved.config
+        for condition in call.given(config):
+            if 0 in shape_of(call, condition, config, h=1, w=1):
+                continue  # text-to-video: there is no such picture
+            for name, fault, claim in (
+                ("condition of the next frame", faults.condition_of_next, "future-unseen"),
+                ("condition of the first frame", faults.condition_of_first, "streamed-by-block"),
+                ("condition of another clip", faults.condition_of_other_clip, "clips-apart"),
+            )[: 1 if model in SLOW else None]:
+                yield Mutation(name, model, condition, claim, frozenset({WORLD}), fault(condition))
 
 
 def _checkpointing() -> Iterator[Mutation]:
-    for number, model in enumerate(("svd", "wan", "cogvideox", "sana")):
+    for number, model in enumerate(("wan", "cogvideox", "sana", "ltx", "svd")):
         site = _chosen(MODELS[model].at(*CARRYING), 1, number)[0]
         for name, fault in (("future", faults.sees_future), ("past forgotten", faults.forgets_past)):
-            yield Mutation(
-                f"{name}, under gradient checkpointing",
-                model,
-                site,
-                CHECKPOINTED,
-                frozenset({site}),
-                faults.under_checkpointing(site, fault),
-            )
-            yield live(
-                f"{name}, while a checkpoint is computed again",
-                model,
-                site,
-                CHECKPOINTED,
-                faults.only(fault, faults.recomputing),
-            )
+            kind = f"{name}, under gradient checkpointing"
+            broken = faults.under_checkpointing(site, fault)
+            yield Mutation(kind, model, site, CHECKPOINTED, frozenset({site}), broken)
+            again = faults.only(fault, faults.recomputing)
+            yield live(f"{name}, while a checkpoint is computed again", model, site, CHECKPOINTED, again)
+        yield live("other in training", model, site, CHECKPOINTED, faults.differs_in_training)
+        yield live("not told of the pass again", model, site, CHECKPOINTED, faults.loses_its_pass)
 
 
 def _asleep() -> Iterator[Mutation]:
@@ -380,134 +372,123 @@ def _asleep() -> Iterator[Mutation]:
         )
 
 
-def _folders() -> Iterator[Mutation]:
-    for model, kept, twins in (
-        ("svd", "conv_in.bias", ("conv_norm_out.weight", "conv_norm_out.bias")),
-        ("wan", "proj_out.weight", ("blocks.0.attn1.to_q.weight", "blocks.1.attn1.to_q.weight")),
-        (
-            "sana",
-            "proj_out.bias",
-            ("transformer_blocks.0.attn1.to_k.weight", "transformer_blocks.1.attn1.to_k.weight"),
-        ),
-        (
-            "cogvideox",
-            "proj_out.weight",
-            ("transformer_blocks.0.attn1.to_q.weight", "transformer_blocks.0.attn1.to_k.weight"),
-        ),
-    ):
-        family = MODELS[model]
-        action = family.at(*ACTION)[0] + ".v2w_action."
-
-        def edited(
-            kind: str, site: str, claim: str, edit: Edit, *blamed: str, model: str = model
-        ) -> Mutation:
-            return Mutation(kind, model, site, claim, frozenset(blamed or {site}), edit=edit)
-
-        yield edited(
-            "a tensor one unit in the last place off",
-            kept,
-            "tensors-kept",
-            folders.one(kept, folders.last_place),
-        )
-        yield edited(
-            "a tensor in another dtype", kept, "tensors-kept", folders.one(kept, lambda x: x.float())
-        )
-        yield edited(
-            "a tensor's axes exchanged", twins[0], "tensors-kept", folders.one(twins[0], lambda x: x.flip(0))
-        )
-        yield edited(
-            "tensors exchanged", " and ".join(twins), "tensors-kept", folders.swapped(*twins), *twins
-        )
-        yield edited(
-            "a tensor changed, not owned up to",
-            kept,
-            "files",
-            folders.one(kept, folders.last_place, owned=False),
-            "diffusion_pytorch_model.safetensors",
-        )
-        for site in _chosen(family.at(*CONV), 3, 0) if family.at(*CONV) else []:
-            kernel = f"{site}.weight"
-            yield edited(
-                "a kernel one unit in the last place off",
-                kernel,
-                "tensors-transferred",
-                folders.one(kernel, folders.last_place),
-            )
-            yield edited(
-                "a kernel of the base",
-                kernel,
-                "tensors-transferred",
-                folders.one(kernel, lambda x: x.roll(-1, 2)),
-            )
-            yield edited(
-                "a kernel whose future is back to front",
-                kernel,
-                "promises",
-                folders.one(kernel, lambda x: x.flip(2)),
-                site,
-            )
-        for name in ("first.weight", "none"):
-            yield edited(
-                "an added tensor one unit in the last place off",
-                action + name,
-                "tensors-added",
-                folders.one(action + name, folders.last_place),
-            )
-        for name in ("last.weight", "last.bias"):
-            yield edited(
-                "action layer not zero",
-                action + name,
-                "actions-unheeded",
-                folders.one(action + name, lambda x: x + SMALL),
-                action.removesuffix(".v2w_action."),
-            )
-        yield edited(
-            "action layer not zero, by its promise",
-            action + "last.bias",
-            "promises",
-            folders.one(action + "last.bias", lambda x: x + SMALL),
-            action.removesuffix(".v2w_action."),
-        )
-        yield edited(
-            "manifest: another seed",
-            "v2w.json",
-            "tensors-added",
-            folders.manifest(seed=1),
-            *(action + name for name in ("first.weight", "middle.weight", "none")),
-        )
-        yield edited(
-            "manifest: another number of actions",
-            "v2w.json",
-            "tensors-complete",
-            folders.manifest(action_dim=2),
-            *(action + name for name in ("first.weight", "center", "scale")),
-        )
-        yield edited(
-            "manifest: said to be finetuned",
-            "v2w.json",
-            "action-heeded",
-            folders.manifest(stage="finetuned"),
-            action.removesuffix(".v2w_action."),
-        )
-        yield edited(
-            "manifest: another fate", kept, "tensors-kept", folders.told("tensors", kept, "transferred")
-        )
-        yield edited(
-            "manifest: another result",
-            "diffusion_pytorch_model.safetensors",
-            "files",
-            folders.told("result", "diffusion_pytorch_model.safetensors", "0" * 64),
-        )
-        yield edited(
-            "manifest: another base",
-            "diffusion_pytorch_model.safetensors",
-            "base-files",
-            folders.other_source,
-        )
-        yield edited("config not the base's", "sample_size", "config", folders.configured(sample_size=99))
-
-
+# A kept tensor, and two of one shape, that are not much alike.
+TENSORS = {
+    "wan": ("proj_out.weight", "blocks.0.attn1.to_q.weight", "blocks.1.attn1.to_q.weight"),
+    "sana": (
+        "proj_out.bias",
+        "transformer_blocks.0.attn1.to_k.weight",
+        "transformer_blocks.1.attn1.to_k.weight",
+    ),
+    "cogvideox": (
+        "proj_out.weight",
+        "transformer_blocks.0.attn1.to_q.weight",
+        "transformer_blocks.0.attn1.to_k.weight",
+    ),
+}
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 SMALL = 2.0**-10
+
+
+def _folders() -> Iterator[Mutation]:
+    """Tensors that are not what surgery made, and manifests that lie."""
+    for model, (kept, a, b) in TENSORS.items():
+        (action,) = MODELS[model].at(*ACTION)
+        added = [
+            f"{action}.v2w_action.{name}" for name in ("first.weight", "none", "last.weight", "last.bias")
+        ]
+        drawn = {f"{action}.v2w_action.{name}" for name in ("first.weight", "middle.weight", "none")}
+        sized = {f"{action}.v2w_action.{name}" for name in ("first.weight", "center", "scale")}
+        last_place = folders.one(kept, folders.last_place)
+        found_out = folders.one(kept, folders.last_place, owned=False)
+        edits: list[tuple[str, str, str, set[str], Edit]] = [
+            ("a tensor one unit in the last place off", kept, "tensors-kept", {kept}, last_place),
+            (
+                "a tensor in another dtype",
+                kept,
+                "tensors-kept",
+                {kept},
+                folders.one(kept, lambda x: x.float()),
+            ),
+            ("a tensor back to front", a, "tensors-kept", {a}, folders.one(a, lambda x: x.flip(0))),
+            ("tensors exchanged", f"{a}, {b}", "tensors-kept", {a, b}, folders.swapped(a, b)),
+            ("a tensor changed, not owned up to", kept, "files", {WEIGHTS}, found_out),
+            *(
+                (
+                    "an added tensor one unit in the last place off",
+                    name,
+                    "tensors-added",
+                    {name},
+                    folders.one(name, folders.last_place),
+                )
+                for name in added[:2]
+            ),
+            *(
+                (
+                    "action layer not zero",
+                    name,
+                    "actions-unheeded",
+                    {action},
+                    folders.one(name, lambda x: x + SMALL),
+                )
+                for name in added[2:]
+            ),
+            ("manifest: another seed", "v2w.json", "tensors-added", drawn, folders.manifest(seed=1)),
+            (
+                "manifest: another number of actions",
+                "v2w.json",
+                "tensors-complete",
+                sized,
+                folders.manifest(action_dim=2),
+            ),
+            (
+                "manifest: said to be finetuned",
+                "v2w.json",
+                "action-heeded",
+                {action},
+                folders.manifest(stage="finetuned"),
+            ),
+            (
+                "manifest: another fate",
+                kept,
+                "tensors-kept",
+                {kept},
+                folders.told("tensors", kept, "transferred"),
+            ),
+            (
+                "manifest: another result",
+                WEIGHTS,
+                "files",
+                {WEIGHTS},
+                folders.told("result", WEIGHTS, "0" * 64),
+            ),
+            ("manifest: another base", WEIGHTS, "base-files", {WEIGHTS}, folders.other_source),
+            (
+                "config not the base's",
+                "config.json",
+                "config",
+                {"_diffusers_version"},
+                folders.configured(_diffusers_version="0"),
+            ),
+        ]
+        for kind, site, claim, blamed, edit in edits:
+            yield Mutation(kind, model, site, claim, frozenset(blamed), edit=edit)
+    for model in ("sana", "svd"):
+        for number, site in enumerate(_chosen(MODELS[model].at(*CONV), 3, 0)):
+            kernel = f"{site}.weight"
+            for name, change, claim, blamed in (
+                (
+                    "a kernel one unit in the last place off",
+                    folders.last_place,
+                    "tensors-transferred",
+                    kernel,
+                ),
+                ("a kernel of the base", lambda x: x.roll(-1, 2), "tensors-transferred", kernel),
+                ("a kernel back to front", lambda x: x.flip(2), "promises", site),
+            )[number : number + 1 if model in SLOW else None]:
+                yield Mutation(
+                    name, model, kernel, claim, frozenset({blamed}), edit=folders.one(kernel, change)
+                )
 
 
 def _plans() -> Iterator[Mutation]:
@@ -605,13 +586,12 @@ def _plans() -> Iterator[Mutation]:
 
 def first_of_each(mutations: Iterable[Mutation]) -> list[Mutation]:
     """One mutation of each kind, of now this, now that of the models on which it is quick."""
-    quick = [model for model in MODELS if model not in ("svd", "i2vgen", "animatediff", "unet-3d, asleep")]
     kinds: dict[str, list[Mutation]] = {}
     for mutation in mutations:
         kinds.setdefault(mutation.kind, []).append(mutation)
     chosen = []
     for number, found in enumerate(kinds.values()):
-        small = [mutation for mutation in found if mutation.model in quick] or found
+        small = [mutation for mutation in found if mutation.model not in SLOW] or found
         chosen.append(small[number % len(small)])
     return chosen
 

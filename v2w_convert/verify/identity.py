@@ -81,7 +81,7 @@ class Spread:
         for name, calls in self.calls.items():
             for mine, its in zip(calls, folded.calls.get(name, []), strict=False):
                 given, made = (_compared(a, b) for a, b in zip(mine, its, strict=True))
-                if given == SAME and made == APART:
+                if given != APART and made == APART:
                     return name
                 if not first and given == SAME and made == UNKNOWN:
                     suspect = name

@@ -112,8 +112,11 @@ def _blamed(
     return first_difference(whole, streamed[commit]) or "the model's own forward"
 
 
-class Notes(dict[tuple[str, int], tuple[list[Tensor], list[Tensor]]]):
-    """(module, how many-th call of it in a pass) -> of its inputs and of its outputs, two sums for each block (b t s)."""
+Sums = dict[int, Tensor]  # how many-th tensor -> two sums for each block (b t 2)
+
+
+class Notes(dict[tuple[str, int], list[tuple[Sums, Sums]]]):
+    """(module, how many-th call of it in a pass) -> of its inputs and of its outputs, pass by pass."""
 
 
 @contextmanager
@@ -122,19 +125,17 @@ def noted(world: World, notes: Notes) -> Iterator[None]:
     calls: Counter[str] = Counter()
     told = next(iter(world.sites.values()))
 
-    def sums(tensors: list[Tensor]) -> Tensor:
+    def sums(tensors: list[Tensor]) -> Sums:
         b, t = told.current.b, told.current.t
-        each = [torch.zeros(b, t, 0)]
-        for x in tensors:
+        found = {}
+        for number, x in enumerate(tensors):
             if x.is_floating_point() and x.ndim and x.numel() and x.shape[0] % (b * t) == 0:
                 values = x.detach().to(torch.float64).reshape(b, t, -1)
-                each.append(torch.stack([values.abs().sum(2), (values**2).sum(2)], 2).cpu())
-        return torch.cat(each, 2)
+                found[number] = torch.stack([values.abs().sum(2), (values**2).sum(2)], 2).cpu()
+        return found
 
     def note(name: str, visit: Visit) -> None:
-        inputs, outputs = notes.setdefault((name, calls[name]), ([], []))
-        inputs.append(sums(visit.inputs))
-        outputs.append(sums(visit.outputs))
+        notes.setdefault((name, calls[name]), []).append((sums(visit.inputs), sums(visit.outputs)))
         calls[name] += 1
 
     with watched(world.base, note):
@@ -142,14 +143,13 @@ def noted(world: World, notes: Notes) -> Iterator[None]:
 
 
 def first_difference(whole: Notes, streamed: Notes) -> str:
-    """The module that gives something else, at a frame up to which it was given the same: that of the earliest such
-    frame, and there the first to complete. "" if there is none.
+    """The module that gives something else, at a block up to which it was given the same: that of the earliest such
+    block, and there the first to complete. "" if there is none.
     """
     earliest, found = None, ""
-    for call, mine in whole.items():
-        if call not in streamed:
-            continue
-        given, made = (_first_apart(a, b) for a, b in zip(mine, streamed[call], strict=True))
+    for call, (mine,) in whole.items():
+        parts = streamed.get(call, [])
+        given, made = (_first_apart(sums, [part[side] for part in parts]) for side, sums in enumerate(mine))
         if made is None or (given is not None and given <= made):
             continue
         if earliest is None or made < earliest:
@@ -157,11 +157,13 @@ def first_difference(whole: Notes, streamed: Notes) -> str:
     return found
 
 
-def _first_apart(whole: list[Tensor], streamed: list[Tensor]) -> int | None:
-    """The first block whose sums differ."""
-    if len({x.shape[2] for x in (*whole, *streamed)}) > 1:
-        return 0
-    b = torch.cat(streamed, 1)
-    a = torch.cat(whole, 1)[:, : b.shape[1]]
-    apart = (~torch.isclose(a, b, rtol=1e-8, atol=1e-12)).any(2).any(0).nonzero()
-    return int(apart[0]) if len(apart) else None
+def _first_apart(whole: Sums, parts: list[Sums]) -> int | None:
+    """The first block whose sums differ, of the tensors that are folded in every pass."""
+    first = []
+    for number, sums in whole.items():
+        if not parts or not all(number in part for part in parts):
+            continue
+        there = torch.cat([part[number] for part in parts], 1)
+        apart = ~torch.isclose(sums[:, : there.shape[1]], there, rtol=1e-8, atol=1e-12)
+        first += apart.any(2).any(0).nonzero().flatten().tolist()[:1]
+    return min(first, default=None)
