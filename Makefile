@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check
+.PHONY: setup demo test check mutations
 
 setup: .venv/.ready
 
@@ -18,6 +18,10 @@ demo: setup
 
 test: setup check
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# Some hundreds of models, each broken in one way, that `v2w verify` must catch: a quarter of an hour on two cores.
+mutations: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutations --jobs 2
 
 check: setup
 	$(BIN)/ruff check .
