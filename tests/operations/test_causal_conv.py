@@ -105,10 +105,10 @@ def test_more_points_than_taps_are_refused() -> None:
 
 
 def plain(weight: torch.Tensor, points: int) -> torch.Tensor:
-    """The kernel tap by tap, all rows at once."""
+    """The kernel tap by tap, all rows at once, in float64."""
     k = weight.shape[2]
     m = k // 2
-    taps = weight.float().unbind(2)
+    taps = weight.double().unbind(2)
     causal = [torch.zeros_like(taps[0])] * m + list(taps[: m + 1])
     for back in range(points):
         for ahead in range(1, m + 1):

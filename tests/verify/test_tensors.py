@@ -1,3 +1,5 @@
+import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,9 +8,10 @@ import torch
 from torch import Tensor
 
 from v2w_convert.checkpoint.source import open_source
+from v2w_convert.operations.causal_conv import transfer_kernel
 from v2w_convert.surgery.change import Fate
 from v2w_convert.surgery.load import open_converted
-from v2w_convert.verify.tensors import SENTENCES, base_complete, complete, surgical
+from v2w_convert.verify.tensors import EXACT, SENTENCES, base_complete, complete, last_places, surgical
 
 NORMS = ("conv_norm_out.weight", "conv_norm_out.bias")
 KERNEL = "mid_block.resnets.0.temporal_res_block.conv1.weight"
@@ -49,7 +52,43 @@ def test_one_changed_tensor_is_named(
         if name in found:
             found[name] = change(found[name])
 
-    assert broken(rewritten(spoil), tiny_base) == {SENTENCES[fate]: name}
+    sentences = [SENTENCES[fate], *([EXACT] if fate == "transferred" else [])]
+    assert broken(rewritten(spoil), tiny_base) == dict.fromkeys(sentences, name)
+
+
+def test_one_unit_in_the_last_place_is_another_tensor_and_two_are_inexact(
+    rewritten: Callable[..., Path], tiny_base: Path
+) -> None:
+    def nudge(places: int) -> Callable[[dict[str, Tensor]], None]:
+        def change(found: dict[str, Tensor]) -> None:
+            if KERNEL in found:
+                found[KERNEL].view(torch.int16)[0, 0, -1] += places
+
+        return change
+
+    folder = rewritten(nudge(1))
+    assert broken(folder, tiny_base) == {SENTENCES["transferred"]: KERNEL}
+    shutil.rmtree(folder)
+    assert broken(rewritten(nudge(2)), tiny_base) == {SENTENCES["transferred"]: KERNEL, EXACT: KERNEL}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("k", [3, 5, 7])
+def test_transfers_are_exact_to_the_last_place(dtype: torch.dtype, k: int) -> None:
+    weight = torch.randn(64, 64, k, generator=torch.Generator().manual_seed(0)).to(dtype)
+    for points in range(k + 1):
+        assert last_places(transfer_kernel(weight, points), transfer_kernel(weight.double(), points)) <= 0.51
+
+
+def test_last_places() -> None:
+    exact = torch.tensor([1.0, -3.0, 0.0], dtype=torch.float64)
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        found = exact.to(dtype)
+        assert last_places(found, exact) == 0
+        found[1] -= 2 * torch.finfo(dtype).eps
+        assert last_places(found, exact) == 1
+    assert last_places(exact[:2], exact) == math.inf
+    assert last_places(exact * math.nan, exact) == math.inf
 
 
 def test_two_swapped_tensors_are_named(rewritten: Callable[..., Path], tiny_base: Path) -> None:

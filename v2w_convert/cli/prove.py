@@ -28,13 +28,13 @@ def verify(
     result = found.as_json()
     rows = []
     for c in result["claims"]:
-        state = "FAILS" if not c["ok"] else "-" if c["measured"] is None else "holds"
+        state = "FAILS" if not c["ok"] else "-" if c["measured"] is None or c["allowed"] is None else "holds"
         rows.append((state, c["claim"], _figure(c["measured"]), _figure(c["allowed"])))
     table(str(converted), ["", "claim", "measured", "allowed"], rows)
     for c in result["claims"]:
         if not c["ok"]:
             culprits = ", ".join(fold(c["where"].split(", "))) or "no module could be blamed"
-            say(f"FAILS: {c['claim']}: {culprits} ({c['how']})")
+            say(f"FAILS: {c['claim']}: {culprits} ({c['how']})" + (f"\n  {c['mend']}" if c["mend"] else ""))
     if json:
         print_json(result)
     if not result["ok"]:

@@ -10,14 +10,8 @@ from torch import nn
 from v2w_convert.draft.attention import Measured, linear_attention, softmax_attention
 from v2w_convert.draft.paths import patterns, starred
 from v2w_convert.draft.watch import Watched
-from v2w_convert.operations import (
-    OPERATIONS,
-    CausalAttention,
-    CausalConv,
-    FrameNorm,
-    LinearAttention,
-    Operation,
-)
+from v2w_convert.operations import OPERATIONS, Operation
+from v2w_convert.operations.fitting import fitting
 from v2w_convert.plan.probe import MixingSite
 
 Position = tuple[str, dict[str, Any]]  # path, fields of frame_position
@@ -70,15 +64,8 @@ def _operation(watched: Watched, site: MixingSite) -> str | None:
     """The name of the operation that fits a site."""
     if not site.name:
         return None
-    module = watched.model.get_submodule(site.name)
-    for kind in (FrameNorm, CausalConv, LinearAttention, CausalAttention):
-        if _refusal(kind, module) is None:
-            return kind.name
-    return None
-
-
-def _refusal(kind: type[Operation], module: nn.Module) -> str | None:
-    return kind.model_construct(at="").refusal(module)
+    kind = fitting(watched.model.get_submodule(site.name))
+    return None if kind is None else kind.name
 
 
 def _measured(name: str, path: str, watched: Watched) -> Measured:

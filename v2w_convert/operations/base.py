@@ -50,7 +50,7 @@ class Operation(BaseModel):
     def transfer_tensor(self, parameter: str, tensor: Tensor) -> Tensor | None:
         """The site's tensor called `parameter` (relative name) after surgery; None: it is kept bit for bit.
 
-        Pure, one tensor at a time, float32 arithmetic in a fixed order whatever the stored dtype, so
+        Pure, one tensor at a time, elementwise arithmetic in a fixed order, rounded to the stored dtype at the end, so
         that files and live models get the same bits.
         """
         return None

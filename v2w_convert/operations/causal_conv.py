@@ -119,7 +119,7 @@ class CausalConv(Operation):
 
 
 def transfer_kernel(weight: Tensor, points: int) -> Tensor:
-    """The causal kernel (o i k …) of a base kernel of the same shape, dtype kept, arithmetic in float32.
+    """The causal kernel (o i k …) of a base kernel of the same shape, dtype kept, as exact arithmetic rounded once.
 
     points  of the line that replaces the future; 0: nothing replaces it (masked)
     """
@@ -131,9 +131,12 @@ def transfer_kernel(weight: Tensor, points: int) -> Tensor:
     ]  # the base's tap i lies at time i - m, the result's at time i - 2m
     if not points:
         return result
+    # A sum of two is rounded rightly in float32 (and then to the stored dtype); of more, places would be lost.
+    arithmetic = torch.float32 if k == 3 and points <= 2 else torch.float64
+    arithmetic = torch.promote_types(weight.dtype, arithmetic)
     rows = max(1, ROWS // max(1, weight[0].numel()))
     for base, causal in zip(weight.split(rows), result.split(rows), strict=True):
-        taps = base.float().unbind(2)
+        taps = base.to(arithmetic).unbind(2)
         for back in range(points):
             tap = taps[m - back] if back <= m else torch.zeros_like(taps[0])
             for ahead in range(1, m + 1):

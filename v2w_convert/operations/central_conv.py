@@ -31,7 +31,8 @@ class CentralConv(Operation):
     def transfer_tensor(self, parameter: str, tensor: Tensor) -> Tensor | None:
         if parameter != "weight":
             return None
-        above, before, at = tensor.float().unbind(2)
+        wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+        above, before, at = wide.unbind(2)
         return torch.stack([before + 2 * above, at - above, torch.zeros_like(at)], 2).to(tensor.dtype)
 
     def install(

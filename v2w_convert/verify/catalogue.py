@@ -66,7 +66,7 @@ SENTENCES = {
     "config": "The model's config is the base's",
     "tensors-kept": "Every kept tensor is the base's, bit for bit",
     "tensors-transferred": "Every transferred tensor is what the plan makes of the base's, bit for bit",
-    "tensors-exact": "Every transferred tensor is that of float64 arithmetic, to the last place",
+    "tensors-exact": "Every number of a transferred tensor is that of float64 arithmetic, to one unit in its last place",
     "tensors-added": "Every added tensor is what the manifest's seed gives, bit for bit",
     "promises": "Every operation keeps at every site what it promises",
     "coverage": "Every module through which the base's frames mix has an operation",

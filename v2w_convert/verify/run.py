@@ -35,15 +35,18 @@ from v2w_convert.verify import (
     past,
     promises,
     tensors,
+    vae,
 )
 from v2w_convert.verify.budget import Budget, Estimate, OutOfTime, estimate
 from v2w_convert.verify.catalogue import SENTENCES
 from v2w_convert.verify.claims import Claim, Report, not_measured
 from v2w_convert.verify.exact import exact
 from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
+from v2w_convert.verify.mend import mended
 from v2w_convert.verify.models import open_base, open_world
 from v2w_convert.verify.module import influence
 from v2w_convert.verify.picture import draw_influence
+from v2w_convert.verify.picture_distance import draw_distance
 from v2w_convert.verify.streaming import blocks_of, streaming
 from v2w_convert.world.model import World
 
@@ -121,7 +124,7 @@ def verify(
 ) -> Report:
     """Measure every claim at the model's stage. Claims that need the base are left out without it, and say so.
 
-    report    a folder, made if need be, for report.json and influence.png
+    report    a folder, made if need be, for report.json, influence.png and distance.png
     progress  called with a few words before each part
     say       called with what it will take, in a sentence, before anything is measured
     memory    GB that may be used; None: what the machine has left. Weights that do not fit stay on disk, and are
@@ -149,7 +152,7 @@ def verify(
     result = Report(_headers(source, origin, resolved, manifest))
     if not result.ok:
         result.claims += _files(source, origin, manifest)
-        return _written(result, report, None)
+        return _written(result, resolved, report, None)
 
     pictured = report is not None
     phases = {
@@ -193,7 +196,7 @@ def verify(
         "seconds": round(time.seconds, 1),
         "unmeasured": course.unmeasured,
     }
-    return _written(result, report, bench)
+    return _written(result, resolved, report, bench)
 
 
 class _Course:
@@ -273,10 +276,11 @@ def _file_parts(origin: Source | None, manifest: Manifest, time: Budget) -> list
     def compared(bench: Bench) -> list[Claim]:
         return _tensors(bench, time)
 
-    names = tuple(f"tensors-{fate}" for fate in tensors.SENTENCES)
+    names = (*(f"tensors-{fate}" for fate in tensors.SENTENCES), "tensors-exact")
     return [
         Part("files", ("files", "base-files", "config"), hashed, reads=2),
         Part("tensors", names, compared, reads=2),
+        Part("the autoencoder", ("autoencoder-encode", "autoencoder-decode"), _autoencoder),
     ]
 
 
@@ -376,9 +380,16 @@ def _tensors(bench: Bench, time: Budget) -> list[Claim]:
     if bench.origin is None or bench.manifest.finetuning is not None:
         why = FINETUNED if bench.manifest.finetuning is not None else NEEDS_BASE
         return [
-            not_measured(f"tensors-{fate}", sentence, why) for fate, sentence in tensors.SENTENCES.items()
+            not_measured(f"tensors-{fate}", sentence, why)
+            for fate, sentence in (tensors.SENTENCES | {"exact": tensors.EXACT}).items()
         ]
     return tensors.surgical(bench.origin, bench.source, bench.resolved, bench.manifest, time.check)
+
+
+def _autoencoder(bench: Bench) -> list[Claim]:
+    claims, found = vae.autoencoder(bench.converted)
+    bench.figures["autoencoder"] = found
+    return claims
 
 
 def _without_base(resolved: Resolved) -> list[Claim]:
@@ -507,10 +518,13 @@ def _make(report: Path) -> None:
         raise V2WError(f"write a report to {report}", str(error), "a folder that can be written") from None
 
 
-def _written(result: Report, report: Path | None, bench: Bench | None) -> Report:
+def _written(result: Report, resolved: Resolved, report: Path | None, bench: Bench | None) -> Report:
+    result.claims = mended(result.claims, resolved)
     if report is not None:
         (report / "report.json").write_text(json.dumps(result.as_json(), indent=1) + "\n", encoding="utf-8")
         if bench is not None and bench.picture is not None:
             picture = draw_influence(bench.handed.influence, bench.picture)
             Image.fromarray(picture).save(report / "influence.png")
+        if result.figures.get("distance"):
+            Image.fromarray(draw_distance(result.figures["distance"])).save(report / "distance.png")
     return result

@@ -1,5 +1,6 @@
 """Every tensor is what the plan makes of the base's, to the bit."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -18,6 +19,7 @@ SENTENCES: dict[Fate, str] = {
     "transferred": "Every transferred tensor is what the plan makes of the base's, bit for bit",
     "added": "Every added tensor is what the manifest's seed gives, bit for bit",
 }
+EXACT = "Every number of a transferred tensor is that of float64 arithmetic, to one unit in its last place"
 
 
 def complete(converted: Source, resolved: Resolved, manifest: Manifest) -> Claim:
@@ -46,6 +48,7 @@ def surgical(
     new_dtype = stored_dtype(base)
     broken: dict[Fate, list[str]] = {fate: [] for fate in SENTENCES}
     count: dict[Fate, int] = dict.fromkeys(SENTENCES, 0)
+    far, farthest = 0.0, ""
     for name, info in converted.tensors.items():
         progress(name)
         fate: Fate = "added"
@@ -55,6 +58,12 @@ def surgical(
             source = read_tensor(base.tensors[name])
             change = transferred(resolved, name, source)
             fate, expected = ("kept", source) if change is None else ("transferred", change)
+            if change is not None:
+                wide = transferred(resolved, name, source.double())
+                assert wide is not None
+                places = last_places(read_tensor(info), wide)
+                if places > far:
+                    far, farthest = places, name
         count[fate] += 1
         if manifest.tensors.get(name) != fate or not _identical(expected, read_tensor(info)):
             broken[fate].append(name)
@@ -66,7 +75,28 @@ def surgical(
             f"bytes of {count[fate]} tensors, and their fates in the manifest",
         )
         for fate, sentence in SENTENCES.items()
+    ] + [
+        Claim(
+            "tensors-exact",
+            EXACT,
+            far,
+            1.0,
+            farthest,
+            f"units in the last place, at the worst number of {count['transferred']} tensors; the same transfer of the base's "
+            "numbers in float64",
+        )
     ]
+
+
+def last_places(found: Tensor, exact: Tensor) -> float:
+    """How far `found` is from `exact` (float64), in units in the last place of its own dtype; at the worst number."""
+    if found.shape != exact.shape or not found.is_floating_point():
+        return math.inf
+    kind = torch.finfo(found.dtype)
+    exponents = torch.frexp(exact).exponent - 1
+    unit = torch.ldexp(torch.full_like(exact, kind.eps), exponents).clamp(min=kind.smallest_normal * kind.eps)
+    far = float(((found.double() - exact).abs() / unit).max()) if exact.numel() else 0.0
+    return far if math.isfinite(far) else math.inf
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:
