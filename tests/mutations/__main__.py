@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 from tests.mutations.run import judged
-from tests.mutations.suite import first_of_each, suite
+from tests.mutations.suite import one_of_each, suite
 from tests.mutations.table import as_json, line, page
 
 DOCS = Path(__file__).parents[2] / "docs" / "mutations.md"
@@ -38,7 +38,7 @@ def main() -> int:
     if options.k:
         mutations = [m for m in mutations if options.k in str(m)]
     if options.sample == 0:
-        mutations = first_of_each(mutations)
+        mutations = one_of_each(mutations, lambda mutation: mutation.kind)
     elif options.sample:
         mutations = mutations[:: -(-len(mutations) // options.sample)]
     begin, verdicts = time.monotonic(), []

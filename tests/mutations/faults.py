@@ -88,6 +88,11 @@ def forgets_past(site: Site) -> None:
     _forward_under(site, lambda now: {"b": now.b * now.t, "t": 1, "past": None})
 
 
+def all_forget(world: World) -> None:
+    for site in world.sites.values():
+        forgets_past(site)
+
+
 def forgets_stream(site: Site) -> None:
     """Take every pass for the beginning of a clip."""
     _forward_under(site, lambda now: {"past": None})
@@ -691,6 +696,11 @@ def condition_of_first(name: str) -> Broken:
 
 def condition_of_other_clip(name: str) -> Broken:
     return _condition(name, lambda x: x.flip(0))
+
+
+def detached(name: str) -> Broken:
+    """Let no gradient reach the condition of that name."""
+    return _condition(name, lambda x: x.detach())
 
 
 def _condition(name: str, change: Callable[[Tensor], Tensor]) -> Broken:

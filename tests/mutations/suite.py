@@ -28,7 +28,8 @@ class Mutation:
     model   one of `MODELS`; of `SHIPPED` where nothing is wrong
     site    where it was broken
     claim   the name of the one that must fail; "": none may
-    blamed  the modules, tensors or files that this claim must name, no more and no less
+    blamed  the modules, tensors or files that this claim must name, no more and no less; none, where it is about the
+            model as a whole
     fault   breaks a live world, or
     edit    breaks the converted folder
     """
@@ -60,6 +61,7 @@ class Kind:
 EVERYWHERE = ("svd", "wan", "cogvideox", "hunyuan", "sana", "i2vgen", "ltx")
 BLOCKS = ("wan, blocks of 2",)
 SLOW = ("svd", "i2vgen", "animatediff", "unet-3d, asleep")  # deep: many modules to call
+QUICK = [model for model in MODELS if model not in SLOW]
 TEXT = ("cogvideox", "hunyuan")
 SITES = (
     # the future
@@ -104,7 +106,7 @@ SITES = (
         faults.one_late,
         "identity",
         POSITION,
-        ("svd", "cogvideox-2b", "latte", "animatediff"),
+        ("svd", "cogvideox-2b", "animatediff"),
         3,
     ),
     Kind(
@@ -177,6 +179,13 @@ SITES = (
         "deterministic-stored",
         MIXING,
         ("svd", "wan"),
+    ),
+    Kind(
+        "future, while gradients are taken",
+        faults.only(faults.sees_future, faults.training),
+        "gradients-not-forward",
+        MIXING,
+        EVERYWHERE,
     ),
     Kind("future, in clips over 8", faults.only(faults.sees_future, faults.in_clips_over(8)), "future-unseen", MIXING, EVERYWHERE),
     Kind(
@@ -277,6 +286,16 @@ def _all() -> Iterator[Mutation]:
     for number, (name, broken, claim) in enumerate(WORLDS):
         for model in _affordable(("svd", "wan", "cogvideox", "sana", *BLOCKS), number, 2):
             yield Mutation(name, model, "the world", claim, frozenset({WORLD}), broken)
+    for model in ("wan", "cogvideox", "sana"):
+        yield Mutation("no site sees its past", model, "all", "past-seen", frozenset(), faults.all_forget)
+        yield Mutation(
+            "no gradient by the text",
+            model,
+            "text",
+            "gradients-reach-past",
+            frozenset(),
+            faults.detached("text"),
+        )
     yield from _cursors()
     yield from _conditions()
     yield from _checkpointing()
@@ -299,7 +318,7 @@ def _chosen(sites: Iterable[str], most: int, number: int) -> list[str]:
 def _affordable(models: Iterable[str], number: int, most: int = 9) -> list[str]:
     """So many of the models, now these, now those; of the slow ones one, or none, where there are others."""
     models = list(models)
-    slow = ("svd", "i2vgen", "", "")[number % 4]
+    slow = ("svd", "", "i2vgen", "", "", "")[number % 6]
     quick = [model for model in models if model not in SLOW]
     if not quick:
         return models
@@ -342,7 +361,7 @@ def _conditions() -> Iterator[Mutation]:
 
 
 def _checkpointing() -> Iterator[Mutation]:
-    for number, model in enumerate(("wan", "cogvideox", "sana", "ltx", "svd")):
+    for number, model in enumerate(("wan", "cogvideox", "sana", "ltx")):
         site = _chosen(MODELS[model].at(*CARRYING), 1, number)[0]
         for name, fault in (("future", faults.sees_future), ("past forgotten", faults.forgets_past)):
             kind = f"{name}, under gradient checkpointing"
@@ -584,15 +603,15 @@ def _plans() -> Iterator[Mutation]:
         )
 
 
-def first_of_each(mutations: Iterable[Mutation]) -> list[Mutation]:
-    """One mutation of each kind, of now this, now that of the models on which it is quick."""
-    kinds: dict[str, list[Mutation]] = {}
+def one_of_each(mutations: Iterable[Mutation], what: Callable[[Mutation], str]) -> list[Mutation]:
+    """One mutation of each kind, or for each claim that must catch it, of now this, now that of the quick models."""
+    groups: dict[str, list[Mutation]] = {}
     for mutation in mutations:
-        kinds.setdefault(mutation.kind, []).append(mutation)
+        groups.setdefault(what(mutation), []).append(mutation)
     chosen = []
-    for number, found in enumerate(kinds.values()):
-        small = [mutation for mutation in found if mutation.model not in SLOW] or found
-        chosen.append(small[number % len(small)])
+    for number, found in enumerate(groups.values()):
+        quick = [mutation for mutation in found if mutation.model in QUICK] or found
+        chosen.append(quick[number * 7 % len(quick)])
     return chosen
 
 

@@ -116,12 +116,15 @@ def unseen_clips(world: World) -> Claim:
     )
 
 
-def first_module(world: World, before: Inputs, after: Inputs, kept: Tensor) -> str:
-    """The first module to notice, at `kept` frames (b t) bool, that the others have changed."""
+def first_module(world: World, before: Inputs, after: Inputs, kept: Tensor, graded: bool = False) -> str:
+    """The first module to notice, at `kept` frames (b t) bool, that the others have changed; `graded`: where gradients
+    are taken.
+    """
     x, y = (z["latents"].unflatten(1, (-1, world.n)) for z in (before, after))
 
     def call(latents: Tensor) -> Tensor:
-        output = world(**(before if latents is x else after))
+        with torch.set_grad_enabled(graded):
+            output = world(**(before if latents is x else after)).detach()
         return output.flatten(0, 1).unflatten(0, latents.shape[:3])
 
     name = first_leak(world.base, call, x, y, kept[:, :: world.n])
