@@ -538,6 +538,17 @@ def loses_its_pass(site: Site) -> None:
     _become(site, forward=once)
 
 
+def alternates(module: nn.Module) -> None:
+    """Give more at every other call, by as much as no rounding hides."""
+    calls = [0]
+
+    def more(self: nn.Module, x: Tensor, now: Pass) -> Tensor:
+        calls[0] += 1
+        return x * (1 + calls[0] % 2 / 8)
+
+    _after(module, more)
+
+
 # ------------------------------------------------------------------------------------------------------- rarer faults
 
 When = Callable[[Any, tuple[Any, ...]], bool]  # (module, its arguments)

@@ -175,7 +175,7 @@ SITES = (
     ),
     Kind(
         "not deterministic, in bfloat16",
-        faults.only(faults.remembers_inputs, faults.in_dtype(torch.bfloat16)),
+        faults.only(faults.alternates, faults.in_dtype(torch.bfloat16)),
         "deterministic-stored",
         MIXING,
         ("svd", "wan"),

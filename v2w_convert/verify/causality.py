@@ -12,7 +12,7 @@ from v2w_convert.verify.inputs import Inputs, changed, draw, enough_frames
 from v2w_convert.world.model import World
 
 BASE_MIXES = "The base's frames do see the next one, so the measurement can see that"
-AFFORDABLE = 16  # blocks to a window, or fewer: then clips that are longer than it are measured, too
+AFFORDABLE = 16  # blocks to a window, or fewer: then longer clips are measured, too
 
 
 def base_mixes(effect: Tensor) -> Claim:
@@ -52,8 +52,9 @@ def trials(world: World) -> list[Trial]:
         Trial(2, 2, [0]),  # a batch of one, as short as can be
     ]
     window = None if world.resolved.window is None else world.resolved.window // world.n
-    if window is not None and t <= window <= AFFORDABLE:
-        chosen.append(Trial(3, window + 1, [window - 1, 0]))
+    longer = 2 * t if window is None or window < t else window + 1
+    if longer <= AFFORDABLE + 1:
+        chosen.append(Trial(3, longer, [longer - 2, 0]))
     return chosen
 
 
