@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check report
+.PHONY: setup demo test check report mutations
 
 setup: .venv/.ready
 
@@ -19,6 +19,10 @@ demo: setup
 
 test: setup check
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# Some hundreds of models, each broken in one way, that `v2w verify` must catch: a quarter of an hour on two cores.
+mutations: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutations --jobs 2
 
 check: setup
 	$(BIN)/ruff check .

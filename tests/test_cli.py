@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ACTIONS
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.cli import run
 from v2w_convert.data import lerobot
 from v2w_convert.data.episode import Episode

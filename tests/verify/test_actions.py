@@ -1,6 +1,6 @@
 import torch
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.verify.actions import effects, unheeded
 from v2w_convert.verify.models import Models
 from v2w_convert.world.model import World
@@ -55,3 +55,8 @@ def test_no_action_that_is_the_zero_action(woken: World) -> None:
 def test_actions_that_a_rollout_forgets(woken: World) -> None:
     faults.ignores_actions_in_streams(woken.sites[SITE])
     assert failing(woken) == {"In a rollout, an action moves the very next frame": SITE}
+
+
+def test_a_dropped_action_that_is_heeded(woken: World) -> None:
+    faults.never_drops(woken.sites[SITE])
+    assert failing(woken) == {"A dropped action is no action": SITE}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.plan.probe import wake
 from v2w_convert.stream import Site
 from v2w_convert.verify.causality import Trial, base_mixes, trials, unseen_clips, unseen_future

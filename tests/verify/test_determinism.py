@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.stream import Site
 from v2w_convert.verify.determinism import checkpointed, repeatable
 from v2w_convert.world.model import World

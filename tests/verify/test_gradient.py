@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.verify.gradient import gradients
 from v2w_convert.verify.inputs import past_seeing
 from v2w_convert.world import model

@@ -1,9 +1,9 @@
 import torch
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.operations.causal_attention import CausalAttentionSite
 from v2w_convert.verify.inputs import past_seeing
-from v2w_convert.verify.past import seen_past, sites
+from v2w_convert.verify.past import last_frames, seen_past, sites, sites_stored
 from v2w_convert.world.model import World
 
 
@@ -62,3 +62,22 @@ def test_a_site_that_was_never_installed_counts_as_forgetful(woken: World) -> No
     name = "mid_block.resnets.0.temporal_res_block.conv1"
     woken.base.get_submodule(name).__class__ = torch.nn.Conv3d
     assert sites(woken)[0].where == name
+
+
+def test_an_attention_whose_last_frame_is_another_than_without_a_mask_is_named(woken: World) -> None:
+    name = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
+    claim = last_frames(woken)
+    assert claim.ok
+    assert claim.where == ""
+    faults.blind_to_last(woken.sites[name])
+    claim = last_frames(woken)
+    assert not claim.ok
+    assert claim.where == name
+
+
+def test_a_site_that_forgets_in_the_stored_precision_is_named(woken: World) -> None:
+    name = "mid_block.resnets.0.temporal_res_block.conv1"
+    woken.to(torch.bfloat16)
+    assert sites_stored(woken).ok
+    faults.only(faults.forgets_past, faults.in_dtype(torch.bfloat16))(woken.sites[name])
+    assert sites_stored(woken).where == name

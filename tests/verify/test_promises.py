@@ -1,6 +1,6 @@
 import torch
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.verify.models import Models
 from v2w_convert.verify.promises import promises
 
@@ -32,3 +32,10 @@ def test_every_site_that_breaks_its_promise_is_named_the_worst_first(models: Mod
     assert found["frame_norm: equals the base on one frame"].where == NORM
     assert found["frame_norm: equals the base on a still clip"].where == NORM
     assert len(found) == 4
+
+
+def test_a_position_that_takes_no_notice_of_where_a_clip_begins_is_named(models: Models) -> None:
+    assert models.base is not None
+    faults.ignores_offset(models.world.sites[POSITION])
+    broken = [claim for claim in promises(models.base, models.world, UNIT) if not claim.ok]
+    assert [claim.where for claim in broken] == [POSITION]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.errors import V2WError
 from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.verify import actions, coverage, files, identity, promises, run, tensors

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.stream import Site
 from v2w_convert.verify.streaming import mixed_sizes, streaming
 from v2w_convert.world.model import World
@@ -58,3 +58,20 @@ def test_a_fault_after_the_ring_was_overwritten_twice_is_found(woken: World) -> 
     assert window is not None
     faults.forgets_after(woken.sites[ATTENTION], 2 * (window - 1))
     assert [claim.where for claim in streaming(woken)] == [ATTENTION, ATTENTION]
+
+
+def test_a_state_that_is_written_in_place_is_found(woken: World) -> None:
+    """A branch of the rollout may hold it, too."""
+    faults.commits_in_place(woken.sites[CONV])
+    assert [claim.where for claim in streaming(woken)] == [CONV, CONV]
+
+
+def test_a_module_that_is_no_site_is_named(woken: World) -> None:
+    name = "up_blocks.0.resnets.0.spatial_res_block.conv1"
+    faults.at(name, faults.leaks)(woken)
+    assert streaming(woken)[0].where == name
+
+
+def test_what_lies_between_modules_is_named_so(woken: World) -> None:
+    faults.noise_of_last(woken)
+    assert streaming(woken)[0].where == "the model's own forward"

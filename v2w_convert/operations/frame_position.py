@@ -60,27 +60,39 @@ class FramePosition(Operation):
         become(module, AddedPositionSite, name, period=self.period, table=table)
 
     def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
+        """Of two clips, the second begins a frame late, as finetuning has them begin anywhere."""
         assert not isinstance(self.period, str)
-        t = min(self.period or 7, 7)
-        site.current = whole_clip(2, t)
-        sentence = "equals the base's positions"
-        if self.how == "embed":
-            return [Kept(sentence, gap(site(torch.zeros(2 * t)), base(torch.arange(t).repeat(2))), 0.0)]
         if self.how == "table":
             return []  # the base's own forward adds them, not this module: the identity claim sees it
-        if self.how == "make":
+        t = min(self.period or 7, 7)
+        late = min(t - 1, 1)
+
+        def given(clips: Tensor) -> Tensor:
+            """Of clips (2 t …) the frames that the site is given: (2 t-late …)."""
+            return torch.stack([clips[0, : t - late], clips[1, late:]])
+
+        site.current = whole_clip(2, t - late)
+        site.current.offset = torch.tensor([0, late])
+        allowed = 0.0
+        if self.how == "embed":
+            after = site(torch.zeros(2 * (t - late)))
+            before = base(torch.arange(t).repeat(2))
+        elif self.how == "make":
             clip = torch.zeros(2, 3, t, 4, 6, dtype=torch.float64)
-            folded = clip.movedim(2, 1).flatten(0, 1).unsqueeze(2)
-            return [Kept(sentence, gap(site(folded).unflatten(0, (2, t)).flatten(1, 2), base(clip)), 0.0)]
-        if self.how == "join":
+            after = site(given(clip.movedim(2, 1)).flatten(0, 1).unsqueeze(2))
+            before = base(clip)
+        elif self.how == "join":
             channels, side = base.proj.in_channels, base.patch_size
             clip = torch.randn(2, t, channels, 2 * side, 3 * side, generator=generator, dtype=torch.float64)
             text = torch.randn(2, 3, base.text_proj.in_features, generator=generator, dtype=torch.float64)
-            after = site(text.repeat_interleave(t, 0), clip.flatten(0, 1)[:, None])[:, 3:]
-            before = base(text, clip)[:, -len(after[0]) * t :]  # the clip's tokens come last
-            return [Kept(sentence, gap(after.unflatten(0, (2, t)).flatten(1, 2), before), 1e-12)]
-        tokens = torch.zeros(2, t, site.rows().shape[-1], dtype=torch.float64)
-        return [Kept(sentence, gap(site(tokens.flatten(0, 1)[:, None]).view_as(tokens), base(tokens)), 0.0)]
+            after = site(text.repeat_interleave(t - late, 0), given(clip).flatten(0, 1)[:, None])[:, 3:]
+            before, allowed = base(text, clip)[:, -len(after[0]) * t :], 1e-12  # the clip's tokens come last
+        else:
+            tokens = torch.zeros(2, t, site.rows().shape[-1], dtype=torch.float64)
+            after = site(given(tokens).flatten(0, 1)[:, None])
+            before = base(tokens)
+        expected = given(before.reshape(2, t, -1))
+        return [Kept("equals the base's positions", gap(after.reshape(expected.shape), expected), allowed)]
 
 
 class FramePositionSite(Site):

@@ -6,7 +6,7 @@ from v2w_convert.operations import Action, TrainedAction
 from v2w_convert.operations.base import gap
 from v2w_convert.verify.causality import first_module
 from v2w_convert.verify.claims import Claim, counted_frames, listed
-from v2w_convert.verify.inputs import changed, conditions_of, draw, enough_frames
+from v2w_convert.verify.inputs import Inputs, changed, conditions_of, draw, enough_frames
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
@@ -24,8 +24,10 @@ def unheeded(world: World) -> Claim:
         if (change := gap(world(**others), output)) > 0:
             where = first_module(world, inputs, others, everywhere)
         largest = max(largest, change)
-    without = world(**{kind: x for kind, x in inputs.items() if kind not in ("actions", "dropped")})
-    largest = max(largest, gap(without, output))
+    without = _without(inputs)
+    if (change := gap(world(**without), output)) > 0:
+        where = where or first_module(world, inputs, without, everywhere)
+    largest = max(largest, change)
     return Claim(
         "actions-unheeded",
         UNTRAINED,
@@ -62,6 +64,9 @@ def effects(world: World, weights: str) -> list[Claim]:
     none = world(**inputs | {"dropped": torch.ones_like(inputs["dropped"])})
     apart = (zero - none).abs().flatten(2).amax((0, 2))
     alike = [f"frame {frame}" for frame in range(1, t) if apart[frame] == 0]
+    dropped = inputs | {"dropped": torch.ones_like(inputs["dropped"])}
+    change = gap(none, world(**_without(inputs)))
+    blamed = first_module(world, dropped, _without(inputs), dropped["dropped"]) if change > 0 else ""
 
     return [
         counted_frames(
@@ -96,8 +101,20 @@ def effects(world: World, weights: str) -> list[Claim]:
             f"frames at which both give one output, of {t - 1}; the smallest difference is "
             f"{float(apart[1:].min()):.1e}; {weights}",
         ),
+        Claim(
+            "dropped-is-none",
+            "A dropped action is no action",
+            change,
+            0.0,
+            blamed,
+            f"largest difference of outputs with all actions dropped and with none given; {weights}",
+        ),
         moves_next(world, weights),
     ]
+
+
+def _without(inputs: Inputs) -> Inputs:
+    return {kind: x for kind, x in inputs.items() if kind not in ("actions", "dropped")}
 
 
 def moves_next(world: World, weights: str) -> Claim:

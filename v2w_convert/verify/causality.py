@@ -12,7 +12,7 @@ from v2w_convert.verify.inputs import Inputs, changed, draw, enough_frames
 from v2w_convert.world.model import World
 
 BASE_MIXES = "The base's frames do see the next one, so the measurement can see that"
-AFFORDABLE = 16  # blocks to a window, or fewer: then clips that are longer than it are measured, too
+AFFORDABLE = 16  # blocks to a window, or fewer: then longer clips are measured, too
 
 
 def base_mixes(effect: Tensor) -> Claim:
@@ -55,8 +55,9 @@ def trials(world: World, brief: bool = False) -> list[Trial]:
         Trial(2, 2, [0]),  # a batch of one, as short as can be
     ]
     window = None if world.resolved.window is None else world.resolved.window // world.n
-    if window is not None and t <= window <= AFFORDABLE and not brief:
-        chosen.append(Trial(3, window + 1, [window - 1, 0]))
+    longer = 2 * t if window is None or window < t else window + 1
+    if longer <= AFFORDABLE + 1 and not brief:
+        chosen.append(Trial(3, longer, [longer - 2, 0]))
     return chosen
 
 
@@ -119,12 +120,15 @@ def unseen_clips(world: World, b: int = 3) -> Claim:
     )
 
 
-def first_module(world: World, before: Inputs, after: Inputs, kept: Tensor) -> str:
-    """The first module to notice, at `kept` frames (b t) bool, that the others have changed."""
+def first_module(world: World, before: Inputs, after: Inputs, kept: Tensor, graded: bool = False) -> str:
+    """The first module to notice, at `kept` frames (b t) bool, that the others have changed; `graded`: where gradients
+    are taken.
+    """
     x, y = (z["latents"].unflatten(1, (-1, world.n)) for z in (before, after))
 
     def call(latents: Tensor) -> Tensor:
-        output = world(**(before if latents is x else after))
+        with torch.set_grad_enabled(graded):
+            output = world(**(before if latents is x else after)).detach()
         return output.flatten(0, 1).unflatten(0, latents.shape[:3])
 
     name = first_leak(world.base, call, x, y, kept[:, :: world.n])

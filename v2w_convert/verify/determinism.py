@@ -17,7 +17,7 @@ from v2w_convert.world.rollout import Sampling
 CHECKPOINTED = "Under gradient checkpointing, output and gradient are the same"
 
 
-def repeatable(world: World) -> Claim:
+def repeatable(world: World, name: str = "deterministic") -> Claim:
     """A clip twice, and once more after another of other size; a rollout twice, a step of each in turn."""
     inputs, other = draw(world, 2, enough_frames(world), seed=0), draw(world, 1, 2 * world.n, seed=1)
 
@@ -40,8 +40,8 @@ def repeatable(world: World) -> Claim:
             world.base, lambda: _rollout(world, 0), lambda: _rollout(world, 1)
         )
     return Claim(
-        "deterministic",
-        "The same input gives the same output, bit for bit",
+        name,
+        f"The same input gives the same output, bit for bit, in {str(world.dtype).removeprefix('torch.')}",
         measured,
         0.0,
         where,

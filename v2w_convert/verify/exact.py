@@ -16,6 +16,7 @@ NARROWER = (torch.float32, torch.float16, torch.bfloat16)
 CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
 FEW = 64  # positions in a small picture
 TABLES = (torch.arange, torch.linspace)  # what tables of positions begin with
+TYPED = frozenset((*CASTS, *TABLES, Tensor.to))  # others are told a dtype by its name
 
 
 class exact(TorchFunctionMode):
@@ -23,6 +24,8 @@ class exact(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func not in TYPED and "dtype" not in kwargs:  # nearly every call
+            return func(*args, **kwargs)
         exact = bool(args) and isinstance(args[0], Tensor) and args[0].dtype == torch.float64
         if exact and func in CASTS:
             return args[0]

@@ -22,7 +22,9 @@ def gradients(world: World) -> list[Claim]:
     if largest > 0:
         cut = int((future > 0).any(1).nonzero()[0]) * n + n - 1
         kept = (torch.arange(blocks * n) <= cut).expand(2, -1)
-        where = first_module(world, inputs, changed(inputs, 1, world, tuple(inputs), ~kept), kept)
+        where = first_module(
+            world, inputs, changed(inputs, 1, world, tuple(inputs), ~kept), kept, graded=True
+        )
     unit = "frame" if n == 1 else "block"
     due = due_blocks(world, blocks)
     unseen, smallest = [], {}

@@ -41,7 +41,7 @@ def identity(base: nn.Module, world: World) -> Claim:
         CLAIM,
         measured,
         ALLOWED,
-        "" if measured <= ALLOWED else before.first_difference(after),
+        "" if measured <= ALLOWED else before.first_difference(after) or "the model's own forward",
         f"largest difference over the output's largest value, float64; {len(expected[0])} frames at one noise level, random "
         "conditions; the base's weights, zero layers woken",
     )
@@ -58,27 +58,57 @@ def folded(base: nn.Module, resolved: Resolved, action_dim: int) -> World:
 
 
 class Spread:
-    """Of every output of every module, what does not depend on how frames are laid out: sums over all its values.
+    """Of every call of every module, what does not depend on how frames are laid out: means over all values of each tensor.
 
-    The values themselves would fill memory, and a folded tensor has other axes than the base's.
+    The values themselves would fill memory, and a folded tensor has other axes than the base's. What the base is given
+    once for a clip, the folded model has once for every frame: that has the same means, too.
     """
 
     def __init__(self) -> None:
-        self.sums: dict[str, list[Tensor]] = {}
+        self.calls: dict[str, list[tuple[list[Tensor], list[Tensor]]]] = {}
 
     def note(self, name: str, visit: Visit) -> None:
-        sums = [_sums(x) for x in visit.outputs if x.is_floating_point()]
-        self.sums.setdefault(name, []).extend(sums)
+        inputs, outputs = ([_means(x) for x in side if _counts(x)] for side in (visit.inputs, visit.outputs))
+        self.calls.setdefault(name, []).append((inputs, outputs))
 
-    def first_difference(self, other: "Spread") -> str:
-        """The first module to complete whose values differ; those with other numbers of values are passed over."""
-        for name, mine in self.sums.items():
-            for a, b in zip(mine, other.sums.get(name, []), strict=False):
-                if a[0] == b[0] and not torch.allclose(a, b, rtol=1e-8, atol=1e-12):
+    def first_difference(self, folded: "Spread") -> str:
+        """The first module to complete that makes something else of the same.
+
+        A prompt joined to frames has another share in the means of a folded tensor: such cannot be compared. Where no
+        module is found, it is the last that makes what cannot be compared of what is the same, before values differ.
+        """
+        first, suspect = "", ""
+        for name, calls in self.calls.items():
+            for mine, its in zip(calls, folded.calls.get(name, []), strict=False):
+                given, made = (_compared(a, b) for a, b in zip(mine, its, strict=True))
+                if given != APART and made == APART:
                     return name
-        return ""
+                if not first and given == SAME and made == UNKNOWN:
+                    suspect = name
+                if made == APART:
+                    first = first or name
+        return first and (suspect or first)
 
 
-def _sums(x: Tensor) -> Tensor:
+SAME, APART, UNKNOWN = "same", "apart", "unknown"
+
+
+def _compared(a: list[Tensor], b: list[Tensor]) -> str:
+    """Whether two lists of means tell of the same values."""
+    found = set()
+    for x, y in zip(a, b, strict=False):
+        if int(y[0]) % int(x[0]):
+            found.add(UNKNOWN)
+        else:
+            found.add(SAME if torch.allclose(x[1:], y[1:], rtol=1e-8, atol=1e-12) else APART)
+    return next((kind for kind in (APART, UNKNOWN) if kind in found), SAME)
+
+
+def _counts(x: Tensor) -> bool:
+    return x.is_floating_point() and x.numel() > 0
+
+
+def _means(x: Tensor) -> Tensor:
+    """How many values, and means of them, of their sizes and of their squares."""
     x = x.to(torch.float64)
-    return torch.stack([x.new_tensor(x.numel()), x.sum(), x.abs().sum(), (x**2).sum()])
+    return torch.stack([x.new_tensor(x.numel()), x.mean(), x.abs().mean(), (x**2).mean()])

@@ -6,14 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from v2w_convert.operations.base import whole_clip
+from v2w_convert.operations import CausalAttention, LinearAttention
+from v2w_convert.operations.base import gap, whole_clip
 from v2w_convert.stream import Site
-from v2w_convert.verify.claims import Claim, counted, counted_frames
-from v2w_convert.verify.inputs import draw, due_blocks, enough_frames, first_tensor, past_seeing
+from v2w_convert.verify.claims import Claim, counted, counted_frames, listed
+from v2w_convert.verify.inputs import draw, due_blocks, enough_frames, past_seeing
 from v2w_convert.verify.module import influence
 from v2w_convert.world.model import World
+
+ALLOWED = 1e-9  # of the output's largest value, float64
 
 
 def seen_past(world: World) -> Claim:
@@ -83,6 +86,51 @@ def sites(world: World, leak: dict[str, float] | None = None) -> list[Claim]:
     ]
 
 
+def sites_stored(world: World) -> Claim:
+    """The same for the frame right before, all that is not lost in the rounding of a stored dtype."""
+    seeing, t = past_seeing(world), enough_frames(world) // world.n
+    heard = listen(world, lambda: world(**draw(world, 2, t * world.n, seed=0)))
+    forgetful = [name for name in seeing if name not in heard]
+    for name in seeing.keys() & heard.keys():
+        for clip in (0, 1):
+            effect = heard[name].output(t, clip, 1) - heard[name].output(t)
+            if not bool((effect[clip, 2] != 0).any()):
+                forgetful.append(name)
+    precision = str(world.dtype).removeprefix("torch.")
+    return counted(
+        "sites-see-past-stored",
+        f"Every site sees the frame before, in {precision}",
+        sorted(forgetful),
+        f"{len(seeing)} sites: each alone on its own input, one of {t} frames changed; zero layers woken",
+    )
+
+
+def last_frames(world: World) -> Claim:
+    """An attention's last frame has the whole clip before it: masks, positions and rotations must give what they give
+    where no mask is. So the causal form is tied to the one whose model is the base (the identity claim).
+    """
+    operations = world.resolved.sites
+    attending = [name for name, op in operations.items() if isinstance(op, CausalAttention | LinearAttention)]
+    windows = [op.window for op in operations.values() if isinstance(op, CausalAttention)]
+    t = min([4, *(window // world.n for window in windows if isinstance(window, int))])
+    heard = listen(world, lambda: world(**draw(world, 2, t * world.n, seed=0)))
+    far = {}
+    for name in attending:
+        if name in heard:
+            causal, base = (heard[name].output(t, bidirectional=form)[:, -1] for form in (False, True))
+            far[name] = gap(causal, base) / max(float(base.abs().max()), 1.0)
+    broken = [name for name, distance in far.items() if not distance <= ALLOWED]
+    return Claim(
+        "sites-keep-last",
+        "At a clip's last frame, every attention gives what its bidirectional form does",
+        max(far.values(), default=0.0),
+        ALLOWED,
+        listed(broken),
+        f"largest difference over the output's largest value, {len(far)} sites: each alone on its own input, clips of "
+        f"{t} {'frames' if world.n == 1 else 'blocks'}, float64; zero layers woken",
+    )
+
+
 @dataclass
 class Heard:
     """One call of one site: its arguments, of which `at` is the first floating tensor, ((b t) …)."""
@@ -92,8 +140,10 @@ class Heard:
     tree: Any
     at: int
 
-    def output(self, t: int, clip: int | None = None, frame: int = 0) -> Tensor:
-        """The site's output (b t …), with one block of its input changed if `clip` is given."""
+    def output(
+        self, t: int, clip: int | None = None, frame: int = 0, *, bidirectional: bool = False
+    ) -> Tensor:
+        """All that the site gives (b t …), with one block of its input changed if `clip` is given."""
         leaves = list(self.leaves)
         if clip is not None:
             x = leaves[self.at].clone().unflatten(0, (2, t, -1))
@@ -102,7 +152,9 @@ class Heard:
             leaves[self.at] = x.flatten(0, 2)
         args, kwargs = tree_unflatten(leaves, self.tree)
         self.site.current = whole_clip(2, t, self.site.current.n, self.site.current.places)
-        return first_tensor(self.site(*args, **kwargs)).unflatten(0, (2, t, -1))
+        self.site.current.bidirectional = bidirectional
+        given = [x for x in tree_leaves(self.site(*args, **kwargs)) if isinstance(x, Tensor)]
+        return torch.cat([x.reshape(2, t, -1) for x in given], 2)
 
 
 def listen(world: World, run: Callable[[], Any]) -> dict[str, Heard]:

@@ -312,6 +312,7 @@ def _world_parts(
         "action-not-before",
         "first-action-unread",
         "null-is-not-zero",
+        "dropped-is-none",
         "action-moves-next",
     )
     converted = manifest.stage == "converted"
@@ -335,12 +336,13 @@ def _world_parts(
         parts.append(Part("actions, woken", effects, lambda b: actions.effects(b.world, woken), 6.5))
     frames = (1.4 if large else 7) * blocks_of(resolved, large) * resolved.n  # in two clips
     streamed = ("streamed-by-block", "streamed-in-chunks")
-    by_site = ("sites-see-past", "sites-blind-to-future")
+    by_site = ("sites-see-past", "sites-blind-to-future", "sites-keep-last")
     by_gradient = ("gradients-not-forward", "gradients-reach-past")
     return [
         *parts,
         Part("clips are apart", ("clips-apart",), _clips, passes=3 if large else 6),
-        Part("every site alone", by_site, _sites, passes=5),
+        Part("every site alone", by_site, lambda b: [*_sites(b), past.last_frames(b.world)], passes=6),
+        Part("runs again", ("deterministic",), lambda b: [determinism.repeatable(b.world)], passes=1.3),
         Part("gradients", by_gradient, lambda b: gradient.gradients(b.world), passes=8),
         Part(
             "streaming",
@@ -355,7 +357,8 @@ def _world_parts(
 def _stored_parts() -> list[Part]:
     return [
         Part("the stored precision", ("future-unseen-stored",), _stored_future, passes=5, reads=1),
-        Part("runs again", ("deterministic",), lambda b: [determinism.repeatable(b.world)], passes=1.3),
+        Part("the past in it", ("sites-see-past-stored",), lambda b: [past.sites_stored(b.world)], passes=4),
+        Part("runs again in it", ("deterministic-stored",), _stored_again, passes=1.3),
     ]
 
 
@@ -520,6 +523,10 @@ def _stored_future(bench: Bench) -> list[Claim]:
     )
     asked = causality.trials(bench.world, bench.large)
     return [causality.unseen_future(bench.world, "future-unseen-stored", note, asked)]
+
+
+def _stored_again(bench: Bench) -> list[Claim]:
+    return [determinism.repeatable(bench.world, "deterministic-stored")]
 
 
 def _runs(world: World) -> bool:

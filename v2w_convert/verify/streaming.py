@@ -1,16 +1,17 @@
 """A stream, block by block or in chunks, gives what one pass over the whole clip gives."""
 
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
 from v2w_convert.operations.base import gap
+from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.plan.resolve import Resolved
 from v2w_convert.verify.claims import Claim
-from v2w_convert.verify.inputs import Inputs, draw, enough_frames, first_tensor, latent_size, slice_of
+from v2w_convert.verify.inputs import Inputs, draw, enough_frames, latent_size, slice_of
 from v2w_convert.world.model import World
 
 ALLOWED = 1e-9  # of the output's largest value, float64
@@ -38,14 +39,13 @@ def streaming(world: World, brief: bool = False) -> list[Claim]:
     n, view = world.n, _view(world.resolved)
     blocks = max(blocks_of(world.resolved, brief), enough_frames(world) // n)
     inputs = draw(world, 1 if brief else 2, blocks * n, seed=0)
-    with per_frame_sums(world) as whole:
-        expected = world(**inputs)
+    expected = world(**inputs)
     sizes = {
         "streamed-by-block": ("frame by frame" if n == 1 else "block by block", [1] * blocks),
         "streamed-in-chunks": ("in chunks of mixed sizes", mixed_sizes(blocks, view)),
     }
     return [
-        _claim(world, inputs, expected, whole, [n * size for size in chunks], name, manner, 4 if brief else 1)
+        _claim(world, inputs, expected, [n * size for size in chunks], name, manner, 4 if brief else 1)
         for name, (manner, chunks) in sizes.items()
     ]
 
@@ -59,44 +59,11 @@ def mixed_sizes(t: int, window: int) -> list[int]:
 
 
 def _claim(
-    world: World,
-    inputs: Inputs,
-    expected: Tensor,
-    whole: dict[str, list[Tensor]],
-    sizes: list[int],
-    name: str,
-    manner: str,
-    rest: int,
+    world: World, inputs: Inputs, expected: Tensor, sizes: list[int], name: str, manner: str, rest: int
 ) -> Claim:
-    """Each chunk three times: other frames, which are not committed and must leave no trace; its own, not committed;
-    its own, committed. The latter two are compared. The former two before each `rest`-th chunk only.
-    """
     b, t = expected.shape[:2]
-    state = world.empty_state(b, *latent_size(world), window=None if world.resolved.window else t)
-    others = draw(world, b, t, seed=1)
-    outputs: dict[bool, list[Tensor]] = {False: [], True: []}
-    streamed: dict[bool, dict[str, list[Tensor]]] = {False: {}, True: {}}
-    start = 0
-    for number, size in enumerate(sizes):
-        stop = start + size
-        own, drafts = slice_of(inputs, start, stop), number % rest == 0
-        if drafts:
-            world.continued(state, **slice_of(others, start, stop), commit=False)
-        made = {}
-        for commit in (False, True) if drafts else (True,):
-            with per_frame_sums(world) as chunk:
-                output, state = world.continued(state, **own, commit=commit)
-            made[commit] = output, chunk
-        for commit in (False, True):
-            output, chunk = made.get(commit, made[True])
-            outputs[commit].append(output)
-            for site, sums in chunk.items():
-                streamed[commit].setdefault(site, []).extend(sums)
-        start = stop
-    far = {
-        commit: gap(torch.cat(made, 1), expected) / float(expected.abs().max())
-        for commit, made in outputs.items()
-    }
+    made = _streamed(world, inputs, sizes, rest)
+    far = {commit: gap(output, expected) / float(expected.abs().max()) for commit, output in made.items()}
     broken = [commit for commit in (True, False) if not far[commit] <= ALLOWED]
     passes = {True: "committed", False: "uncommitted"}
     return Claim(
@@ -104,38 +71,108 @@ def _claim(
         f"Streamed {manner}, the output is that of one pass over the whole clip",
         max(far.values()),
         ALLOWED,
-        first_difference(whole, streamed[broken[0]]) if broken else "",
+        _blamed(world, inputs, sizes, rest, broken[0], made[broken[0]], expected) if broken else "",
         f"largest difference over the output's largest value, {t} frames, window {world.resolved.window}, "
-        f"{b} {'clip' if b == 1 else 'clips'}; two uncommitted passes, of other frames and of its own, before each "
-        f"{'chunk' if rest == 1 else f'{rest}th chunk'} is committed; float64; zero layers woken"
+        f"{b} {'clip' if b == 1 else 'clips'}; before each {'chunk' if rest == 1 else f'{rest}th chunk'} is committed, "
+        "other frames are, to a branch that is dropped, or are not, and its own are not; float64; zero layers woken"
         + "".join(f"; broken in {passes[commit]} passes" for commit in broken),
     )
 
 
+def _streamed(
+    world: World, inputs: Inputs, sizes: list[int], rest: int, notes: dict[bool, "Notes"] | None = None
+) -> dict[bool, Tensor]:
+    """The outputs of passes that are committed, and of the same that are not.
+
+    Each chunk three times: other frames, which must leave no trace in the stream, be they not committed or committed
+    to a branch that is dropped; its own, not committed; its own, committed. The former two before each `rest`-th only.
+    """
+    b, t = inputs["latents"].shape[:2]
+    state = world.empty_state(b, *latent_size(world), window=None if world.resolved.window else t)
+    others = draw(world, b, t, seed=1)
+    outputs: dict[bool, list[Tensor]] = {False: [], True: []}
+    start = 0
+    for number, size in enumerate(sizes):
+        stop = start + size
+        drafts = number % rest == 0
+        if drafts:
+            world.continued(state, **slice_of(others, start, stop), commit=number % 2 == 1)
+            with noted(world, notes[False]) if notes and False in notes else nullcontext():
+                draft, _ = world.continued(state, **slice_of(inputs, start, stop), commit=False)
+        with noted(world, notes[True]) if notes and True in notes else nullcontext():
+            output, state = world.continued(state, **slice_of(inputs, start, stop), commit=True)
+        outputs[False].append(draft if drafts else output)
+        outputs[True].append(output)
+        start = stop
+    return {commit: torch.cat(made, 1) for commit, made in outputs.items()}
+
+
+def _blamed(
+    world: World, inputs: Inputs, sizes: list[int], rest: int, commit: bool, made: Tensor, expected: Tensor
+) -> str:
+    """The module at which a stream and one pass over the clip part, by running both again until they have."""
+    close = (made - expected).abs() <= ALLOWED * expected.abs().max()  # false for NaN
+    first = int((~close.flatten(2).all(2).all(0)).nonzero()[0])
+    until = next(number for number in range(len(sizes)) if sum(sizes[: number + 1]) > first)
+    whole, streamed = Notes(), {commit: Notes()}
+    with noted(world, whole):
+        world(**inputs)
+    _streamed(world, inputs, sizes[: until + 1], rest, streamed)
+    return first_difference(whole, streamed[commit]) or "the model's own forward"
+
+
+Sums = dict[int, Tensor]  # how many-th tensor -> two sums for each block (b t 2)
+
+
+class Notes(dict[tuple[str, int], list[tuple[Sums, Sums]]]):
+    """(module, how many-th call of it in a pass) -> of its inputs and of its outputs, pass by pass."""
+
+
 @contextmanager
-def per_frame_sums(world: World) -> Iterator[dict[str, list[Tensor]]]:
-    """Of every site's output, two sums per frame, [(b t 2)]: enough to tell where two runs part."""
-    sums: dict[str, list[Tensor]] = {}
+def noted(world: World, notes: Notes) -> Iterator[None]:
+    """Add a pass to `notes`, behind those that are there. What is not folded, ((b t) …), is passed over."""
+    calls: Counter[str] = Counter()
+    told = next(iter(world.sites.values()))
 
-    def hook(site: Any, _args: object, output: object) -> None:
-        now = site.current
-        x = first_tensor(output).unflatten(0, (now.b, now.t, -1)).flatten(2).to(torch.float64)  # by block
-        sums.setdefault(str(site.site_name), []).append(torch.stack([x.abs().sum(2), (x**2).sum(2)], 2))
+    def sums(tensors: list[Tensor]) -> Sums:
+        b, t = told.current.b, told.current.t
+        found = {}
+        for number, x in enumerate(tensors):
+            if x.is_floating_point() and x.ndim and x.numel() and x.shape[0] % (b * t) == 0:
+                values = x.detach().to(torch.float64).reshape(b, t, -1)
+                found[number] = torch.stack([values.abs().sum(2), (values**2).sum(2)], 2).cpu()
+        return found
 
-    handles = [site.register_forward_hook(hook) for site in world.sites.values()]
-    try:
-        yield sums
-    finally:
-        for handle in handles:
-            handle.remove()
+    def note(name: str, visit: Visit) -> None:
+        notes.setdefault((name, calls[name]), []).append((sums(visit.inputs), sums(visit.outputs)))
+        calls[name] += 1
+
+    with watched(world.base, note):
+        yield
 
 
-def first_difference(whole: dict[str, list[Tensor]], streamed: dict[str, list[Tensor]]) -> str:
-    """The site at which the runs part: at the earliest frame that differs, the first site in the order of the run."""
+def first_difference(whole: Notes, streamed: Notes) -> str:
+    """The module that gives something else, at a block up to which it was given the same: that of the earliest such
+    block, and there the first to complete. "" if there is none.
+    """
     earliest, found = None, ""
-    for name, sums in whole.items():
-        a, b = torch.cat(sums, 1), torch.cat(streamed[name], 1)
-        apart = (~torch.isclose(a, b, rtol=1e-8, atol=1e-12)).flatten(2).any(2).any(0).nonzero()
-        if len(apart) and (earliest is None or int(apart[0]) < earliest):
-            earliest, found = int(apart[0]), name
+    for call, (mine,) in whole.items():
+        parts = streamed.get(call, [])
+        given, made = (_first_apart(sums, [part[side] for part in parts]) for side, sums in enumerate(mine))
+        if made is None or (given is not None and given <= made):
+            continue
+        if earliest is None or made < earliest:
+            earliest, found = made, call[0]
     return found
+
+
+def _first_apart(whole: Sums, parts: list[Sums]) -> int | None:
+    """The first block whose sums differ, of the tensors that are folded in every pass."""
+    first = []
+    for number, sums in whole.items():
+        if not parts or not all(number in part for part in parts):
+            continue
+        there = torch.cat([part[number] for part in parts], 1)
+        apart = ~torch.isclose(sums[:, : there.shape[1]], there, rtol=1e-8, atol=1e-12)
+        first += apart.any(2).any(0).nonzero().flatten().tolist()[:1]
+    return min(first, default=None)

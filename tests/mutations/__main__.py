@@ -1,0 +1,63 @@
+"""Break some hundreds of models and see that `verify` is fooled by none: `python -m tests.mutations`."""
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+from tests.mutations.run import judged
+from tests.mutations.suite import one_of_each, suite
+from tests.mutations.table import as_json, line, page
+
+DOCS = Path(__file__).parents[2] / "docs" / "mutations.md"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
+    parser.add_argument("--family", action="append", help="only models whose name begins so")
+    parser.add_argument("-k", metavar="WORDS", help="only mutations in whose names these stand")
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="every so many, N in all; 0: one of each kind"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all verdicts there")
+    parser.add_argument(
+        "--docs", action="store_true", help=f"write {DOCS.name}, which tells of the whole suite"
+    )
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+
+    mutations = suite()
+    if options.family:
+        mutations = [m for m in mutations if m.model.startswith(tuple(options.family))]
+    if options.k:
+        mutations = [m for m in mutations if options.k in str(m)]
+    if options.sample == 0:
+        mutations = one_of_each(mutations, lambda mutation: mutation.kind)
+    elif options.sample:
+        mutations = mutations[:: -(-len(mutations) // options.sample)]
+    begin, verdicts = time.monotonic(), []
+    with tempfile.TemporaryDirectory() as folder:
+        for verdict in judged(mutations, Path(folder), options.jobs):
+            print(line(verdict), flush=True)
+            verdicts.append(verdict)
+    broken = [verdict for verdict in verdicts if verdict.claim]
+    print(
+        f"\n{len(broken)} broken models, {sum(v.caught for v in broken)} caught by the claim that must, "
+        f"{sum(v.ok for v in broken)} with the right module; {len(verdicts) - len(broken)} unbroken, "
+        f"{sum(v.ok for v in verdicts if not v.claim)} pass; {time.monotonic() - begin:.0f} s"
+    )
+    if options.json:
+        options.json.write_text(json.dumps(as_json(verdicts), indent=1) + "\n", "utf-8")
+    if options.docs:
+        DOCS.write_text(page(verdicts), "utf-8")
+    return 0 if all(verdict.ok for verdict in verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Break a model, let `verify` judge it, and judge `verify`."""
+
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.mutations.faults import broken
+from tests.mutations.folders import copied
+from tests.mutations.suite import Mutation, model_of, suite
+from v2w_convert.verify.claims import Claim
+from v2w_convert.verify.run import verify
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    claim     the one that must catch it
+    caught    whether it did; of an unbroken model, whether all claims hold
+    by        all claims that failed, and what each of them names
+    named     what the claim that must catch it names
+    right     whether that is what was broken
+    seconds   that `verify` took
+    """
+
+    kind: str
+    model: str
+    site: str
+    claim: str
+    caught: bool
+    by: dict[str, str]
+    named: str
+    right: bool
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.caught and self.right
+
+    def as_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if key != "seconds"}
+
+
+def judge(mutation: Mutation, folder: Path) -> Verdict:
+    """`folder` holds the mutation's model as `Model.make` leaves it."""
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as other:
+        out = folder / "out"
+        if mutation.edit is not None:
+            out = copied(out, Path(other) / "out", mutation.edit)
+        with broken(mutation.fault) if mutation.fault else nullcontext():
+            try:
+                failing = [claim for claim in verify(out, folder / "base").claims if not claim.ok]
+            except Exception as error:  # a model so broken that it cannot be run is none that was caught
+                failing = []
+                refused = f"{type(error).__name__}: {error}"[:300]
+            else:
+                refused = ""
+    return verdict(mutation, failing, refused, time.monotonic() - begin)
+
+
+def verdict(mutation: Mutation, failing: list[Claim], refused: str, seconds: float) -> Verdict:
+    by: dict[str, str] = {}
+    for claim in failing:
+        by[claim.name] = ", ".join(filter(None, (by.get(claim.name), claim.where)))
+    named = by.get(mutation.claim, "")
+    if refused:
+        by["refused"] = refused
+    return Verdict(
+        mutation.kind,
+        mutation.model,
+        mutation.site,
+        mutation.claim,
+        mutation.claim in by if mutation.claim else not by,
+        by,
+        named,
+        set(filter(None, named.split(", "))) == mutation.blamed,
+        seconds,
+    )
+
+
+def judged(mutations: Iterable[Mutation], folder: Path, jobs: int) -> Iterator[Verdict]:
+    """All of them, in any order; the models are made in `folder` once."""
+    torch.set_num_threads(1)
+    mutations = list(mutations)
+    everything = suite()
+    for name, mutation in {m.model: m for m in mutations}.items():
+        model_of(mutation).make(folder / name)
+    numbers = {str(mutation): number for number, mutation in enumerate(everything)}
+    tasks = [(numbers[str(mutation)], folder / mutation.model) for mutation in mutations]
+    if jobs == 1:
+        yield from map(_judge, tasks)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("fork"), initializer=_begin) as pool:
+        yield from pool.map(_judge, tasks)
+
+
+def _begin() -> None:
+    gc.freeze()  # `verify` collects garbage often: what the libraries hold is none
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _judge(task: tuple[int, Path]) -> Verdict:
+    number, folder = task
+    return judge(suite()[number], folder)

@@ -1,0 +1,619 @@
+"""Every broken model: what is broken, where, which claim must catch it, and which module it must name."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from tests.mutations import faults, folders
+from tests.mutations.faults import Broken, Fault
+from tests.mutations.folders import Edit
+from tests.mutations.models import MODELS, SHIPPED, Model
+from v2w_convert.plan.call import shape_of
+
+WORLD = "the model's own forward"  # what is between modules
+CONV, NORM, ATTENTION = ("causal_conv",), ("frame_norm",), ("causal_attention",)
+LINEAR, POSITION, ACTION = ("linear_attention",), ("frame_position",), ("action",)
+MIXING = CONV + NORM + ATTENTION + LINEAR
+CARRYING = CONV + ATTENTION + LINEAR
+ATTENDING = ATTENTION + LINEAR
+CHECKPOINTED = "checkpointing-same"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One broken model.
+
+    kind    what is wrong, in words
+    model   one of `MODELS`; of `SHIPPED` where nothing is wrong
+    site    where it was broken
+    claim   the name of the one that must fail; "": none may
+    blamed  the modules, tensors or files that this claim must name, no more and no less; none, where it is about the
+            model as a whole
+    fault   breaks a live world, or
+    edit    breaks the converted folder
+    """
+
+    kind: str
+    model: str
+    site: str
+    claim: str
+    blamed: frozenset[str]
+    fault: Broken | None = None
+    edit: Edit | None = None
+
+    def __str__(self) -> str:
+        return " | ".join(filter(None, (self.kind, self.model, self.site)))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A fault of one site. `models`: where; `most`: at how many sites of the first, the middle and the last."""
+
+    name: str
+    fault: Fault
+    claim: str
+    operations: tuple[str, ...]
+    models: tuple[str, ...] = ("svd", "wan", "cogvideox", "sana", "i2vgen")
+    most: int = 1
+
+
+EVERYWHERE = ("svd", "wan", "cogvideox", "hunyuan", "sana", "i2vgen", "ltx")
+BLOCKS = ("wan, blocks of 2",)
+SLOW = ("svd", "i2vgen", "animatediff", "unet-3d, asleep")  # deep: many modules to call
+QUICK = [model for model in MODELS if model not in SLOW]
+TEXT = ("cogvideox", "hunyuan")
+SITES = (
+    # the future
+    Kind("both-sided convolution", faults.sees_future, "future-unseen", CONV, ("svd", "sana", "i2vgen"), 3),
+    Kind("norm over the clip", faults.sees_future, "future-unseen", NORM, ("svd", "i2vgen"), 3),
+    Kind("no mask", faults.sees_future, "future-unseen", ATTENDING, (*EVERYWHERE, *BLOCKS), 3),
+    Kind(
+        "mask one frame too many", faults.one_frame_too_many, "future-unseen", ATTENTION, (*EVERYWHERE, *BLOCKS), 3
+    ),
+    Kind("text rows see all frames", faults.text_sees_all, "sites-blind-to-future", ATTENTION, TEXT, 3),
+    Kind("text seen of later frames", faults.text_sees_text, "future-unseen", ATTENTION, TEXT, 3),
+    # the past
+    Kind("a site left folded", faults.forgets_past, "sites-see-past", CARRYING, EVERYWHERE, 3),
+    Kind("a site never installed", faults.never_installed, "sites-see-past", CARRYING, ("svd", "sana", "i2vgen")),
+    Kind("a frame blind to itself", faults.blind_to_itself, "promises", ATTENTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("a frame blind to the one before", faults.blind_to_last, "sites-see-past", ATTENTION, EVERYWHERE),
+    Kind("window too short", faults.shorter_window, "sites-see-past", ATTENTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("window too long", faults.longer_window, "streamed-by-block", ATTENTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("sinks lost", faults.no_sinks, "sites-see-past", ATTENTION, ("wan, sinks",), 3),
+    # other clips
+    Kind("clips taken for one", faults.mixes_clips, "clips-apart", CARRYING, EVERYWHERE),
+    Kind("norm over the batch", faults.normalises_batch, "clips-apart", NORM, ("svd", "i2vgen")),
+    # a convolution's own
+    Kind("another edge before the first frame", faults.holds_or_not, "promises", CONV, ("svd", "sana", "i2vgen")),
+    Kind("taps one frame late", faults.reads_late, "promises", CONV, ("svd", "sana", "i2vgen")),
+    # what is carried
+    Kind("stale stream", faults.stale, "streamed-by-block", CARRYING, (*EVERYWHERE, "wan, sinks", *BLOCKS), 2),
+    Kind("stale keys", faults.stale_entry("keys"), "streamed-by-block", ATTENDING, EVERYWHERE),
+    Kind("stale values", faults.stale_entry("values"), "streamed-by-block", ATTENTION, ("svd", "wan", "cogvideox")),
+    Kind("stale sinks", faults.stale_entry("sink_values"), "streamed-by-block", ATTENTION, ("wan, sinks",), 2),
+    Kind("stream shifted", faults.shifted, "streamed-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
+    Kind("stream entry missing", faults.misses_newest, "streamed-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
+    Kind("block committed twice", faults.commits_twice, "streamed-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
+    Kind("clips' streams exchanged", faults.exchanges_clips, "streamed-by-block", CARRYING),
+    Kind("uncommitted pass changes the stream", faults.remembers_drafts, "streamed-by-block", CARRYING, EVERYWHERE),
+    Kind("uncommitted pass sees no past", faults.stale_in_drafts, "streamed-by-block", CARRYING),
+    Kind("committed in place", faults.commits_in_place, "streamed-by-block", CARRYING),
+    Kind("stream not read", faults.forgets_stream, "streamed-by-block", CARRYING, EVERYWHERE),
+    # positions
+    Kind(
+        "position one too far",
+        faults.one_late,
+        "identity",
+        POSITION,
+        ("svd", "cogvideox-2b", "animatediff"),
+        3,
+    ),
+    Kind(
+        "position one too far in streams",
+        faults.one_late_in_streams,
+        "streamed-by-block",
+        POSITION,
+        ("svd", "cogvideox-2b", "latte", "animatediff"),
+    ),
+    Kind(
+        "position one too far in streams",
+        faults.one_late_in_streams,
+        "streamed-by-block",
+        ATTENTION,
+        ("wan", "cogvideox", "ltx"),
+    ),
+    Kind("all frames at one position", faults.stands_still, "identity", POSITION, ("svd", "cogvideox-2b", "latte")),
+    Kind("offset ignored", faults.ignores_offset, "promises", POSITION, ("svd", "cogvideox-2b", "latte", "animatediff")),
+    Kind("offset wrong by one", faults.wrong_offset, "promises", POSITION, ("svd", "cogvideox-2b", "latte", "animatediff")),
+    Kind("wrong rotary frequencies", faults.wrong_frequencies, "identity", ATTENDING, ("wan", "cogvideox", "sana", "ltx", "hunyuan"), 3),
+    Kind("no rotation", faults.no_rotation, "identity", ATTENDING, ("wan", "cogvideox", "sana", "ltx", "hunyuan")),
+    Kind(
+        "wrong rotary frequencies, causally only",
+        faults.wrong_frequencies_causally,
+        "sites-keep-last",
+        ATTENDING,
+        ("wan", "cogvideox", "sana", "ltx", "hunyuan"),
+    ),
+    # actions
+    Kind("actions a frame early", faults.acts_early, "action-not-before", ACTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("actions a frame late", faults.acts_late, "action-heeded", ACTION, EVERYWHERE),
+    Kind("another clip's actions", faults.acts_for_other_clip, "clips-apart", ACTION),
+    Kind("actions not heeded", faults.heeds_no_action, "action-heeded", ACTION, EVERYWHERE),
+    Kind("no action is the zero action", faults.null_is_zero, "null-is-not-zero", ACTION, EVERYWHERE),
+    Kind("dropped actions a frame early", faults.drops_early, "future-unseen", ACTION, ("svd", "wan", "sana")),
+    Kind("dropped actions heeded", faults.never_drops, "dropped-is-none", ACTION, ("svd", "wan", "sana")),
+    Kind("first action looked at", faults.one_late, "first-action-unread", ACTION, EVERYWHERE),
+    Kind("actions lost in streams", faults.ignores_actions_in_streams, "action-moves-next", ACTION, EVERYWHERE),
+    # between two passes
+    Kind("not deterministic", faults.flickers, "deterministic", MIXING, EVERYWHERE),
+    Kind("remembers the last call", faults.remembers_inputs, "deterministic", MIXING, EVERYWHERE),
+    Kind("wears out", faults.wears_out, "deterministic", MIXING, ("svd", "wan", "sana")),
+    # rarer ones
+    Kind("future, above batch 1", faults.only(faults.sees_future, faults.above_batch_one), "future-unseen", MIXING, EVERYWHERE),
+    Kind("future, in the second clip", faults.in_second_clip(faults.sees_future), "future-unseen", MIXING, EVERYWHERE),
+    Kind(
+        "past forgotten, in the second clip",
+        faults.in_second_clip(faults.forgets_past),
+        "sites-see-past",
+        CARRYING,
+        ("svd", "wan", "sana"),
+    ),
+    Kind(
+        "future, in bfloat16",
+        faults.only(faults.sees_future, faults.in_dtype(torch.bfloat16)),
+        "future-unseen-stored",
+        MIXING,
+        EVERYWHERE,
+    ),
+    Kind(
+        "past forgotten, in bfloat16",
+        faults.only(faults.forgets_past, faults.in_dtype(torch.bfloat16)),
+        "sites-see-past-stored",
+        CARRYING,
+        ("svd", "wan", "sana"),
+    ),
+    Kind(
+        "not deterministic, in bfloat16",
+        faults.only(faults.alternates, faults.in_dtype(torch.bfloat16)),
+        "deterministic-stored",
+        MIXING,
+        ("svd", "wan"),
+    ),
+    Kind(
+        "future, while gradients are taken",
+        faults.only(faults.sees_future, faults.training),
+        "gradients-not-forward",
+        MIXING,
+        EVERYWHERE,
+    ),
+    Kind("future, in clips over 8", faults.only(faults.sees_future, faults.in_clips_over(8)), "future-unseen", MIXING, EVERYWHERE),
+    Kind(
+        "past forgotten, in clips over 8",
+        faults.only(faults.forgets_past, faults.in_clips_over(8)),
+        "streamed-by-block",
+        CARRYING,
+        EVERYWHERE,
+    ),
+    Kind(
+        "stream lost after the window wrapped",
+        faults.only(faults.forgets_stream, faults.in_streams_after(6)),
+        "streamed-by-block",
+        CARRYING,
+        EVERYWHERE,
+    ),
+    Kind(
+        "stream shifted after the window wrapped",
+        faults.only(faults.shifted, faults.in_streams_after(6)),
+        "streamed-by-block",
+        CARRYING,
+        ("svd", "wan", "sana"),
+    ),
+    Kind("future, in streams", faults.only(faults.sees_future, faults.in_streams), "streamed-in-chunks", CARRYING),
+    Kind("stream lost in chunks of 2", faults.only(faults.forgets_stream, faults.in_chunks_of(2)), "streamed-in-chunks", CARRYING, EVERYWHERE),
+    Kind("stream lost in chunks of 3", faults.only(faults.forgets_stream, faults.in_chunks_of(3)), "streamed-in-chunks", CARRYING, ("svd", "wan", "sana")),
+    Kind("stale in the second clip", faults.in_second_clip(faults.forgets_stream), "streamed-by-block", CARRYING, ("svd", "wan", "sana")),
+)  # fmt: skip
+# Modules that are no sites, and have no business with frames.
+PLAIN = {
+    "svd": ("conv_in", "down_blocks.0.resnets.0.spatial_res_block.norm1", "conv_out"),
+    "wan": ("patch_embedding", "blocks.0.ffn", "blocks.1.norm3"),
+    "cogvideox": ("patch_embed", "transformer_blocks.0.ff", "norm_final"),
+    "sana": ("patch_embed", "transformer_blocks.1.ff.conv_depth"),
+    "i2vgen": ("conv_in", "mid_block.resnets.0.norm1", "conv_norm_out"),
+    "hunyuan": ("x_embedder", "single_transformer_blocks.0.norm"),
+    "ltx": ("proj_in", "transformer_blocks.1.ff"),
+}
+MODULES = (
+    ("module lets the next frame in", faults.leaks, "future-unseen", 3),
+    ("norm over the clip, outside of the sites", faults.normalises_clip, "future-unseen", 1),
+    ("norm over the batch, outside of the sites", faults.normalises_batch, "clips-apart", 1),
+    ("not deterministic, outside of the sites", faults.flickers, "deterministic", 1),
+    ("remembers the last call, outside of the sites", faults.remembers_inputs, "deterministic", 1),
+    (
+        "module lets the next frame in, above batch 1",
+        faults.only(faults.leaks, faults.above_batch_one),
+        "future-unseen",
+        1,
+    ),
+)
+CROSS = {
+    "svd": ("down_blocks.0.attentions.0.transformer_blocks.0.attn2",),
+    "wan": ("blocks.0.attn2", "blocks.1.attn2"),
+    "sana": ("transformer_blocks.1.attn2",),
+    "ltx": ("transformer_blocks.0.attn2",),
+    "i2vgen": ("mid_block.attentions.0.transformer_blocks.0.attn2",),
+}
+# World-level faults, and the operation at whose first site the module is to be found; "": between modules.
+COUNTS = {"svd": POSITION, "wan": ATTENTION, "cogvideox": ATTENTION, "ltx": ATTENTION}
+WORLDS = (
+    ("noise level of the next frame", faults.noise_of_next, "future-unseen"),
+    ("noise level of the frame before", faults.noise_of_last, "streamed-by-block"),
+    ("noise level of the first frame", faults.noise_of_first, "streamed-by-block"),
+    ("noise level of another clip", faults.noise_of_other_clip, "clips-apart"),
+    ("prediction one frame late", faults.output_late, "identity"),
+    ("prediction of another clip", faults.output_of_other_clip, "clips-apart"),
+    ("prediction upside down", faults.output_upside_down, "identity"),
+)
+
+
+def suite() -> list[Mutation]:
+    return list(_all())
+
+
+def _all() -> Iterator[Mutation]:
+    for name in SHIPPED:
+        yield Mutation("unbroken", name, "", "", frozenset())
+    for name in MODELS:
+        yield Mutation("unbroken", name, "", "", frozenset())
+    for number, kind in enumerate(SITES):
+        for model in _affordable(kind.models, number, 3 if kind.most > 1 else 2):
+            for site in _chosen(MODELS[model].at(*kind.operations), kind.most, number):
+                yield live(kind.name, model, site, kind.claim, kind.fault)
+    for number, (name, fault, claim, most) in enumerate(MODULES):
+        for model in _affordable(PLAIN, number, 3):
+            for module in _chosen(PLAIN[model], most, number):
+                yield live(name, model, module, claim, fault)
+    for model, modules in CROSS.items():
+        for module in modules:
+            yield live(
+                "cross-attention sees the next frame's prompt",
+                model,
+                module,
+                "future-unseen",
+                faults.leaks_text,
+            )
+    for number, (name, broken, claim) in enumerate(WORLDS):
+        for model in _affordable(("svd", "wan", "cogvideox", "sana", *BLOCKS), number, 2):
+            yield Mutation(name, model, "the world", claim, frozenset({WORLD}), broken)
+    for model in ("wan", "cogvideox", "sana"):
+        yield Mutation("no site sees its past", model, "all", "past-seen", frozenset(), faults.all_forget)
+        yield Mutation(
+            "no gradient by the text",
+            model,
+            "text",
+            "gradients-reach-past",
+            frozenset(),
+            faults.detached("text"),
+        )
+    yield from _cursors()
+    yield from _conditions()
+    yield from _checkpointing()
+    yield from _asleep()
+    yield from _folders()
+    yield from _plans()
+
+
+def live(kind: str, model: str, site: str, claim: str, fault: Fault) -> Mutation:
+    return Mutation(kind, model, site, claim, frozenset({site}), faults.at(site, fault))
+
+
+def _chosen(sites: Iterable[str], most: int, number: int) -> list[str]:
+    """The first, the middle and the last; of a kind that is tried at one site only, now this, now that."""
+    sites = list(sites)
+    some = list(dict.fromkeys([*sites[:1], *sites[len(sites) // 2 :][:1], *sites[-1:]]))
+    return some[:most] if most > 1 else some[number % max(len(some), 1) :][:1]
+
+
+def _affordable(models: Iterable[str], number: int, most: int = 9) -> list[str]:
+    """So many of the models, now these, now those; of the slow ones one, or none, where there are others."""
+    models = list(models)
+    slow = ("svd", "", "i2vgen", "", "", "")[number % 6]
+    quick = [model for model in models if model not in SLOW]
+    if not quick:
+        return models
+    begin = number % len(quick)
+    return [model for model in models if model == slow] + (quick[begin:] + quick[:begin])[:most]
+
+
+def _cursors() -> Iterator[Mutation]:
+    for model, operation in COUNTS.items():
+        first, action = MODELS[model].at(*operation)[0], MODELS[model].at(*ACTION)[0]
+        yield Mutation(
+            "cursor stands still",
+            model,
+            "the world",
+            "streamed-by-block",
+            frozenset({action}),
+            faults.cursor_stuck,
+        )
+        for name, broken in (
+            ("cursor a block ahead", faults.cursor_ahead),
+            ("uncommitted pass counts", faults.drafts_count),
+        ):
+            yield Mutation(name, model, "the world", "streamed-by-block", frozenset({first}), broken)
+
+
+def _conditions() -> Iterator[Mutation]:
+    """Faults through one condition only: each of every family in turn."""
+    for model in EVERYWHERE:
+        resolved = MODELS[model].resolved
+        call, config = resolved.plan.call, resolved.config
+        for condition in call.given(config):
+            if 0 in shape_of(call, condition, config, h=1, w=1):
+                continue  # text-to-video: there is no such picture
+            for name, fault, claim in (
+                ("condition of the next frame", faults.condition_of_next, "future-unseen"),
+                ("condition of the first frame", faults.condition_of_first, "streamed-by-block"),
+                ("condition of another clip", faults.condition_of_other_clip, "clips-apart"),
+            )[: 1 if model in SLOW else None]:
+                yield Mutation(name, model, condition, claim, frozenset({WORLD}), fault(condition))
+
+
+def _checkpointing() -> Iterator[Mutation]:
+    for number, model in enumerate(("wan", "cogvideox", "sana", "ltx")):
+        site = _chosen(MODELS[model].at(*CARRYING), 1, number)[0]
+        for name, fault in (("future", faults.sees_future), ("past forgotten", faults.forgets_past)):
+            kind = f"{name}, under gradient checkpointing"
+            broken = faults.under_checkpointing(site, fault)
+            yield Mutation(kind, model, site, CHECKPOINTED, frozenset({site}), broken)
+            again = faults.only(fault, faults.recomputing)
+            yield live(f"{name}, while a checkpoint is computed again", model, site, CHECKPOINTED, again)
+        yield live("other in training", model, site, CHECKPOINTED, faults.differs_in_training)
+        yield live("not told of the pass again", model, site, CHECKPOINTED, faults.loses_its_pass)
+
+
+def _asleep() -> Iterator[Mutation]:
+    """What only layers that start at zero let through."""
+    model = "unet-3d, asleep"
+    sites = MODELS[model].at(*CONV)
+    for conv in ("conv1", "conv2", "conv3"):
+        site = next(name for name in sites if f".{conv}." in name and "temp_convs" in name)
+        yield live(
+            "future, in a branch that starts at zero", model, site, "future-unseen", faults.sees_future
+        )
+        yield live(
+            "past forgotten, in a branch that starts at zero",
+            model,
+            site,
+            "sites-see-past",
+            faults.forgets_past,
+        )
+
+
+# A kept tensor, and two of one shape, that are not much alike.
+TENSORS = {
+    "wan": ("proj_out.weight", "blocks.0.attn1.to_q.weight", "blocks.1.attn1.to_q.weight"),
+    "sana": (
+        "proj_out.bias",
+        "transformer_blocks.0.attn1.to_k.weight",
+        "transformer_blocks.1.attn1.to_k.weight",
+    ),
+    "cogvideox": (
+        "proj_out.weight",
+        "transformer_blocks.0.attn1.to_q.weight",
+        "transformer_blocks.0.attn1.to_k.weight",
+    ),
+}
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+SMALL = 2.0**-10
+
+
+def _folders() -> Iterator[Mutation]:
+    """Tensors that are not what surgery made, and manifests that lie."""
+    for model, (kept, a, b) in TENSORS.items():
+        (action,) = MODELS[model].at(*ACTION)
+        added = [
+            f"{action}.v2w_action.{name}" for name in ("first.weight", "none", "last.weight", "last.bias")
+        ]
+        drawn = {f"{action}.v2w_action.{name}" for name in ("first.weight", "middle.weight", "none")}
+        sized = {f"{action}.v2w_action.{name}" for name in ("first.weight", "center", "scale")}
+        last_place = folders.one(kept, folders.last_place)
+        found_out = folders.one(kept, folders.last_place, owned=False)
+        edits: list[tuple[str, str, str, set[str], Edit]] = [
+            ("a tensor one unit in the last place off", kept, "tensors-kept", {kept}, last_place),
+            (
+                "a tensor in another dtype",
+                kept,
+                "tensors-kept",
+                {kept},
+                folders.one(kept, lambda x: x.float()),
+            ),
+            ("a tensor back to front", a, "tensors-kept", {a}, folders.one(a, lambda x: x.flip(0))),
+            ("tensors exchanged", f"{a}, {b}", "tensors-kept", {a, b}, folders.swapped(a, b)),
+            ("a tensor changed, not owned up to", kept, "files", {WEIGHTS}, found_out),
+            *(
+                (
+                    "an added tensor one unit in the last place off",
+                    name,
+                    "tensors-added",
+                    {name},
+                    folders.one(name, folders.last_place),
+                )
+                for name in added[:2]
+            ),
+            *(
+                (
+                    "action layer not zero",
+                    name,
+                    "actions-unheeded",
+                    {action},
+                    folders.one(name, lambda x: x + SMALL),
+                )
+                for name in added[2:]
+            ),
+            ("manifest: another seed", "v2w.json", "tensors-added", drawn, folders.manifest(seed=1)),
+            (
+                "manifest: another number of actions",
+                "v2w.json",
+                "tensors-complete",
+                sized,
+                folders.manifest(action_dim=2),
+            ),
+            (
+                "manifest: said to be finetuned",
+                "v2w.json",
+                "action-heeded",
+                {action},
+                folders.manifest(stage="finetuned"),
+            ),
+            (
+                "manifest: another fate",
+                kept,
+                "tensors-kept",
+                {kept},
+                folders.told("tensors", kept, "transferred"),
+            ),
+            (
+                "manifest: another result",
+                WEIGHTS,
+                "files",
+                {WEIGHTS},
+                folders.told("result", WEIGHTS, "0" * 64),
+            ),
+            ("manifest: another base", WEIGHTS, "base-files", {WEIGHTS}, folders.other_source),
+            (
+                "config not the base's",
+                "config.json",
+                "config",
+                {"_diffusers_version"},
+                folders.configured(_diffusers_version="0"),
+            ),
+        ]
+        for kind, site, claim, blamed, edit in edits:
+            yield Mutation(kind, model, site, claim, frozenset(blamed), edit=edit)
+    for model in ("sana", "svd"):
+        for number, site in enumerate(_chosen(MODELS[model].at(*CONV), 3, 0)):
+            kernel = f"{site}.weight"
+            for name, change, claim, blamed in (
+                (
+                    "a kernel one unit in the last place off",
+                    folders.last_place,
+                    "tensors-transferred",
+                    kernel,
+                ),
+                ("a kernel of the base", lambda x: x.roll(-1, 2), "tensors-transferred", kernel),
+                ("a kernel back to front", lambda x: x.flip(2), "promises", site),
+            )[number : number + 1 if model in SLOW else None]:
+                yield Mutation(
+                    name, model, kernel, claim, frozenset({blamed}), edit=folders.one(kernel, change)
+                )
+
+
+def _plans() -> Iterator[Mutation]:
+    """A manifest whose plan has lost a rule, or says something wrong."""
+
+    def without(kind: str) -> Edit:
+        return folders.planned(lambda rules: [rule for rule in rules if kind not in rule])
+
+    def fields(kind: str, change: Callable[[dict], dict]) -> Edit:
+        return folders.planned(
+            lambda rules: [{k: change(v) if k == kind else v for k, v in rule.items()} for rule in rules]
+        )
+
+    def lost(kind: str, model: str) -> Mutation:
+        sites = MODELS[model].at(kind)
+        return Mutation(
+            f"plan without {kind}", model, "v2w.json", "coverage", frozenset(sites), edit=without(kind)
+        )
+
+    yield from (lost("causal_conv", model) for model in ("svd", "sana", "i2vgen"))
+    yield from (lost("frame_norm", model) for model in ("svd", "i2vgen"))
+    yield from (
+        lost("causal_attention", model) for model in ("svd", "wan", "cogvideox", "hunyuan", "ltx", "i2vgen")
+    )
+    yield lost("linear_attention", "sana")
+    for model in ("svd", "latte", "cogvideox-2b"):
+        first = MODELS[model].at("frame_position")[0]
+        yield Mutation(
+            "plan without frame_position",
+            model,
+            "v2w.json",
+            "identity",
+            frozenset({first}),
+            edit=without("frame_position"),
+        )
+    for model in ("svd", "wan"):
+        action = MODELS[model].at("action")[0]
+        added = [
+            f"{action}.v2w_action.{x}.{y}" for x in ("first", "middle", "last") for y in ("weight", "bias")
+        ]
+        added += [f"{action}.v2w_action.{x}" for x in ("center", "scale", "none")]
+        yield Mutation(
+            "plan without action",
+            model,
+            "v2w.json",
+            "tensors-complete",
+            frozenset(added),
+            edit=without("action"),
+        )
+    for model in ("wan", "cogvideox", "ltx", "hunyuan"):
+        first = frozenset(MODELS[model].at("causal_attention")[:1])
+        for name, change in (
+            ("plan without rotation", lambda x: x | {"rotary": None}),
+            (
+                "plan with other frequencies",
+                lambda x: x | {"rotary": x["rotary"] | {"scale": 1.01 * x["rotary"]["scale"]}},
+            ),
+            (
+                "plan that turns other channels",
+                lambda x: x | {"rotary": x["rotary"] | {"start": x["rotary"]["start"] + 2}},
+            ),
+        ):
+            yield Mutation(
+                name, model, "v2w.json", "identity", first, edit=fields("causal_attention", change)
+            )
+    yield Mutation(
+        "plan with the text at the other end",
+        "cogvideox",
+        "v2w.json",
+        "identity",
+        frozenset(MODELS["cogvideox"].at("causal_attention")[:1]),
+        edit=fields("causal_attention", lambda x: x | {"text": "last"}),
+    )
+    for model, transfer in (("svd", "extrapolative"), ("sana", "shift"), ("i2vgen", "extrapolative")):
+        kernels = frozenset(f"{site}.weight" for site in MODELS[model].at(*CONV))
+        yield Mutation(
+            "plan with another transfer",
+            model,
+            "v2w.json",
+            "tensors-transferred",
+            kernels,
+            edit=fields("causal_conv", lambda x, transfer=transfer: x | {"transfer": transfer}),
+        )
+    for model in ("svd", "sana"):
+        sites = MODELS[model].at(*CONV)
+        yield Mutation(
+            "plan with a rule for the first site only",
+            model,
+            "v2w.json",
+            "coverage",
+            frozenset(sites[1:]),
+            edit=fields("causal_conv", lambda x, first=sites[0]: x | {"at": first}),
+        )
+
+
+def one_of_each(mutations: Iterable[Mutation], what: Callable[[Mutation], str]) -> list[Mutation]:
+    """One mutation of each kind, or for each claim that must catch it, of now this, now that of the quick models."""
+    groups: dict[str, list[Mutation]] = {}
+    for mutation in mutations:
+        groups.setdefault(what(mutation), []).append(mutation)
+    chosen = []
+    for number, found in enumerate(groups.values()):
+        quick = [mutation for mutation in found if mutation.model in QUICK] or found
+        chosen.append(quick[number * 7 % len(quick)])
+    return chosen
+
+
+def model_of(mutation: Mutation) -> Model:
+    return MODELS.get(mutation.model) or SHIPPED[mutation.model]

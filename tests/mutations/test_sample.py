@@ -1,0 +1,48 @@
+"""For each claim one broken model that it must catch, and an unbroken one; the whole is `python -m tests.mutations` (see `make mutations`)."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.mutations.faults import broken
+from tests.mutations.models import MODELS
+from tests.mutations.run import judge
+from tests.mutations.suite import Mutation, model_of, one_of_each, suite
+from v2w_convert.verify.catalogue import CATALOGUE
+from v2w_convert.world.model import World
+
+SUITE = suite()
+SAMPLE = one_of_each(SUITE, lambda mutation: mutation.claim)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mutations")
+
+
+@pytest.mark.parametrize("mutation", SAMPLE, ids=str)
+def test_a_broken_model_is_caught_by_the_claim_that_must_and_what_is_broken_is_named(
+    mutation: Mutation, made: Path
+) -> None:
+    folder = made / mutation.model
+    if not folder.exists():
+        model_of(mutation).make(folder)
+    verdict = judge(mutation, folder)
+    assert verdict.caught, verdict.by
+    assert verdict.right, verdict.named
+
+
+def test_the_suite_is_of_hundreds_and_each_stands_alone() -> None:
+    assert len(SUITE) > 300
+    assert max(Counter(map(str, SUITE)).values()) == 1
+    assert {mutation.claim for mutation in SUITE} - {""} < CATALOGUE.keys()
+    assert {mutation.model for mutation in SUITE} > MODELS.keys()
+
+
+def test_after_a_fault_worlds_are_sound_again() -> None:
+    made = World.__init__
+    with pytest.raises(ZeroDivisionError), broken(lambda world: None):
+        assert World.__init__ is not made
+        raise ZeroDivisionError
+    assert World.__init__ is made
