@@ -136,10 +136,12 @@ def _output_and_gradient(world: World, inputs: Inputs) -> tuple[Tensor, Tensor]:
     return output.detach(), gradient
 
 
-def _parted(model: nn.Module, run: Callable[[], Tensor], between: Callable[[], Any]) -> str:
-    """The first module that gives something else after `between`, for the same input."""
+def _parted(model: nn.Module, run: Callable[[], Any], between: Callable[[], Any]) -> str:
+    """The first module that gives something else for the same input: at once, or after `between`."""
     run()
     before = _visits(model, run)
+    if at_once := _first_other(before, _visits(model, run)):
+        return at_once
     between()
     return _first_other(before, _visits(model, run))
 
