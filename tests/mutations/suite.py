@@ -575,7 +575,7 @@ def _plans() -> Iterator[Mutation]:
         frozenset(MODELS["cogvideox"].at("causal_attention")[:1]),
         edit=fields("causal_attention", lambda x: x | {"text": "last"}),
     )
-    for model, transfer in (("svd", "extrapolative"), ("sana", "shift"), ("i2vgen", "extrapolative")):
+    for model, transfer in (("svd", "extrapolative"), ("sana", "extrapolative"), ("i2vgen", "extrapolative")):
         kernels = frozenset(f"{site}.weight" for site in MODELS[model].at(*CONV))
         yield Mutation(
             "plan with another transfer",
