@@ -89,8 +89,9 @@ def forgets_past(site: Site) -> None:
 
 
 def all_forget(world: World) -> None:
-    for site in world.sites.values():
-        forgets_past(site)
+    for name, site in world.sites.items():
+        if world.resolved.sites[name].sees_past():
+            forgets_past(site)
 
 
 def forgets_stream(site: Site) -> None:
@@ -516,13 +517,7 @@ def wears_out(module: nn.Module) -> None:
 
 def differs_in_training(site: Site) -> None:
     """Give another output where gradients are taken in training mode."""
-    forward = type(site).forward
-
-    def other(self: Site, *args: Any, **kwargs: Any) -> Any:
-        output = forward(self, *args, **kwargs)
-        return output * (1 + 1e-3) if self.training else output
-
-    _become(site, forward=other)
+    _after(site, lambda self, x, now: x * (1 + 1e-3) if self.training else x)
 
 
 def loses_its_pass(site: Site) -> None:

@@ -327,21 +327,15 @@ def _affordable(models: Iterable[str], number: int, most: int = 9) -> list[str]:
 
 
 def _cursors() -> Iterator[Mutation]:
+    """Of the modules that ask where in the stream they are, the first notices."""
     for model, operation in COUNTS.items():
         first, action = MODELS[model].at(*operation)[0], MODELS[model].at(*ACTION)[0]
-        yield Mutation(
-            "cursor stands still",
-            model,
-            "the world",
-            "streamed-by-block",
-            frozenset({action}),
-            faults.cursor_stuck,
-        )
-        for name, broken in (
-            ("cursor a block ahead", faults.cursor_ahead),
-            ("uncommitted pass counts", faults.drafts_count),
+        for name, broken, site in (
+            ("cursor stands still", faults.cursor_stuck, action),
+            ("cursor a block ahead", faults.cursor_ahead, first),
+            ("uncommitted pass counts", faults.drafts_count, action),
         ):
-            yield Mutation(name, model, "the world", "streamed-by-block", frozenset({first}), broken)
+            yield Mutation(name, model, "the world", "streamed-by-block", frozenset({site}), broken)
 
 
 def _conditions() -> Iterator[Mutation]:
@@ -446,7 +440,7 @@ def _folders() -> Iterator[Mutation]:
                 (
                     "action layer not zero",
                     name,
-                    "actions-unheeded",
+                    "promises" if name.endswith("bias") else "actions-unheeded",
                     {action},
                     folders.one(name, lambda x: x + SMALL),
                 )
@@ -581,7 +575,7 @@ def _plans() -> Iterator[Mutation]:
         frozenset(MODELS["cogvideox"].at("causal_attention")[:1]),
         edit=fields("causal_attention", lambda x: x | {"text": "last"}),
     )
-    for model, transfer in (("svd", "extrapolative"), ("sana", "shift"), ("i2vgen", "extrapolative")):
+    for model, transfer in (("svd", "extrapolative"), ("sana", "extrapolative"), ("i2vgen", "extrapolative")):
         kernels = frozenset(f"{site}.weight" for site in MODELS[model].at(*CONV))
         yield Mutation(
             "plan with another transfer",
