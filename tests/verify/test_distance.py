@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.operations import CausalConv, FrameNorm
 from v2w_convert.verify.distance import Recorded, of_base, of_world
 from v2w_convert.verify.models import Models

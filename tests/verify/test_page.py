@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.cli import run
 from v2w_convert.verify import run as verification
 from v2w_convert.verify.catalogue import CATALOGUE

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from tests.verify import faults
+from tests.mutations import faults
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.plan.probe import wake
