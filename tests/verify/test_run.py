@@ -1,8 +1,10 @@
 """Every kind of fault, through `verify`: the claim that must catch it does, and names the place."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -185,3 +187,20 @@ def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
     stored = next(c for c in verify(tiny_converted).claims if c.name == "future-unseen-stored")
     assert stored.ok and stored.claim.endswith("in float32")
     assert "float16, in which it is stored, cannot be run here" in stored.how
+
+
+def test_a_model_that_cannot_be_run_fails_its_claims(failing: Failing) -> None:
+    """It is the model's fault and not the user's: exit 1, and the other claims are measured."""
+
+    def breaks(site: Any) -> None:
+        def keep(self: Any, state: Any) -> None:
+            if self.current.commit:
+                raise KeyError("a name")
+
+        site.__class__ = type("Broken", (type(site),), {"keep": keep})
+
+    found = failing((ATTENTION, breaks))
+    names = {claim.name for claim in found.values()}
+    assert {"streamed-by-block", "streamed-in-chunks", "deterministic"} <= names
+    assert not {"future-unseen", "past-seen", "identity", "coverage"} & names
+    assert all(claim.measured == math.inf and "KeyError" in claim.how for claim in found.values())

@@ -66,7 +66,10 @@ def claims(models: Models) -> list[Claim]:
     found = [*promises.promises(base, world, 1e-3), actions.unheeded(world)]
     wake(world.base)
     wake(base)
-    found += [coverage.coverage(base, world), identity.identity(base, world)]
+    found += [
+        coverage.coverage(coverage.base_sites(base, world), world.resolved),
+        identity.identity(base, world),
+    ]
     found += [*actions.effects(world, "woken"), causality.unseen_future(world), causality.unseen_clips(world)]
     found += [past.seen_past(world), *past.sites(world), *gradient.gradients(world), *streaming(world)]
     return found

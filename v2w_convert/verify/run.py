@@ -5,6 +5,7 @@ world model in the dtype in which it is stored, and as it is trained.
 """
 
 import gc
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,7 +37,7 @@ from v2w_convert.verify import (
     vae,
 )
 from v2w_convert.verify.budget import Budget, Estimate, OutOfTime, estimate
-from v2w_convert.verify.catalogue import SENTENCES
+from v2w_convert.verify.catalogue import CATALOGUE, SENTENCES
 from v2w_convert.verify.claims import Claim, Report, not_measured
 from v2w_convert.verify.exact import exact
 from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
@@ -160,7 +161,8 @@ def verify(
         result.claims += _files(source, origin, manifest)
         return _written(result, resolved, report)
 
-    pictured, large = report is not None, numbers(source.tensors) > LARGE
+    large = numbers(source.tensors) > LARGE
+    pictured = report is not None and not (large and budget is not None)  # what decides comes first
     phases = {
         "files": _file_parts(origin, manifest, time),
         "base": [] if origin is None else _base_parts(pictured),
@@ -230,10 +232,21 @@ class _Course:
                 claims += part.measure(bench)
             except OutOfTime:
                 self.unmeasured += part.claims
-                claims += [
-                    not_measured(name, SENTENCES.get(name, name), self.time.why) for name in part.claims
-                ]
+                claims += [not_measured(name, SENTENCES[name], self.time.why) for name in part.claims]
+            except MemoryError:
+                raise
+            except Exception as error:  # a model that cannot be run is none of which a claim holds
+                if not begun or not part.claims:
+                    raise
+                how = f"the model cannot be run: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                claims += [_broke_off(name, how) for name in part.claims]
         return claims
+
+
+def _broke_off(name: str, how: str) -> Claim:
+    if CATALOGUE[name].figure:
+        return not_measured(name, SENTENCES[name], how)
+    return Claim(name, SENTENCES[name], math.inf, 0.0, "", how)
 
 
 def _open_base(time: Budget, room: float, bench: Bench) -> None:
