@@ -4,6 +4,7 @@ It tests what surgery must not change: layout, positions, conditions and wiring.
 changes is the operations, and nothing else.
 """
 
+from collections.abc import Collection
 from copy import deepcopy
 
 import torch
@@ -15,6 +16,7 @@ from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.plan.resolve import Resolved
 from v2w_convert.surgery.change import install
 from v2w_convert.verify.claims import Claim
+from v2w_convert.verify.coverage import OUTSIDE
 from v2w_convert.verify.inputs import base_call, draw, uniform
 from v2w_convert.world.model import World
 
@@ -41,7 +43,7 @@ def identity(base: nn.Module, world: World) -> Claim:
         CLAIM,
         measured,
         ALLOWED,
-        "" if measured <= ALLOWED else before.first_difference(after) or "the model's own forward",
+        "" if measured <= ALLOWED else before.first_difference(after, base, world.resolved.sites) or OUTSIDE,
         f"largest difference over the output's largest value, float64; {len(expected[0])} frames at one noise level, random "
         "conditions; the base's weights, zero layers woken",
     )
@@ -71,23 +73,37 @@ class Spread:
         inputs, outputs = ([_means(x) for x in side if _counts(x)] for side in (visit.inputs, visit.outputs))
         self.calls.setdefault(name, []).append((inputs, outputs))
 
-    def first_difference(self, folded: "Spread") -> str:
-        """The first module to complete that makes something else of the same.
+    def first_difference(self, folded: "Spread", base: nn.Module, sites: Collection[str]) -> str:
+        """The first module of `base` to complete that makes something else of the same.
 
         A prompt joined to frames has another share in the means of a folded tensor: such cannot be compared. Where no
-        module is found, it is the last that makes what cannot be compared of what is the same, before values differ.
+        module is found, it is the last that makes what cannot be compared of what is the same, before values differ;
+        else it happened in the site that holds the first whose outputs differ, or on the way to that.
         """
+        # What has no parameters, is no site and is given numbers makes tables for their shape, of rotations say: those
+        # of a single frame differ anyway.
+        tables = {name for name, module in base.named_modules() if not any(True for _ in module.parameters())}
+        tables -= set(sites)
         first, suspect = "", ""
         for name, calls in self.calls.items():
             for mine, its in zip(calls, folded.calls.get(name, []), strict=False):
                 given, made = (_compared(a, b) for a, b in zip(mine, its, strict=True))
+                if given != APART and name in tables and mine[0]:
+                    continue
                 if given != APART and made == APART:
                     return name
                 if not first and given == SAME and made == UNKNOWN:
                     suspect = name
                 if made == APART:
                     first = first or name
-        return first and (suspect or first)
+        return first and (suspect or _site_of(first, sites))
+
+
+def _site_of(name: str, sites: Collection[str]) -> str:
+    """The innermost site that is the module, or holds it; without one, the module."""
+    parts = name.split(".")
+    around = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((x for x in around if x in sites), name)
 
 
 SAME, APART, UNKNOWN = "same", "apart", "unknown"

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain, repeat
 
 import torch
 from torch import Tensor
@@ -51,10 +52,12 @@ def streaming(world: World, brief: bool = False) -> list[Claim]:
 
 
 def mixed_sizes(t: int, window: int) -> list[int]:
-    """Sizes that add up to t: a few blocks, more than a window at once, and few again."""
-    sizes = [2, window + 1, 1]
-    while sum(sizes) < t:
-        sizes.append(min(3, t - sum(sizes)))
+    """Sizes that add up to t: a few blocks, more than a window at once, and few again, each with a past, too."""
+    sizes: list[int] = []
+    for size in chain((2, window + 1, 1, 2), repeat(3)):
+        if sum(sizes) == t:
+            break
+        sizes.append(min(size, t - sum(sizes)))
     return sizes
 
 
@@ -98,7 +101,7 @@ def _streamed(
         if drafts:
             world.continued(state, **slice_of(others, start, stop), commit=number % 2 == 1)
             with noted(world, notes[False]) if notes and False in notes else nullcontext():
-                draft, _ = world.continued(state, **slice_of(inputs, start, stop), commit=False)
+                draft, state = world.continued(state, **slice_of(inputs, start, stop), commit=False)
         with noted(world, notes[True]) if notes and True in notes else nullcontext():
             output, state = world.continued(state, **slice_of(inputs, start, stop), commit=True)
         outputs[False].append(draft if drafts else output)
@@ -138,7 +141,7 @@ def noted(world: World, notes: Notes) -> Iterator[None]:
         b, t = told.current.b, told.current.t
         found = {}
         for number, x in enumerate(tensors):
-            if x.is_floating_point() and x.ndim and x.numel() and x.shape[0] % (b * t) == 0:
+            if x.ndim and x.numel() and x.shape[0] % (b * t) == 0:
                 values = x.detach().to(torch.float64).reshape(b, t, -1)
                 rows = torch.full((b, t), float(x.shape[0] // (b * t)), dtype=torch.float64)
                 sums = [values.abs().sum(2).cpu(), (values**2).sum(2).cpu(), rows]
