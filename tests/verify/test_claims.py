@@ -3,7 +3,16 @@ import math
 
 import pytest
 
-from v2w_convert.verify.claims import Claim, Report, counted, counted_frames, figure, listed, not_measured
+from v2w_convert.verify.claims import (
+    Claim,
+    Report,
+    counted,
+    counted_frames,
+    figure,
+    largest,
+    listed,
+    not_measured,
+)
 
 
 def test_a_claim_holds_up_to_what_is_allowed() -> None:
@@ -62,3 +71,8 @@ def test_one_failing_claim_fails_the_report_even_where_json_has_no_number() -> N
     data = json.loads(json.dumps(report.as_json(), allow_nan=False))
     assert data["ok"] is False
     assert [(c["ok"], c["measured"]) for c in data["claims"]] == [(True, 0.0), (False, None)]
+
+
+def test_what_is_no_number_does_not_hide_behind_one() -> None:
+    assert math.isnan(largest([0.0, math.nan, 1.0]))
+    assert (largest([]), largest([0.0, 2.0])) == (0.0, 2.0)

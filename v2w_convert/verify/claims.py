@@ -77,6 +77,12 @@ def counted_frames(name: str, claim: str, frames: list[str], where: str, how: st
     return Claim(name, claim, float(len(frames)), 0.0, where if frames else "", how)
 
 
+def largest(values: Iterable[float]) -> float:
+    """The largest, 0 of none; NaN if any is NaN, which `max` may pass over, so that it cannot hide behind a number."""
+    values = list(values)
+    return math.nan if any(map(math.isnan, values)) else max(values, default=0.0)
+
+
 def listed(names: Iterable[str], most: int = 64) -> str:
     """`names` in one line, the first `most` of them."""
     names = list(names)

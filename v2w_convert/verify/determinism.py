@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from v2w_convert.operations.base import gap
 from v2w_convert.plan.probe import Visit, watched
-from v2w_convert.verify.claims import Claim, not_measured
+from v2w_convert.verify.claims import Claim, largest, not_measured
 from v2w_convert.verify.inputs import Inputs, conditions_of, draw, enough_frames
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
@@ -70,10 +70,8 @@ def checkpointed(world: World) -> Claim:
     said, where = "", ""
     try:
         output, other = _output_and_gradient(world, inputs)
-        measured = max(
-            gap(output, expected) / float(expected.abs().max()),
-            gap(other, gradient) / float(gradient.abs().max()),
-        )
+        pairs = ((output, expected), (other, gradient))
+        measured = largest(gap(a, b) / float(b.abs().max()) for a, b in pairs)
     except RuntimeError as error:  # torch noticed that the second computation was another
         measured, said = float("inf"), f"; {' '.join(str(error).split())[:120]}"
     try:

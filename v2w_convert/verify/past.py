@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from v2w_convert.operations import CausalAttention, LinearAttention
 from v2w_convert.operations.base import gap, whole_clip
 from v2w_convert.stream import Site
-from v2w_convert.verify.claims import Claim, counted, counted_frames, listed
+from v2w_convert.verify.claims import Claim, counted, counted_frames, largest, listed
 from v2w_convert.verify.inputs import draw, due_blocks, enough_frames, past_seeing
 from v2w_convert.verify.module import influence
 from v2w_convert.world.model import World
@@ -51,7 +51,7 @@ def sites(world: World, leak: dict[str, float] | None = None) -> list[Claim]:
     t = max(
         [enough_frames(world) // world.n, *(2 + reach.first + (reach.back or 0) for reach in seeing.values())]
     )
-    leaky, largest = [], 0.0
+    leaky, most = [], 0.0
     leak = {} if leak is None else leak
     heard = listen(world, lambda: world(**draw(world, 2, t * world.n, seed=0)))
     forgetful = [name for name in seeing if name not in heard]  # never called, or never made a site
@@ -67,7 +67,7 @@ def sites(world: World, leak: dict[str, float] | None = None) -> list[Claim]:
             stray[clip, frame:] = 0
             if bool((stray != 0).any()):
                 leaky.append(name)
-                largest = max(largest, float(stray.max()))
+                most = max(most, float(stray.max()))
                 leak[name] = max(leak[name], float(stray.max()) / (float(before.abs().max()) or 1.0))
     how = f"each site alone on its own input, one of {t} frames changed, float64; zero layers woken"
     return [
@@ -81,7 +81,7 @@ def sites(world: World, leak: dict[str, float] | None = None) -> list[Claim]:
             "sites-blind-to-future",
             "No site sees a later frame or another clip",
             leaky,
-            f"{len(heard)} sites: {how}; largest change {largest:.1e}",
+            f"{len(heard)} sites: {how}; largest change {most:.1e}",
         ),
     ]
 
@@ -123,7 +123,7 @@ def last_frames(world: World) -> Claim:
     return Claim(
         "sites-keep-last",
         "At a clip's last frame, every attention gives what its bidirectional form does",
-        max(far.values(), default=0.0),
+        largest(far.values()),
         ALLOWED,
         listed(broken),
         f"largest difference over the output's largest value, {len(far)} sites: each alone on its own input, clips of "

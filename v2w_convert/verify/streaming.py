@@ -11,7 +11,7 @@ from torch import Tensor
 from v2w_convert.operations.base import gap
 from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.plan.resolve import Resolved
-from v2w_convert.verify.claims import Claim
+from v2w_convert.verify.claims import Claim, largest
 from v2w_convert.verify.inputs import Inputs, draw, enough_frames, latent_size, slice_of
 from v2w_convert.world.model import World
 
@@ -72,7 +72,7 @@ def _claim(
     return Claim(
         name,
         f"Streamed {manner}, the output is that of one pass over the whole clip",
-        max(far.values()),
+        largest(far.values()),
         ALLOWED,
         _blamed(world, inputs, sizes, rest, broken[0], made[broken[0]], expected) if broken else "",
         f"largest difference over the output's largest value, {t} frames, window {world.resolved.window}, "
