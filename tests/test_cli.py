@@ -20,7 +20,7 @@ from v2w_convert.data import lerobot
 from v2w_convert.data.episode import Episode
 from v2w_convert.evaluate import run as evaluation
 from v2w_convert.plan.read import shipped
-from v2w_convert.verify import run as verification
+from v2w_convert.verify import bench
 from v2w_convert.verify.models import open_world
 from v2w_convert.world.model import World
 
@@ -317,7 +317,7 @@ def test_verify_names_one_broken_site(
         fault(world.base.get_submodule(site))
         return world
 
-    monkeypatch.setattr(verification, "open_world", opened)
+    monkeypatch.setattr(bench, "open_world", opened)
     assert run(arguments) == 1
     out, err = capsys.readouterr()
     failed = [claim for claim in json.loads(out.splitlines()[-1])["claims"] if not claim["ok"]]
@@ -363,7 +363,7 @@ def test_convert_and_verify_at_once(
         faults.forgets_past(world.base.get_submodule(CONV))
         return world
 
-    monkeypatch.setattr(verification, "open_world", opened)
+    monkeypatch.setattr(bench, "open_world", opened)
     capsys.readouterr()
     assert run([*arguments, "--verify", "--json"]) == 1
     result = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.plan.probe import wake
-from v2w_convert.verify import run
+from v2w_convert.verify import bench
 from v2w_convert.verify.claims import Claim
 from v2w_convert.verify.models import Models, open_models, open_world
+from v2w_convert.verify.run import verify
 from v2w_convert.world.model import World
 
 Rewrite = Callable[[dict[str, Tensor]], None]
@@ -54,8 +55,8 @@ def failing(
                 fault(world.base.get_submodule(site))
             return world
 
-        monkeypatch.setattr(run, "open_world", opened)
-        return {claim.claim: claim for claim in run.verify(folder, tiny_base).claims if not claim.ok}
+        monkeypatch.setattr(bench, "open_world", opened)
+        return {claim.claim: claim for claim in verify(folder, tiny_base).claims if not claim.ok}
 
     return run_with
 

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.cli import run as v2w
-from v2w_convert.verify import budget, causality, coverage, run, weights
+from v2w_convert.verify import bench, budget, causality, coverage, parts, run, weights
 from v2w_convert.verify.budget import Budget, OutOfTime, estimate
-from v2w_convert.verify.catalogue import CATALOGUE, SENTENCES
+from v2w_convert.verify.catalogue import CATALOGUE
+from v2w_convert.verify.course import Part
 from v2w_convert.verify.models import open_base, open_world
-from v2w_convert.verify.run import Part, verify
+from v2w_convert.verify.run import verify
 from v2w_convert.verify.weights import Unread
 from v2w_convert.world.model import World
 
@@ -39,8 +40,8 @@ def test_the_two_models_are_never_in_memory_together(
 ) -> None:
     monkeypatch.setattr(weights, "SMALL", 0)
     # What is measured in between is left out: this is about what is opened when.
-    for parts in ("_base_parts", "_world_parts", "_stored_parts", "_training_parts"):
-        monkeypatch.setattr(run, parts, lambda *given: [Part("a part", (), lambda bench: [])])
+    for phase in ("base_parts", "world_parts", "stored_parts", "training_parts"):
+        monkeypatch.setattr(parts, phase, lambda *given: [Part("a part", (), lambda bench: [])])
     opened: list[weakref.ref[nn.Module]] = []
 
     def watch(open_model: Any) -> Any:
@@ -53,8 +54,8 @@ def test_the_two_models_are_never_in_memory_together(
 
         return opens
 
-    monkeypatch.setattr(run, "open_base", watch(open_base))
-    monkeypatch.setattr(run, "open_world", watch(open_world))
+    monkeypatch.setattr(bench, "open_base", watch(open_base))
+    monkeypatch.setattr(bench, "open_world", watch(open_world))
     report = verify(tiny_converted, tiny_base)
     assert report.ok
     assert (
@@ -84,10 +85,7 @@ def test_a_budget_of_nothing_measures_nothing_and_says_so(
     assert (
         result["not_measured"] == len(unmeasured) == len(result["claims"]) - 2
     )  # files' headers are read first
-    assert {claim["name"] for claim in result["claims"]} == set(SENTENCES) | {
-        "tensors-complete",
-        "base-tensors-complete",
-    }
+    assert {claim["name"] for claim in result["claims"]} == CATALOGUE.keys()
     assert all("the budget of 0 minutes was used up" in claim["how"] for claim in unmeasured)
     assert f"{len(unmeasured)} were not measured" in " ".join(err.split())
     assert result["figures"]["budget"]["unmeasured"] == [claim["name"] for claim in unmeasured]
@@ -133,7 +131,7 @@ def test_a_failure_within_the_budget_still_fails(
 
     def failing(*given: Any) -> Any:
         clock.now = 600.0
-        return coverage.counted("coverage", coverage.CLAIM, ["somewhere"], "")
+        return coverage.counted("coverage", ["somewhere"], "")
 
     monkeypatch.setattr(coverage, "coverage", failing)
     monkeypatch.setattr(run, "Budget", lambda minutes: Budget(minutes, clock))
@@ -176,7 +174,3 @@ def test_the_estimate_counts_what_flows_and_what_has_room(tiny_converted: Path) 
     everything = estimate(world, source, None, clock)
     assert everything.held == 1
     assert everything.memory == pytest.approx(nothing.memory + budget.SPARE * whole)
-
-
-def test_every_claim_has_a_sentence_for_where_it_is_not_measured() -> None:
-    assert CATALOGUE.keys() - SENTENCES.keys() == {"tensors-complete", "base-tensors-complete"}

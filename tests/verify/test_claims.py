@@ -16,14 +16,14 @@ from v2w_convert.verify.claims import (
 
 
 def test_a_claim_holds_up_to_what_is_allowed() -> None:
-    assert Claim("files", "c", 1.0, 1.0, "", "").ok
-    assert not Claim("files", "c", 1.1, 1.0, "", "").ok
-    assert not Claim("files", "c", math.nan, 1.0, "", "").ok
-    assert not Claim("files", "c", math.inf, 1.0, "", "").ok
+    assert Claim("files", 1.0, 1.0, "", "").ok
+    assert not Claim("files", 1.1, 1.0, "", "").ok
+    assert not Claim("files", math.nan, 1.0, "", "").ok
+    assert not Claim("files", math.inf, 1.0, "", "").ok
 
 
 def test_what_is_not_measured_holds_and_says_why() -> None:
-    claim = not_measured("files", "c", "it needs the base")
+    claim = not_measured("files", "it needs the base")
     assert claim.ok
     assert claim.as_json() == {
         "name": "files",
@@ -38,25 +38,25 @@ def test_what_is_not_measured_holds_and_says_why() -> None:
 
 
 def test_a_figure_neither_holds_nor_fails_and_nothing_else_goes_without_a_limit() -> None:
-    claim = figure("distance", "c", 3.0, "a", "how")
+    claim = figure("distance", 3.0, "a", "how")
     assert claim.ok
     assert (claim.as_json()["measured"], claim.as_json()["allowed"]) == (3.0, None)
     with pytest.raises(AssertionError):
-        Claim("files", "c", 3.0, None, "", "")
+        Claim("files", 3.0, None, "", "")
     with pytest.raises(AssertionError):
-        Claim("distance", "c", 3.0, 4.0, "", "")
+        Claim("distance", 3.0, 4.0, "", "")
 
 
 def test_counted_claims_count_each_name_once() -> None:
-    claim = counted("files", "c", ["a", "b", "a"], "how")
+    claim = counted("files", ["a", "b", "a"], "how")
     assert (claim.measured, claim.where, claim.ok) == (2.0, "a, b", False)
-    assert counted("files", "c", [], "how").ok
+    assert counted("files", [], "how").ok
 
 
 def test_claims_about_frames_blame_a_module_only_where_they_fail() -> None:
-    assert counted_frames("files", "c", [], "site", "how") == Claim("files", "c", 0.0, 0.0, "", "how")
-    assert counted_frames("files", "c", ["frame 1"], "site", "how") == Claim(
-        "files", "c", 1.0, 0.0, "site", "how; broken at frame 1"
+    assert counted_frames("files", [], "site", "how") == Claim("files", 0.0, 0.0, "", "how")
+    assert counted_frames("files", ["frame 1"], "site", "how") == Claim(
+        "files", 1.0, 0.0, "site", "how; broken at frame 1"
     )
 
 

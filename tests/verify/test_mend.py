@@ -20,13 +20,13 @@ def resolved(name: str = "stable-video-diffusion") -> Resolved:
 
 
 def mend(name: str, where: str, plan: str = "stable-video-diffusion") -> str:
-    (claim,) = mended([Claim(name, "c", 1.0, 0.0, where, "")], resolved(plan))
+    (claim,) = mended([Claim(name, 1.0, 0.0, where, "")], resolved(plan))
     return claim.mend
 
 
 def test_only_what_fails_is_mended() -> None:
-    claims = [Claim("files", "c", 0.0, 0.0, "", ""), figure("distance", "c", 2.0, CONV, "")]
-    assert mended([*claims, Claim("files", "c", 1.0, 0.0, "", "")], resolved())[:2] == claims
+    claims = [Claim("files", 0.0, 0.0, "", ""), figure("distance", 2.0, CONV, "")]
+    assert mended([*claims, Claim("files", 1.0, 0.0, "", "")], resolved())[:2] == claims
 
 
 def test_a_rule_that_is_missing_is_written_out(
@@ -54,7 +54,7 @@ def test_positions_that_are_missing_are_written_out() -> None:
     rest = [operation for operation in plan.operations if operation.name != "frame_position"]
     without = resolve(plan.model_copy(update={"operations": tuple(rest)}), resolved().config)
     where = "down_blocks.0.attentions.0.time_proj"
-    (claim,) = mended([Claim("identity", "c", 1.0, 0.0, where, "")], without)
+    (claim,) = mended([Claim("identity", 1.0, 0.0, where, "")], without)
     assert claim.mend.endswith('- frame_position: {at: "down_blocks.*.attentions.*.time_proj"}')
 
 

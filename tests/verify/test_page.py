@@ -14,7 +14,7 @@ import pytest
 
 from tests.mutations import faults
 from v2w_convert.cli import run
-from v2w_convert.verify import run as verification
+from v2w_convert.verify import bench
 from v2w_convert.verify.catalogue import CATALOGUE
 from v2w_convert.verify.claims import Claim, Report, counted, not_measured
 from v2w_convert.verify.models import open_world
@@ -197,7 +197,7 @@ def test_a_failing_model_is_told_from_the_top(
         faults.sees_future(world.base.get_submodule(SITE))
         return world
 
-    monkeypatch.setattr(verification, "open_world", opened)
+    monkeypatch.setattr(bench, "open_world", opened)
     folder = tmp_path / "report"
     assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "--report", str(folder)]) == 1
     result = json.loads((folder / "report.json").read_text())
@@ -222,9 +222,9 @@ def test_a_failing_model_is_told_from_the_top(
 def hostile(result: dict[str, Any]) -> dict[str, Any]:
     claims = Report(
         [
-            Claim("future-unseen", "No future", 0.5, 0.0, HOSTILE, f"how {HOSTILE}", HOSTILE),
-            counted("tensors-kept", "All kept", [HOSTILE, *(f"{HOSTILE}{n}" for n in "abcdefghi")], "how"),
-            not_measured("identity", "The same", HOSTILE),
+            Claim("future-unseen", 0.5, 0.0, HOSTILE, f"how {HOSTILE}", HOSTILE),
+            counted("tensors-kept", [HOSTILE, *(f"{HOSTILE}{n}" for n in "abcdefghi")], "how"),
+            not_measured("identity", HOSTILE),
         ]
     ).as_json()["claims"]
     spoilt = copy.deepcopy(result) | {"claims": claims, "ok": False}

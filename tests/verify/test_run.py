@@ -14,10 +14,11 @@ from torch import Tensor
 from tests.mutations import faults
 from v2w_convert.errors import V2WError
 from v2w_convert.surgery.manifest import read_manifest
-from v2w_convert.verify import actions, coverage, files, identity, promises, run, tensors
+from v2w_convert.verify import bench
 from v2w_convert.verify.catalogue import CATALOGUE
 from v2w_convert.verify.claims import Claim
 from v2w_convert.verify.run import verify
+from v2w_convert.verify.tensors import CLAIMS
 from v2w_convert.world.model import World
 
 CONV = "down_blocks.1.resnets.0.temporal_res_block.conv2"
@@ -34,6 +35,8 @@ FUTURE = "Frame t sees nothing of the frames after it, in"
 PAST = "Every site sees its past, as far back as it reaches"
 BY_SITE = "No site sees a later frame or another clip"
 STREAMED = "Streamed frame by frame, the output is that of one pass over the whole clip"
+
+SENTENCES = {name: about.sentence for name, about in CATALOGUE.items()}
 
 Failing = Callable[..., dict[str, Claim]]
 Rewritten = Callable[..., Path]
@@ -62,26 +65,20 @@ def test_without_the_base_what_needs_it_is_listed_but_not_measured(tiny_converte
     report = verify(tiny_converted)
     assert report.ok
     skipped = [claim for claim in report.claims if claim.measured is None]
-    needed = {
-        files.SOURCE,
-        files.CONFIG,
-        coverage.CLAIM,
-        identity.CLAIM,
-        promises.CLAIM,
-        *tensors.SENTENCES.values(),
-    }
-    assert needed < {claim.claim for claim in skipped}
+    needed = {"base-files", "config", "base-mixes", "identity", "promises", *CLAIMS}
+    assert needed < {claim.name for claim in skipped}
     assert all("--base" in claim.how for claim in skipped)
-    assert any(claim.claim == coverage.TINY_CLAIM and claim.measured == 0 for claim in report.claims)
+    (family,) = (claim for claim in report.claims if claim.name == "coverage")
+    assert family.measured == 0 and "the family's frames" in family.claim
 
 
 def test_a_finetuned_model_passes(finetuned: Path, tiny_base: Path) -> None:
     report = verify(finetuned, tiny_base)
     assert [claim for claim in report.claims if not claim.ok] == []
-    by_name = {claim.claim: claim for claim in report.claims}
-    assert by_name["An action changes the frame that it led to"].how.endswith("real weights")
-    for sentence in (actions.UNTRAINED, promises.CLAIM, *tensors.SENTENCES.values()):
-        assert by_name[sentence].measured is None
+    by_name = {claim.name: claim for claim in report.claims}
+    assert by_name["action-heeded"].how.endswith("real weights")
+    for name in ("actions-unheeded", "promises", *CLAIMS):
+        assert by_name[name].measured is None
 
 
 def test_sites_that_see_the_future(failing: Failing) -> None:
@@ -114,11 +111,11 @@ def test_tensors_that_are_not_what_surgery_made(failing: Failing, rewritten: Rew
             found[f"{CONV}.weight"], found[f"{CONV.replace('conv2', 'conv1')}.weight"] = a.clone(), b.clone()
 
     found = failing(folder=rewritten(spoil))
-    assert found[tensors.SENTENCES["kept"]].where == "conv_in.bias"
+    assert found[SENTENCES["tensors-kept"]].where == "conv_in.bias"
     swapped = {f"{CONV}.weight", f"{CONV.replace('conv2', 'conv1')}.weight"}
-    assert set(found[tensors.SENTENCES["transferred"]].where.split(", ")) == swapped
-    assert found[tensors.SENTENCES["added"]].where == LAST_ACTION_LAYER
-    assert found[actions.UNTRAINED].where == "time_embedding"
+    assert set(found[SENTENCES["tensors-transferred"]].where.split(", ")) == swapped
+    assert found[SENTENCES["tensors-added"]].where == LAST_ACTION_LAYER
+    assert found[SENTENCES["actions-unheeded"]].where == "time_embedding"
     assert (
         found["action: before training, output with any action equals the base's"].where == "time_embedding"
     )
@@ -129,7 +126,7 @@ def test_tensors_that_are_not_what_surgery_made(failing: Failing, rewritten: Rew
 def test_a_rule_that_the_plan_lost(failing: Failing, rewritten: Rewritten, tiny_converted: Path) -> None:
     plan = read_manifest(tiny_converted).plan
     rest = [entry for entry in plan["operations"] if "frame_norm" not in entry]
-    missing = failing(folder=rewritten(plan=plan | {"operations": rest}))[coverage.CLAIM]
+    missing = failing(folder=rewritten(plan=plan | {"operations": rest}))[SENTENCES["coverage"]]
     assert missing.measured == 16
     assert '- frame_norm: {at: "' in missing.mend
     assert NORM in missing.where.split(", ")
@@ -142,8 +139,8 @@ def test_identity_is_lost_with_the_positions(
     plan = read_manifest(tiny_converted).plan
     rest = [entry for entry in plan["operations"] if "frame_position" not in entry]
     found = failing(folder=rewritten(plan=plan | {"operations": rest}))
-    assert {*found} == {identity.CLAIM}
-    assert found[identity.CLAIM].where == "down_blocks.0.attentions.0.time_proj"
+    assert {*found} == {SENTENCES["identity"]}
+    assert found[SENTENCES["identity"]].where == "down_blocks.0.attentions.0.time_proj"
 
 
 def test_a_missing_tensor_ends_the_report(rewritten: Rewritten, tiny_base: Path, tmp_path: Path) -> None:
@@ -182,7 +179,7 @@ def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
         return forward(self, *args, **kwargs)
 
     forward = World.forward
-    assert run._runs(woken)
+    assert bench._runs(woken)
     monkeypatch.setattr(World, "forward", no_halves)
     stored = next(c for c in verify(tiny_converted).claims if c.name == "future-unseen-stored")
     assert stored.ok and stored.claim.endswith("in float32")

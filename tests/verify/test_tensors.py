@@ -11,7 +11,7 @@ from v2w_convert.checkpoint.source import open_source
 from v2w_convert.operations.causal_conv import transfer_kernel
 from v2w_convert.surgery.change import Fate
 from v2w_convert.surgery.load import open_converted
-from v2w_convert.verify.tensors import EXACT, SENTENCES, base_complete, complete, last_places, surgical
+from v2w_convert.verify.tensors import base_complete, complete, last_places, surgical
 
 NORMS = ("conv_norm_out.weight", "conv_norm_out.bias")
 KERNEL = "mid_block.resnets.0.temporal_res_block.conv1.weight"
@@ -21,7 +21,7 @@ NONE = "time_embedding.v2w_action.none"
 def broken(folder: Path, base: Path) -> dict[str, str]:
     manifest, source, resolved = open_converted(folder)
     claims = surgical(open_source(base), source, resolved, manifest)
-    return {claim.claim: claim.where for claim in claims if not claim.ok}
+    return {claim.name: claim.where for claim in claims if not claim.ok}
 
 
 def test_unbroken(tiny_converted: Path, tiny_base: Path) -> None:
@@ -52,8 +52,8 @@ def test_one_changed_tensor_is_named(
         if name in found:
             found[name] = change(found[name])
 
-    sentences = [SENTENCES[fate], *([EXACT] if fate == "transferred" else [])]
-    assert broken(rewritten(spoil), tiny_base) == dict.fromkeys(sentences, name)
+    names = [f"tensors-{fate}", *(["tensors-exact"] if fate == "transferred" else [])]
+    assert broken(rewritten(spoil), tiny_base) == dict.fromkeys(names, name)
 
 
 def test_one_unit_in_the_last_place_is_another_tensor_and_two_are_inexact(
@@ -67,9 +67,9 @@ def test_one_unit_in_the_last_place_is_another_tensor_and_two_are_inexact(
         return change
 
     folder = rewritten(nudge(1))
-    assert broken(folder, tiny_base) == {SENTENCES["transferred"]: KERNEL}
+    assert broken(folder, tiny_base) == {"tensors-transferred": KERNEL}
     shutil.rmtree(folder)
-    assert broken(rewritten(nudge(2)), tiny_base) == {SENTENCES["transferred"]: KERNEL, EXACT: KERNEL}
+    assert broken(rewritten(nudge(2)), tiny_base) == {"tensors-transferred": KERNEL, "tensors-exact": KERNEL}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -98,7 +98,7 @@ def test_two_swapped_tensors_are_named(rewritten: Callable[..., Path], tiny_base
         if a in found:
             found[a], found[b] = found[b], found[a]
 
-    assert set(broken(rewritten(swap), tiny_base)[SENTENCES["kept"]].split(", ")) == {a, b}
+    assert set(broken(rewritten(swap), tiny_base)["tensors-kept"].split(", ")) == {a, b}
 
 
 def test_a_fate_that_the_manifest_tells_wrongly(
@@ -106,7 +106,7 @@ def test_a_fate_that_the_manifest_tells_wrongly(
 ) -> None:
     fates = open_converted(tiny_converted)[0].tensors
     folder = rewritten(tensors=fates | {KERNEL: "kept"})
-    assert broken(folder, tiny_base) == {SENTENCES["transferred"]: KERNEL}
+    assert broken(folder, tiny_base) == {"tensors-transferred": KERNEL}
 
 
 def test_missing_unknown_and_misshapen_tensors_are_named(tiny_converted: Path, tiny_base: Path) -> None:

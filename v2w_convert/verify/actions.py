@@ -10,8 +10,6 @@ from v2w_convert.verify.inputs import Inputs, changed, conditions_of, draw, enou
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
-UNTRAINED = "Before training, the output is the same whatever the action"
-
 
 def unheeded(world: World) -> Claim:
     """A world as surgery made it (real weights): other actions, no actions, dropped ones, to the bit."""
@@ -30,7 +28,6 @@ def unheeded(world: World) -> Claim:
     largest = max(largest, change)
     return Claim(
         "actions-unheeded",
-        UNTRAINED,
         largest,
         0.0,
         where,
@@ -49,7 +46,7 @@ def effects(world: World, weights: str) -> list[Claim]:
     deaf, before, where, smallest = [], 0.0, "", float("inf")
     for frame in range(t):
         others = changed(inputs, 1, world, ("actions",), (torch.arange(t) == frame)[None])
-        change = (world(**others) - output).abs().flatten(2).amax((0, 2))
+        change = (world(**others) - output).abs().nan_to_num(torch.inf).flatten(2).amax((0, 2))
         if frame == 0:
             first = float(change.max())
             continue
@@ -71,7 +68,6 @@ def effects(world: World, weights: str) -> list[Claim]:
     return [
         counted_frames(
             "action-heeded",
-            "An action changes the frame that it led to",
             deaf,
             sites,
             f"frames without effect, of {t - 1}, one action changed at a time; the smallest effect is "
@@ -79,15 +75,14 @@ def effects(world: World, weights: str) -> list[Claim]:
         ),
         Claim(
             "action-not-before",
-            "An action changes no frame before " + ("it" if world.n == 1 else "its block"),
             before,
             0.0,
             where,
             f"largest change; {weights}",
+            claim="An action changes no frame before " + ("it" if world.n == 1 else "its block"),
         ),
         Claim(
             "first-action-unread",
-            "The first frame's action is never looked at",
             first,
             0.0,
             sites if first else "",
@@ -95,7 +90,6 @@ def effects(world: World, weights: str) -> list[Claim]:
         ),
         counted_frames(
             "null-is-not-zero",
-            "No action is another thing than the zero action",
             alike,
             sites,
             f"frames at which both give one output, of {t - 1}; the smallest difference is "
@@ -103,7 +97,6 @@ def effects(world: World, weights: str) -> list[Claim]:
         ),
         Claim(
             "dropped-is-none",
-            "A dropped action is no action",
             change,
             0.0,
             blamed,
@@ -144,9 +137,9 @@ def moves_next(world: World, weights: str) -> Claim:
     unit = "frame" if n == 1 else "block"
     return counted_frames(
         "action-moves-next",
-        f"In a rollout, an action moves the very next {unit}",
         unmoved,
         listed(name for name, op in world.resolved.sites.items() if isinstance(op, Action | TrainedAction)),
         f"steps, of {steps}, at which another action gives the same {unit}, from one past and the same noise; "
         f"the smallest effect is {smallest:.1e}; {weights}",
+        claim=f"In a rollout, an action moves the very next {unit}",
     )

@@ -11,7 +11,6 @@ from v2w_convert.verify.claims import Claim, counted_frames
 from v2w_convert.verify.inputs import Inputs, changed, draw, enough_frames
 from v2w_convert.world.model import World
 
-BASE_MIXES = "The base's frames do see the next one, so the measurement can see that"
 AFFORDABLE = 16  # blocks to a window, or fewer: then longer clips are measured, too
 
 
@@ -21,7 +20,6 @@ def base_mixes(effect: Tensor) -> Claim:
     blind = [f"frame {frame}" for frame in (following == 0).nonzero().flatten().tolist()]
     return counted_frames(
         "base-mixes",
-        BASE_MIXES,
         blind,
         "",
         f"frames without, of {len(following)}; the effects are {float(following.min()):.1e} … "
@@ -85,8 +83,6 @@ def unseen_future(
     unit = "frames" if n == 1 else f"blocks of {n}"
     return Claim(
         name,
-        f"Frame t sees nothing of the frames after {'it' if n == 1 else f'its block of {n}'}, in "
-        f"{str(world.dtype).removeprefix('torch.')}",
         largest,
         0.0,
         where,
@@ -94,6 +90,8 @@ def unseen_future(
         f"these alone after some t; {len({trial.seed for trial in asked})} draws, clips of "
         f"{_listed(sorted({trial.blocks for trial in asked}))} {unit}, batches of "
         f"{_listed(sorted({len(trial.cuts) for trial in asked}))}; zero layers woken{note}",
+        claim=f"Frame t sees nothing of the frames after {'it' if n == 1 else f'its block of {n}'}, in "
+        f"{str(world.dtype).removeprefix('torch.')}",
     )
 
 
@@ -112,7 +110,6 @@ def unseen_clips(world: World, b: int = 3) -> Claim:
         largest = max(largest, change)
     return Claim(
         "clips-apart",
-        "Clips of one batch do not see each other",
         largest,
         0.0,
         where,

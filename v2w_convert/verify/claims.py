@@ -15,26 +15,27 @@ class Claim:
     """One sentence about a converted model, and what was measured.
 
     name      what the claim is called, the same for every model: one of `catalogue.CATALOGUE`
-    claim     the sentence
     measured  how far the model is from it, 0 for perfect; None: it does not apply here, and holds for nothing
     allowed   the largest `measured` for which it holds; None for a figure, which says how much and not whether: it
               cannot fail
     where     names of the modules, tensors or files that break it, or of the one that comes closest to
     how       how it was measured, or why it was not
     mend      where it fails: what would mend it, a line of the plan if there is one; "" where that cannot be told
+    claim     the sentence; the catalogue's unless it is given
     """
 
     name: str
-    claim: str
     measured: float | None
     allowed: float | None
     where: str
     how: str
     mend: str = ""
+    claim: str = ""
 
     def __post_init__(self) -> None:
-        assert self.name in CATALOGUE, self.name
-        assert (self.allowed is None) == (self.measured is None or CATALOGUE[self.name].figure), self.name
+        about = CATALOGUE[self.name]
+        assert (self.allowed is None) == (self.measured is None or about.figure), self.name
+        object.__setattr__(self, "claim", self.claim or about.sentence)
 
     @property
     def ok(self) -> bool:
@@ -56,25 +57,25 @@ class Claim:
         }
 
 
-def not_measured(name: str, claim: str, why: str) -> Claim:
-    return Claim(name, claim, None, None, "", f"not measured: {why}")
+def not_measured(name: str, why: str) -> Claim:
+    return Claim(name, None, None, "", f"not measured: {why}")
 
 
-def figure(name: str, claim: str, measured: float, where: str, how: str) -> Claim:
+def figure(name: str, measured: float, where: str, how: str) -> Claim:
     """A measurement that is neither right nor wrong, under a name that the catalogue has as a figure."""
-    return Claim(name, claim, measured, None, where, how)
+    return Claim(name, measured, None, where, how)
 
 
-def counted(name: str, claim: str, broken_by: Iterable[str], how: str) -> Claim:
+def counted(name: str, broken_by: Iterable[str], how: str, claim: str = "") -> Claim:
     """A claim about many modules, tensors or files, measured by the number of those that break it: none may."""
     names = list(dict.fromkeys(broken_by))
-    return Claim(name, claim, float(len(names)), 0.0, listed(names), how)
+    return Claim(name, float(len(names)), 0.0, listed(names), how, claim=claim)
 
 
-def counted_frames(name: str, claim: str, frames: list[str], where: str, how: str) -> Claim:
+def counted_frames(name: str, frames: list[str], where: str, how: str, claim: str = "") -> Claim:
     """The same about frames; `where` is then the module to blame, if one can be."""
     how += f"; broken at {listed(frames)}" if frames else ""
-    return Claim(name, claim, float(len(frames)), 0.0, where if frames else "", how)
+    return Claim(name, float(len(frames)), 0.0, where if frames else "", how, claim=claim)
 
 
 def largest(values: Iterable[float]) -> float:

@@ -8,8 +8,7 @@ from v2w_convert.verify.claims import Claim, counted
 from v2w_convert.verify.inputs import base_call, draw, slice_of, uniform
 from v2w_convert.world.model import World
 
-CLAIM = "Every module through which the base's frames mix has an operation"
-TINY_CLAIM = "Every module through which the family's frames mix has an operation"
+TINY = "Every module through which the family's frames mix has an operation"
 OUTSIDE = "the model's own forward"
 PROBED = 5  # blocks: unlike the sizes of everything else, so that the probe tells the axes apart
 
@@ -32,12 +31,10 @@ def coverage(sites: list[MixingSite], resolved: Resolved) -> Claim:
     """`sites` are the base's."""
     missing = [site.name or OUTSIDE for site in sites if site.name not in resolved.sites]
     how = f"{len(sites)} modules found by changing one frame and comparing every module's output; zero layers woken"
-    return counted("coverage", CLAIM, missing, how)
+    return counted("coverage", missing, how)
 
 
 def tiny_coverage(resolved: Resolved) -> Claim:
     """By a probe of the small configuration that the plan names: all that can be said without the base."""
     missing = [site.name or OUTSIDE for site in uncovered(resolved.plan)]
-    return counted(
-        "coverage", TINY_CLAIM, missing, "a probe of the plan's tiny configuration, random weights"
-    )
+    return counted("coverage", missing, "a probe of the plan's tiny configuration, random weights", TINY)

@@ -15,8 +15,6 @@ from v2w_convert.verify.inputs import Inputs, conditions_of, draw, enough_frames
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
-CHECKPOINTED = "Under gradient checkpointing, output and gradient are the same"
-
 
 def repeatable(world: World, name: str = "deterministic") -> Claim:
     """A clip twice, and once more after another of other size; a rollout twice, a step of each in turn."""
@@ -42,12 +40,12 @@ def repeatable(world: World, name: str = "deterministic") -> Claim:
         )
     return Claim(
         name,
-        f"The same input gives the same output, bit for bit, in {str(world.dtype).removeprefix('torch.')}",
         measured,
         0.0,
         where,
         "two runs, one more after another input of other size, and a rollout by itself and in turns with another"
         + "".join(f"; {what} differ by {far:.1e}" for what, far in gaps.items() if far > 0),
+        claim=f"The same input gives the same output, bit for bit, in {str(world.dtype).removeprefix('torch.')}",
     )
 
 
@@ -57,7 +55,7 @@ def checkpointed(world: World) -> Claim:
     """
     base: Any = world.base
     if not getattr(base, "_supports_gradient_checkpointing", False):
-        return not_measured("checkpointing-same", CHECKPOINTED, "the base's class cannot do it")
+        return not_measured("checkpointing-same", "the base's class cannot do it")
     inputs = draw(world, 2, enough_frames(world), seed=0)
 
     visits: list[tuple[str, Visit]] = []
@@ -89,7 +87,6 @@ def checkpointed(world: World) -> Claim:
         where = _first_other(_visits(world.base, lambda: _output_and_gradient(world, inputs)), visits)
     return Claim(
         "checkpointing-same",
-        CHECKPOINTED,
         measured,
         0.0,
         where,

@@ -22,7 +22,6 @@ from v2w_convert.verify.inputs import Inputs, base_call, draw, enough_frames, fi
 from v2w_convert.verify.past import Heard, listen
 from v2w_convert.world.model import World
 
-CLAIM = "How far the output is from the base's, for its size"
 LEVELS = 4
 WORST = 5  # sites that are named
 
@@ -85,7 +84,6 @@ def of_world(world: World, recorded: Recorded) -> tuple[Claim, dict[str, Any]]:
     )
     claim = figure(
         "distance",
-        CLAIM,
         sum(every) / len(every),
         ", ".join(worst),
         f"norm of the difference over the norm of the base's output, mean of {len(frames[0])} frames at {len(frames)} noise "

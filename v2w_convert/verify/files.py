@@ -5,8 +5,6 @@ from v2w_convert.checkpoint.source import Source
 from v2w_convert.surgery.manifest import CONDITIONS, Manifest
 from v2w_convert.verify.claims import Claim, counted
 
-SOURCE = "The base is the one that was converted"
-CONFIG = "The model's config is the base's"
 MARKER = "v2w"  # the entry of config.json by which other programs are warned
 
 
@@ -25,7 +23,6 @@ def result_files(converted: Source, manifest: Manifest) -> Claim:
     ]
     return counted(
         "files",
-        "The weight files are the ones that the manifest describes",
         sorted(broken),
         f"SHA-256 of {len(found)} files; counted are those that differ, are missing or are not named",
     )
@@ -42,7 +39,6 @@ def source_files(base: Source, manifest: Manifest) -> Claim:
     ]
     return counted(
         "base-files",
-        SOURCE,
         sorted(broken),
         f"SHA-256 of {len(found)} weight files; counted are those that differ, are missing or are not named",
     )
@@ -52,4 +48,4 @@ def same_config(base: Source, converted: Source) -> Claim:
     """Entries of config.json, which say what the weights mean (numbers of heads and the like)."""
     before, after = base.config, {key: value for key, value in converted.config.items() if key != MARKER}
     broken = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
-    return counted("config", CONFIG, sorted(broken), f"{len(before)} entries of config.json; {MARKER} aside")
+    return counted("config", sorted(broken), f"{len(before)} entries of config.json; {MARKER} aside")

@@ -39,19 +39,19 @@ def gradients(world: World) -> list[Claim]:
     return [
         Claim(
             "gradients-not-forward",
-            f"No gradient runs from a {unit}'s output to a later {unit}",
             largest,
             0.0,
             where,
             f"largest of ∂ output ∂ input, {', '.join(effect)}, {blocks} {unit}s; float64; zero layers woken",
+            claim=f"No gradient runs from a {unit}'s output to a later {unit}",
         ),
         counted_frames(
             "gradients-reach-past",
-            f"Gradients run from every {unit}'s output to itself and the {int(due[-1].sum()) - 1} {unit}s before it",
             unseen,
             "",
             f"pairs without a gradient, of {int(due.sum())} for each of "
             f"{', '.join(f'{kind} (least {least:.1e})' for kind, least in smallest.items())}; float64; zero layers woken",
+            claim=f"Gradients run from every {unit}'s output to itself and the {int(due[-1].sum()) - 1} {unit}s before it",
         ),
     ]
 

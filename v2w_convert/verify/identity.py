@@ -20,7 +20,6 @@ from v2w_convert.verify.coverage import OUTSIDE
 from v2w_convert.verify.inputs import base_call, draw, uniform
 from v2w_convert.world.model import World
 
-CLAIM = "With every operation in its bidirectional form, the folded model is the base"
 ALLOWED = 1e-9  # of the output's largest value, float64
 FRAMES = 5
 
@@ -40,7 +39,6 @@ def identity(base: nn.Module, world: World) -> Claim:
     measured = gap(output, expected) / float(expected.abs().max())
     return Claim(
         "identity",
-        CLAIM,
         measured,
         ALLOWED,
         "" if measured <= ALLOWED else before.first_difference(after, base, world.resolved.sites) or OUTSIDE,

@@ -30,11 +30,11 @@ def seen_past(world: World) -> Claim:
     unseen = [f"{unit} {i} in output {o}" for o, i in ((due & (effect == 0)).nonzero()).tolist()]
     return counted_frames(
         "past-seen",
-        f"Every {unit} sees itself and the {int(due[-1].sum()) - 1} {unit}s before it",
         unseen,
         "",
         f"pairs without effect, of {int(due.sum())}, when one {unit}'s latents change; the smallest effect is "
         f"{float(effect[due].min()):.1e}; zero layers woken",
+        claim=f"Every {unit} sees itself and the {int(due[-1].sum()) - 1} {unit}s before it",
     )
 
 
@@ -73,13 +73,11 @@ def sites(world: World, leak: dict[str, float] | None = None) -> list[Claim]:
     return [
         counted(
             "sites-see-past",
-            "Every site sees its past, as far back as it reaches",
             forgetful,
             f"{len(seeing)} sites: {how}",
         ),
         counted(
             "sites-blind-to-future",
-            "No site sees a later frame or another clip",
             leaky,
             f"{len(heard)} sites: {how}; largest change {most:.1e}",
         ),
@@ -99,9 +97,9 @@ def sites_stored(world: World) -> Claim:
     precision = str(world.dtype).removeprefix("torch.")
     return counted(
         "sites-see-past-stored",
-        f"Every site sees the frame before, in {precision}",
         sorted(forgetful),
         f"{len(seeing)} sites: each alone on its own input, one of {t} frames changed; zero layers woken",
+        claim=f"Every site sees the frame before, in {precision}",
     )
 
 
@@ -122,7 +120,6 @@ def last_frames(world: World) -> Claim:
     broken = [name for name, distance in far.items() if not distance <= ALLOWED]
     return Claim(
         "sites-keep-last",
-        "At a clip's last frame, every attention gives what its bidirectional form does",
         largest(far.values()),
         ALLOWED,
         listed(broken),

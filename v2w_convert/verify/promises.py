@@ -11,8 +11,6 @@ from v2w_convert.stream import Site
 from v2w_convert.verify.claims import Claim, listed
 from v2w_convert.world.model import World
 
-CLAIM = "Every operation keeps at every site what it promises"
-
 
 def promises(
     base: nn.Module, world: World, unit: float, progress: Callable[[str], None] = lambda site: None
@@ -39,12 +37,12 @@ def _claim(operation: str, sentence: str, at: dict[str, Kept]) -> Claim:
     broken = sorted((name for name in at if not at[name].ok), key=lambda name: -_severity(at[name]))
     return Claim(
         "promises",
-        f"{operation}: {sentence}",
         at[worst].measured,
         at[worst].allowed,
         listed(broken or [worst]),
         f"largest difference at the worst of {len(at)} sites, on random clips, float64; real weights"
         + (f"; broken at {len(broken)}" if broken else ""),
+        claim=f"{operation}: {sentence}",
     )
 
 

@@ -71,7 +71,6 @@ def _claim(
     passes = {True: "committed", False: "uncommitted"}
     return Claim(
         name,
-        f"Streamed {manner}, the output is that of one pass over the whole clip",
         largest(far.values()),
         ALLOWED,
         _blamed(world, inputs, sizes, rest, broken[0], made[broken[0]], expected) if broken else "",
@@ -79,6 +78,7 @@ def _claim(
         f"{b} {'clip' if b == 1 else 'clips'}; before each {'chunk' if rest == 1 else f'{rest}th chunk'} is committed, "
         "other frames are, to a branch that is dropped, or are not, and its own are not; float64; zero layers woken"
         + "".join(f"; broken in {passes[commit]} passes" for commit in broken),
+        claim=f"Streamed {manner}, the output is that of one pass over the whole clip",
     )
 
 

@@ -13,26 +13,19 @@ from v2w_convert.surgery.convert import stored_dtype
 from v2w_convert.surgery.manifest import Manifest
 from v2w_convert.verify.claims import Claim, counted
 
-BASE_COMPLETE = "The base has exactly the tensors that the config describes"
-SENTENCES: dict[Fate, str] = {
-    "kept": "Every kept tensor is the base's, bit for bit",
-    "transferred": "Every transferred tensor is what the plan makes of the base's, bit for bit",
-    "added": "Every added tensor is what the manifest's seed gives, bit for bit",
-}
-EXACT = "Every number of a transferred tensor is that of float64 arithmetic, to one unit in its last place"
+FATES: tuple[Fate, ...] = ("kept", "transferred", "added")
+CLAIMS = (*(f"tensors-{fate}" for fate in FATES), "tensors-exact")
 
 
 def complete(converted: Source, resolved: Resolved, manifest: Manifest) -> Claim:
     """None is missing, none is unknown, all have their shapes. Headers alone are read."""
     expected = _shapes(resolved.base) | added(resolved, resolved.base, manifest.action_dim)
-    return _compare(
-        "tensors-complete", "The model has exactly the tensors that the plan makes", converted, expected
-    )
+    return _compare("tensors-complete", converted, expected)
 
 
 def base_complete(base: Source, resolved: Resolved) -> Claim:
     """The same for the base, by the converted model's config."""
-    return _compare("base-tensors-complete", BASE_COMPLETE, base, _shapes(resolved.base))
+    return _compare("base-tensors-complete", base, _shapes(resolved.base))
 
 
 def surgical(
@@ -45,8 +38,8 @@ def surgical(
     """The values of all tensors, one claim for each fate; one tensor at a time is in memory. Both are complete."""
     new = added(resolved, resolved.base, manifest.action_dim)
     new_dtype = stored_dtype(base)
-    broken: dict[Fate, list[str]] = {fate: [] for fate in SENTENCES}
-    count: dict[Fate, int] = dict.fromkeys(SENTENCES, 0)
+    broken: dict[Fate, list[str]] = {fate: [] for fate in FATES}
+    count: dict[Fate, int] = dict.fromkeys(FATES, 0)
     far, farthest = 0.0, ""
     for name, info in converted.tensors.items():
         progress(name)
@@ -69,15 +62,13 @@ def surgical(
     return [
         counted(
             f"tensors-{fate}",
-            sentence,
             broken[fate],
             f"bytes of {count[fate]} tensors, and their fates in the manifest",
         )
-        for fate, sentence in SENTENCES.items()
+        for fate in FATES
     ] + [
         Claim(
             "tensors-exact",
-            EXACT,
             far,
             1.0,
             farthest,
@@ -108,10 +99,10 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def _compare(name: str, sentence: str, source: Source, expected: dict[str, tuple[int, ...]]) -> Claim:
+def _compare(name: str, source: Source, expected: dict[str, tuple[int, ...]]) -> Claim:
     found = {name: info.shape for name, info in source.tensors.items()}
     broken = [
         tensor for tensor in expected.keys() | found.keys() if found.get(tensor) != expected.get(tensor)
     ]
     how = f"names and shapes of {len(found)} tensors; counted are missing, unknown and misshapen ones"
-    return counted(name, sentence, sorted(broken), how)
+    return counted(name, sorted(broken), how)

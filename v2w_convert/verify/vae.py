@@ -18,8 +18,7 @@ from v2w_convert.verify.claims import Claim, figure, not_measured
 from v2w_convert.verify.module import influence
 from v2w_convert.world.pixels import Pixels, open_pixels
 
-ENCODE = "How much of later pictures reaches earlier latents"
-DECODE = "How much of later latents reaches earlier pictures"
+WAYS = ("encode", "decode")
 LATENTS = 3  # frames
 SIDES = (32, 64, 128, 256)  # pixels; the first that the autoencoder takes
 NAMED = 5  # modules
@@ -39,8 +38,8 @@ def autoencoder(folder: Path) -> tuple[list[Claim], dict[str, Any] | None]:
     figures: dict[str, Any] = {"class": name, "packing": str(pixels.packing)}
     if pixels.single:
         how = f"by construction: the {name} codes picture by picture"
-        claims = [figure(f"autoencoder-{way}", said, 0.0, "", how) for way, said in _SAID.items()]
-        return claims, figures | {way: {"influence": None, "later": 0.0, "modules": []} for way in _SAID}
+        claims = [figure(f"autoencoder-{way}", 0.0, "", how) for way in WAYS]
+        return claims, figures | {way: {"influence": None, "later": 0.0, "modules": []} for way in WAYS}
     try:
         seen = both_ways(pixels)
     except (RuntimeError, ValueError) as error:
@@ -53,7 +52,6 @@ def autoencoder(folder: Path) -> tuple[list[Claim], dict[str, Any] | None]:
         claims.append(
             figure(
                 f"autoencoder-{way}",
-                _SAID[way],
                 found.later,
                 ", ".join(found.modules[:NAMED]),
                 f"share of the largest effect of any frame; {name}, {pixels.packing}, {LATENTS} latent frames, float64. "
@@ -61,9 +59,6 @@ def autoencoder(folder: Path) -> tuple[list[Claim], dict[str, Any] | None]:
             )
         )
     return claims, figures
-
-
-_SAID = {"encode": ENCODE, "decode": DECODE}
 
 
 @dataclass(frozen=True)
@@ -179,4 +174,4 @@ def _consequence(way: str, found: Seen) -> str:
 
 
 def _unmeasured(why: str) -> list[Claim]:
-    return [not_measured(f"autoencoder-{way}", said, why) for way, said in _SAID.items()]
+    return [not_measured(f"autoencoder-{way}", why) for way in WAYS]

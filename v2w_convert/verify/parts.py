@@ -1,0 +1,271 @@
+"""What is measured together, in phases: so that the two models are never in memory at once.
+
+The files; the base alone; the world model alone; the world model in the dtype in which it is stored, and as it is trained.
+"""
+
+import torch
+from torch import Tensor
+
+from v2w_convert.checkpoint.source import Source
+from v2w_convert.plan.probe import wake
+from v2w_convert.plan.resolve import Resolved
+from v2w_convert.surgery.manifest import Manifest
+from v2w_convert.verify import (
+    actions,
+    causality,
+    coverage,
+    determinism,
+    distance,
+    files,
+    gradient,
+    identity,
+    past,
+    promises,
+    tensors,
+    vae,
+)
+from v2w_convert.verify.bench import Bench
+from v2w_convert.verify.claims import Claim, not_measured
+from v2w_convert.verify.course import Part
+from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
+from v2w_convert.verify.module import influence
+from v2w_convert.verify.streaming import blocks_of, streaming
+from v2w_convert.world.model import World
+
+NEEDS_BASE = "it needs the base (--base)"
+FINETUNED = "finetuning has changed the weights"
+
+
+def file_parts() -> list[Part]:
+    return [
+        Part("files", ("files", "base-files", "config"), _files, reads=2),
+        Part("tensors", tensors.CLAIMS, _tensors, reads=2),
+        Part("the autoencoder", ("autoencoder-encode", "autoencoder-decode"), _autoencoder),
+    ]
+
+
+def without_base() -> list[Part]:
+    """In place of the base's parts: the claims that need it are named, and coverage is that of the family."""
+    return [Part("coverage", ("coverage", "base-mixes", "identity"), _family)]
+
+
+def base_parts(pictured: bool) -> list[Part]:
+    """What is measured of the base alone; its zero layers are woken, and at last it is folded."""
+    parts = [Part("influence in the base", (), _influence_before, passes=4)] if pictured else []
+    return [
+        *parts,
+        Part("outputs of the base", (), _record_base, passes=2.5),
+        Part("waking the base", (), _wake_base, reads=1),
+        Part("coverage", ("coverage",), _coverage, passes=2),
+        Part("base", ("base-mixes",), _base_mixes, passes=4),
+        Part("identity", ("identity",), _identity, passes=2),
+    ]
+
+
+def world_parts(resolved: Resolved, manifest: Manifest, pictured: bool, large: bool) -> list[Part]:
+    """What is measured of the world model alone: as it is, and then with zero layers, which would hide a leak, woken."""
+    effects = (
+        "action-heeded",
+        "action-not-before",
+        "first-action-unread",
+        "null-is-not-zero",
+        "dropped-is-none",
+        "action-moves-next",
+    )
+    converted = manifest.stage == "converted"
+    parts = [Part("influence in the world model", (), _influence_after, passes=4)] if pictured else []
+    parts.append(Part("promises of the operations", ("promises",), _promises, passes=2, reads=2))
+    if converted:
+        parts.append(Part("actions", ("actions-unheeded",), lambda b: [actions.unheeded(b.world)], passes=4))
+    else:
+        parts.append(Part("actions", ("actions-unheeded", *effects), _trained_actions, passes=6.5))
+    parts += [
+        Part("distance from the base", ("distance",), _distance, passes=2.5),
+        Part("waking the world model", (), _wake_world, reads=1),
+        Part("the future is not seen", ("future-unseen",), _future, 11 if large else 24),
+        Part("the past is seen", ("past-seen",), lambda b: [past.seen_past(b.world)], passes=4),
+    ]
+    if converted:
+        woken = "zero layers woken"
+        parts.append(Part("actions, woken", effects, lambda b: actions.effects(b.world, woken), 6.5))
+    frames = (1.4 if large else 7) * blocks_of(resolved, large) * resolved.n  # in two clips
+    streamed = ("streamed-by-block", "streamed-in-chunks")
+    by_site = ("sites-see-past", "sites-blind-to-future", "sites-keep-last")
+    by_gradient = ("gradients-not-forward", "gradients-reach-past")
+    return [
+        *parts,
+        Part("clips are apart", ("clips-apart",), _clips, passes=3 if large else 6),
+        Part("every site alone", by_site, lambda b: [*_sites(b), past.last_frames(b.world)], passes=6),
+        Part("runs again", ("deterministic",), lambda b: [determinism.repeatable(b.world)], passes=1.3),
+        Part("gradients", by_gradient, lambda b: gradient.gradients(b.world), passes=8),
+        Part(
+            "streaming",
+            streamed,
+            lambda b: streaming(b.world, b.large),
+            passes=frames / 7,
+            reads=0.3 * frames,
+        ),
+    ]
+
+
+def stored_parts() -> list[Part]:
+    return [
+        Part("the stored precision", ("future-unseen-stored",), _stored_future, passes=5, reads=1),
+        Part("the past in it", ("sites-see-past-stored",), lambda b: [past.sites_stored(b.world)], passes=4),
+        Part("runs again in it", ("deterministic-stored",), _stored_again, passes=1.3),
+    ]
+
+
+def training_parts() -> list[Part]:
+    return [Part("gradient checkpointing", ("checkpointing-same",), _checkpointed, passes=3, reads=1)]
+
+
+# ------------------------------------------------------------------------------------------------ measurements
+
+
+def hashed(source: Source, origin: Source | None, manifest: Manifest) -> list[Claim]:
+    """The files by themselves, whatever they hold."""
+    claims = [files.result_files(source, manifest)]
+    if origin is None:
+        return [*claims, *(not_measured(name, NEEDS_BASE) for name in ("base-files", "config"))]
+    return [*claims, files.source_files(origin, manifest), files.same_config(origin, source)]
+
+
+def _files(bench: Bench) -> list[Claim]:
+    return hashed(bench.source, bench.origin, bench.manifest)
+
+
+def _tensors(bench: Bench) -> list[Claim]:
+    if bench.manifest.finetuning is not None:
+        return [not_measured(name, FINETUNED) for name in tensors.CLAIMS]
+    if bench.origin is None:
+        return [not_measured(name, NEEDS_BASE) for name in tensors.CLAIMS]
+    return tensors.surgical(bench.origin, bench.source, bench.resolved, bench.manifest, bench.time.check)
+
+
+def _autoencoder(bench: Bench) -> list[Claim]:
+    claims, found = vae.autoencoder(bench.converted)
+    bench.figures["autoencoder"] = found
+    return claims
+
+
+def _family(bench: Bench) -> list[Claim]:
+    missing = [not_measured(name, NEEDS_BASE) for name in ("base-mixes", "identity")]
+    return [coverage.tiny_coverage(bench.resolved), *missing]
+
+
+def _influence_before(bench: Bench) -> list[Claim]:
+    bench.handed.influence = _of_base(bench)
+    return []
+
+
+def _influence_after(bench: Bench) -> list[Claim]:
+    world, inputs = bench.world, _common(bench.world)
+    after = influence(lambda x: world(**inputs | {"latents": x}), inputs["latents"], frame_dim=1)
+    before = bench.handed.influence
+    bench.figures["influence"] = {
+        "base": None if before is None else before.tolist(),
+        "world": after.tolist(),
+    }
+    return []
+
+
+def _coverage(bench: Bench) -> list[Claim]:
+    assert bench.base is not None
+    sites = coverage.base_sites(bench.base, bench.world)
+    bench.handed.leak = {site.name or coverage.OUTSIDE: site.leak for site in sites}
+    return [coverage.coverage(sites, bench.resolved)]
+
+
+def _sites(bench: Bench) -> list[Claim]:
+    leak: dict[str, float] = {}
+    claims = past.sites(bench.world, leak)
+    bench.figures["leak"] = {"base": bench.handed.leak, "world": leak}
+    return claims
+
+
+def _identity(bench: Bench) -> list[Claim]:
+    assert bench.base is not None
+    return [identity.identity(bench.base, bench.world)]
+
+
+def _base_mixes(bench: Bench) -> list[Claim]:
+    known = bench.handed.influence if not bench.handed.asleep else None
+    return [causality.base_mixes(_of_base(bench) if known is None else known)]
+
+
+def _of_base(bench: Bench) -> Tensor:
+    assert bench.base is not None
+    inputs = _common(bench.world)
+    return influence(base_call(bench.base, bench.world, inputs), inputs["latents"], frame_dim=1)
+
+
+def _common(world: World) -> dict[str, Tensor]:
+    """One clip that both models can be given."""
+    return uniform(draw(world, 1, world.resolved.frames(enough_frames(world)), seed=0))
+
+
+def _promises(bench: Bench) -> list[Claim]:
+    if bench.manifest.finetuning is not None:
+        return [not_measured("promises", FINETUNED)]
+    if bench.base is None:
+        return [not_measured("promises", NEEDS_BASE)]
+    unit = torch.finfo(bench.stored).eps
+    return promises.promises(bench.base, bench.world, unit, bench.time.check)
+
+
+def _record_base(bench: Bench) -> list[Claim]:
+    assert bench.base is not None
+    bench.handed.recorded = distance.of_base(bench.base, bench.resolved, bench.manifest.action_dim)
+    return []
+
+
+def _distance(bench: Bench) -> list[Claim]:
+    if bench.handed.recorded is None:
+        return [not_measured("distance", NEEDS_BASE)]
+    claim, bench.figures["distance"] = distance.of_world(bench.world, bench.handed.recorded)
+    bench.handed.recorded = None
+    return [claim]
+
+
+def _future(bench: Bench) -> list[Claim]:
+    return [causality.unseen_future(bench.world, asked=causality.trials(bench.world, bench.large))]
+
+
+def _clips(bench: Bench) -> list[Claim]:
+    return [causality.unseen_clips(bench.world, 2 if bench.large else 3)]
+
+
+def _trained_actions(bench: Bench) -> list[Claim]:
+    trained = FINETUNED if bench.manifest.finetuning is not None else "the base was trained with actions"
+    unheeded = not_measured("actions-unheeded", trained)
+    return [unheeded, *actions.effects(bench.world, "real weights")]
+
+
+def _wake_base(bench: Bench) -> list[Claim]:
+    assert bench.base is not None
+    bench.handed.asleep = wake(bench.base) > 0
+    return []
+
+
+def _wake_world(bench: Bench) -> list[Claim]:
+    wake(bench.world.base)
+    return []
+
+
+def _stored_future(bench: Bench) -> list[Claim]:
+    """The same in the dtype in which the weights are stored, and with the casts that the base makes."""
+    stored = str(bench.stored).removeprefix("torch.")
+    note = (
+        "" if bench.world.dtype == bench.stored else f"; {stored}, in which it is stored, cannot be run here"
+    )
+    asked = causality.trials(bench.world, bench.large)
+    return [causality.unseen_future(bench.world, "future-unseen-stored", note, asked)]
+
+
+def _stored_again(bench: Bench) -> list[Claim]:
+    return [determinism.repeatable(bench.world, "deterministic-stored")]
+
+
+def _checkpointed(bench: Bench) -> list[Claim]:
+    return [determinism.checkpointed(bench.world)]
