@@ -287,13 +287,16 @@ def _all() -> Iterator[Mutation]:
         for model in _affordable(("svd", "wan", "cogvideox", "sana", *BLOCKS), number, 2):
             yield Mutation(name, model, "the world", claim, frozenset({WORLD}), broken)
     for model in ("wan", "cogvideox", "sana"):
-        yield Mutation("no site sees its past", model, "all", "past-seen", frozenset(), faults.all_forget)
+        first = MODELS[model].at(*CARRYING)[0]
+        yield Mutation(
+            "no site sees its past", model, "all", "past-seen", frozenset({first}), faults.all_forget
+        )
         yield Mutation(
             "no gradient by the text",
             model,
             "text",
             "gradients-reach-past",
-            frozenset(),
+            frozenset({WORLD}),
             faults.detached("text"),
         )
     yield from _cursors()

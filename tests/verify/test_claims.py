@@ -3,6 +3,7 @@ import math
 
 import pytest
 
+from v2w_convert.verify.catalogue import CATALOGUE
 from v2w_convert.verify.claims import (
     Claim,
     Report,
@@ -22,12 +23,19 @@ def test_a_claim_holds_up_to_what_is_allowed() -> None:
     assert not Claim("files", math.inf, 1.0, "", "").ok
 
 
+def test_a_model_may_have_a_sentence_of_its_own() -> None:
+    assert Claim("future-unseen", 0.0, 0.0, "", "").claim == "No frame sees a later one, in float64"
+    assert Claim("future-unseen", 0.0, 0.0, "", "", claim="No block").claim == "No block"
+    with pytest.raises(KeyError):
+        Claim("no such claim", 0.0, 0.0, "", "")
+
+
 def test_what_is_not_measured_holds_and_says_why() -> None:
     claim = not_measured("files", "it needs the base")
     assert claim.ok
     assert claim.as_json() == {
         "name": "files",
-        "claim": "c",
+        "claim": CATALOGUE["files"].sentence,
         "ok": True,
         "measured": None,
         "allowed": None,
@@ -66,7 +74,7 @@ def test_long_lists_are_cut_and_say_so() -> None:
 
 
 def test_one_failing_claim_fails_the_report_even_where_json_has_no_number() -> None:
-    report = Report([counted("files", "holds", [], ""), Claim("files", "fails", math.inf, 0.0, "here", "")])
+    report = Report([counted("files", [], ""), Claim("files", math.inf, 0.0, "here", "", claim="Fails")])
     assert not report.ok
     data = json.loads(json.dumps(report.as_json(), allow_nan=False))
     assert data["ok"] is False

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tests.mutations import faults
+from v2w_convert.verify.claims import OUTSIDE
 from v2w_convert.verify.gradient import gradients
 from v2w_convert.verify.inputs import past_seeing
 from v2w_convert.world import model
@@ -42,6 +43,7 @@ def test_a_model_that_forgets_its_past_is_found(woken: World) -> None:
     _, past = gradients(woken)
     assert not past.ok
     assert "frame 0 in output 1" in past.how
+    assert past.where == "down_blocks.0.resnets.0.temporal_res_block.conv1"
 
 
 def test_a_condition_without_a_gradient_is_found(woken: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +58,15 @@ def test_a_condition_without_a_gradient_is_found(woken: World, monkeypatch: pyte
     assert not past.ok
     assert "anchor of frame 0 in output 0" in past.how
     assert "text of" not in past.how
+    assert past.where == OUTSIDE
+
+
+def test_the_module_that_lets_no_gradient_through_is_named(woken: World) -> None:
+    site = woken.base.get_submodule("time_embedding")
+    site.register_forward_hook(lambda module, given, output: output.detach())
+    _, past = gradients(woken)
+    assert "noise_level of frame 0 in output 0" in past.how
+    assert past.where == "time_embedding"
 
 
 def test_actions_that_no_gradient_reaches_are_found(woken: World) -> None:

@@ -233,7 +233,12 @@ def hostile(result: dict[str, Any]) -> dict[str, Any]:
     spoilt["model"]["result"] = {HOSTILE: HOSTILE}
     spoilt["run"]["command"] = HOSTILE
     spoilt["figures"]["leak"] = {"base": {HOSTILE: 1.0}, "world": {HOSTILE: 1.0, HOSTILE + "2": 0.5}}
-    spoilt["figures"]["distance"] = {"noise_levels": [0.5], "frames": [[0.1, None]], "sites": {HOSTILE: 0.1}}
+    spoilt["figures"]["distance"] = {
+        "clips": HOSTILE,
+        "noise_levels": [0.5],
+        "frames": [[0.1, None]],
+        "sites": {HOSTILE: 0.1},
+    }
     return spoilt
 
 
@@ -260,6 +265,7 @@ def test_odd_figures_are_drawn(result: dict[str, Any], tmp_path: Path) -> None:
     odd["figures"]["influence"] = {"base": None, "world": [[None, 0.0], [0.0, 1e-9]]}
     odd["figures"]["leak"] = {"base": None, "world": {"a": None, "b.0": 0.0, "b.1": 0.25}}
     odd["figures"]["distance"] = {
+        "clips": "2 clips of a set",
         "noise_levels": [0.1, 0.9],
         "frames": [[0.0, 0.5], [None, 0.7]],
         "sites": {"a": 0.3},

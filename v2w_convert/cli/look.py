@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from v2w_convert.cli.options import (
+    Camera,
     Data,
     Device,
     Guidance,
@@ -33,7 +34,7 @@ def rollout(
     guidance: Guidance = 1.0,
     context_noise: Noise = 0.0,
     seed: Seed = 0,
-    camera: Annotated[str | None, typer.Option("--camera")] = None,
+    camera: Camera = None,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
@@ -74,7 +75,7 @@ def evaluate(
     guidance: Guidance = 1.0,
     context_noise: Noise = 0.0,
     seed: Seed = 0,
-    camera: Annotated[str | None, typer.Option("--camera")] = None,
+    camera: Camera = None,
     device: Device = "cpu",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="a JSON file for the figures")] = None,
     json: Json = False,

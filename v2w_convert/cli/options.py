@@ -21,6 +21,9 @@ Json = Annotated[
     bool, typer.Option("--json", help="print one JSON object as the last line of standard output")
 ]
 Data = Annotated[Path, typer.Option("--data", help="a LeRobot v3 data set")]
+Camera = Annotated[
+    str | None, typer.Option("--camera", help="which video of the data set, where there are several")
+]
 Device = Annotated[str, typer.Option("--device", help="where to compute: cpu, cuda, cuda:1, mps")]
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="a plan of your own; else the shipped one that fits")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from v2w_convert.cli.options import Converted, Json, present
+from v2w_convert.cli.options import Camera, Converted, Json, present
 
 SHOWN = {"fails": "FAILS", "not measured": "-"}
 
@@ -13,6 +13,11 @@ SHOWN = {"fails": "FAILS", "not measured": "-"}
 def verify(
     converted: Converted,
     base: Annotated[Path | None, typer.Option("--base", help="what it was converted from")] = None,
+    clips: Annotated[
+        Path | None,
+        typer.Option("--clips", help="a LeRobot v3 data set: the distance from the base is measured on it"),
+    ] = None,
+    camera: Camera = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="a folder for a page, pictures, report.json and a summary")
     ] = None,
@@ -34,7 +39,7 @@ def verify(
         present(base)
     from v2w_convert.report import print_json
 
-    result = measure(converted, base, report, card, memory, budget)
+    result = measure(converted, base, report, card, memory, budget, clips, camera)
     if json:
         print_json(result)
     if not result["ok"]:
@@ -48,6 +53,8 @@ def measure(
     card: bool = False,
     memory: float | None = None,
     budget: float | None = None,
+    clips: Path | None = None,
+    camera: str | None = None,
 ) -> dict[str, Any]:
     """Verify, show every claim, write what is asked for; the report as JSON."""
     from v2w_convert.report import bar, fold, say, table
@@ -65,6 +72,8 @@ def measure(
         found = measured(
             converted,
             base,
+            clips=clips,
+            camera=camera,
             report=report,
             progress=lambda what: update(description=what),
             say=say,

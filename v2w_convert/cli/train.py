@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from v2w_convert.cli.options import Converted, Data, Json, Seed, present
+from v2w_convert.cli.options import Camera, Converted, Data, Json, Seed, present
 from v2w_convert.errors import V2WError
 
 
@@ -36,7 +36,7 @@ def finetune(
     validation: Annotated[Path | None, typer.Option("--validation", help="a held-out data set")] = None,
     validate_every: Annotated[int, typer.Option("--validate-every", help="steps")] = 250,
     checkpoint_every: Annotated[int, typer.Option("--checkpoint-every", help="steps")] = 250,
-    camera: Annotated[str | None, typer.Option("--camera", help="which video of the data set")] = None,
+    camera: Camera = None,
     seed: Seed = 0,
     device: Annotated[
         str | None, typer.Option("--device", help="where to train; else the best there is")

@@ -14,6 +14,7 @@ from v2w_convert.plan.resolve import Resolved
 from v2w_convert.surgery.convert import stored_dtype
 from v2w_convert.surgery.manifest import Manifest
 from v2w_convert.verify.budget import Budget
+from v2w_convert.verify.clips import Clips
 from v2w_convert.verify.distance import Recorded
 from v2w_convert.verify.inputs import draw, enough_frames
 from v2w_convert.verify.models import open_base, open_world
@@ -42,6 +43,7 @@ class Bench:
 
     time    is checked while a model runs
     room    bytes that weights may take in memory; the rest stays on disk
+    clips   of the user's data, for the distance; None: what is drawn will do
     large   whether measurements are to be brief where they would take hours otherwise; they say so
     world   the converted model; while the base is examined, its weights are on disk
     base    the base; while the world model is examined, its weights are on disk. None if it was not given
@@ -58,6 +60,7 @@ class Bench:
     base: nn.Module | None = None
     handed: Handed = field(default_factory=Handed)
     figures: dict[str, Any] = field(default_factory=dict)
+    clips: Clips | None = None
     large: bool = False
 
     @property

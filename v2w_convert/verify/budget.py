@@ -71,13 +71,16 @@ class Estimate:
     basis: str
 
 
-def estimate(world: World, source: Source, memory: float | None, clock: Callable[[], float]) -> Estimate:
+def estimate(
+    world: World, source: Source, memory: float | None, clock: Callable[[], float], size: float = 1.0
+) -> Estimate:
     """By two passes of `world`, whose weights are all on disk: of one block, and of enough frames for a claim.
 
     memory  bytes that may be used; None: what the machine has left
+    size    of the largest clips, in those that are drawn
     """
     weights = float(numbers(source.tensors) * WIDE)
-    flowing = 0
+    flowing = 0.0
 
     def count(name: str, visit: Visit) -> None:
         nonlocal flowing
@@ -94,6 +97,7 @@ def estimate(world: World, source: Source, memory: float | None, clock: Callable
         many = timed(frames)
 
     given = available() if memory is None else memory
+    flowing *= max(1.0, size)
     besides = PROGRAM + 2 * flowing
     room = float("inf") if given is None else max(0.0, given - besides) / SPARE
     held = min(1.0, room / weights)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from v2w_convert.operations.base import gap
 from v2w_convert.plan.probe import first_leak
-from v2w_convert.verify.claims import Claim, counted_frames
+from v2w_convert.verify.claims import OUTSIDE, Claim, counted_frames
 from v2w_convert.verify.inputs import Inputs, changed, draw, enough_frames
 from v2w_convert.world.model import World
 
@@ -129,7 +129,7 @@ def first_module(world: World, before: Inputs, after: Inputs, kept: Tensor, grad
         return output.flatten(0, 1).unflatten(0, latents.shape[:3])
 
     name = first_leak(world.base, call, x, y, kept[:, :: world.n])
-    return "the model's own forward" if name == "" else name or ""
+    return OUTSIDE if name == "" else name or ""
 
 
 def _listed(numbers: list[int]) -> str:

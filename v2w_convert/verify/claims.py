@@ -7,6 +7,7 @@ from typing import Any
 
 from v2w_convert.verify.catalogue import CATALOGUE
 
+OUTSIDE = "the model's own forward"  # where no module of it is to blame
 FIGURES = ("influence", "leak", "distance")  # null until measured
 
 

@@ -4,12 +4,11 @@ from torch import Tensor, nn
 
 from v2w_convert.plan.probe import MixingSite, mixing_sites
 from v2w_convert.plan.resolve import Resolved, uncovered
-from v2w_convert.verify.claims import Claim, counted
+from v2w_convert.verify.claims import OUTSIDE, Claim, counted
 from v2w_convert.verify.inputs import base_call, draw, slice_of, uniform
 from v2w_convert.world.model import World
 
 TINY = "Every module through which the family's frames mix has an operation"
-OUTSIDE = "the model's own forward"
 PROBED = 5  # blocks: unlike the sizes of everything else, so that the probe tells the axes apart
 
 

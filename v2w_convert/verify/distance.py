@@ -14,9 +14,11 @@ from torch.utils._pytree import tree_unflatten
 
 from v2w_convert.operations import Action, TrainedAction
 from v2w_convert.operations.base import whole_clip
+from v2w_convert.plan.call import null
 from v2w_convert.plan.resolve import Resolved
 from v2w_convert.stream import bind
 from v2w_convert.verify.claims import Claim, figure
+from v2w_convert.verify.clips import Clips
 from v2w_convert.verify.identity import folded
 from v2w_convert.verify.inputs import Inputs, base_call, draw, enough_frames, first_tensor, uniform
 from v2w_convert.verify.past import Heard, listen
@@ -28,37 +30,42 @@ WORST = 5  # sites that are named
 
 @dataclass
 class Recorded:
-    """What the base made of one clip, float64.
+    """What the base made of clips, float64.
 
-    inputs   at each noise level, arguments of World.forward (1 t …); no actions
+    inputs   at each noise level, arguments of World.forward (b t …); no actions
     levels   ascending, in the noise kind's unit
-    outputs  at each level, (1 t c h w)
+    outputs  at each level, (b t c h w)
     sites    at the level in the middle: site name -> its call, and its output in the base
+    told     what the clips are, in words
     """
 
     inputs: list[Inputs]
     levels: list[float]
     outputs: list[Tensor]
     sites: dict[str, tuple[Heard, Tensor]]
+    told: str
 
 
 @torch.no_grad()
-def of_base(base: nn.Module, resolved: Resolved, action_dim: int) -> Recorded:
-    """`base` is untouched, float64, with its real weights. It is asked as it is, and folded for what its sites see."""
+def of_base(base: nn.Module, resolved: Resolved, action_dim: int, clips: Clips | None = None) -> Recorded:
+    """`base` is untouched, float64, with its real weights. It is asked as it is, and folded for what its sites see.
+
+    clips  what it is asked about; None: a drawn picture that moves
+    """
     world = folded(base, resolved, action_dim)
     levels = world.noise.sampling_levels(LEVELS)[:-1].flip(0).tolist()
-    inputs = [_inputs(world, level) for level in levels]
+    inputs = [_inputs(world, level, clips) for level in levels]
     outputs = [base_call(base, world, each)(each["latents"]) for each in inputs]
     middle = inputs[len(inputs) // 2]
     heard = listen(world, lambda: world(**middle, bidirectional=True))
-    return Recorded(
-        inputs, levels, outputs, {name: (call, _output(call.site, call)) for name, call in heard.items()}
-    )
+    sites = {name: (call, _output(call.site, call)) for name, call in heard.items()}
+    told = "a drawn picture that moves, random conditions" if clips is None else clips.told
+    return Recorded(inputs, levels, outputs, sites, told)
 
 
 @torch.no_grad()
 def of_world(world: World, recorded: Recorded) -> tuple[Claim, dict[str, Any]]:
-    """The claim, and the figure `distance`: `noise_levels`, `frames` (a row for each level), `sites`.
+    """The claim, and the figure `distance`: `clips`, `noise_levels`, `frames` (a row for each level), `sites`.
 
     Each number is the norm of the difference over the norm of the base's; null where that is no finite number. A site is
     asked alone: in its causal form and with the converted weights, on what the base's own site was given.
@@ -87,28 +94,53 @@ def of_world(world: World, recorded: Recorded) -> tuple[Claim, dict[str, Any]]:
         sum(every) / len(every),
         ", ".join(worst),
         f"norm of the difference over the norm of the base's output, mean of {len(frames[0])} frames at {len(frames)} noise "
-        f"levels: {each}; a drawn picture that moves, random conditions, no actions; real weights, float64. Sites, each alone "
+        f"levels: {each}; {recorded.told}, no actions; real weights, float64. Sites, each alone "
         f"on what the base's own was given: {', '.join(f'{sites[name]:.2g}' for name in worst)} at the worst",
     )
     return claim, {
+        "clips": recorded.told,
         "noise_levels": recorded.levels,
         "frames": [[_plain(number) for number in row] for row in frames],
         "sites": {name: _plain(number) for name, number in sites.items()},
     }
 
 
-def _inputs(world: World, level: float) -> Inputs:
-    """A drawn picture that moves by one column a frame, noised to `level`; one of each condition for all frames."""
+def _inputs(world: World, level: float, clips: Clips | None) -> Inputs:
+    """The clips noised to `level`; one of each condition for all frames, with clips that are given the one that says nothing."""
+    generator = torch.Generator().manual_seed(5)
+    if clips is None:
+        conditions, clean = _drawn(world, generator)
+    else:
+        conditions, clean = _silent(world, clips.latents), clips.latents
+    levels = torch.full(clean.shape[:2], level)
+    noise = torch.randn(clean.shape, generator=generator)
+    return conditions | {
+        "latents": world.noise.add(clean, noise, levels).to(world.dtype),
+        "noise_level": levels,
+    }
+
+
+def _drawn(world: World, generator: torch.Generator) -> tuple[Inputs, Tensor]:
+    """Random conditions, and a drawn picture that moves by one column a frame."""
     t = world.resolved.frames(enough_frames(world))
     inputs = uniform(draw(world, 1, t, seed=0))
-    generator = torch.Generator().manual_seed(5)
     _, _, c, h, w = inputs["latents"].shape
     picture = torch.randn(1, c, h, w, generator=generator)
     clean = torch.stack([picture.roll(frame, -1) for frame in range(t)], 1)
-    levels = torch.full((1, t), level)
-    noisy = world.noise.add(clean, torch.randn(clean.shape, generator=generator), levels)
-    others = {kind: x for kind, x in inputs.items() if kind not in ("actions", "dropped")}
-    return others | {"latents": noisy.to(world.dtype), "noise_level": levels}
+    given = world.resolved.plan.call.given(world.resolved.config)
+    return {name: inputs[name] for name in given}, clean
+
+
+def _silent(world: World, latents: Tensor) -> Inputs:
+    """For clips (b t c h w), the conditions that are given where a user gives none."""
+    call, config = world.resolved.plan.call, world.resolved.config
+    b, t, _, h, w = latents.shape
+    found = {}
+    for name in call.given(config):
+        value = null(call, name, config, h, w)
+        value = value.to(world.dtype) if value.is_floating_point() else value
+        found[name] = value.expand(b, t // world.n, *value.shape)
+    return found
 
 
 def _output(site: Any, call: Heard) -> Tensor:

@@ -6,9 +6,11 @@ Changing an input shows what it does at one point; a gradient, what would come o
 import torch
 from torch import Tensor
 
+from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.verify.causality import first_module
-from v2w_convert.verify.claims import Claim, counted_frames
-from v2w_convert.verify.inputs import changed, draw, due_blocks, enough_frames
+from v2w_convert.verify.claims import OUTSIDE, Claim, counted_frames
+from v2w_convert.verify.inputs import Inputs, changed, draw, due_blocks, enough_frames
+from v2w_convert.verify.past import sites
 from v2w_convert.world.model import World
 
 
@@ -20,21 +22,21 @@ def gradients(world: World) -> list[Claim]:
     future = torch.stack(list(effect.values())).amax(0).triu(1)
     largest, where = float(future.max()), ""
     if largest > 0:
-        cut = int((future > 0).any(1).nonzero()[0]) * n + n - 1
-        kept = (torch.arange(blocks * n) <= cut).expand(2, -1)
+        after = int((future > 0).any(1).nonzero()[0]) * n + n - 1
+        kept = (torch.arange(blocks * n) <= after).expand(2, -1)
         where = first_module(
             world, inputs, changed(inputs, 1, world, tuple(inputs), ~kept), kept, graded=True
         )
     unit = "frame" if n == 1 else "block"
     due = due_blocks(world, blocks)
-    unseen, smallest = [], {}
+    unseen, smallest, ends = [], {}, ""
     for kind, each in effect.items():
         wanted = due.clone()
         if kind == "actions":  # nothing led to the first frame
             wanted[:, 0] &= n > 1
-        unseen += [
-            f"{kind} of {unit} {i} in output {o}" for o, i in (wanted & (each == 0)).nonzero().tolist()
-        ]
+        missing = (wanted & (each == 0)).nonzero().tolist()
+        unseen += [f"{kind} of {unit} {i} in output {o}" for o, i in missing]
+        ends = ends or (_end(world, inputs, kind) if missing else "")
         smallest[kind] = float(each[wanted].min())
     return [
         Claim(
@@ -48,12 +50,31 @@ def gradients(world: World) -> list[Claim]:
         counted_frames(
             "gradients-reach-past",
             unseen,
-            "",
+            ends,
             f"pairs without a gradient, of {int(due.sum())} for each of "
             f"{', '.join(f'{kind} (least {least:.1e})' for kind, least in smallest.items())}; float64; zero layers woken",
             claim=f"Gradients run from every {unit}'s output to itself and the {int(due[-1].sum()) - 1} {unit}s before it",
         ),
     ]
+
+
+def _end(world: World, inputs: Inputs, kind: str) -> str:
+    """The first module that is given what depends on this kind of input and gives nothing that does; or, where all do, the
+    first site that forgets.
+    """
+    reached: list[tuple[str, bool]] = []  # a module, and whether it hands the dependence on
+
+    def note(name: str, visit: Visit) -> None:
+        given, made = (any(x.requires_grad for x in side) for side in (visit.inputs, visit.outputs))
+        if given:
+            reached.append((name, made))
+
+    with torch.enable_grad(), watched(world.base, note):
+        world(**inputs | {kind: inputs[kind].clone().requires_grad_()})
+    if not reached:
+        return OUTSIDE
+    ends = (name for name, made in reached if not made)
+    return next(ends, None) or sites(world)[0].where.split(", ")[0]
 
 
 def _effects(world: World, inputs: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:

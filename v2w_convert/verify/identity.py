@@ -15,8 +15,7 @@ from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.plan.resolve import Resolved
 from v2w_convert.surgery.change import install
-from v2w_convert.verify.claims import Claim
-from v2w_convert.verify.coverage import OUTSIDE
+from v2w_convert.verify.claims import OUTSIDE, Claim
 from v2w_convert.verify.inputs import base_call, draw, uniform
 from v2w_convert.world.model import World
 

@@ -203,6 +203,7 @@ def _distance(found: dict[str, Any] | None) -> dict[str, Any] | None:
     label = f"Relative difference from the base for each frame, {min(numbers, default=0):.2g} to {max(numbers, default=0):.2g}."
     sites = sorted(found["sites"].items(), key=lambda item: -_size(item[1]))
     return {
+        "clips": found["clips"],
         "drawing": drawing.lines_drawing(rows, label),
         "lines": [
             {"level": level, "sample": drawing.line_sample(place), "frames": row}

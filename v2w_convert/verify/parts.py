@@ -8,7 +8,6 @@ from torch import Tensor
 
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.plan.probe import wake
-from v2w_convert.plan.resolve import Resolved
 from v2w_convert.surgery.manifest import Manifest
 from v2w_convert.verify import (
     actions,
@@ -25,7 +24,8 @@ from v2w_convert.verify import (
     vae,
 )
 from v2w_convert.verify.bench import Bench
-from v2w_convert.verify.claims import Claim, not_measured
+from v2w_convert.verify.claims import OUTSIDE, Claim, not_measured
+from v2w_convert.verify.clips import size_of
 from v2w_convert.verify.course import Part
 from v2w_convert.verify.inputs import base_call, draw, enough_frames, uniform
 from v2w_convert.verify.module import influence
@@ -49,12 +49,13 @@ def without_base() -> list[Part]:
     return [Part("coverage", ("coverage", "base-mixes", "identity"), _family)]
 
 
-def base_parts(pictured: bool) -> list[Part]:
+def base_parts(bench: Bench, pictured: bool) -> list[Part]:
     """What is measured of the base alone; its zero layers are woken, and at last it is folded."""
+    size = size_of(bench.clips, bench.world)
     parts = [Part("influence in the base", (), _influence_before, passes=4)] if pictured else []
     return [
         *parts,
-        Part("outputs of the base", (), _record_base, passes=2.5),
+        Part("outputs of the base", (), _record_base, passes=2.5 * size),
         Part("waking the base", (), _wake_base, reads=1),
         Part("coverage", ("coverage",), _coverage, passes=2),
         Part("base", ("base-mixes",), _base_mixes, passes=4),
@@ -62,7 +63,7 @@ def base_parts(pictured: bool) -> list[Part]:
     ]
 
 
-def world_parts(resolved: Resolved, manifest: Manifest, pictured: bool, large: bool) -> list[Part]:
+def world_parts(bench: Bench, pictured: bool) -> list[Part]:
     """What is measured of the world model alone: as it is, and then with zero layers, which would hide a leak, woken."""
     effects = (
         "action-heeded",
@@ -72,7 +73,7 @@ def world_parts(resolved: Resolved, manifest: Manifest, pictured: bool, large: b
         "dropped-is-none",
         "action-moves-next",
     )
-    converted = manifest.stage == "converted"
+    converted, large = bench.manifest.stage == "converted", bench.large
     parts = [Part("influence in the world model", (), _influence_after, passes=4)] if pictured else []
     parts.append(Part("promises of the operations", ("promises",), _promises, passes=2, reads=2))
     if converted:
@@ -80,7 +81,9 @@ def world_parts(resolved: Resolved, manifest: Manifest, pictured: bool, large: b
     else:
         parts.append(Part("actions", ("actions-unheeded", *effects), _trained_actions, passes=6.5))
     parts += [
-        Part("distance from the base", ("distance",), _distance, passes=2.5),
+        Part(
+            "distance from the base", ("distance",), _distance, passes=2.5 * size_of(bench.clips, bench.world)
+        ),
         Part("waking the world model", (), _wake_world, reads=1),
         Part("the future is not seen", ("future-unseen",), _future, 11 if large else 24),
         Part("the past is seen", ("past-seen",), lambda b: [past.seen_past(b.world)], passes=4),
@@ -88,7 +91,7 @@ def world_parts(resolved: Resolved, manifest: Manifest, pictured: bool, large: b
     if converted:
         woken = "zero layers woken"
         parts.append(Part("actions, woken", effects, lambda b: actions.effects(b.world, woken), 6.5))
-    frames = (1.4 if large else 7) * blocks_of(resolved, large) * resolved.n  # in two clips
+    frames = (1.4 if large else 7) * blocks_of(bench.resolved, large) * bench.resolved.n  # in two clips
     streamed = ("streamed-by-block", "streamed-in-chunks")
     by_site = ("sites-see-past", "sites-blind-to-future", "sites-keep-last")
     by_gradient = ("gradients-not-forward", "gradients-reach-past")
@@ -173,7 +176,7 @@ def _influence_after(bench: Bench) -> list[Claim]:
 def _coverage(bench: Bench) -> list[Claim]:
     assert bench.base is not None
     sites = coverage.base_sites(bench.base, bench.world)
-    bench.handed.leak = {site.name or coverage.OUTSIDE: site.leak for site in sites}
+    bench.handed.leak = {site.name or OUTSIDE: site.leak for site in sites}
     return [coverage.coverage(sites, bench.resolved)]
 
 
@@ -216,7 +219,9 @@ def _promises(bench: Bench) -> list[Claim]:
 
 def _record_base(bench: Bench) -> list[Claim]:
     assert bench.base is not None
-    bench.handed.recorded = distance.of_base(bench.base, bench.resolved, bench.manifest.action_dim)
+    bench.handed.recorded = distance.of_base(
+        bench.base, bench.resolved, bench.manifest.action_dim, bench.clips
+    )
     return []
 
 

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from v2w_convert.operations import CausalAttention, LinearAttention
 from v2w_convert.operations.base import gap, whole_clip
 from v2w_convert.stream import Site
-from v2w_convert.verify.claims import Claim, counted, counted_frames, largest, listed
+from v2w_convert.verify.claims import OUTSIDE, Claim, counted, counted_frames, largest, listed
 from v2w_convert.verify.inputs import draw, due_blocks, enough_frames, past_seeing
 from v2w_convert.verify.module import influence
 from v2w_convert.world.model import World
@@ -20,7 +20,9 @@ ALLOWED = 1e-9  # of the output's largest value, float64
 
 
 def seen_past(world: World) -> Claim:
-    """End to end, through the latents, as far back as a single site reaches; depth reaches further."""
+    """End to end, through the latents, as far back as a single site reaches; depth reaches further. The first site that forgets
+    is to blame.
+    """
     n, t = world.n, enough_frames(world) // world.n
     inputs = draw(world, 1, t * n, seed=0)
     latents = inputs.pop("latents")
@@ -31,7 +33,7 @@ def seen_past(world: World) -> Claim:
     return counted_frames(
         "past-seen",
         unseen,
-        "",
+        sites(world)[0].where.split(", ")[0] or OUTSIDE if unseen else "",
         f"pairs without effect, of {int(due.sum())}, when one {unit}'s latents change; the smallest effect is "
         f"{float(effect[due].min()):.1e}; zero layers woken",
         claim=f"Every {unit} sees itself and the {int(due[-1].sum()) - 1} {unit}s before it",

@@ -31,10 +31,14 @@ def of_model(manifest: Manifest, resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def of_run(converted: Path, base: Path | None, report: Path | None) -> dict[str, Any]:
+def of_run(
+    converted: Path, base: Path | None, clips: Path | None, camera: str | None, report: Path | None
+) -> dict[str, Any]:
     """Versions, date (UTC) and command; of absolute paths, which are nobody else's, only the last part."""
     words = ["v2w", "verify", _shown(converted)]
     words += ["--base", _shown(base)] if base is not None else []
+    words += ["--clips", _shown(clips)] if clips is not None else []
+    words += ["--camera", camera] if camera is not None else []
     words += ["--report", _shown(report)] if report is not None else []
     return {
         "v2w": version("v2w-convert"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from v2w_convert.checkpoint.source import Source, open_source
+from v2w_convert.data.lerobot import read_info
 from v2w_convert.errors import V2WError, about
 from v2w_convert.plan.resolve import Resolved, uncovered
 from v2w_convert.surgery.load import open_converted
@@ -13,6 +14,7 @@ from v2w_convert.verify import parts, tensors
 from v2w_convert.verify.bench import Bench, with_base, with_stored, with_training, with_world
 from v2w_convert.verify.budget import Budget, Estimate, estimate
 from v2w_convert.verify.claims import Claim, Report, not_measured
+from v2w_convert.verify.clips import read_clips, size_of
 from v2w_convert.verify.course import Course, Phase, Progress
 from v2w_convert.verify.exact import exact
 from v2w_convert.verify.mend import mended
@@ -31,6 +33,8 @@ def verify(
     converted: Path,
     base: Path | None = None,
     *,
+    clips: Path | None = None,
+    camera: str | None = None,
     report: Path | None = None,
     progress: Progress = lambda what: None,
     say: Progress = lambda what: None,
@@ -39,6 +43,8 @@ def verify(
 ) -> Report:
     """Measure every claim at the model's stage. Claims that need the base are left out without it, and say so.
 
+    clips     a LeRobot v3 data set: the distance is measured on clips of it, not on what is drawn; it needs the base
+    camera    which of its cameras, where there are several
     report    a folder, made if need be, for report.html, report.json, summary.md and pictures (`publish`)
     progress  called with a few words before each part
     say       called with what it will take, in a sentence, before anything is measured
@@ -60,21 +66,29 @@ def verify(
         raise V2WError(
             f"verify against the base {base}", "a converted model", "the model that it was made of"
         )
+    if clips is not None and base is None:
+        raise V2WError(f"measure the distance on clips of {clips}", "no base", "--base")
+    if clips is not None:
+        read_info(clips)
     if report is not None:
         _make(report)
 
     progress("files")
     result = Report(_headers(source, origin, resolved, manifest))
-    result.model, result.run = of_model(manifest, resolved), of_run(converted, base, report)
+    result.model, result.run = of_model(manifest, resolved), of_run(converted, base, clips, camera, report)
     if not result.ok:
         result.claims += parts.hashed(source, origin, manifest)
         return _written(result, resolved, report)
 
     with exact():
         world = open_world(converted, room=0)
-        expected = estimate(world, source, None if memory is None else memory * GB, time.clock)
+        chosen = None if clips is None else read_clips(clips, camera, converted, world)
+        room = None if memory is None else memory * GB
+        expected = estimate(world, source, room, time.clock, size_of(chosen, world))
     large = numbers(source.tensors) > LARGE
-    bench = Bench(converted, source, origin, resolved, manifest, world, time, expected.room, large=large)
+    bench = Bench(
+        converted, source, origin, resolved, manifest, world, time, expected.room, clips=chosen, large=large
+    )
     pictured = report is not None and not (large and budget is not None)  # what decides comes first
     phases = _phases(bench, pictured)
     every = [part for phase in phases for part in phase.parts]
@@ -109,12 +123,11 @@ def _phases(bench: Bench, pictured: bool) -> list[Phase]:
     if bench.origin is None:
         of_base = Phase(parts.without_base())
     else:
-        of_base = Phase(parts.base_parts(pictured), with_base, UNTIL_BASE, exactly=True)
-    of_world = parts.world_parts(bench.resolved, bench.manifest, pictured, bench.large)
+        of_base = Phase(parts.base_parts(bench, pictured), with_base, UNTIL_BASE, exactly=True)
     return [
         Phase(parts.file_parts()),
         of_base,
-        Phase(of_world, with_world, UNTIL_WORLD, exactly=True),
+        Phase(parts.world_parts(bench, pictured), with_world, UNTIL_WORLD, exactly=True),
         # Not `exact`: tables that were made exactly are not the stored model's.
         Phase(parts.stored_parts(), with_stored),
         Phase(parts.training_parts(), with_training),

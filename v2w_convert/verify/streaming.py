@@ -11,7 +11,7 @@ from torch import Tensor
 from v2w_convert.operations.base import gap
 from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.plan.resolve import Resolved
-from v2w_convert.verify.claims import Claim, largest
+from v2w_convert.verify.claims import OUTSIDE, Claim, largest
 from v2w_convert.verify.inputs import Inputs, draw, enough_frames, latent_size, slice_of
 from v2w_convert.world.model import World
 
@@ -121,7 +121,7 @@ def _blamed(
     with noted(world, whole):
         world(**inputs)
     _streamed(world, inputs, sizes[: until + 1], rest, streamed)
-    return first_difference(whole, streamed[commit]) or "the model's own forward"
+    return first_difference(whole, streamed[commit]) or OUTSIDE
 
 
 Sums = dict[int, Tensor]  # how many-th tensor -> for each block two sums, and of how many rows (b t 3)
