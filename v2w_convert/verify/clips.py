@@ -10,6 +10,7 @@ from torch import Tensor
 from v2w_convert.data import lerobot
 from v2w_convert.errors import V2WError
 from v2w_convert.verify.inputs import enough_frames, latent_size
+from v2w_convert.verify.provenance import shown
 from v2w_convert.world.model import World
 from v2w_convert.world.pixels import open_pixels, require_pictures
 
@@ -59,4 +60,4 @@ def read_clips(data: Path, camera: str | None, converted: Path, world: World) ->
         found = f"its pictures' latents, {tuple(block.shape[2:])}, do not go through the model ({error})"
         raise V2WError(asked, found, "data for which the model was made") from None
     count = f"{len(chosen)} clip{'s' if len(chosen) > 1 else ''}"
-    return Clips(latents, f"{count} of {data.name}, no conditions")
+    return Clips(latents, f"{count} of {shown(data)}, no conditions")

@@ -35,11 +35,11 @@ def of_run(
     converted: Path, base: Path | None, clips: Path | None, camera: str | None, report: Path | None
 ) -> dict[str, Any]:
     """Versions, date (UTC) and command; of absolute paths, which are nobody else's, only the last part."""
-    words = ["v2w", "verify", _shown(converted)]
-    words += ["--base", _shown(base)] if base is not None else []
-    words += ["--clips", _shown(clips)] if clips is not None else []
+    words = ["v2w", "verify", shown(converted)]
+    words += ["--base", shown(base)] if base is not None else []
+    words += ["--clips", shown(clips)] if clips is not None else []
     words += ["--camera", camera] if camera is not None else []
-    words += ["--report", _shown(report)] if report is not None else []
+    words += ["--report", shown(report)] if report is not None else []
     return {
         "v2w": version("v2w-convert"),
         "torch": torch.__version__,
@@ -48,5 +48,6 @@ def of_run(
     }
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """For a report that others read."""
     return name_of(path) if path.is_absolute() else str(path)
