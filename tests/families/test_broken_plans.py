@@ -111,6 +111,12 @@ def test_a_plan_that_forgets_the_norms_is_refused(name: str) -> None:
         require_coverage(edited(name, without("frame_norm")))
 
 
+def test_a_plan_that_forgets_where_frames_of_a_condition_mix_is_refused() -> None:
+    forgetful = moved("image_latents_temporal_encoder.attn1")
+    with pytest.raises(V2WError, match=r"frames mix in image_latents_temporal_encoder\.attn1 \(Attention\)"):
+        require_coverage(edited("i2vgen-xl", forgetful))
+
+
 @pytest.mark.parametrize(
     ("edit", "forgotten"),
     [

@@ -16,7 +16,8 @@ import torch
 
 from tests.mutations.faults import broken
 from tests.mutations.folders import copied
-from tests.mutations.suite import Mutation, model_of, suite
+from tests.mutations.mutation import Mutation
+from tests.mutations.suite import model_of, suite
 from v2w_convert.verify.claims import Claim
 from v2w_convert.verify.run import verify
 

@@ -5,45 +5,26 @@ from dataclasses import dataclass
 
 import torch
 
-from tests.mutations import faults, folders
-from tests.mutations.faults import Broken, Fault
-from tests.mutations.folders import Edit
+from tests.mutations import faults
+from tests.mutations.faults import Fault
 from tests.mutations.models import MODELS, SHIPPED, Model
+from tests.mutations.mutation import (
+    ACTION,
+    ATTENDING,
+    ATTENTION,
+    CARRYING,
+    CHECKPOINTED,
+    CONV,
+    MIXING,
+    NORM,
+    POSITION,
+    SLOW,
+    WORLD,
+    Mutation,
+    chosen,
+)
+from tests.mutations.on_disk import changed_folders, changed_plans
 from v2w_convert.plan.call import shape_of
-
-WORLD = "the model's own forward"  # what is between modules
-CONV, NORM, ATTENTION = ("causal_conv",), ("frame_norm",), ("causal_attention",)
-LINEAR, POSITION, ACTION = ("linear_attention",), ("frame_position",), ("action",)
-MIXING = CONV + NORM + ATTENTION + LINEAR
-CARRYING = CONV + ATTENTION + LINEAR
-ATTENDING = ATTENTION + LINEAR
-CHECKPOINTED = "checkpointing-same"
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """One broken model.
-
-    kind    what is wrong, in words
-    model   one of `MODELS`; of `SHIPPED` where nothing is wrong
-    site    where it was broken
-    claim   the name of the one that must fail; "": none may
-    blamed  the modules, tensors or files that this claim must name, no more and no less; none, where it is about the
-            model as a whole
-    fault   breaks a live world, or
-    edit    breaks the converted folder
-    """
-
-    kind: str
-    model: str
-    site: str
-    claim: str
-    blamed: frozenset[str]
-    fault: Broken | None = None
-    edit: Edit | None = None
-
-    def __str__(self) -> str:
-        return " | ".join(filter(None, (self.kind, self.model, self.site)))
 
 
 @dataclass(frozen=True)
@@ -60,7 +41,6 @@ class Kind:
 
 EVERYWHERE = ("svd", "wan", "cogvideox", "hunyuan", "sana", "i2vgen", "ltx")
 BLOCKS = ("wan, blocks of 2",)
-SLOW = ("svd", "i2vgen", "animatediff", "unet-3d, asleep")  # deep: many modules to call
 QUICK = [model for model in MODELS if model not in SLOW]
 TEXT = ("cogvideox", "hunyuan")
 SITES = (
@@ -268,11 +248,11 @@ def _all() -> Iterator[Mutation]:
         yield Mutation("unbroken", name, "", "", frozenset())
     for number, kind in enumerate(SITES):
         for model in _affordable(kind.models, number, 3 if kind.most > 1 else 2):
-            for site in _chosen(MODELS[model].at(*kind.operations), kind.most, number):
+            for site in chosen(MODELS[model].at(*kind.operations), kind.most, number):
                 yield live(kind.name, model, site, kind.claim, kind.fault)
     for number, (name, fault, claim, most) in enumerate(MODULES):
         for model in _affordable(PLAIN, number, 3):
-            for module in _chosen(PLAIN[model], most, number):
+            for module in chosen(PLAIN[model], most, number):
                 yield live(name, model, module, claim, fault)
     for model, modules in CROSS.items():
         for module in modules:
@@ -303,19 +283,12 @@ def _all() -> Iterator[Mutation]:
     yield from _conditions()
     yield from _checkpointing()
     yield from _asleep()
-    yield from _folders()
-    yield from _plans()
+    yield from changed_folders()
+    yield from changed_plans()
 
 
 def live(kind: str, model: str, site: str, claim: str, fault: Fault) -> Mutation:
     return Mutation(kind, model, site, claim, frozenset({site}), faults.at(site, fault))
-
-
-def _chosen(sites: Iterable[str], most: int, number: int) -> list[str]:
-    """The first, the middle and the last; of a kind that is tried at one site only, now this, now that."""
-    sites = list(sites)
-    some = list(dict.fromkeys([*sites[:1], *sites[len(sites) // 2 :][:1], *sites[-1:]]))
-    return some[:most] if most > 1 else some[number % max(len(some), 1) :][:1]
 
 
 def _affordable(models: Iterable[str], number: int, most: int = 9) -> list[str]:
@@ -368,7 +341,7 @@ def _conditions() -> Iterator[Mutation]:
 
 def _checkpointing() -> Iterator[Mutation]:
     for number, model in enumerate(("wan", "cogvideox", "sana", "ltx")):
-        site = _chosen(MODELS[model].at(*CARRYING), 1, number)[0]
+        site = chosen(MODELS[model].at(*CARRYING), 1, number)[0]
         for name, fault in (("future", faults.sees_future), ("past forgotten", faults.forgets_past)):
             kind = f"{name}, under gradient checkpointing"
             broken = faults.under_checkpointing(site, fault)
@@ -394,225 +367,6 @@ def _asleep() -> Iterator[Mutation]:
             site,
             "sites-see-past",
             faults.forgets_past,
-        )
-
-
-# A kept tensor, and two of one shape, that are not much alike.
-TENSORS = {
-    "wan": ("proj_out.weight", "blocks.0.attn1.to_q.weight", "blocks.1.attn1.to_q.weight"),
-    "sana": (
-        "proj_out.bias",
-        "transformer_blocks.0.attn1.to_k.weight",
-        "transformer_blocks.1.attn1.to_k.weight",
-    ),
-    "cogvideox": (
-        "proj_out.weight",
-        "transformer_blocks.0.attn1.to_q.weight",
-        "transformer_blocks.0.attn1.to_k.weight",
-    ),
-}
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-SMALL = 2.0**-10
-
-
-def _folders() -> Iterator[Mutation]:
-    """Tensors that are not what surgery made, and manifests that lie."""
-    for model, (kept, a, b) in TENSORS.items():
-        (action,) = MODELS[model].at(*ACTION)
-        added = [
-            f"{action}.v2w_action.{name}" for name in ("first.weight", "none", "last.weight", "last.bias")
-        ]
-        drawn = {f"{action}.v2w_action.{name}" for name in ("first.weight", "middle.weight", "none")}
-        sized = {f"{action}.v2w_action.{name}" for name in ("first.weight", "center", "scale")}
-        last_place = folders.one(kept, folders.last_place)
-        found_out = folders.one(kept, folders.last_place, owned=False)
-        edits: list[tuple[str, str, str, set[str], Edit]] = [
-            ("a tensor one unit in the last place off", kept, "tensors-kept", {kept}, last_place),
-            (
-                "a tensor in another dtype",
-                kept,
-                "tensors-kept",
-                {kept},
-                folders.one(kept, lambda x: x.float()),
-            ),
-            ("a tensor back to front", a, "tensors-kept", {a}, folders.one(a, lambda x: x.flip(0))),
-            ("tensors exchanged", f"{a}, {b}", "tensors-kept", {a, b}, folders.swapped(a, b)),
-            ("a tensor changed, not owned up to", kept, "files", {WEIGHTS}, found_out),
-            *(
-                (
-                    "an added tensor one unit in the last place off",
-                    name,
-                    "tensors-added",
-                    {name},
-                    folders.one(name, folders.last_place),
-                )
-                for name in added[:2]
-            ),
-            *(
-                (
-                    "action layer not zero",
-                    name,
-                    "promises" if name.endswith("bias") else "actions-unheeded",
-                    {action},
-                    folders.one(name, lambda x: x + SMALL),
-                )
-                for name in added[2:]
-            ),
-            ("manifest: another seed", "v2w.json", "tensors-added", drawn, folders.manifest(seed=1)),
-            (
-                "manifest: another number of actions",
-                "v2w.json",
-                "tensors-complete",
-                sized,
-                folders.manifest(action_dim=2),
-            ),
-            (
-                "manifest: said to be finetuned",
-                "v2w.json",
-                "action-heeded",
-                {action},
-                folders.manifest(stage="finetuned"),
-            ),
-            (
-                "manifest: another fate",
-                kept,
-                "tensors-kept",
-                {kept},
-                folders.told("tensors", kept, "transferred"),
-            ),
-            (
-                "manifest: another result",
-                WEIGHTS,
-                "files",
-                {WEIGHTS},
-                folders.told("result", WEIGHTS, "0" * 64),
-            ),
-            ("manifest: another base", WEIGHTS, "base-files", {WEIGHTS}, folders.other_source),
-            (
-                "config not the base's",
-                "config.json",
-                "config",
-                {"_diffusers_version"},
-                folders.configured(_diffusers_version="0"),
-            ),
-        ]
-        for kind, site, claim, blamed, edit in edits:
-            yield Mutation(kind, model, site, claim, frozenset(blamed), edit=edit)
-    for model in ("sana", "svd"):
-        for number, site in enumerate(_chosen(MODELS[model].at(*CONV), 3, 0)):
-            kernel = f"{site}.weight"
-            for name, change, claim, blamed in (
-                (
-                    "a kernel one unit in the last place off",
-                    folders.last_place,
-                    "tensors-transferred",
-                    kernel,
-                ),
-                ("a kernel of the base", lambda x: x.roll(-1, 2), "tensors-transferred", kernel),
-                ("a kernel back to front", lambda x: x.flip(2), "promises", site),
-            )[number : number + 1 if model in SLOW else None]:
-                yield Mutation(
-                    name, model, kernel, claim, frozenset({blamed}), edit=folders.one(kernel, change)
-                )
-
-
-def _plans() -> Iterator[Mutation]:
-    """A manifest whose plan has lost a rule, or says something wrong."""
-
-    def without(kind: str) -> Edit:
-        return folders.planned(lambda rules: [rule for rule in rules if kind not in rule])
-
-    def fields(kind: str, change: Callable[[dict], dict]) -> Edit:
-        return folders.planned(
-            lambda rules: [{k: change(v) if k == kind else v for k, v in rule.items()} for rule in rules]
-        )
-
-    def lost(kind: str, model: str) -> Mutation:
-        sites = MODELS[model].at(kind)
-        return Mutation(
-            f"plan without {kind}", model, "v2w.json", "coverage", frozenset(sites), edit=without(kind)
-        )
-
-    yield from (lost("causal_conv", model) for model in ("svd", "sana", "i2vgen"))
-    yield from (lost("frame_norm", model) for model in ("svd", "i2vgen"))
-    yield from (
-        lost("causal_attention", model)
-        for model in (
-            "wan",
-            "cogvideox",
-            "hunyuan",
-            "ltx",
-        )  # svd's is refused: its positions come again
-    )
-    yield lost("linear_attention", "sana")
-    for model in ("svd", "latte", "cogvideox-2b"):
-        # Latte's is a block that is given tokens with positions: the first module that is given them tells.
-        first = MODELS[model].at("frame_position")[0] + (".norm1" if model == "latte" else "")
-        yield Mutation(
-            "plan without frame_position",
-            model,
-            "v2w.json",
-            "identity",
-            frozenset({first}),
-            edit=without("frame_position"),
-        )
-    for model in ("svd", "wan"):
-        action = MODELS[model].at("action")[0]
-        added = [
-            f"{action}.v2w_action.{x}.{y}" for x in ("first", "middle", "last") for y in ("weight", "bias")
-        ]
-        added += [f"{action}.v2w_action.{x}" for x in ("center", "scale", "none")]
-        yield Mutation(
-            "plan without action",
-            model,
-            "v2w.json",
-            "tensors-complete",
-            frozenset(added),
-            edit=without("action"),
-        )
-    for model in ("wan", "cogvideox", "ltx", "hunyuan"):
-        first = frozenset(MODELS[model].at("causal_attention")[:1])
-        for name, change in (
-            ("plan without rotation", lambda x: x | {"rotary": None}),
-            (
-                "plan with other frequencies",
-                lambda x: x | {"rotary": x["rotary"] | {"scale": 1.01 * x["rotary"]["scale"]}},
-            ),
-            (
-                "plan that turns other channels",
-                lambda x: x | {"rotary": x["rotary"] | {"start": x["rotary"]["start"] + 2}},
-            ),
-        ):
-            yield Mutation(
-                name, model, "v2w.json", "identity", first, edit=fields("causal_attention", change)
-            )
-    yield Mutation(
-        "plan with the text at the other end",
-        "cogvideox",
-        "v2w.json",
-        "identity",
-        frozenset(MODELS["cogvideox"].at("causal_attention")[:1]),
-        edit=fields("causal_attention", lambda x: x | {"text": "last"}),
-    )
-    for model, transfer in (("svd", "extrapolative"), ("sana", "extrapolative"), ("i2vgen", "extrapolative")):
-        kernels = frozenset(f"{site}.weight" for site in MODELS[model].at(*CONV))
-        yield Mutation(
-            "plan with another transfer",
-            model,
-            "v2w.json",
-            "tensors-transferred",
-            kernels,
-            edit=fields("causal_conv", lambda x, transfer=transfer: x | {"transfer": transfer}),
-        )
-    for model in ("svd", "sana"):
-        sites = MODELS[model].at(*CONV)
-        yield Mutation(
-            "plan with a rule for the first site only",
-            model,
-            "v2w.json",
-            "coverage",
-            frozenset(sites[1:]),
-            edit=fields("causal_conv", lambda x, first=sites[0]: x | {"at": first}),
         )
 
 

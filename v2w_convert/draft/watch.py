@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from v2w_convert.draft.attention import Arguments
 from v2w_convert.draft.forward import Found, frames_of, inputs_of, run
+from v2w_convert.plan.call import joined
 from v2w_convert.plan.probe import mixing_sites, record, wake
 from v2w_convert.plan.resolve import build, complete
 
@@ -39,9 +40,13 @@ class Watched:
         self.level, _ = record(self.model, lambda: self.run(first | {"level": other["level"]}))
         self.rest, _ = record(self.model, lambda: self.run(other | {"level": first["level"]}))
         one = {name: x[:1] for name, x in first.items()}
-        self.sites = mixing_sites(
-            self.model, lambda x: self.run(one | {"latents": x}), one["latents"], frame_axis=1
-        )
+        frames, apart = joined(found.call, self.config, one["latents"], one)
+
+        def call(x: Tensor) -> Tensor:
+            latents, given = apart(x)
+            return self.run(given | {"latents": latents})
+
+        self.sites = mixing_sites(self.model, call, frames, frame_axis=1)
         self.given = self._given(first)
 
     def run(self, inputs: dict[str, Tensor]) -> Tensor:

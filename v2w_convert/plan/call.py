@@ -1,5 +1,6 @@
 """Call a base as its plan says."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -55,6 +56,30 @@ def null_conditions(call: Call, config: dict[str, Any]) -> Conditions:
     return {name: null(call, name, config) for name, c in call.given(config).items() if not c.pictured}
 
 
+def joined(
+    call: Call, config: dict[str, Any], latents: Tensor, conditions: Conditions
+) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Conditions]]]:
+    """All that a base is given for every frame as one tensor (b t c' h w): latents (b t c h w), and after their channels
+    those of conditions (b …). And what makes of such a tensor latents and conditions, as `call_base` takes them.
+
+    Where frames of the former mix is where frames mix, of whatever the base is told. Only the first frame's conditions are
+    always those that were given: some bases show that picture to every frame (I2VGen-XL), as if it were a prompt.
+    """
+    t = latents.shape[1]
+    names = [name for name, condition in call.given(config).items() if condition.framed]
+    pictures = [conditions[name].to(latents)[:, None].expand(-1, t, -1, -1, -1) for name in names]
+    channels = [x.shape[2] for x in (latents, *pictures)]
+
+    def apart(x: Tensor) -> tuple[Tensor, Conditions]:
+        own, *others = x.split(channels, 2)
+        kept = [
+            torch.cat([first[:, :1], other[:, 1:]], 1) for first, other in zip(pictures, others, strict=True)
+        ]
+        return own, conditions | dict(zip(names, kept, strict=True))
+
+    return torch.cat([latents, *pictures], 2), apart
+
+
 def call_base(
     model: nn.Module,
     call: Call,
@@ -67,7 +92,8 @@ def call_base(
 
     timestep    (b,), the noise level as the base is told it
     config      the base's
-    conditions  all that the plan gives such a base, (b …): one of each for a clip
+    conditions  all that the plan gives such a base, (b …): one of each for a clip. What the base is given for every frame
+                may differ from frame to frame, (b t c h w)
     """
     b, t, c, h, w = latents.shape
     sizes = {"t": t, "h": h, "w": w}
@@ -77,7 +103,7 @@ def call_base(
         value = conditions[name]
         if condition.dtype == "float":
             value = value.to(latents.dtype)
-        if condition.pictured and (condition.argument is None or condition.layout is not None):
+        if condition.framed and value.ndim == 4:
             value = value[:, None].expand(b, t, *value.shape[1:])
         if condition.argument is None:
             given.append(value)

@@ -63,9 +63,14 @@ class Condition(Strict):
         """Whether it is as large as a frame."""
         return "h" in self.shape
 
+    @property
+    def framed(self) -> bool:
+        """Whether the base is given one for every frame, be it the same."""
+        return self.layout is not None or self.argument is None
+
     @model_validator(mode="after")
     def _frames_are_pictures(self) -> "Condition":
-        if (self.layout is not None or self.argument is None) and self.shape[1:] != ("h", "w"):
+        if self.framed and self.shape[1:] != ("h", "w"):
             raise ValueError("what is given for every frame is of shape [channels, h, w]")
         return self
 

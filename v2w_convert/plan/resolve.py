@@ -20,7 +20,7 @@ from v2w_convert.expression import number
 from v2w_convert.families import REFUSED, model_class
 from v2w_convert.noise import NoiseSpec, spec_of_scheduler
 from v2w_convert.operations import CausalAttention, FramePosition, Operation, TrainedAction
-from v2w_convert.plan.call import call_base, filling, null, shape_of
+from v2w_convert.plan.call import call_base, filling, joined, null, shape_of
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.pattern import matches, nearest
 from v2w_convert.plan.probe import MixingSite, mixing_sites, wake
@@ -353,24 +353,26 @@ def uncovered(plan: Plan) -> list[MixingSite]:
     packs = 5 if only is None else number(only, config)
     c, h, w = number(plan.call.latents.channels, config), 8, 16
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(1, packs, packed, c, h, w, generator=generator)
+    latents = torch.randn(1, packs * packed, c, h, w, generator=generator)
     conditions = {
         name: null(plan.call, name, config, h, w, tokens=3)[None] for name in plan.call.given(config)
     }
     level = torch.tensor([0.3])
+    frames, apart = joined(plan.call, config, latents, conditions)
+    frames = frames.unflatten(1, (packs, packed))
 
     def call(x: torch.Tensor) -> torch.Tensor:
-        output = call_base(model, plan.call, config, x.flatten(1, 2), level, conditions)
-        return output.unflatten(1, (packs, packed))
+        own, given = apart(x.flatten(1, 2))
+        return call_base(model, plan.call, config, own, level, given).unflatten(1, (packs, packed))
 
     try:
-        call(latents)
+        call(frames)
     except Exception as error:  # whatever a forward makes of arguments that it was not meant to get
         raise V2WError(
             f"call a {plan.base} as the plan {plan.name} says", _line(error), "`call` in the plan"
         ) from None
     accounted, _ = match([operation.definite(config) for operation in plan.operations], model)
-    return [site for site in mixing_sites(model, call, latents, frame_axis=1) if site.name not in accounted]
+    return [site for site in mixing_sites(model, call, frames, frame_axis=1) if site.name not in accounted]
 
 
 def _tiny(plan: Plan) -> tuple[nn.Module, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What `v2w verify` will take, in time and in memory, and what it may take."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from v2w_convert.verify.weights import numbers
 from v2w_convert.world.model import World
 
 WIDE = 8  # bytes of a float64
-PROGRAM = 0.6e9  # bytes for the program itself, and for a tensor on its way from disk
+PROGRAM = 0.6e9  # bytes for the program itself
+ARRIVING = 3  # times the largest tensor, in float64: what is on its way from disk, and what the allocator keeps of it
 SPARE = 1.1  # times the weights: what the allocator does not give back
 
 
@@ -98,7 +100,8 @@ def estimate(
 
     given = available() if memory is None else memory
     flowing *= max(1.0, size)
-    besides = PROGRAM + 2 * flowing
+    largest = max(math.prod(info.shape) for info in source.tensors.values())
+    besides = PROGRAM + ARRIVING * largest * WIDE + 2 * flowing
     room = float("inf") if given is None else max(0.0, given - besides) / SPARE
     held = min(1.0, room / weights)
     basis = (

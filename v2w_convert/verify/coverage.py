@@ -2,10 +2,11 @@
 
 from torch import Tensor, nn
 
+from v2w_convert.plan.call import joined
 from v2w_convert.plan.probe import MixingSite, mixing_sites
 from v2w_convert.plan.resolve import Resolved, uncovered
 from v2w_convert.verify.claims import OUTSIDE, Claim, counted
-from v2w_convert.verify.inputs import base_call, draw, slice_of, uniform
+from v2w_convert.verify.inputs import base_call, conditions_of, draw, slice_of, uniform
 from v2w_convert.world.model import World
 
 TINY = "Every module through which the family's frames mix has an operation"
@@ -18,12 +19,14 @@ def base_sites(base: nn.Module, world: World) -> list[MixingSite]:
     inputs = uniform(draw(world, 1, world.resolved.frames(PROBED * packed), seed=0))
     if world.resolved.plan.call.latents.frames is None:  # the base need not be given whole blocks
         inputs = slice_of(inputs, 0, PROBED * packed)
-    whole = base_call(base, world, inputs)
+    planned, config = world.resolved.plan.call, world.resolved.config
+    frames, apart = joined(planned, config, inputs["latents"], conditions_of(inputs, world))
 
     def call(packs: Tensor) -> Tensor:
-        return whole(packs.flatten(1, 2)).unflatten(1, (-1, packed))
+        latents, conditions = apart(packs.flatten(1, 2))
+        return base_call(base, world, inputs, conditions)(latents).unflatten(1, (-1, packed))
 
-    return mixing_sites(base, call, inputs["latents"].unflatten(1, (-1, packed)), frame_axis=1)
+    return mixing_sites(base, call, frames.unflatten(1, (-1, packed)), frame_axis=1)
 
 
 def coverage(sites: list[MixingSite], resolved: Resolved) -> Claim:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from v2w_convert.operations import CausalAttention, CausalConv, Operation
-from v2w_convert.plan.call import call_base, null, shape_of
+from v2w_convert.plan.call import Conditions, call_base, null, shape_of
 from v2w_convert.world.model import World
 
 TOKENS = 3  # where a prompt has any number of them
@@ -85,16 +85,18 @@ def uniform(inputs: Inputs) -> Inputs:
     return {kind: x if kind in own else x[:, :1].expand_as(x) for kind, x in inputs.items()}
 
 
-def base_call(base: nn.Module, world: World, inputs: Inputs) -> Callable[[Tensor], Tensor]:
-    """The untouched base as a function of noisy latents (b t c h w), all else from `uniform` inputs."""
+def base_call(
+    base: nn.Module, world: World, inputs: Inputs, conditions: Conditions | None = None
+) -> Callable[[Tensor], Tensor]:
+    """The untouched base as a function of noisy latents (b t c h w), all else from `uniform` inputs; or with `conditions`."""
     level = inputs["noise_level"]
     planned, config = world.resolved.plan.call, world.resolved.config
-    conditions = conditions_of(inputs, world)
+    told = conditions_of(inputs, world) if conditions is None else conditions
 
     def call(latents: Tensor) -> Tensor:
         given = world.noise.model_input(latents, level)
         timestep = world.noise.timestep(level)[:, 0]
-        return call_base(base, planned, config, given, timestep, conditions)
+        return call_base(base, planned, config, given, timestep, told)
 
     return call
 

@@ -1,0 +1,134 @@
+"""What is carried from pass to pass."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tests.mutations.faults.means import Fault, become, change_commit, forward_under
+from v2w_convert.stream import Pass, Site, SiteState
+
+
+def stale(site: Site) -> None:
+    """Carry on what was carried in: the stream's state is never renewed."""
+    change_commit(site, lambda site, past, present: past)
+
+
+def stale_entry(name: str) -> Fault:
+    """The same for one of the tensors that are carried."""
+    return lambda site: change_commit(site, lambda _, past, present: present | {name: past[name]})
+
+
+def shifted(site: Site) -> None:
+    """Carry everything one frame out of place."""
+
+    def change(site: Any, past: SiteState, present: SiteState) -> SiteState:
+        found = dict(present)
+        for name, x in present.items():
+            if name == "inputs":
+                found[name] = x.roll(1, 2)
+            elif x.ndim == 6:
+                found[name] = x.roll(1, 3)
+            elif name == "products":
+                found[name] = site.rotary.rotate(x.unsqueeze(-3), torch.ones(1)).squeeze(-3)
+        return found
+
+    change_commit(site, change)
+
+
+def misses_newest(site: Site) -> None:
+    """Carry nothing in the newest frame's place; of sums, nothing at all."""
+
+    def change(site: Any, past: SiteState, present: SiteState) -> SiteState:
+        found = {}
+        last = site.current.cursor + site.current.t - 1
+        for name, x in present.items():
+            x = x.clone()
+            if name == "inputs":
+                x[:, :, -1] = 0
+            elif x.ndim == 6 and not name.startswith("sink"):
+                x.select(3, int(last % x.shape[3])).zero_()
+            elif x.ndim != 6:
+                x.zero_()
+            found[name] = x
+        return found
+
+    change_commit(site, change)
+
+
+def commits_twice(site: Site) -> None:
+    """Commit the last block twice."""
+
+    def change(site: Any, past: SiteState, present: SiteState) -> SiteState:
+        found = {}
+        next_one = site.current.cursor + site.current.t
+        for name, x in present.items():
+            if name == "inputs":
+                found[name] = torch.cat([x[:, :, 1:], x[:, :, -1:]], 2)
+            elif x.ndim == 6 and not name.startswith("sink"):
+                slots = x.shape[3]
+                found[name] = x.clone()
+                found[name][:, :, :, int(next_one % slots)] = x[:, :, :, int((next_one - 1) % slots)]
+            else:
+                found[name] = x if x.ndim == 6 else 2 * x - past[name]
+        return found
+
+    change_commit(site, change)
+
+
+def exchanges_clips(site: Site) -> None:
+    """Carry each clip's state for another."""
+    change_commit(site, lambda site, past, present: {name: x.flip(0) for name, x in present.items()})
+
+
+def remembers_drafts(site: Site) -> None:
+    """Let passes that were not committed change the past, as a buffer written in place would."""
+    forward = type(site).forward
+
+    def in_place(self: Site, *args: Any, **kwargs: Any) -> Any:
+        now = self.current
+        if now.past is None or now.commit:
+            return forward(self, *args, **kwargs)
+        self.current = replace(now, commit=True, present={})
+        output = forward(self, *args, **kwargs)
+        for name, value in self.current.present[self.site_name].items():
+            now.past[self.site_name][name].copy_(value)
+        self.current = now
+        return output
+
+    become(site, forward=in_place)
+
+
+def stale_in_drafts(site: Site) -> None:
+    """See a past of zeros in passes that are not committed."""
+
+    def forgotten(now: Pass) -> dict[str, Any]:
+        if now.past is None or now.commit:
+            return {}
+        return {
+            "past": {s: {k: torch.zeros_like(x) for k, x in kept.items()} for s, kept in now.past.items()}
+        }
+
+    forward_under(site, forgotten)
+
+
+def forgets_after(site: Site, blocks: int) -> None:
+    """Stop renewing the stream's state after so many blocks."""
+    keep = type(site).keep
+
+    def until(self: Site, state: SiteState) -> None:
+        late = self.past is not None and int(self.current.cursor) >= blocks
+        keep(self, self.past if late and self.past is not None else state)
+
+    become(site, keep=until)
+
+
+def commits_in_place(site: Site) -> None:
+    """Write a committed block into the state that was given, which a branch of the rollout may hold, too."""
+
+    def change(site: Any, past: SiteState, present: SiteState) -> SiteState:
+        for name, value in present.items():
+            past[name].copy_(value)
+        return present
+
+    change_commit(site, change)

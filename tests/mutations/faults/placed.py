@@ -1,0 +1,68 @@
+"""Where a module thinks that frames stand."""
+
+from typing import Any
+
+from torch import Tensor
+
+from tests.mutations.faults.means import become, forward_under, rotate_by
+from v2w_convert.stream import Site
+
+
+def one_late(site: Site) -> None:
+    """Count frames from one."""
+    positions = type(site).positions
+    become(site, positions=lambda self: positions(self) + 1)
+
+
+def one_late_in_streams(site: Site) -> None:
+    """Count frames from one, but only when continuing a stream."""
+    positions = type(site).positions
+    become(site, positions=lambda self: positions(self) + (self.current.past is not None))
+
+
+def stands_still(site: Site) -> None:
+    """Count every frame as the first."""
+    positions = type(site).positions
+    become(site, positions=lambda self: 0 * positions(self))
+
+
+def ignores_offset(site: Site) -> None:
+    """Take no notice of where finetuning says that a clip begins."""
+    forward_under(site, lambda now: {"offset": None})
+
+
+def wrong_offset(site: Site) -> None:
+    """Be one frame off where finetuning says that a clip begins."""
+    forward_under(site, lambda now: {"offset": None if now.offset is None else now.offset + 1})
+
+
+def wrong_period(site: Any) -> None:
+    site.period -= 1
+
+
+def wrong_frequencies(site: Any) -> None:
+    """Turn queries and keys a little too fast."""
+    rotary = site.rotary
+    rotate_by(site, rotary.model_copy(update={"scale": 1.01 * rotary.scale}))
+
+
+def no_rotation(site: Any) -> None:
+    """Turn nothing by time."""
+    become(site, _turned=lambda self, x, *blocks: x)
+
+
+def wrong_frequencies_causally(site: Any) -> None:
+    """Turn queries and keys a little too fast, but not in the form in which the base is compared."""
+    turned = type(site)._turned
+    fast = site.rotary.model_copy(update={"scale": 1.01 * site.rotary.scale})
+
+    def changed(self: Any, x: Tensor, *blocks: Tensor) -> Tensor:
+        own = self.rotary
+        if own is not None and not self.current.bidirectional:
+            self.rotary = fast
+        try:
+            return turned(self, x, *blocks)
+        finally:
+            self.rotary = own
+
+    become(site, _turned=changed)
