@@ -58,9 +58,7 @@ def verify(
     time = Budget(budget)
     manifest, source, resolved = open_converted(converted)
     with about(converted):
-        uncovered(
-            resolved.plan
-        )  # a plan whose call does not work is refused here, not met in every measurement
+        uncovered(resolved.plan)  # a call that does not work is refused here, not met in every measurement
     origin = None if base is None else open_source(base)
     if origin is not None and origin.converted:
         raise V2WError(
