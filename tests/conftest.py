@@ -1,5 +1,6 @@
 """Tiny real models: built from a config with a fixed seed, saved to disk, read like any other."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from v2w_convert.surgery.convert import convert
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start, too: workers have a core each
     torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # `verify` collects garbage often: what the libraries hold is none
+
 
 ACTIONS = 3
 CLASS = "UNetSpatioTemporalConditionModel"

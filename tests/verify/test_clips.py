@@ -51,15 +51,11 @@ def test_the_base_itself_is_at_no_distance_on_them(
 def test_the_report_says_what_the_distance_was_measured_on(
     tiny_converted: Path, tiny_base: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["verify", str(tiny_converted), "--base", str(tiny_base), "--json"]
-    found = []
-    for more in ([], ["--clips", str(tiny_data), "--report", str(tmp_path)]):
-        assert v2w([*arguments, *more]) == 0
-        result = json.loads(capsys.readouterr().out.splitlines()[-1])
-        found.append(next(c for c in result["claims"] if c["name"] == "distance"))
-    assert "a drawn picture that moves" in found[0]["how"]
-    assert "3 clips of squares, no conditions" in found[1]["how"]
-    assert found[0]["measured"] != found[1]["measured"]
+    arguments = ["verify", tiny_converted, "--base", tiny_base, "--clips", tiny_data, "--report", tmp_path]
+    assert v2w([*map(str, arguments), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    claim = next(claim for claim in result["claims"] if claim["name"] == "distance")
+    assert "3 clips of squares, no conditions" in claim["how"]
     assert result["figures"]["distance"]["clips"] == "3 clips of squares, no conditions"
     assert "--clips squares" in result["run"]["command"]
     assert "3 clips of squares" in (tmp_path / "report.html").read_text()

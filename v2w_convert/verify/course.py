@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from v2w_convert.verify.bench import Bench
-from v2w_convert.verify.budget import OutOfTime
+from v2w_convert.verify.budget import OutOfTime, give_back
 from v2w_convert.verify.catalogue import CATALOGUE
 from v2w_convert.verify.claims import Claim, not_measured
 from v2w_convert.verify.exact import exact
@@ -84,6 +84,7 @@ class Course:
                     raise
                 how = f"the model cannot be run: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 claims += [_broke_off(name, how) for name in part.claims]
+            give_back()
         return claims
 
 
