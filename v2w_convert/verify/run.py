@@ -134,8 +134,9 @@ def _phases(bench: Bench, pictured: bool) -> list[Phase]:
 
 def _announced(seconds: float, expected: Estimate, budget: float | None) -> str:
     most = "" if budget is None else f", of which the budget allows {budget:g}"
+    minutes = max(1, round(seconds / 60))
     return (
-        f"verify will take about {max(1, round(seconds / 60))} minutes{most} and up to {expected.memory / GB:.1f} GB of memory "
+        f"verify will take about {minutes} {'minute' if minutes == 1 else 'minutes'}{most} and up to {expected.memory / GB:.1f} GB of memory "
         f"(from {expected.basis})"
     )
 
