@@ -60,3 +60,10 @@ def test_actions_that_a_rollout_forgets(woken: World) -> None:
 def test_a_dropped_action_that_is_heeded(woken: World) -> None:
     faults.never_drops(woken.sites[SITE])
     assert failing(woken) == {"A dropped action is no action": SITE}
+
+
+def test_an_output_that_is_no_number_is_no_output_that_stays_the_same(woken: World) -> None:
+    woken.register_forward_hook(lambda world, given, output: output * torch.nan)
+    found = {claim.name: claim for claim in effects(woken, "woken")}
+    assert not found["action-not-before"].ok
+    assert not found["first-action-unread"].ok

@@ -10,7 +10,7 @@ from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.verify.causality import first_module
 from v2w_convert.verify.claims import OUTSIDE, Claim, counted_frames
 from v2w_convert.verify.inputs import Inputs, changed, draw, due_blocks, enough_frames
-from v2w_convert.verify.past import sites
+from v2w_convert.verify.past import first_forgetful
 from v2w_convert.world.model import World
 
 
@@ -74,7 +74,7 @@ def _end(world: World, inputs: Inputs, kind: str) -> str:
     if not reached:
         return OUTSIDE
     ends = (name for name, made in reached if not made)
-    return next(ends, None) or sites(world)[0].where.split(", ")[0]
+    return next(ends, None) or first_forgetful(world)
 
 
 def _effects(world: World, inputs: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:

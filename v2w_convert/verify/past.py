@@ -33,11 +33,17 @@ def seen_past(world: World) -> Claim:
     return counted_frames(
         "past-seen",
         unseen,
-        sites(world)[0].where.split(", ")[0] or OUTSIDE if unseen else "",
+        first_forgetful(world) or OUTSIDE if unseen else "",
         f"pairs without effect, of {int(due.sum())}, when one {unit}'s latents change; the smallest effect is "
         f"{float(effect[due].min()):.1e}; zero layers woken",
         claim=f"Every {unit} sees itself and the {int(due[-1].sum()) - 1} {unit}s before it",
     )
+
+
+def first_forgetful(world: World) -> str:
+    """The first site that does not see its past; "" if all do."""
+    seeing, _ = sites(world)
+    return seeing.where.split(", ")[0]
 
 
 def sites(world: World, leak: dict[str, float] | None = None) -> list[Claim]:

@@ -68,19 +68,20 @@ def verify(
         raise V2WError(f"measure the distance on clips of {clips}", "no base", "--base")
     if clips is not None:
         read_info(clips)
-    if report is not None:
-        _make(report)
-
     progress("files")
     result = Report(_headers(source, origin, resolved, manifest))
     result.model, result.run = of_model(manifest, resolved), of_run(converted, base, clips, camera, report)
     if not result.ok:
+        if report is not None:
+            _make(report)
         result.claims += parts.hashed(source, origin, manifest)
         return _written(result, resolved, report)
 
     with exact():
         world = open_world(converted, room=0)
         chosen = None if clips is None else read_clips(clips, camera, converted, world)
+        if report is not None:  # when nothing that was given can be refused any more
+            _make(report)
         room = None if memory is None else memory * GB
         expected = estimate(world, source, room, time.clock, size_of(chosen, world))
     large = numbers(source.tensors) > LARGE

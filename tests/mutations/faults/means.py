@@ -97,13 +97,13 @@ def change_commit(site: Site, change: Callable[[Any, SiteState, SiteState], Site
     become(site, forward=changed)
 
 
-def rotate_by(site: Any, rotary: Any) -> None:
+def rotate_by(site: Any, rotary: Any, when: Callable[[Pass], bool] = lambda now: True) -> None:
     """Other rotation wherever the site makes one (its promise is measured without any)."""
     turned = type(site)._turned
 
     def changed(self: Any, x: Tensor, *blocks: Tensor) -> Tensor:
         own = self.rotary
-        if own is not None:
+        if own is not None and when(self.current):
             self.rotary = rotary
         try:
             return turned(self, x, *blocks)

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from torch import Tensor
-
 from tests.mutations.faults.means import become, forward_under, rotate_by
 from v2w_convert.stream import Site
 
@@ -53,16 +51,5 @@ def no_rotation(site: Any) -> None:
 
 def wrong_frequencies_causally(site: Any) -> None:
     """Turn queries and keys a little too fast, but not in the form in which the base is compared."""
-    turned = type(site)._turned
     fast = site.rotary.model_copy(update={"scale": 1.01 * site.rotary.scale})
-
-    def changed(self: Any, x: Tensor, *blocks: Tensor) -> Tensor:
-        own = self.rotary
-        if own is not None and not self.current.bidirectional:
-            self.rotary = fast
-        try:
-            return turned(self, x, *blocks)
-        finally:
-            self.rotary = own
-
-    become(site, _turned=changed)
+    rotate_by(site, fast, lambda now: not now.bidirectional)
