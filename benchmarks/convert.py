@@ -53,8 +53,9 @@ def cp_and_flush(source: Path, out: Path) -> Callable[[], object]:
 def convert(source: Path, out: Path) -> Callable[[], object]:
     from v2w_convert.checkpoint.source import open_source
     from v2w_convert.families import model_class
-    from v2w_convert.plan.resolve import plan_for, resolve
-    from v2w_convert.surgery.convert import perform, plan_conversion
+    from v2w_convert.plan.registry import plan_for
+    from v2w_convert.plan.resolve import resolve
+    from v2w_convert.surgery.convert import plan_conversion, write_conversion
 
     model_class(open_source(source).class_name)
 
@@ -62,16 +63,16 @@ def convert(source: Path, out: Path) -> Callable[[], object]:
         opened = open_source(source)
         plan = plan_for(opened.class_name, opened.config)
         resolved = resolve(plan, opened.config, opened.scheduler)
-        perform(plan_conversion(opened, resolved, action_dim=3), out)
+        write_conversion(plan_conversion(opened, resolved, action_dim=3), out)
 
     return run
 
 
 def convert_without_hashing(source: Path, out: Path) -> Callable[[], object]:
     """As if SHA-256 and reading for it took no time."""
-    from v2w_convert.checkpoint import assemble
+    from v2w_convert.checkpoint import output_files
 
-    assemble._hash_range = lambda *arguments: None
+    output_files._hash_range = lambda *arguments: None
     return convert(source, out)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import diffusers
 import torch
 
-from v2w_convert.plan.probe import wake
+from v2w_convert.plan.probe import randomize_zero_init
 
 COMMON: dict[str, Any] = {"latent_channels": 4, "layers_per_block": 1}
 LTX: dict[str, Any] = {
@@ -91,5 +91,5 @@ def tiny_autoencoder(name: str, **config: Any) -> Any:
     """Of class `name`, float32, no layer zero."""
     torch.manual_seed(0)
     model = getattr(diffusers, name)(**TINY[name] | config).eval()
-    wake(model)
+    randomize_zero_init(model)
     return model

@@ -11,8 +11,10 @@ from torch import nn
 
 from tests.squares import LENGTHS, write
 from v2w_convert.checkpoint.source import open_source
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.resolve import build, plan_for, resolve
+from v2w_convert.families.build import build_model
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.registry import plan_for
+from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.convert import convert
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -31,8 +33,8 @@ CLASS = "UNetSpatioTemporalConditionModel"
 def tiny_unet(seed: int = 0, **config: object) -> nn.Module:
     """The SVD plan's tiny UNet, float32, all zero-initialised layers woken."""
     torch.manual_seed(seed)
-    model = build(CLASS, {**plan_for(CLASS).tiny, **config}).eval()
-    wake(model)
+    model = build_model(CLASS, {**plan_for(CLASS).tiny, **config}).eval()
+    randomize_zero_init(model)
     return model
 
 

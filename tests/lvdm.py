@@ -10,8 +10,9 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.resolve import build, plan_for
+from v2w_convert.families.build import build_model
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.registry import plan_for
 
 MIDDLE = {
     "resnets.0.": "block_1.", "resnets.1.": "block_2.", "attentions.0.group_norm.": "attn_1.norm.",
@@ -73,16 +74,16 @@ def tiny_denoiser(**config: Any) -> nn.Module:
     """The DynamiCrafter plan's, without weights for the image (as at 512 and 1024), random, woken, in half precision."""
     torch.manual_seed(0)
     tiny = plan_for("DynamiCrafterUNet").tiny
-    model = build("DynamiCrafterUNet", {**tiny, "image_scale_learnable": False, **config}).eval()
-    wake(model)
+    model = build_model("DynamiCrafterUNet", {**tiny, "image_scale_learnable": False, **config}).eval()
+    randomize_zero_init(model)
     return model.half().requires_grad_(False)
 
 
 def tiny_released(**config: Any) -> nn.Module:
     """Like the denoiser of a released Vid2World checkpoint: random, woken, in single precision."""
     torch.manual_seed(0)
-    model = build("Vid2WorldUNet", {**plan_for("Vid2WorldUNet").tiny, **config}).eval()
-    wake(model)
+    model = build_model("Vid2WorldUNet", {**plan_for("Vid2WorldUNet").tiny, **config}).eval()
+    randomize_zero_init(model)
     return model.requires_grad_(False)
 
 

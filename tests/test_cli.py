@@ -19,12 +19,12 @@ from v2w_convert.cli import run
 from v2w_convert.data import lerobot
 from v2w_convert.data.episode import Episode
 from v2w_convert.evaluate import run as evaluation
-from v2w_convert.plan.read import shipped
+from v2w_convert.plan.read import shipped_plans
 from v2w_convert.verify import bench
 from v2w_convert.verify.models import open_world
 from v2w_convert.world.model import World
 
-PLAN = shipped()["stable-video-diffusion"].read_text()
+PLAN = shipped_plans()["stable-video-diffusion"].read_text()
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

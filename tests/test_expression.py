@@ -1,6 +1,6 @@
 import pytest
 
-from v2w_convert.expression import number, real
+from v2w_convert.expression import evaluate_int, evaluate_number
 
 CONFIG = {"heads": 3, "width": 20, "axes": [4, 6, 6], "out": None, "on": True, "scale": 2.0}
 
@@ -18,12 +18,12 @@ CONFIG = {"heads": 3, "width": 20, "axes": [4, 6, 6], "out": None, "on": True, "
     ],
 )
 def test_whole_numbers(said: int | str, meant: int) -> None:
-    assert number(said, CONFIG) == meant
+    assert evaluate_int(said, CONFIG) == meant
 
 
 def test_other_numbers() -> None:
-    assert real("24 / 30", {}) == 0.8
-    assert real("10 * scale ** (8 / 6)", CONFIG) == 10 * 2.0 ** (8 / 6)
+    assert evaluate_number("24 / 30", {}) == 0.8
+    assert evaluate_number("10 * scale ** (8 / 6)", CONFIG) == 10 * 2.0 ** (8 / 6)
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ def test_other_numbers() -> None:
 )
 def test_what_is_no_number_is_refused(said: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        number(said, CONFIG)
+        evaluate_int(said, CONFIG)

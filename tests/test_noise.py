@@ -9,7 +9,7 @@ from diffusers import (
 )
 from pydantic import ValidationError
 
-from v2w_convert.noise import Noise, NoiseSpec, spec_of_scheduler
+from v2w_convert.noise import Noise, NoiseSpec, noise_spec_from_scheduler
 
 SPECS = [
     *(NoiseSpec(kind="ddpm", prediction=p) for p in ("epsilon", "v", "sample")),
@@ -23,15 +23,15 @@ SHAPE = (2, 3, 4, 5, 6)  # b t c h w
 def draw(noise: Noise) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     clean, eps = (torch.randn(SHAPE, generator=generator, dtype=torch.float64) for _ in range(2))
-    return clean, eps, noise.draw(SHAPE[:2], generator).double()
+    return clean, eps, noise.sample_training_levels(SHAPE[:2], generator).double()
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}-{s.base_scale}")
 def test_splitting_the_target_gives_back_frame_and_noise(spec: NoiseSpec) -> None:
     noise = spec.build()
     clean, eps, level = draw(noise)
-    noisy = noise.add(clean, eps, level)
-    found = noise.split(noise.target(clean, eps, level), noisy, level)
+    noisy = noise.add_noise(clean, eps, level)
+    found = noise.to_clean_and_noise(noise.target(clean, eps, level), noisy, level)
     for one, other in zip(found, (clean, eps), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
@@ -40,7 +40,7 @@ def test_splitting_the_target_gives_back_frame_and_noise(spec: NoiseSpec) -> Non
 def test_level_zero_is_clean(spec: NoiseSpec) -> None:
     noise = spec.build()
     clean, eps, _ = draw(noise)
-    assert torch.equal(noise.add(clean, eps, torch.zeros(SHAPE[:2])), clean)
+    assert torch.equal(noise.add_noise(clean, eps, torch.zeros(SHAPE[:2])), clean)
     assert torch.isfinite(noise.timestep(torch.zeros(SHAPE[:2]))).all()
 
 
@@ -48,10 +48,11 @@ def test_level_zero_is_clean(spec: NoiseSpec) -> None:
 def test_each_frame_has_its_own_level(spec: NoiseSpec) -> None:
     noise = spec.build()
     clean, eps, level = draw(noise)
-    together = noise.add(clean, eps, level)
+    together = noise.add_noise(clean, eps, level)
     for t in range(SHAPE[1]):
         assert torch.equal(
-            together[:, t : t + 1], noise.add(clean[:, t : t + 1], eps[:, t : t + 1], level[:, t : t + 1])
+            together[:, t : t + 1],
+            noise.add_noise(clean[:, t : t + 1], eps[:, t : t + 1], level[:, t : t + 1]),
         )
 
 
@@ -62,13 +63,15 @@ def test_a_sampling_step_is_ddim_without_eta() -> None:
         "timestep_spacing": "trailing",
     }
     scheduler = DDIMScheduler(clip_sample=False, **config)
-    noise = spec_of_scheduler(dict(scheduler.config)).build()
-    levels = noise.sampling_levels(10)
+    noise = noise_spec_from_scheduler(dict(scheduler.config)).build()
+    levels = noise.inference_levels(10)
     scheduler.set_timesteps(10)
     clean, output, _ = draw(noise)
     for level, following in zip(levels[:-2], levels[1:-1], strict=True):
         here = torch.full(SHAPE[:2], float(level))
-        ours = noise.add(*noise.split(output, clean, here), torch.full_like(here, float(following)))
+        ours = noise.add_noise(
+            *noise.to_clean_and_noise(output, clean, here), torch.full_like(here, float(following))
+        )
         theirs = scheduler.step(output, int(level), clean).prev_sample
         # diffusers keeps its table in float32
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -79,38 +82,40 @@ def test_a_sampling_step_is_euler_for_edm() -> None:
         prediction_type="v_prediction", timestep_type="continuous", sigma_min=0.002, sigma_max=700.0,
         use_karras_sigmas=True,
     )  # fmt: skip
-    noise = spec_of_scheduler(dict(scheduler.config)).build()
+    noise = noise_spec_from_scheduler(dict(scheduler.config)).build()
     assert noise.spec.kind == "edm"
     scheduler.set_timesteps(8)
-    levels = noise.sampling_levels(8)
+    levels = noise.inference_levels(8)
     clean, output, _ = draw(noise)
     noisy = clean * float(levels[0])
     here, following = (torch.full(SHAPE[:2], float(x)).double() for x in levels[:2])
     expected_input = scheduler.scale_model_input(noisy, scheduler.timesteps[0])
     torch.testing.assert_close(noise.model_input(noisy, here), expected_input, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(noise.timestep(here)[0, 0].float(), scheduler.timesteps[0].float())
-    ours = noise.add(*noise.split(output, noisy, here), following)
+    ours = noise.add_noise(*noise.to_clean_and_noise(output, noisy, here), following)
     theirs = scheduler.step(output, scheduler.timesteps[0], noisy).prev_sample
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-2)  # sigma is 700 in float32
 
 
 def test_a_sampling_step_is_euler_for_flow() -> None:
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    noise = spec_of_scheduler({**scheduler.config, "_class_name": "FlowMatchEulerDiscreteScheduler"}).build()
+    noise = noise_spec_from_scheduler(
+        {**scheduler.config, "_class_name": "FlowMatchEulerDiscreteScheduler"}
+    ).build()
     assert (noise.spec.kind, noise.spec.prediction) == ("flow", "flow")
     scheduler.set_timesteps(8)
-    levels = noise.sampling_levels(8)
+    levels = noise.inference_levels(8)
     noisy, output, _ = draw(noise)
     here, following = (torch.full(SHAPE[:2], float(x)).double() for x in levels[2:4])
     scheduler._step_index = 2
-    ours = noise.add(*noise.split(output, noisy, here), following)
+    ours = noise.add_noise(*noise.to_clean_and_noise(output, noisy, here), following)
     theirs = scheduler.step(output, scheduler.timesteps[2], noisy).prev_sample
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}-{s.base_scale}")
 def test_sampling_levels_fall_to_zero(spec: NoiseSpec) -> None:
-    levels = spec.build().sampling_levels(7)
+    levels = spec.build().inference_levels(7)
     assert len(levels) == 8
     assert levels[-1] == 0
     assert (levels.diff() < 0).all()
@@ -135,10 +140,10 @@ def test_clean_frames_are_scaled_as_in_dynamicrafter(base: float) -> None:
         level = torch.full(SHAPE[:2], float(t), dtype=torch.float64)
         scaled, signal, deviation = table[t] * clean, share[t].sqrt(), (1 - share[t]).sqrt()
         close = {"rtol": 1e-12, "atol": 1e-12}  # the same sums in another order, float64
-        noisy, target = noise.add(clean, eps, level), noise.target(clean, eps, level)
+        noisy, target = noise.add_noise(clean, eps, level), noise.target(clean, eps, level)
         torch.testing.assert_close(noisy, signal * scaled + deviation * eps, **close)
         torch.testing.assert_close(target, signal * eps - deviation * scaled, **close)
-        for found, expected in zip(noise.split(target, noisy, level), (clean, eps), strict=True):
+        for found, expected in zip(noise.to_clean_and_noise(target, noisy, level), (clean, eps), strict=True):
             torch.testing.assert_close(found, expected, **close)
 
 
@@ -154,14 +159,14 @@ def test_a_sampling_step_with_scaled_frames_is_dynamicrafters() -> None:
         found = found * table[following] / table[level]
         expected = share[following].sqrt() * found + (1 - share[following]).sqrt() * eps
         here, there = (torch.full(SHAPE[:2], float(x), dtype=torch.float64) for x in (level, following))
-        ours = noise.add(*noise.split(output, noisy, here), there)
+        ours = noise.add_noise(*noise.to_clean_and_noise(output, noisy, here), there)
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_scaled_frames_are_of_timesteps_only() -> None:
     with pytest.raises(ValidationError, match="base_scale is of kind ddpm"):
         NoiseSpec(kind="flow", prediction="flow", base_scale=0.7)
-    assert spec_of_scheduler({"base_scale": 0.7}) == NoiseSpec(
+    assert noise_spec_from_scheduler({"base_scale": 0.7}) == NoiseSpec(
         kind="ddpm", prediction="epsilon", base_scale=0.7
     )
 
@@ -169,7 +174,7 @@ def test_scaled_frames_are_of_timesteps_only() -> None:
 def test_zero_terminal_snr_leaves_nothing_at_the_loudest_level() -> None:
     spec = NoiseSpec(kind="ddpm", prediction="v", scheduler={"rescale_betas_zero_snr": True})
     noise = spec.build()
-    signal, deviation = noise.amplitudes(torch.tensor([[noise.loudest]]))
+    signal, deviation = noise.alpha_sigma(torch.tensor([[noise.max_level]]))
     assert signal.item() == 0
     assert deviation.item() == 1
 
@@ -178,17 +183,19 @@ def test_zero_terminal_snr_leaves_nothing_at_the_loudest_level() -> None:
 def test_half_precision_survives_the_loudest_level(spec: NoiseSpec) -> None:
     noise = spec.build()
     clean, eps, _ = draw(noise)
-    level = torch.full(SHAPE[:2], noise.loudest * 0.999)
-    noisy = noise.add(clean, eps, level)
+    level = torch.full(SHAPE[:2], noise.max_level * 0.999)
+    noisy = noise.add_noise(clean, eps, level)
     given = noise.model_input(noisy.half(), level)
     torch.testing.assert_close(given.double(), noise.model_input(noisy, level), rtol=2e-3, atol=2e-3)
-    assert all(torch.isfinite(x).all() and x.any() for x in noise.split(eps.half(), noisy.half(), level))
+    assert all(
+        torch.isfinite(x).all() and x.any() for x in noise.to_clean_and_noise(eps.half(), noisy.half(), level)
+    )
 
 
 def test_edms_skip_connection_is_the_schedulers() -> None:
     """As Cosmos has it: data of deviation 0.5."""
     scheduler = EDMEulerScheduler(sigma_data=0.5)
-    noise = spec_of_scheduler({**scheduler.config, "_class_name": "EDMEulerScheduler"}).build()
+    noise = noise_spec_from_scheduler({**scheduler.config, "_class_name": "EDMEulerScheduler"}).build()
     assert noise.spec.prediction == "edm"
     noisy, output, _ = draw(noise)
     sigma = torch.tensor(3.0, dtype=torch.float64)
@@ -197,5 +204,5 @@ def test_edms_skip_connection_is_the_schedulers() -> None:
     expected = scheduler.precondition_inputs(noisy, sigma)
     torch.testing.assert_close(noise.model_input(noisy, level), expected, **close)
     expected = scheduler.precondition_outputs(noisy, output, sigma)
-    torch.testing.assert_close(noise.split(output, noisy, level)[0], expected, **close)
+    torch.testing.assert_close(noise.to_clean_and_noise(output, noisy, level)[0], expected, **close)
     assert torch.allclose(noise.timestep(level), scheduler.precondition_noise(sigma).double())

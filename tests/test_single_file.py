@@ -101,7 +101,7 @@ def test_the_world_has_the_files_noise_and_autoencoder(folder: Path) -> None:
     assert world.noise.spec.base_scale == 0.7
     assert world.noise.spec.prediction == "v"
     share = lvdm.schedule()["alphas_cumprod"].double()
-    signal, _ = world.noise.amplitudes(torch.arange(1, 1000).double())
+    signal, _ = world.noise.alpha_sigma(torch.arange(1, 1000).double())
     torch.testing.assert_close(signal**2, share[1:], rtol=1e-4, atol=1e-6)  # diffusers' table is of float32
     vae = AutoencoderKL.from_pretrained(folder / "out.ckpt" / "vae")
     for name, tensor in lvdm.tiny_autoencoder().state_dict().items():

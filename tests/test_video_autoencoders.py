@@ -19,13 +19,13 @@ from v2w_convert.cli import run
 from v2w_convert.data import lerobot
 from v2w_convert.data.episode import Episode
 from v2w_convert.evaluate import run as evaluation
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import build
+from v2w_convert.families.build import build_model
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.surgery.load import load
-from v2w_convert.world.packing import Packing
-from v2w_convert.world.pixels import Pixels, open_pixels
 from v2w_convert.world.rollout import Sampling
+from v2w_convert.world.temporal_compression import TemporalCompression
+from v2w_convert.world.vae import VAE, open_vae
 
 A = 3  # numbers in an action of the data
 FAMILIES = {
@@ -59,10 +59,10 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Make:
     def make(family: str) -> Path:
         folder = root / family
         if not folder.exists():
-            plan = read_plan(shipped()[family])
+            plan = read_plan(shipped_plans()[family])
             torch.manual_seed(0)
-            denoiser = build(plan.base, dict(plan.tiny))
-            wake(denoiser)
+            denoiser = build_model(plan.base, dict(plan.tiny))
+            randomize_zero_init(denoiser)
             denoiser.save_pretrained(folder / "transformer")
             smaller = ALLEGRO if family == "allegro" else {}
             tiny_autoencoder(AUTOENCODERS[family], **smaller).save_pretrained(folder / "vae")
@@ -174,7 +174,7 @@ def test_episodes_are_cut_to_whole_latent_frames_with_their_actions(
 ) -> None:
     folder = runs(family)
     (file,) = (folder / "latents").rglob("*.safetensors")
-    stored, pixels = load_file(file), open_pixels(folder)
+    stored, pixels = load_file(file), open_vae(folder)
     for number, episode in enumerate(lerobot.read(data)):
         j = len(episode) // 4 if family == "allegro" else 1 + (len(episode) - 1) // 4
         t = 4 * j if family == "allegro" else 4 * j - 3
@@ -196,7 +196,9 @@ def test_predictions_know_nothing_of_the_frames_to_come(
     folder, found = runs(family), []
     history = 8 if family == "allegro" else 9
     monkeypatch.setattr(
-        evaluation, "roll", lambda *args, right=evaluation.roll: found.append(right(*args)) or found[-1]
+        evaluation,
+        "roll",
+        lambda *args, right=evaluation.rollout_frames: found.append(right(*args)) or found[-1],
     )
     read = evaluation.read_episodes
 
@@ -217,18 +219,18 @@ def test_predictions_know_nothing_of_the_frames_to_come(
 
 def test_a_rollout_follows_its_packed_actions_and_decodes_in_context(runs: Make, data: Path) -> None:
     folder = runs("wan")
-    world, pixels = load(folder), open_pixels(folder)
+    world, pixels = load(folder), open_vae(folder)
     episode = next(iter(lerobot.read(data)))
     frames, actions = episode.frames[:9], torch.from_numpy(episode.arriving_actions[:20])[None]
     latents = pixels.encode(frames[None])
 
     def roll(actions: torch.Tensor) -> torch.Tensor:
-        return evaluation.roll(world, pixels, latents, actions, 9, Sampling(2), 0)[0]
+        return evaluation.rollout_frames(world, pixels, latents, actions, 9, Sampling(2), 0)[0]
 
     rolled = roll(actions)
     assert rolled.shape == (11, 3, 16, 16)  # of three latent frames, the last of which is cut
     stream = world.stream(1, 2, 2, sampling=Sampling(2), seed=0)
-    packed = Packing(4).actions(torch.cat([actions, actions[:, -1:]], 1))  # 21 frames are whole
+    packed = TemporalCompression(4).actions(torch.cat([actions, actions[:, -1:]], 1))  # 21 frames are whole
     stream.observe(latents, packed[:, :3])
     after = torch.stack([stream.step(packed[:, j]) for j in range(3, 6)], 1)
     decoded = pixels.decode(torch.cat([latents, after], 1))[0]
@@ -295,14 +297,14 @@ def test_an_episode_that_does_not_fit_into_memory_is_a_clear_error(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right = Pixels.encode
+    right = VAE.encode
 
-    def encode(pixels: Pixels, frames: Any) -> Any:
+    def encode(pixels: VAE, frames: Any) -> Any:
         if len(frames) > 20:
             raise torch.OutOfMemoryError
         return right(pixels, frames)
 
-    monkeypatch.setattr(Pixels, "encode", encode)
+    monkeypatch.setattr(VAE, "encode", encode)
     converted = runs("wan").parent / "wan0"
     run = ["--output-dir", tmp_path / "run", "--device", "cpu", "--frames", 3]
     line = refused(capsys, "finetune", converted, "--data", data, *run)

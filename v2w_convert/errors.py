@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LONGEST = 4000  # characters of one part of a message
+MAX_MESSAGE_LENGTH = 4000  # characters of one part of a message
 
 
 class V2WError(Exception):
@@ -26,7 +26,7 @@ class V2WError(Exception):
 
 
 @contextmanager
-def about(*files: Path | None) -> Iterator[None]:
+def error_context(*files: Path | None) -> Iterator[None]:
     """Faults that are found within are said with the files that they come from, where they do not name them."""
     try:
         yield
@@ -39,5 +39,15 @@ def about(*files: Path | None) -> Iterator[None]:
 
 def printable(text: str) -> str:
     """`text` on one line, not endless and without control characters: what a file says is not trusted with a terminal."""
-    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}… and {len(text) - LONGEST} more characters"
+    shown = (
+        text
+        if len(text) <= MAX_MESSAGE_LENGTH
+        else f"{text[:MAX_MESSAGE_LENGTH]}… and {len(text) - MAX_MESSAGE_LENGTH} more characters"
+    )
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)
+
+
+def one_line(error: Exception) -> str:
+    """What another library says, which may be pages, on a line."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 400 else f"{text[:200]} … {text[-200:]}"

@@ -17,7 +17,7 @@ LONGEST = 200  # characters
 LARGEST = 1e9
 
 
-def real(value: float | str, config: Mapping[str, Any]) -> float:
+def evaluate_number(value: float | str, config: Mapping[str, Any]) -> float:
     """`value`, or what it says: numbers, names of entries of the base's config, `[i]` of a list, + - * / // **.
 
     `out_channels or in_channels` is the second where the first is null. Raises ValueError if it says anything
@@ -40,9 +40,9 @@ def _checked(value: float | str, result: Any) -> float:
     return result
 
 
-def number(value: int | str, config: Mapping[str, Any]) -> int:
+def evaluate_int(value: int | str, config: Mapping[str, Any]) -> int:
     """As `real`, for whole numbers."""
-    result = real(value, config)
+    result = evaluate_number(value, config)
     if not isinstance(result, int):
         raise ValueError(f"{value!r:.80} is {result}, not a whole number")
     return result

@@ -20,8 +20,10 @@ from torch import Tensor
 
 Kind = Literal["ddpm", "edm", "flow"]
 Prediction = Literal["epsilon", "v", "sample", "flow", "edm"]
-MOST = 100_000  # timesteps
-TURNING = 399.0  # the timestep from which on the clean frames are scaled by `base_scale` (DynamiCrafter)
+MAX_TIMESTEPS = 100_000  # timesteps
+RESCALE_TIMESTEPS = (
+    399.0  # the timestep from which on the clean frames are scaled by `base_scale` (DynamiCrafter)
+)
 
 
 class NoiseSpec(BaseModel):
@@ -49,8 +51,8 @@ class NoiseSpec(BaseModel):
     @model_validator(mode="after")
     def _few_timesteps(self) -> "NoiseSpec":
         count = self.scheduler.get("num_train_timesteps", 1000)
-        if type(count) is not int or not 1 < count <= MOST:
-            raise ValueError(f"num_train_timesteps is {count!r:.80}, not 2 to {MOST}")
+        if type(count) is not int or not 1 < count <= MAX_TIMESTEPS:
+            raise ValueError(f"num_train_timesteps is {count!r:.80}, not 2 to {MAX_TIMESTEPS}")
         return self
 
     def build(self) -> "Noise":
@@ -58,7 +60,7 @@ class NoiseSpec(BaseModel):
         return kinds[self.kind](self)
 
 
-def spec_of_scheduler(config: dict[str, Any]) -> NoiseSpec:
+def noise_spec_from_scheduler(config: dict[str, Any]) -> NoiseSpec:
     """What a checkpoint's own scheduler config says of its noise; `base_scale` there is ours, not diffusers'."""
     config = dict(config)
     base_scale = config.pop("base_scale", 1.0)
@@ -80,14 +82,14 @@ def spec_of_scheduler(config: dict[str, Any]) -> NoiseSpec:
 class Noise(ABC):
     """One kind of noise. `loudest` is the level at which nothing of the frame is left to see."""
 
-    loudest: float
+    max_level: float
     data: float = 1.0  # the frames' deviation, as EDM's formulas have it
 
     def __init__(self, spec: NoiseSpec):
         self.spec = spec
 
     @abstractmethod
-    def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:
+    def alpha_sigma(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and deviation, both of the level's shape (b t) and of its floating dtype."""
 
     @abstractmethod
@@ -95,19 +97,21 @@ class Noise(ABC):
         """The number (b t) by which the base is told the level."""
 
     @abstractmethod
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+    def sample_training_levels(
+        self, shape: tuple[int, ...], generator: torch.Generator | None = None
+    ) -> Tensor:
         """Levels as in training, float32 on the CPU."""
 
     @abstractmethod
-    def sampling_levels(self, steps: int) -> Tensor:
+    def inference_levels(self, steps: int) -> Tensor:
         """Levels (steps + 1,) from the loudest to 0, float32: the grid of the matching diffusers scheduler."""
 
-    def add(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+    def add_noise(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """`clean` with `noise` on it. With the noise that a model found, one deterministic sampling step.
 
         (DDIM with eta 0, Euler for the other kinds: all three follow the line from noise to frame.)
         """
-        return weighted(self.amplitudes(_wide(level, clean)), (clean, noise))
+        return weighted_sum(self.alpha_sigma(_wide(level, clean)), (clean, noise))
 
     def model_input(self, noisy: Tensor, level: Tensor) -> Tensor:
         """What the base is given in place of the noisy frames."""
@@ -123,38 +127,38 @@ class Noise(ABC):
             case "flow":
                 return noise - clean
             case "v":
-                signal, deviation = self.amplitudes(_wide(level, clean))
+                signal, deviation = self.alpha_sigma(_wide(level, clean))
                 size = (signal**2 + deviation**2).sqrt()
-                return weighted((signal / size, -deviation / size), (noise, clean))
+                return weighted_sum((signal / size, -deviation / size), (noise, clean))
             case "edm":
                 data, sigma = self.data, _wide(level, clean)
                 size = (sigma**2 + data**2).sqrt()
-                return weighted((sigma / (data * size), -data / size), (clean, noise))
+                return weighted_sum((sigma / (data * size), -data / size), (clean, noise))
         raise AssertionError(self.spec.prediction)
 
-    def split(self, output: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    def to_clean_and_noise(self, output: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """The clean frames and the noise that the base's `output` says `noisy` is made of."""
-        signal, deviation = self.amplitudes(_wide(level, noisy))
+        signal, deviation = self.alpha_sigma(_wide(level, noisy))
         both = (noisy, output)
         match self.spec.prediction:
             case "epsilon":
-                return weighted((1 / signal, -deviation / signal), both), output
+                return weighted_sum((1 / signal, -deviation / signal), both), output
             case "sample":
-                return output, weighted((1 / deviation, -signal / deviation), both)
+                return output, weighted_sum((1 / deviation, -signal / deviation), both)
             case "flow":
                 one = torch.ones_like(signal)
-                return weighted((one, -deviation), both), weighted((one, signal), both)
+                return weighted_sum((one, -deviation), both), weighted_sum((one, signal), both)
             case "v":
                 power = signal**2 + deviation**2
                 size = power.sqrt()
-                clean = weighted((signal / power, -deviation / size), both)
-                return clean, weighted((deviation / power, signal / size), both)
+                clean = weighted_sum((signal / power, -deviation / size), both)
+                return clean, weighted_sum((deviation / power, signal / size), both)
             case "edm":
                 data, sigma = self.data, deviation
                 power = sigma**2 + data**2
                 size = power.sqrt()
-                clean = weighted((data**2 / power, sigma * data / size), both)
-                return clean, weighted((sigma / power, -data / size), both)
+                clean = weighted_sum((data**2 / power, sigma * data / size), both)
+                return clean, weighted_sum((sigma / power, -data / size), both)
         raise AssertionError(self.spec.prediction)
 
 
@@ -163,7 +167,7 @@ def _wide(level: Tensor, frames: Tensor) -> Tensor:
     return level.to(torch.promote_types(frames.dtype, torch.float32))
 
 
-def weighted(weights: tuple[Tensor, ...], frames: tuple[Tensor, ...]) -> Tensor:
+def weighted_sum(weights: tuple[Tensor, ...], frames: tuple[Tensor, ...]) -> Tensor:
     """The sum of frames (b t c h w), each times its weights (b t), in the frames' dtype."""
     return sum(w.to(x.dtype)[..., None, None, None] * x for w, x in zip(weights, frames, strict=True))  # type: ignore[return-value]
 
@@ -180,41 +184,43 @@ class Ddpm(Noise):
         self.scheduler: Any = DDIMScheduler.from_config({**spec.scheduler, "timestep_spacing": "trailing"})
         share = self.scheduler.alphas_cumprod.double().clone()
         share[0] = 1.0  # level 0 is clean; the table's first entry (0.99998 or so) stands for it
-        self._share = share
-        self.loudest = float(len(share) - 1)
+        self._alphas_cumprod = share
+        self.max_level = float(len(share) - 1)
 
-    def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        share = self._share.to(level.device)[level.long()]
+    def alpha_sigma(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        share = self._alphas_cumprod.to(level.device)[level.long()]
         return share.sqrt().to(level.dtype), (1 - share).sqrt().to(level.dtype)
 
     def scale(self, level: Tensor) -> Tensor:
         """What clean frames are multiplied by at a level (b t): 1 for clean ones."""
-        return 1 + (self.spec.base_scale - 1) * (level / TURNING).clamp(max=1)
+        return 1 + (self.spec.base_scale - 1) * (level / RESCALE_TIMESTEPS).clamp(max=1)
 
-    def add(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-        return super().add(self._scaled(clean, level), noise, level)
+    def add_noise(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        return super().add_noise(self._scaled(clean, level), noise, level)
 
     def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         return super().target(self._scaled(clean, level), noise, level)
 
-    def split(self, output: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        scaled, noise = super().split(output, noisy, level)
+    def to_clean_and_noise(self, output: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        scaled, noise = super().to_clean_and_noise(output, noisy, level)
         if self.spec.base_scale == 1.0:
             return scaled, noise
-        return weighted((1 / self.scale(_wide(level, noisy)),), (scaled,)), noise
+        return weighted_sum((1 / self.scale(_wide(level, noisy)),), (scaled,)), noise
 
     def _scaled(self, clean: Tensor, level: Tensor) -> Tensor:
         if self.spec.base_scale == 1.0:
             return clean
-        return weighted((self.scale(_wide(level, clean)),), (clean,))
+        return weighted_sum((self.scale(_wide(level, clean)),), (clean,))
 
     def timestep(self, level: Tensor) -> Tensor:
         return level
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        return torch.randint(len(self._share), shape, generator=generator).float()
+    def sample_training_levels(
+        self, shape: tuple[int, ...], generator: torch.Generator | None = None
+    ) -> Tensor:
+        return torch.randint(len(self._alphas_cumprod), shape, generator=generator).float()
 
-    def sampling_levels(self, steps: int) -> Tensor:
+    def inference_levels(self, steps: int) -> Tensor:
         self.scheduler.set_timesteps(steps)
         return torch.cat([self.scheduler.timesteps.float(), torch.zeros(1)])
 
@@ -239,23 +245,25 @@ class Edm(Noise):
         self.scheduler: Any = EulerDiscreteScheduler.from_config({**usual, **spec.scheduler})
         if spec.prediction == "edm":
             self.data = float(spec.scheduler.get("sigma_data", 0.5))
-        self.quietest = float(self.scheduler.config.sigma_min or usual["sigma_min"])
-        self.loudest = float(self.scheduler.config.sigma_max or usual["sigma_max"])
+        self.min_level = float(self.scheduler.config.sigma_min or usual["sigma_min"])
+        self.max_level = float(self.scheduler.config.sigma_max or usual["sigma_max"])
 
-    def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:
+    def alpha_sigma(self, level: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(level), level
 
     def timestep(self, level: Tensor) -> Tensor:
-        return 0.25 * level.clamp(min=self.quietest).log()  # a clean frame is told as the quietest level
+        return 0.25 * level.clamp(min=self.min_level).log()  # a clean frame is told as the quietest level
 
     def model_input(self, noisy: Tensor, level: Tensor) -> Tensor:
         sigma = _wide(level, noisy)
-        return weighted((1 / (sigma**2 + self.data**2).sqrt(),), (noisy,))
+        return weighted_sum((1 / (sigma**2 + self.data**2).sqrt(),), (noisy,))
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+    def sample_training_levels(
+        self, shape: tuple[int, ...], generator: torch.Generator | None = None
+    ) -> Tensor:
         return (self.mean + self.spread * torch.randn(shape, generator=generator)).exp()
 
-    def sampling_levels(self, steps: int) -> Tensor:
+    def inference_levels(self, steps: int) -> Tensor:
         self.scheduler.set_timesteps(steps)
         return self.scheduler.sigmas.float()
 
@@ -263,22 +271,24 @@ class Edm(Noise):
 class Flow(Noise):
     """A straight line from frame to noise; the model is told the share of noise times N."""
 
-    loudest = 1.0
+    max_level = 1.0
 
     def __init__(self, spec: NoiseSpec):
         super().__init__(spec)
         self.scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(spec.scheduler)
         self.timesteps = float(self.scheduler.config.num_train_timesteps)
 
-    def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:
+    def alpha_sigma(self, level: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - level, level
 
     def timestep(self, level: Tensor) -> Tensor:
         return level * self.timesteps
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+    def sample_training_levels(
+        self, shape: tuple[int, ...], generator: torch.Generator | None = None
+    ) -> Tensor:
         return torch.rand(shape, generator=generator)
 
-    def sampling_levels(self, steps: int) -> Tensor:
+    def inference_levels(self, steps: int) -> Tensor:
         self.scheduler.set_timesteps(steps)
         return self.scheduler.sigmas.float()

@@ -22,11 +22,11 @@ if not console.is_terminal:
     console.width = 150  # a log is as wide as it needs to be
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     console.print(Text(text))
 
 
-def table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -> None:
+def print_table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -> None:
     """Cells are shown as they are: no markup, no control characters."""
     shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
     for column in columns:
@@ -49,7 +49,7 @@ def print_error(error: V2WError, as_json: bool) -> None:
 
 
 @contextmanager
-def bar(title: str, total: int | None = None) -> Iterator[Any]:
+def progress_bar(title: str, total: int | None = None) -> Iterator[Any]:
     """A progress bar; yields `update(completed=…, description=…)`. Silent where nobody watches."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -58,7 +58,7 @@ def bar(title: str, total: int | None = None) -> Iterator[Any]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Libraries' own warnings, which repeat raw what a file says, are not shown: a command says what matters itself."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -70,7 +70,7 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def fold(paths: Iterable[str]) -> dict[str, int]:
+def fold_paths(paths: Iterable[str]) -> dict[str, int]:
     """Module paths that differ in numbers only, as one line with how many there are: `blocks.{0…3}.attn1` -> 4."""
     groups: dict[str, list[list[int]]] = {}
     for path in paths:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from v2w_convert.report import say, table
+from v2w_convert.report import print_line, print_table
 
 HERE = Path(os.path.relpath(Path(__file__).parent))  # short, as a user would type it
 MARK = "made-by-demo.txt"
@@ -27,7 +27,7 @@ EPISODES = 8  # of the test set, for the figures
 def v2w(*arguments: object) -> dict[str, Any]:
     """Run one command as a user would; its JSON."""
     words = [str(a) for a in arguments]
-    say("\n$ v2w " + " ".join(words))
+    print_line("\n$ v2w " + " ".join(words))
     command = [sys.executable, "-m", "v2w_convert", *words, "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -77,14 +77,14 @@ def main() -> None:
     for name, found in figures.items():
         gap = found["actions"]["psnr gap, true minus other actions"]["4"]["mean"]
         rows.append([name, *(f"{found['horizons'][x]['psnr']['mean']:.2f}" for x in horizons), f"{gap:.2f}"])
-    say("")
-    table(
+    print_line("")
+    print_table(
         f"PSNR (dB) so many frames ahead, one sample, {EPISODES} test episodes; what the true actions are worth",
         ["", *horizons, "gap at 4"],
         rows,
     )
-    say(f"{held} of {len(claims)} claims hold. {(time.monotonic() - begun) / 60:.1f} minutes.")
-    say(f"To look at, in {out}/:")
+    print_line(f"{held} of {len(claims)} claims hold. {(time.monotonic() - begun) / 60:.1f} minutes.")
+    print_line(f"To look at, in {out}/:")
     for file, what in {
         "verify/report.html": "every claim, explained, with pictures: open it in a browser",
         "verify/influence.png": "which output frame depends on which input frame, before and after",
@@ -95,7 +95,7 @@ def main() -> None:
         "verify/report.json": "every claim, measured",
         "world.json": "every figure, with intervals",
     }.items():
-        say(f"  {file:22} {what}")
+        print_line(f"  {file:22} {what}")
 
 
 if __name__ == "__main__":

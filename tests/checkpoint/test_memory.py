@@ -9,13 +9,15 @@ import torch
 
 from tests import lvdm
 from v2w_convert.checkpoint.source import open_source
-from v2w_convert.plan.resolve import build, plan_for
+from v2w_convert.families.build import build_model
+from v2w_convert.plan.registry import plan_for
 
 CONVERT = """
 import sys
 from pathlib import Path
 from v2w_convert.checkpoint.source import open_source
-from v2w_convert.plan.resolve import plan_for, resolve
+from v2w_convert.plan.registry import plan_for
+from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.convert import convert
 def kilobytes(what):
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what)]
@@ -33,7 +35,7 @@ print(kilobytes("VmHWM") - before)
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     tiny = plan_for("DynamiCrafterUNet").tiny | {"image_scale_learnable": False, "temporal_length": 16}
     with torch.device("meta"):
-        model = build(
+        model = build_model(
             "DynamiCrafterUNet",
             {**tiny, "model_channels": 96, "num_head_channels": 32, "channel_mult": [1, 2, 4, 4]},
         )

@@ -15,12 +15,14 @@ from v2w_convert.draft.draft import draft
 from v2w_convert.draft.text import written
 from v2w_convert.draft.turns import Unmeasured
 from v2w_convert.errors import V2WError
-from v2w_convert.plan import resolve
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.read import parse_plan, read_plan, shipped
-from v2w_convert.plan.resolve import build, complete, planned
+from v2w_convert.families.build import build_model, complete_config
+from v2w_convert.plan import registry
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.read import parse_plan, read_plan, shipped_plans
+from v2w_convert.plan.registry import is_known
+from v2w_convert.plan.resolve import resolve
 
-PLANS = {name: read_plan(file) for name, file in shipped().items()}
+PLANS = {name: read_plan(file) for name, file in shipped_plans().items()}
 WAN, HUNYUAN = PLANS["wan"].tiny, PLANS["hunyuan-video"].tiny
 
 # What no plan is shipped for.
@@ -64,13 +66,13 @@ OTHERS = (
 
 @pytest.fixture(autouse=True)
 def hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolve, "shipped", dict)
+    monkeypatch.setattr(registry, "shipped_plans", dict)
 
 
 def saved(class_name: str, tiny: dict[str, Any], folder: Path) -> Path:
     torch.manual_seed(0)
-    model: Any = build(class_name, tiny).eval()
-    wake(model)
+    model: Any = build_model(class_name, tiny).eval()
+    randomize_zero_init(model)
     model.save_pretrained(folder)
     return folder
 
@@ -81,8 +83,8 @@ def last(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 def test_there_is_no_plan_for_what_is_drafted_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert not any(planned(class_name) for class_name, _ in OWN.values())
-    assert all(planned(class_name) for class_name, _ in KNOWN.values())
+    assert not any(is_known(class_name) for class_name, _ in OWN.values())
+    assert all(is_known(class_name) for class_name, _ in KNOWN.values())
 
 
 @pytest.mark.parametrize(("class_name", "tiny"), [*OWN.values(), *KNOWN.values()], ids=[*OWN, *KNOWN])
@@ -105,9 +107,7 @@ def test_a_draft_finds_the_sites_that_the_shipped_plan_names(name: str) -> None:
     base, tiny = PLANS[name].base, PLANS[name].tiny
     found = draft(base, tiny)
     assert found.holds, found.where
-    drafted, expected = (
-        resolve.resolve(plan, tiny) for plan in (parse_plan(found.plan, "test"), PLANS[name])
-    )
+    drafted, expected = (resolve(plan, tiny) for plan in (parse_plan(found.plan, "test"), PLANS[name]))
     operations = {path: operation.name for path, operation in expected.sites.items()}
     assert {path: operation.name for path, operation in drafted.sites.items()} == operations
 
@@ -116,7 +116,7 @@ def test_a_draft_finds_the_sites_that_the_shipped_plan_names(name: str) -> None:
 def test_a_draft_is_made_from_a_published_size(name: str) -> None:
     overrides, expected = PUBLISHED[name]
     with torch.device("meta"):
-        config = complete(build(PLANS[name].base, overrides))
+        config = complete_config(build_model(PLANS[name].base, overrides))
     found = draft(PLANS[name].base, config)
     assert found.holds, found.where
     assert Counter(found.counts) == expected
@@ -127,8 +127,12 @@ def test_conditions_of_an_image_are_found() -> None:
         "WanTransformer3DModel", WAN | {"in_channels": 12, "image_dim": 16, "added_kv_proj_dim": 24}
     )
     assert found.holds
-    assert found.plan["call"]["conditions"]["image"]["shape"] == ["m", "image_dim"]
-    assert found.plan["call"]["conditions"]["anchor"]["shape"] == ["in_channels - out_channels", "h", "w"]
+    assert found.plan["call"]["conditions"]["image_embeds"]["shape"] == ["m", "image_dim"]
+    assert found.plan["call"]["conditions"]["image_latents"]["shape"] == [
+        "in_channels - out_channels",
+        "h",
+        "w",
+    ]
 
 
 def test_the_checkpoints_scheduler_says_what_the_noise_is() -> None:

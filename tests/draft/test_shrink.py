@@ -6,19 +6,19 @@ from torch import nn
 
 from tests.families.published import PUBLISHED
 from v2w_convert.draft.shrink import head_width, smaller
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import build, complete
+from v2w_convert.families.build import build_model, complete_config
+from v2w_convert.plan.read import read_plan, shipped_plans
 
 
 def whole(name: str) -> tuple[str, dict[str, Any]]:
-    base = read_plan(shipped()[name]).base
+    base = read_plan(shipped_plans()[name]).base
     with torch.device("meta"):
-        return base, complete(build(base, PUBLISHED[name][0]))
+        return base, complete_config(build_model(base, PUBLISHED[name][0]))
 
 
 def size(base: str, config: dict[str, Any]) -> int:
     with torch.device("meta"):
-        model: nn.Module = build(base, config)
+        model: nn.Module = build_model(base, config)
     return sum(p.numel() for p in model.parameters())
 
 

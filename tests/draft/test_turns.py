@@ -33,19 +33,19 @@ HALF = 2 * (HEADS * WIDTH // 6)
     [
         Rotary(size="attention_head_dim // 3"),
         Rotary(size="rope_axes_dim[0]", theta="rope_theta"),
-        Rotary(size="attention_head_dim // 3", pairs="halves", scale="1 / interpolation_scale_t"),
-        Rotary(size="attention_head_dim // 3", pairs="halves of the head"),
+        Rotary(size="attention_head_dim // 3", pairing="half", scale="1 / interpolation_scale_t"),
+        Rotary(size="attention_head_dim // 3", pairing="half_head"),
         Rotary(size="attention_head_dim // 3", start=5, theta=77.7),
-        Rotary(size="attention_head_dim // 3", every=3, rising=True, theta=100.0, scale=0.02),
-        Rotary(size="2 * (num_attention_heads * attention_head_dim // 6)", every=3, heads="joined"),
+        Rotary(size="attention_head_dim // 3", stride=3, ascending=True, theta=100.0, scale=0.02),
+        Rotary(size="2 * (num_attention_heads * attention_head_dim // 6)", stride=3, heads="joined"),
         # Every second pair turns by whole turns, and is not seen to move.
-        Rotary(size=18, scale=torch.pi, theta=10000.0, rising=True),
+        Rotary(size=18, scale=torch.pi, theta=10000.0, ascending=True),
     ],
 )
 def test_a_turn_is_measured_as_it_was_made(rotary: Rotary) -> None:
-    measured = measure(turned(rotary.definite(CONFIG)), nn.Module(), CONFIG)
+    measured = measure(turned(rotary.resolve(CONFIG)), nn.Module(), CONFIG)
     assert measured is not None
-    found, made = measured.definite(CONFIG), rotary.definite(CONFIG)
+    found, made = measured.resolve(CONFIG), rotary.resolve(CONFIG)
     numbers = {"theta": made.theta, "scale": made.scale}  # worked out from angles that were rounded
     assert {"theta": found.theta, "scale": found.scale} == pytest.approx(numbers, rel=1e-9)
     assert found.model_copy(update=numbers) == made
@@ -61,7 +61,7 @@ def test_learned_turns_are_found_among_the_bases_parameters() -> None:
     measured = measure(turned(rotary, root.frequencies.detach(), 8), root, CONFIG)
     assert measured is not None
     assert measured.learned == "frequencies"
-    assert measured.definite(CONFIG).size == 8
+    assert measured.resolve(CONFIG).size == 8
 
 
 def test_what_stands_still_is_not_turned() -> None:

@@ -4,7 +4,7 @@ import torch
 
 from v2w_convert.data.episode import Episode
 from v2w_convert.errors import V2WError
-from v2w_convert.evaluate.clips import cut, per_episode
+from v2w_convert.evaluate.clips import cut_clips, per_episode
 
 
 def episodes(*lengths: int) -> list[Episode]:
@@ -19,7 +19,7 @@ def episodes(*lengths: int) -> list[Episode]:
 
 
 def test_clips_lie_side_by_side_and_carry_the_action_that_led_to_each_frame() -> None:
-    clips = cut(episodes(12, 4, 5), history=2, horizon=3)
+    clips = cut_clips(episodes(12, 4, 5), history=2, horizon=3)
     assert clips.episode.tolist() == [0, 0, 2]
     assert (clips.frames[:, :, 0, 0, 0] * 255).round().tolist() == [
         [0, 1, 2, 3, 4],
@@ -32,10 +32,10 @@ def test_clips_lie_side_by_side_and_carry_the_action_that_led_to_each_frame() ->
 
 
 def test_means_are_taken_by_episode_first() -> None:
-    clips = cut(episodes(10, 5), history=2, horizon=3)
+    clips = cut_clips(episodes(10, 5), history=2, horizon=3)
     assert per_episode(torch.tensor([1.0, 3.0, 10.0]), clips).tolist() == [2.0, 10.0]
 
 
 def test_episodes_that_are_too_short_are_refused_by_length() -> None:
     with pytest.raises(V2WError, match="the longest of 2 episodes has 4"):
-        cut(episodes(4, 3), history=2, horizon=3)
+        cut_clips(episodes(4, 3), history=2, horizon=3)

@@ -1,12 +1,12 @@
 import torch
 
-from v2w_convert.evaluate.clips import Clips
+from v2w_convert.evaluate.clips import EvaluationClips
 from v2w_convert.evaluate.run import _of_another_episode, _one_after_the_other
 
 
 def test_other_actions_come_after_the_same_history() -> None:
     actions = torch.arange(4 * 5).view(4, 5, 1).float()
-    clips = Clips(torch.zeros(4, 5, 3, 1, 1), actions, torch.tensor([0, 0, 1, 2]))
+    clips = EvaluationClips(torch.zeros(4, 5, 3, 1, 1), actions, torch.tensor([0, 0, 1, 2]))
     other = _of_another_episode(clips, 2)
     assert other[..., 0].tolist() == [
         [0, 1, 12, 13, 14],  # clip 0's history, then the first clip of the next episode

@@ -10,22 +10,23 @@ import torch
 
 from tests.families.published import PUBLISHED
 from v2w_convert.checkpoint.source import open_source
-from v2w_convert.families import COMPUTED, MODELS, REFUSED, model_class
-from v2w_convert.finetune.batches import draw
+from v2w_convert.families import COMPUTED_ARGUMENTS, MODELS, REFUSED, model_class
+from v2w_convert.families.build import build_model, complete_config
+from v2w_convert.finetune.batches import sample_batch
 from v2w_convert.finetune.objective import loss
 from v2w_convert.operations import CausalAttention, CausalConv, FramePosition
 from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.grammar import Plan
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import Resolved, build, complete, resolve
-from v2w_convert.surgery.change import added, install
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.read import read_plan, shipped_plans
+from v2w_convert.plan.resolve import ResolvedPlan, resolve
+from v2w_convert.surgery.change import added_tensors, install_operations
 from v2w_convert.surgery.convert import convert
 from v2w_convert.surgery.load import load
-from v2w_convert.verify.claims import Report
+from v2w_convert.verify.claims import VerifyReport
 from v2w_convert.verify.inputs import latent_size
 from v2w_convert.verify.run import verify
-from v2w_convert.world.model import RINGS, World
+from v2w_convert.world.model import RING_STATES, World
 from v2w_convert.world.rollout import Sampling
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -34,7 +35,7 @@ ACTIONS = 3
 SIDE = 32  # of the latents whose state is counted
 LONG = 300  # frames of the rollout tried
 # Imported with the actions they were trained with, one of them leaking: tests/families/test_vid2world.py
-TRAINED = {"vid2world", "vid2world-mended"}
+TRAINED = {"vid2world", "vid2world-repaired"}
 # What cannot be run without data, or without torchvision: here is what is counted instead.
 ONE_LAYER = {"mochi": {"num_layers": 1}, "hunyuan-video-15": {"num_layers": 1}}
 WITHOUT = {"cosmos": {"concat_padding_mask": False}}
@@ -58,7 +59,7 @@ resolved as well; so is the state of a stream, for one rollout of latents {SIDE}
 | plan | class | sites | parameters added | window | state, MB a frame in view (+ fixed) | leak | identity | streamed | promises | finetuned a step | rollout | beyond the trained length | besides the YAML |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 """
-FAMILIES = [name for name in shipped() if name not in TRAINED]
+FAMILIES = [name for name in shipped_plans() if name not in TRAINED]
 TAIL = """
 Blocks of several frames (`--frames-per-block`), another window (`--window`) and first frames that stay in view (`--sinks`) are
 options of every family whose base allows it: Latte takes single frames or one length of clip, so no blocks; a linear
@@ -66,8 +67,8 @@ attention has no window; where positions come again (SVD, AnimateDiff, CogVideoX
 that ends within a block is made to the block's end and cut; clips of training and history are whole blocks.
 
 Vid2World's released checkpoints (`Vid2WorldUNet`) are causal and trained with actions already: `plans/vid2world.yaml` imports them as
-they are, and `v2w verify` names the norms by which their frames see the future; with `v2w convert --mend`,
-`plans/vid2world-mended.yaml` mends those.
+they are, and `v2w verify` names the norms by which their frames see the future; with `v2w convert --repair`,
+`plans/vid2world-repaired.yaml` mends those.
 
 Not served, with the reason that `v2w inspect` gives:
 
@@ -78,13 +79,13 @@ Not served, with the reason that `v2w inspect` gives:
 
 def row(name: str) -> str:
     """One family's line of the table; what was measured is read, all else is worked out."""
-    plan = read_plan(shipped()[name])
+    plan = read_plan(shipped_plans()[name])
     with torch.device("meta"):
         model = model_class(plan.base)(**PUBLISHED[name][0])
-    resolved = resolve(plan, complete(model))
+    resolved = resolve(plan, complete_config(model))
     counts = Counter(operation.name for operation in resolved.sites.values())
     sites = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-    new = sum(torch.Size(shape).numel() for shape in added(resolved, model, ACTIONS).values())
+    new = sum(torch.Size(shape).numel() for shape in added_tensors(resolved, model, ACTIONS).values())
     window = "all frames so far" if resolved.window is None else f"{resolved.window} frames"
     figures = measured()[name]
     state = f"{figures['state per frame'] / 1e6:.1f}" if figures["state per frame"] else "0"
@@ -114,7 +115,7 @@ def measured() -> dict[str, Any]:
     return json.loads(MEASURED.read_text("utf-8"))["families"]
 
 
-def figures_of(report: Report) -> dict[str, Any]:
+def figures_of(report: VerifyReport) -> dict[str, Any]:
     """What the table says of a report on a converted model."""
 
     def worst(beginning: str) -> float:
@@ -134,10 +135,10 @@ def figures_of(report: Report) -> dict[str, Any]:
 
 def measure(name: str) -> dict[str, Any]:
     """Everything that takes running the tiny model, and the state of the published one."""
-    plan = read_plan(shipped()[name])
+    plan = read_plan(shipped_plans()[name])
     torch.manual_seed(0)
-    model = build(plan.base, plan.tiny).eval()
-    wake(model)
+    model = build_model(plan.base, plan.tiny).eval()
+    randomize_zero_init(model)
     with tempfile.TemporaryDirectory() as folder:
         base, out = Path(folder) / "base", Path(folder) / "out"
         model.save_pretrained(base)
@@ -159,14 +160,17 @@ def measure(name: str) -> dict[str, Any]:
 def trained_a_step(world: World) -> bool:
     """One optimizer step of diffusion forcing on random clips; whether its loss is a number."""
     world.train().requires_grad_(True)
-    frames = -(-5 // world.n) * world.n
+    frames = -(-5 // world.frames_per_block) * world.frames_per_block
     generator = torch.Generator().manual_seed(0)
     shape = (2, frames, world.channels, *latent_size(world))
     latents = torch.randn(shape, generator=generator)
     actions = torch.randn(2, frames, ACTIONS, generator=generator)
     optimizer = torch.optim.AdamW(world.base.parameters(), lr=1e-3)
     value = loss(
-        world, latents, actions, draw(shape, world.noise, 0.2, world.resolved.period, generator, world.n)
+        world,
+        latents,
+        actions,
+        sample_batch(shape, world.noise, 0.2, world.resolved.period, generator, world.frames_per_block),
     )
     value.backward()
     optimizer.step()
@@ -179,24 +183,24 @@ def rolled_out(world: World) -> int:
     h, w = latent_size(world)
     stream = world.stream(1, h, w, window=None if world.resolved.window else 16, sampling=Sampling(steps=1))
     shapes = [{key: x.shape for key, x in kept.items()} for kept in stream.state.sites.values()]
-    actions = torch.zeros(1, world.n, ACTIONS)
-    for _ in range(LONG // world.n):
+    actions = torch.zeros(1, world.frames_per_block, ACTIONS)
+    for _ in range(LONG // world.frames_per_block):
         block = stream.step_block(actions)
         assert bool(torch.isfinite(block).all())
     assert shapes == [{key: x.shape for key, x in kept.items()} for kept in stream.state.sites.values()]
-    return LONG // world.n * world.n
+    return LONG // world.frames_per_block * world.frames_per_block
 
 
 @torch.no_grad()
 def state_bytes(name: str) -> tuple[int, int]:
     """Bytes in bfloat16 of one stream's state, of the published size: for each frame in view, and besides."""
-    plan = read_plan(shipped()[name])
+    plan = read_plan(shipped_plans()[name])
     published = PUBLISHED[name][0] | WITHOUT.get(name, {})
     device = torch.device("cpu" if name in ONE_LAYER else "meta")
     with torch.device(device):
         model = model_class(plan.base)(**published | ONE_LAYER.get(name, {}))
-    resolved = resolve(plan, complete(model))
-    install(resolved, model, ACTIONS)
+    resolved = resolve(plan, complete_config(model))
+    install_operations(resolved, model, ACTIONS)
     world = World(model, resolved, ACTIONS, null_conditions(plan.call, resolved.config)).to(device)
     with torch.device(device):
         side = SIDE // 4 if name in ONE_LAYER else SIDE
@@ -204,13 +208,13 @@ def state_bytes(name: str) -> tuple[int, int]:
     each, besides = 0, 0
     for kept in state.sites.values():
         for key, x in kept.items():
-            if key in RINGS and x.ndim == 6:
-                each += 2 * x.numel() // x.shape[3] // world.n
+            if key in RING_STATES and x.ndim == 6:
+                each += 2 * x.numel() // x.shape[3] // world.frames_per_block
             else:
                 besides += 2 * x.numel()
     if name in ONE_LAYER:
         with torch.device("meta"):
-            whole = resolve(plan, complete(model_class(plan.base)(**published)))
+            whole = resolve(plan, complete_config(model_class(plan.base)(**published)))
         times = len(whole.sites) - 1, len(resolved.sites) - 1  # all but the action's
         each = each * times[0] // times[1] * (SIDE // side) ** 2
     return each, besides
@@ -218,7 +222,7 @@ def state_bytes(name: str) -> tuple[int, int]:
 
 def written(plan: Plan) -> list[str]:
     """The files of Python that the plan names: its model, where diffusers has none, and what works out arguments."""
-    named = [MODELS.get(plan.base), COMPUTED.get(plan.call.computed or "")]
+    named = [MODELS.get(plan.base), COMPUTED_ARGUMENTS.get(plan.call.computed_arguments or "")]
     modules = [thing.__module__ for thing in named if thing is not None]
     return [f"`{module.removeprefix('v2w_convert.').replace('.', '/')}.py`" for module in modules]
 
@@ -226,12 +230,12 @@ def written(plan: Plan) -> list[str]:
 def forms(name: str) -> set[str]:
     """What the plan asks of operations."""
     found = set()
-    for operation in read_plan(shipped()[name]).operations:
+    for operation in read_plan(shipped_plans()[name]).operations:
         found.add(operation.name)
         if isinstance(operation, FramePosition):
-            found.add(f"frame_position how {operation.how}")
-        if isinstance(operation, CausalAttention) and operation.apart:
-            found.add("causal_attention apart")
+            found.add(f"frame_position mode {operation.mode}")
+        if isinstance(operation, CausalAttention) and operation.per_sample_calls:
+            found.add("causal_attention per_sample_calls")
         rotary = getattr(operation, "rotary", None)
         if rotary is not None:
             said = rotary.model_dump(exclude_defaults=True, include={"pairs", "heads", "learned"})
@@ -244,7 +248,7 @@ def own_forms(name: str) -> set[str]:
     return forms(name) - set().union(*(forms(other) for other in FAMILIES if other != name))
 
 
-def beyond(resolved: Resolved) -> str:
+def beyond(resolved: ResolvedPlan) -> str:
     """What is done where a rollout is longer than the clips that the base was trained on."""
     kinds = {type(operation) for operation in resolved.sites.values()}
     if FramePosition in kinds:

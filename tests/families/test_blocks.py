@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from v2w_convert.plan.adjust import adjusted
-from v2w_convert.plan.call import call_base, null, null_conditions
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import build, resolve
-from v2w_convert.surgery.change import operate
+from v2w_convert.families.build import build_model
+from v2w_convert.plan.adjust import adjust_plan
+from v2w_convert.plan.call import call_base, null_condition, null_conditions
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.read import read_plan, shipped_plans
+from v2w_convert.plan.resolve import resolve
+from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.verify.exact import exact
 from v2w_convert.world.model import World
 
@@ -29,14 +30,14 @@ ALLOWED = (
 
 
 def world_and_base(name: str, **wanted: Any) -> tuple[World, torch.nn.Module]:
-    plan = adjusted(read_plan(shipped()[name]), **wanted)
+    plan = adjust_plan(read_plan(shipped_plans()[name]), **wanted)
     config = {**plan.tiny, "_class_name": plan.base, ONE_LAYER[name]: 1}
     torch.manual_seed(0)
-    base, folded = (build(plan.base, config).eval().double() for _ in range(2))
-    wake(base)
+    base, folded = (build_model(plan.base, config).eval().double() for _ in range(2))
+    randomize_zero_init(base)
     folded.load_state_dict(base.state_dict())
     resolved = resolve(plan, config)
-    operate(resolved, folded, 3, seed=0)
+    apply_surgery(resolved, folded, 3, seed=0)
     nulls = null_conditions(plan.call, resolved.config)
     return World(folded, resolved, 3, nulls).double(), base
 
@@ -44,7 +45,7 @@ def world_and_base(name: str, **wanted: Any) -> tuple[World, torch.nn.Module]:
 def of_base(world: World, base: torch.nn.Module, latents: Tensor, level: float) -> Tensor:
     b, t, _, h, w = latents.shape
     call, config = world.resolved.plan.call, world.resolved.config
-    given = {name: null(call, name, config, h, w) for name in call.given(config)}
+    given = {name: null_condition(call, name, config, h, w) for name in call.active_conditions(config)}
     told = torch.full((b, t), level)
     noisy, timestep = world.noise.model_input(latents, told), world.noise.timestep(told)[:, 0]
     repeated = {name: x.expand(b, *x.shape) for name, x in given.items()}
@@ -68,7 +69,7 @@ def test_the_last_block_is_the_bases(name: str, n: int) -> None:
     with exact():
         world, base = world_and_base(name, frames_per_block=n)
         latents = frames(world, 4 * n)
-        level = 0.5 if world.noise.loudest == 1 else 500.0
+        level = 0.5 if world.noise.max_level == 1 else 500.0
         expected = of_base(world, base, latents, level)
         found = world(latents, torch.full((2, 4 * n), level))
     assert_same(found[:, -n:], expected[:, -n:])
@@ -85,13 +86,13 @@ def test_sinks_stand_right_before_the_window(name: str, n: int, streamed: bool) 
     with exact():
         world, base = world_and_base(name, frames_per_block=n, window=3 * n, sinks=2 * n)
         latents = frames(world, 9 * n)
-        level = 0.5 if world.noise.loudest == 1 else 500.0
+        level = 0.5 if world.noise.max_level == 1 else 500.0
         told = torch.full((2, 9 * n), level)
         if streamed:
             state = world.empty_state(2, 4, 8)
             for start, stop in ((0, n), (n, 5 * n), (5 * n, 9 * n)):
                 now = slice(start, stop)
-                found, state = world.continued(state, latents[:, now], told[:, now], commit=True)
+                found, state = world.forward_streamed(state, latents[:, now], told[:, now], commit=True)
         else:
             found = world(latents, told)
         in_view = torch.cat([latents[:, : 2 * n], latents[:, -3 * n :]], 1)

@@ -9,12 +9,14 @@ import torch
 
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
+from v2w_convert.families.build import build_model
 from v2w_convert.plan.call import null_conditions
+from v2w_convert.plan.coverage import require_coverage
 from v2w_convert.plan.grammar import Plan
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.read import parse_plan, read_plan, shipped
-from v2w_convert.plan.resolve import build, require_coverage, resolve
-from v2w_convert.surgery.change import operate
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.read import parse_plan, read_plan, shipped_plans
+from v2w_convert.plan.resolve import resolve
+from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.surgery.convert import convert
 from v2w_convert.verify.run import verify
 from v2w_convert.world.model import World
@@ -28,7 +30,7 @@ NORMS = "**.temopral_conv.conv[1234].0"
 
 
 def edited(name: str, edit: Edit) -> Plan:
-    data = read_plan(shipped()[name]).model_dump(mode="json")
+    data = read_plan(shipped_plans()[name]).model_dump(mode="json")
     edit(data["operations"])
     return parse_plan(data, "test")
 
@@ -70,7 +72,7 @@ def moved(pattern: str, *patterns: str) -> Edit:
         ("wan", at("causal_attention", rotary=None)),
         ("wan", at("causal_attention", rotary={"theta": 9000})),
         ("hunyuan-video", at("causal_attention", rotary={"size": 4})),
-        ("cosmos", at("causal_attention", rotary={"pairs": "adjacent"})),
+        ("cosmos", at("causal_attention", rotary={"pairing": "interleaved"})),
         ("ltx-video", at("causal_attention", rotary={"start": 0})),
         ("mochi", at("causal_attention", rotary={"learned": None})),
         ("sana-video", at("linear_attention", rotary={"scale": 2})),
@@ -83,8 +85,8 @@ def moved(pattern: str, *patterns: str) -> Edit:
 def test_what_a_plan_says_wrong_is_told_by_the_identity_claim(name: str, edit: Edit, tmp_path: Path) -> None:
     plan = edited(name, edit)
     torch.manual_seed(0)
-    model = build(plan.base, plan.tiny).eval()
-    wake(model)
+    model = build_model(plan.base, plan.tiny).eval()
+    randomize_zero_init(model)
     model.save_pretrained(tmp_path / "base")
     source = open_source(tmp_path / "base")
     convert(source, resolve(plan, source.config), tmp_path / "out", action_dim=3)
@@ -94,13 +96,13 @@ def test_what_a_plan_says_wrong_is_told_by_the_identity_claim(name: str, edit: E
 
 def test_a_prompt_that_a_plan_takes_for_frames_is_told_when_its_length_changes() -> None:
     plan = edited("easyanimate", at("causal_attention", text=None))
-    base = build(plan.base, plan.tiny).eval()
+    base = build_model(plan.base, plan.tiny).eval()
     resolved = resolve(plan, plan.tiny)
-    operate(resolved, base, 3, seed=0)
+    apply_surgery(resolved, base, 3, seed=0)
     world = World(base, resolved, 3, null_conditions(plan.call, resolved.config))
     stream = world.stream(1, 4, 8)  # begins with the null prompt
     with pytest.raises(V2WError, match="and had 264 when the stream began"):
-        world.continued(
+        world.forward_streamed(
             stream.state, torch.zeros(1, 1, 4, 4, 8), torch.zeros(1, 1), text=torch.zeros(1, 3, 16)
         )
 

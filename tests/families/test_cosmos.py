@@ -9,20 +9,21 @@ from diffusers.models.transformers import transformer_cosmos
 
 from v2w_convert.errors import V2WError
 from v2w_convert.families import cosmos
+from v2w_convert.families.build import build_model
 from v2w_convert.plan.call import null_conditions
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import build, resolve
-from v2w_convert.surgery.change import operate
+from v2w_convert.plan.read import read_plan, shipped_plans
+from v2w_convert.plan.resolve import resolve
+from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.world.model import World
 
 
 def world() -> World:
     """With a mask, as released models have it."""
-    plan = read_plan(shipped()["cosmos"])
+    plan = read_plan(shipped_plans()["cosmos"])
     config = {**plan.tiny, "_class_name": plan.base, "concat_padding_mask": True}
     torch.manual_seed(0)
-    base, resolved = build(plan.base, config).eval(), resolve(plan, config)
-    operate(resolved, base, 3, seed=0)
+    base, resolved = build_model(plan.base, config).eval(), resolve(plan, config)
+    apply_surgery(resolved, base, 3, seed=0)
     return World(base, resolved, 3, null_conditions(plan.call, resolved.config))
 
 

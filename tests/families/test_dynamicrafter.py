@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from tests.families.golden.drawn import drawn, weights
 from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
-from v2w_convert.operations.base import gap
+from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.call import null_conditions
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.resolve import plan_for, resolve
-from v2w_convert.surgery.change import install, operate
-from v2w_convert.verify.inputs import draw
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.registry import plan_for
+from v2w_convert.plan.resolve import resolve
+from v2w_convert.surgery.change import apply_surgery, install_operations
+from v2w_convert.verify.inputs import random_inputs
 from v2w_convert.world.model import World
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -67,7 +68,7 @@ def test_outputs_are_the_originals(size: int, dtype: torch.dtype) -> None:
     model, inputs, expected = golden(size)
     found = model.to(dtype)(**cast(inputs, dtype)).sample
     # The original summed in float32; in float64 what differs is its rounding alone.
-    assert gap(found, expected) <= 1e-5 * float(expected.abs().max())
+    assert max_abs_diff(found, expected) <= 1e-5 * float(expected.abs().max())
 
 
 @pytest.mark.parametrize(("dtype", "allowed"), [(torch.bfloat16, 0.2), (torch.float16, 0.025)])
@@ -76,14 +77,14 @@ def test_in_half_precision_they_are_nearly_so(dtype: torch.dtype, allowed: float
     found = model.to(dtype)(**cast(inputs, dtype)).sample
     assert found.dtype == dtype
     # Weights of 8 and of 11 bits, through about a hundred layers.
-    assert gap(found, expected) <= allowed * float(expected.abs().max())
+    assert max_abs_diff(found, expected) <= allowed * float(expected.abs().max())
 
 
 def test_the_default_frame_rate_is_told_where_none_is_given() -> None:
     model, inputs, expected = golden(512)
     (given,) = model(**inputs, fs=torch.tensor([24, 24]), return_dict=False)
     assert torch.equal(given, model(**inputs).sample)
-    assert gap(model(**inputs, fs=torch.tensor([24, 10])).sample, expected) > 1e-2
+    assert max_abs_diff(model(**inputs, fs=torch.tensor([24, 10])).sample, expected) > 1e-2
 
 
 def test_image_tokens_for_the_clip_alone_are_refused() -> None:
@@ -134,7 +135,7 @@ def test_what_ends_a_branch_begins_at_zero() -> None:
 
 def test_gradients_are_the_same_when_checkpointed() -> None:
     model = DynamiCrafterUNet(**plan_for("DynamiCrafterUNet").tiny).double().eval()
-    wake(model)
+    randomize_zero_init(model)
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(1, 8, 3, 4, 8, generator=generator, dtype=torch.float64)
     text, image = (torch.randn(b, 4, 16, generator=generator, dtype=torch.float64) for b in (1, 3))
@@ -173,9 +174,9 @@ def pair() -> tuple[nn.Module, World]:
     base, folded = (DynamiCrafterUNet(**plan.tiny).double().eval() for _ in range(2))
     folded.load_state_dict(base.state_dict())
     for model in (base, folded):
-        wake(model)
+        randomize_zero_init(model)
     resolved = resolve(plan, dict(base.config))
-    install(resolved, folded, 3)
+    install_operations(resolved, folded, 3)
     return base, World(folded.double(), resolved, 3, null_conditions(plan.call, resolved.config))
 
 
@@ -186,7 +187,11 @@ def drawn_call() -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    conditions = {"text": normal(2, 5, 16), "image": normal(2, T, 3, 16), "anchor": normal(2, 4, 4, 8)}
+    conditions = {
+        "text": normal(2, 5, 16),
+        "image_embeds": normal(2, T, 3, 16),
+        "image_latents": normal(2, 4, 4, 8),
+    }
     return normal(2, T, 4, 4, 8), torch.full((2, T), 300.0, dtype=torch.float64), conditions
 
 
@@ -195,15 +200,15 @@ def test_a_frames_image_tokens_are_its_own_in_clips_of_any_length(pair: tuple[nn
     base, world = pair
     latents, level, conditions = drawn_call()
     found = world(latents, level, bidirectional=True, **conditions)
-    sample = torch.cat([latents, conditions["anchor"][:, None].expand(-1, T, -1, -1, -1)], 2)
+    sample = torch.cat([latents, conditions["image_latents"][:, None].expand(-1, T, -1, -1, -1)], 2)
     (expected,) = base(
         sample.movedim(1, 2),
         level[:, 0],
         conditions["text"],
-        conditions["image"].flatten(0, 1),
+        conditions["image_embeds"].flatten(0, 1),
         return_dict=False,
     )
-    assert gap(found, expected.movedim(1, 2)) < 1e-9 * float(expected.abs().max())
+    assert max_abs_diff(found, expected.movedim(1, 2)) < 1e-9 * float(expected.abs().max())
 
 
 def test_no_other_frames_image_tokens_reach_a_frames_own_layers(pair: tuple[nn.Module, World]) -> None:
@@ -215,8 +220,8 @@ def test_no_other_frames_image_tokens_reach_a_frames_own_layers(pair: tuple[nn.M
     handle = spatial.register_forward_hook(lambda _m, _args, output: seen.append(output.unflatten(0, (2, T))))
     try:
         for changed in range(T):
-            others = conditions | {"image": conditions["image"].clone()}
-            others["image"][:, changed] += 1
+            others = conditions | {"image_embeds": conditions["image_embeds"].clone()}
+            others["image_embeds"][:, changed] += 1
             before, after = (world(latents, level, **given) for given in (conditions, others))
             layer_before, layer_after = seen[-2:]
             frames = torch.arange(T)
@@ -248,9 +253,9 @@ def test_inputs_of_verify_fit_through_four_levels() -> None:
         **plan.tiny | {"channel_mult": [1, 1, 1, 1], "attention_resolutions": [8]}
     ).eval()
     resolved = resolve(plan, dict(model.config))
-    operate(resolved, model, 3, seed=0)
+    apply_surgery(resolved, model, 3, seed=0)
     world = World(model, resolved, 3, null_conditions(plan.call, resolved.config))
-    inputs = draw(world, 1, 2, seed=0)
+    inputs = random_inputs(world, 1, 2, seed=0)
     assert world(**inputs).shape == inputs["latents"].shape == (1, 2, 4, 8, 16)
 
 

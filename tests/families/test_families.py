@@ -17,20 +17,22 @@ from v2w_convert.checkpoint.source import open_source
 from v2w_convert.cli import run as cli
 from v2w_convert.errors import V2WError
 from v2w_convert.families import REFUSED, model_class
+from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.finetune.finetune import finetune
 from v2w_convert.finetune.settings import Settings
-from v2w_convert.plan.adjust import adjusted
-from v2w_convert.plan.call import call_base, null, null_conditions, shape_of
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import build, complete, plan_for, resolve
-from v2w_convert.surgery.change import operate
+from v2w_convert.plan.adjust import adjust_plan
+from v2w_convert.plan.call import call_base, condition_shape, null_condition, null_conditions
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.read import read_plan, shipped_plans
+from v2w_convert.plan.registry import plan_for
+from v2w_convert.plan.resolve import resolve
+from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.surgery.convert import convert
 from v2w_convert.verify import inputs, streaming
 from v2w_convert.verify.run import verify
 from v2w_convert.world.model import World
 
-PLANS = sorted(shipped().keys() - TRAINED)
+PLANS = sorted(shipped_plans().keys() - TRAINED)
 ACTIONS = 3
 
 
@@ -39,10 +41,10 @@ TINY = {name: Case(name) for name in PLANS} | IMAGE_TO_VIDEO | VIEWS
 
 def tiny(name: str, overrides: dict[str, Any], folder: Path, tiny_base: Path) -> Path:
     """A pipeline folder: the plan's tiny model, woken, and `tiny_base`'s autoencoder."""
-    plan = read_plan(shipped()[name])
+    plan = read_plan(shipped_plans()[name])
     torch.manual_seed(0)
-    model = build(plan.base, plan.tiny | overrides).eval()
-    wake(model)
+    model = build_model(plan.base, plan.tiny | overrides).eval()
+    randomize_zero_init(model)
     component = "unet" if "UNet" in plan.base else "transformer"
     model.save_pretrained(folder / component)
     shutil.copytree(tiny_base / "vae", folder / "vae")
@@ -66,7 +68,7 @@ def test_a_family_converts_is_proven_and_trains(
     assert (told["ok"], told["plan"], told["uncovered"]) == (True, case.plan, [])
     source = open_source(base)
     plan = plan_for(source.class_name, source.config)
-    resolved = resolve(adjusted(plan, **case.wanted), source.config, source.scheduler)
+    resolved = resolve(adjust_plan(plan, **case.wanted), source.config, source.scheduler)
     convert(source, resolved, out, action_dim=ACTIONS)
 
     report = verify(out, base)
@@ -78,7 +80,12 @@ def test_a_family_converts_is_proven_and_trains(
         assert all(found[key] <= 10 * said[key] for key in ("identity", "streamed"))  # machines round apart
 
     finetune(
-        out, tiny_data, run, Settings(steps=1, batch=2, frames=-(-5 // resolved.n) * resolved.n, lr=1e-3)
+        out,
+        tiny_data,
+        run,
+        Settings(
+            steps=1, batch=2, frames=-(-5 // resolved.frames_per_block) * resolved.frames_per_block, lr=1e-3
+        ),
     )
     before, after = open_source(out), open_source(run)
     weights = [load_file(file) for file in sorted(after.files)]
@@ -99,11 +106,11 @@ def test_a_family_converts_is_proven_and_trains(
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_plan_resolves_on_the_published_size(name: str) -> None:
-    plan = read_plan(shipped()[name])
+    plan = read_plan(shipped_plans()[name])
     overrides, expected = PUBLISHED[name]
     with torch.device("meta"):
         model = model_class(plan.base)(**overrides)
-    config = complete(model)
+    config = complete_config(model)
     assert plan_for(plan.base, config).name == name
     assert row(name) in FILE.read_text(encoding="utf-8").splitlines(), "run python -m tests.families.table"
     assert Counter(operation.name for operation in resolve(plan, config).sites.values()) == expected
@@ -114,14 +121,14 @@ def test_other_published_sizes_resolve(
     name: str, overrides: dict[str, Any], expected: dict[str, int]
 ) -> None:
     with torch.device("meta"):
-        config = complete(model_class(read_plan(shipped()[name]).base)(**overrides))
-    plan = plan_for(read_plan(shipped()[name]).base, config)
+        config = complete_config(model_class(read_plan(shipped_plans()[name]).base)(**overrides))
+    plan = plan_for(read_plan(shipped_plans()[name]).base, config)
     assert plan.name == name
     assert Counter(operation.name for operation in resolve(plan, config).sites.values()) == expected
 
 
 def test_a_plan_for_one_family_is_refused_on_another() -> None:
-    wan, svd = (read_plan(shipped()[name]) for name in ("wan", "stable-video-diffusion"))
+    wan, svd = (read_plan(shipped_plans()[name]) for name in ("wan", "stable-video-diffusion"))
     config = {"_class_name": svd.base, **svd.tiny}
     with pytest.raises(V2WError) as refused:
         resolve(wan, config)
@@ -146,30 +153,32 @@ def test_a_config_that_no_plan_serves_is_refused_with_the_reason() -> None:
 @pytest.mark.parametrize("name", ["hunyuan-video", "hunyuan-video-15", "mochi"])
 def test_text_that_is_no_word_is_heeded_by_nobody(name: str) -> None:
     """Against the base, both ways; and other padding changes nothing, causally."""
-    plan = read_plan(shipped()[name])
+    plan = read_plan(shipped_plans()[name])
     resolved = resolve(plan, plan.tiny)
     torch.manual_seed(0)
-    base, folded = (build(plan.base, plan.tiny).eval() for _ in range(2))
+    base, folded = (build_model(plan.base, plan.tiny).eval() for _ in range(2))
     folded.load_state_dict(base.state_dict())
     for model in (base, folded):
-        wake(model)
-    operate(resolved, folded, ACTIONS, seed=0)
+        randomize_zero_init(model)
+    apply_surgery(resolved, folded, ACTIONS, seed=0)
     call, config = plan.call, resolved.config
     world = World(folded, resolved, ACTIONS, null_conditions(call, config))
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(2, 3, resolved.channels, 4, 8, generator=generator)
     level = torch.full((2, 3), 0.5)
     given = {
-        n: null(call, n, config, 4, 8, tokens=4).expand(2, *shape_of(call, n, config, 4, 8, 4)).clone()
+        n: null_condition(call, n, config, 4, 8, tokens=4)
+        .expand(2, *condition_shape(call, n, config, 4, 8, 4))
+        .clone()
         for n in call.conditions
     }
     given["text"] = torch.randn(given["text"].shape, generator=generator)
-    given["words"][:, 2:] = 0
+    given["text_mask"][:, 2:] = 0
     other = given | {"text": torch.cat([given["text"][:, :2], given["text"][:, 2:] + 5], 1)}
     with torch.no_grad():
         expected = call_base(base, call, config, latents, world.noise.timestep(level)[:, 0], given)
         found = world(latents, level, bidirectional=True, **given)
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-4 * float(expected.abs().max()))
         assert torch.equal(world(latents, level, **given), world(latents, level, **other))
-        heeded = other | {"words": torch.ones_like(given["words"])}
+        heeded = other | {"text_mask": torch.ones_like(given["text_mask"])}
         assert not torch.allclose(world(latents, level, **given), world(latents, level, **heeded), atol=1e-3)

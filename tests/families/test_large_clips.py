@@ -6,31 +6,32 @@ import pytest
 import torch
 from torch import Tensor
 
+from v2w_convert.families.build import build_model
 from v2w_convert.operations import CausalAttention, causal_attention
-from v2w_convert.plan.adjust import adjusted
+from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.call import null_conditions
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import build, resolve
-from v2w_convert.surgery.change import operate
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.read import read_plan, shipped_plans
+from v2w_convert.plan.resolve import resolve
+from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.verify.exact import exact
-from v2w_convert.verify.inputs import draw
+from v2w_convert.verify.inputs import random_inputs
 from v2w_convert.world.model import World
 
 ATTENDING = [
     name
-    for name, file in shipped().items()
+    for name, file in shipped_plans().items()
     if any(isinstance(op, CausalAttention) for op in read_plan(file).operations)
 ]
 
 
 def made(name: str, **view: int) -> World:
-    plan = adjusted(read_plan(shipped()[name]), **view)  # type: ignore[arg-type]
+    plan = adjust_plan(read_plan(shipped_plans()[name]), **view)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    base = build(plan.base, plan.tiny).eval().double()
-    wake(base)
+    base = build_model(plan.base, plan.tiny).eval().double()
+    randomize_zero_init(base)
     resolved = resolve(plan, {**plan.tiny, "_class_name": plan.base})
-    operate(resolved, base, 3, seed=0)
+    apply_surgery(resolved, base, 3, seed=0)
     return World(base, resolved, 3, null_conditions(plan.call, resolved.config)).double()
 
 
@@ -41,7 +42,7 @@ def measured(world: World, inputs: dict[str, Tensor], **how: Any) -> tuple[Tenso
 
 
 def assert_same_by_both(world: World, monkeypatch: pytest.MonkeyPatch, **how: Any) -> None:
-    inputs = draw(world, 2, world.resolved.frames(4 * world.n), seed=0)
+    inputs = random_inputs(world, 2, world.resolved.frames(4 * world.frames_per_block), seed=0)
     calls = 0
     block_by_block = causal_attention._block_by_block
 

@@ -19,10 +19,11 @@ from v2w_convert.checkpoint.lvdm import plain_name
 from v2w_convert.checkpoint.source import open_source, read_tensor
 from v2w_convert.cli import run
 from v2w_convert.families.vid2world import HeightCausalConv2d, Vid2WorldUNet
-from v2w_convert.operations.base import gap, whole_clip
+from v2w_convert.operations.base import clip_context, max_abs_diff
 from v2w_convert.plan.call import null_conditions
-from v2w_convert.plan.resolve import plan_for, resolve
-from v2w_convert.surgery.change import install
+from v2w_convert.plan.registry import plan_for
+from v2w_convert.plan.resolve import resolve
+from v2w_convert.surgery.change import install_operations
 from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.world.model import World
 
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = lvdm.as_released(lvdm.tiny_released().state_dict())
     assert sum(".conv3d." in name for name in state) == 64
     file = lvdm.save(lvdm.checkpoint(state), folder / "released.ckpt")
-    for out, flags in {"as-is": [], "mended": ["--mend"]}.items():
+    for out, flags in {"as-is": [], "repaired": ["--repair"]}.items():
         assert run(["convert", str(file), str(folder / out), "--action-dim", str(ACTIONS), *flags]) == 0
     return folder
 
@@ -70,7 +71,7 @@ def test_as_it_is_every_tensor_is_kept_and_its_actions_are_trained(folder: Path)
     assert set(manifest.tensors.values()) == {"kept"}
     assert (manifest.stage, manifest.finetuning) == ("finetuned", None)
     assert "trained actions" in (folder / "as-is" / "README.md").read_text()
-    mended = read_manifest(folder / "mended").tensors
+    mended = read_manifest(folder / "repaired").tensors
     assert [name for name, fate in mended.items() if fate != "kept"] == ["out.2.weight"]
 
 
@@ -93,7 +94,7 @@ def test_its_norms_see_the_future(folder: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_mended_every_claim_holds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, claims = measured(folder, "mended", capsys)
+    code, claims = measured(folder, "repaired", capsys)
     assert code == 0, [claim for claim in claims.values() if not claim["ok"]]
     unmeasured = {sentence for sentence, claim in claims.items() if claim["measured"] is None}
     assert unmeasured == {"Before training, the output is the same whatever the action"}
@@ -101,7 +102,7 @@ def test_mended_every_claim_holds(folder: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_without_its_base_too(folder: Path) -> None:
-    assert run(["verify", str(folder / "mended")]) == 0
+    assert run(["verify", str(folder / "repaired")]) == 0
 
 
 def test_it_trains(folder: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -118,8 +119,8 @@ def test_it_trains(folder: Path, tiny_data: Path, tmp_path: Path) -> None:
         4,
     ]
     more = ["--device", "cpu", "--mixed-precision", "no"]
-    assert run([str(a) for a in ["finetune", folder / "mended", *arguments, *more]]) == 0
-    before, after = (open_source(place).tensors for place in (folder / "mended", tmp_path / "run"))
+    assert run([str(a) for a in ["finetune", folder / "repaired", *arguments, *more]]) == 0
+    before, after = (open_source(place).tensors for place in (folder / "repaired", tmp_path / "run"))
     for name in ("action_emb_proj.0.weight", "out.2.weight", "time_embed.0.weight"):
         assert not torch.equal(read_tensor(before[name]), read_tensor(after[name])), name
     assert run(["verify", str(tmp_path / "run"), "--base", str(folder / "released.ckpt")]) == 0
@@ -147,7 +148,7 @@ def exactly(folder: Path) -> World:
 
 @torch.no_grad()
 def test_the_first_frame_gets_the_zero_action_and_a_dropped_action_adds_nothing(folder: Path) -> None:
-    world = exactly(folder / "mended")
+    world = exactly(folder / "repaired")
     given = inputs(world)
     unet: Any = world.base
     zero = unet.embed_action(torch.zeros(1, ACTIONS, dtype=torch.float64))
@@ -197,14 +198,14 @@ def test_the_last_convolution_is_causal_along_the_height() -> None:
 
 @torch.no_grad()
 def test_mended_it_reads_the_same_from_what_is_affine_in_height(folder: Path) -> None:
-    before, after = (exactly(folder / out).base.get_submodule("out.2") for out in ("as-is", "mended"))
+    before, after = (exactly(folder / out).base.get_submodule("out.2") for out in ("as-is", "repaired"))
     first, step = torch.randn(2, 1, 32, 1, 5, dtype=torch.float64)
     pictures = first + step * torch.arange(7, dtype=torch.float64)[:, None]
-    after.current = whole_clip(1, 1)
+    after.context = clip_context(1, 1)
     size = float(before(pictures).abs().max())
     # The new taps were rounded to float32.
-    assert gap(after(pictures)[:, :, 2:], before(pictures)[:, :, 2:]) < 1e-6 * size
-    assert gap(after(pictures)[:, :, :2], before(pictures)[:, :, :2]) > 1e-3 * size
+    assert max_abs_diff(after(pictures)[:, :, 2:], before(pictures)[:, :, 2:]) < 1e-6 * size
+    assert max_abs_diff(after(pictures)[:, :, :2], before(pictures)[:, :, :2]) > 1e-3 * size
 
 
 @torch.no_grad()
@@ -219,7 +220,7 @@ def test_outputs_are_the_released_codes(numbers: int, dtype: torch.dtype) -> Non
     drawn_weights = weights({name: tuple(tensor.shape) for name, tensor in released.items()}, numbers)
     model.load_state_dict({plain_name(name): tensor for name, tensor in drawn_weights.items()}, assign=True)
     resolved = resolve(plan_for("Vid2WorldUNet"), dict(model.config))
-    install(resolved, model, numbers)
+    install_operations(resolved, model, numbers)
     world = World(model, resolved, numbers, null_conditions(resolved.plan.call, resolved.config)).to(dtype)
 
     sample = 3 * drawn("input sample", (2, 8, 16, 8, 16), numbers).to(dtype).transpose(1, 2)
@@ -233,12 +234,12 @@ def test_outputs_are_the_released_codes(numbers: int, dtype: torch.dtype) -> Non
         (actions > 0).to(dtype) if numbers == 51 else actions,
         dropped=~mask,
         text=3 * drawn("input text", (2, 77, 16), numbers).to(dtype),
-        image=3 * drawn("input image", (32, 16, 16), numbers).to(dtype).unflatten(0, (2, 16)),
-        anchor=sample[:, :, 4:],
+        image_embeds=3 * drawn("input image", (32, 16, 16), numbers).to(dtype).unflatten(0, (2, 16)),
+        image_latents=sample[:, :, 4:],
     )
     expected = load_file(GOLDEN / f"vid2world_{numbers}.safetensors")["output"].transpose(1, 2)
     # It summed in float32; in float64 what differs is its rounding alone.
-    assert gap(found, expected) <= 1e-5 * float(expected.abs().max())
+    assert max_abs_diff(found, expected) <= 1e-5 * float(expected.abs().max())
 
 
 # --------------------------------------------------------------------------------------------- what is refused
@@ -271,7 +272,7 @@ def test_what_does_not_fit_is_refused(
     line = refused(capsys, "convert", file, out, "--action-dim", 3, "--transfer", "masked")
     assert "causal already" in line
     base = lvdm.save(lvdm.checkpoint(lvdm.tiny_denoiser().state_dict()), tmp_path / "base.ckpt")
-    assert "no shipped plan mends" in refused(capsys, "convert", base, out, "--action-dim", 3, "--mend")
-    assert "another plan" in refused(capsys, "convert", file, folder / "as-is", "--action-dim", 3, "--mend")
-    assert run(["convert", str(file), str(folder / "mended"), "--action-dim", "3", "--mend"]) == 0
+    assert "no shipped plan repairs" in refused(capsys, "convert", base, out, "--action-dim", 3, "--repair")
+    assert "another plan" in refused(capsys, "convert", file, folder / "as-is", "--action-dim", 3, "--repair")
+    assert run(["convert", str(file), str(folder / "repaired"), "--action-dim", "3", "--repair"]) == 0
     assert not out.exists()

@@ -1,10 +1,11 @@
 import torch
 
+from v2w_convert.families.build import build_model
 from v2w_convert.plan.call import null_conditions
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import build, resolve
-from v2w_convert.surgery.change import operate
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.read import read_plan, shipped_plans
+from v2w_convert.plan.resolve import resolve
+from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.verify.exact import exact
 from v2w_convert.world.model import World
 
@@ -12,14 +13,14 @@ from v2w_convert.world.model import World
 @torch.no_grad()
 def test_a_level_for_each_frame_is_what_wan_22_is_told_for_each_token() -> None:
     """Wan 2.2 TI2V keeps a given first frame clean by telling every token its own level; a world model does no other."""
-    plan = read_plan(shipped()["wan"])
+    plan = read_plan(shipped_plans()["wan"])
     torch.manual_seed(0)
     with exact():
-        base, folded = (build(plan.base, plan.tiny).eval().double() for _ in range(2))
-        wake(base)
+        base, folded = (build_model(plan.base, plan.tiny).eval().double() for _ in range(2))
+        randomize_zero_init(base)
         folded.load_state_dict(base.state_dict())
         resolved = resolve(plan, plan.tiny)
-        operate(resolved, folded, 3, seed=0)
+        apply_surgery(resolved, folded, 3, seed=0)
         world = World(folded, resolved, 3, null_conditions(plan.call, resolved.config)).double()
         latents = torch.randn(2, 3, 4, 4, 8, dtype=torch.float64)
         level = torch.rand(2, 3)

@@ -108,7 +108,7 @@ def test_an_export_that_breaks_off_is_done_again(
     for name in ("run.json", "log.jsonl"):
         shutil.copy(unbroken[0] / name, run)
     placed = []
-    whole = export.put
+    whole = export.write_atomically
 
     def put(target: Path, write: Callable[[Path], object]) -> None:
         placed.append(target)
@@ -122,7 +122,7 @@ def test_an_export_that_breaks_off_is_done_again(
         put(target, lambda file: file.write_text(json.dumps(data)))
 
     with monkeypatch.context() as patch:
-        patch.setattr(export, "put", put)
+        patch.setattr(export, "write_atomically", put)
         patch.setattr(export, "put_json", put_json)
         with pytest.raises(Stop):
             finetune(tiny_converted, tiny_data, run, settings)

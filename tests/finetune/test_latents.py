@@ -9,24 +9,24 @@ from safetensors.torch import load_file, save_file
 from v2w_convert.data import lerobot
 from v2w_convert.errors import V2WError
 from v2w_convert.finetune import latents as module
-from v2w_convert.finetune.latents import Latents, check_data, encoded, fingerprint
-from v2w_convert.finetune.settings import Progress, quiet
-from v2w_convert.world.packing import Packing
-from v2w_convert.world.pixels import open_pixels
+from v2w_convert.finetune.latents import LatentDataset, check_data, encoded, fingerprint
+from v2w_convert.finetune.settings import Progress, no_progress
+from v2w_convert.world.temporal_compression import TemporalCompression
+from v2w_convert.world.vae import open_vae
 
 LENGTHS = (9, 3, 7, 12)  # of tiny_data
 FRAMES = 6
 
 
 @pytest.fixture
-def cached(tiny_data: Path, tiny_converted: Path, tmp_path: Path) -> Latents:
-    return encoded(tiny_data, tiny_converted, tmp_path, open_pixels(tiny_converted), None, FRAMES, quiet)
+def cached(tiny_data: Path, tiny_converted: Path, tmp_path: Path) -> LatentDataset:
+    return encoded(tiny_data, tiny_converted, tmp_path, open_vae(tiny_converted), None, FRAMES, no_progress)
 
 
 def test_every_clip_is_a_piece_of_an_encoded_episode(
-    cached: Latents, tiny_data: Path, tiny_converted: Path
+    cached: LatentDataset, tiny_data: Path, tiny_converted: Path
 ) -> None:
-    pixels = open_pixels(tiny_converted)
+    pixels = open_vae(tiny_converted)
     expected = []
     for episode in lerobot.read(tiny_data):
         latents = pixels.encode(episode.frames).half().float()
@@ -41,14 +41,14 @@ def test_every_clip_is_a_piece_of_an_encoded_episode(
     assert torch.equal(actions, torch.stack([pair[1] for pair in expected]))
 
 
-def test_spread_takes_clips_from_beginning_to_end(cached: Latents) -> None:
+def test_spread_takes_clips_from_beginning_to_end(cached: LatentDataset) -> None:
     everything = cached.clips(list(range(len(cached))))[0]
     assert torch.equal(cached.spread(1000)[0], everything)
     few = cached.spread(3)[0]
     assert torch.equal(few, everything[[0, len(cached) // 3, 2 * len(cached) // 3]])
 
 
-def test_moments_are_those_of_the_actions_that_led_somewhere(cached: Latents, tiny_data: Path) -> None:
+def test_moments_are_those_of_the_actions_that_led_somewhere(cached: LatentDataset, tiny_data: Path) -> None:
     actions = np.concatenate([episode.actions[:-1] for episode in lerobot.read(tiny_data)]).astype(np.float64)
     mean, deviation = cached.action_moments()
     np.testing.assert_allclose(mean, actions.mean(0))
@@ -57,7 +57,7 @@ def test_moments_are_those_of_the_actions_that_led_somewhere(cached: Latents, ti
 
 
 def test_encoding_again_is_not_needed(tiny_data: Path, tiny_converted: Path, tmp_path: Path) -> None:
-    pixels, told = open_pixels(tiny_converted), []
+    pixels, told = open_vae(tiny_converted), []
 
     def report(progress: Progress) -> None:
         told.append((progress.task, progress.done, progress.total))
@@ -68,11 +68,15 @@ def test_encoding_again_is_not_needed(tiny_data: Path, tiny_converted: Path, tmp
 
 
 def test_small_shards_hold_the_same_episodes(
-    cached: Latents, tiny_data: Path, tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cached: LatentDataset,
+    tiny_data: Path,
+    tiny_converted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "SHARD_BYTES", 5000)
     small = encoded(
-        tiny_data, tiny_converted, tmp_path / "b", open_pixels(tiny_converted), None, FRAMES, quiet
+        tiny_data, tiny_converted, tmp_path / "b", open_vae(tiny_converted), None, FRAMES, no_progress
     )
     assert len(list((tmp_path / "b").glob("*/*.safetensors"))) == 2
     every = list(range(len(cached)))
@@ -88,7 +92,7 @@ def test_another_autoencoder_has_latents_of_its_own(
     file = other / "vae/diffusion_pytorch_model.safetensors"
     save_file({name: tensor * 1.5 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
     a, b = (
-        encoded(tiny_data, folder, tmp_path / "cache", open_pixels(folder), None, FRAMES, quiet)
+        encoded(tiny_data, folder, tmp_path / "cache", open_vae(folder), None, FRAMES, no_progress)
         for folder in (tiny_converted, other)
     )
     assert len(list((tmp_path / "cache").iterdir())) == 2
@@ -118,18 +122,18 @@ def test_a_data_set_that_breaks_off_leaves_nothing(
 
     with pytest.raises(KeyboardInterrupt):
         cache = tmp_path / "cache"
-        encoded(tiny_data, tiny_converted, cache, open_pixels(tiny_converted), None, FRAMES, interrupt)
+        encoded(tiny_data, tiny_converted, cache, open_vae(tiny_converted), None, FRAMES, interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_data_that_does_not_fit_is_refused_by_its_description(tiny_data: Path) -> None:
-    check_data(tiny_data, 3, 12, Packing())
+    check_data(tiny_data, 3, 12, TemporalCompression())
     with pytest.raises(
         V2WError, match=r"its actions have 3 numbers, the model takes 2 \(try: .*--action-dim 3"
     ):
-        check_data(tiny_data, 2, 6, Packing())
+        check_data(tiny_data, 2, 6, TemporalCompression())
     with pytest.raises(V2WError, match="no episode has 13 frames, the longest has 12"):
-        check_data(tiny_data, 3, 13, Packing())
+        check_data(tiny_data, 3, 13, TemporalCompression())
 
 
 def test_data_without_a_list_of_its_episodes_is_refused(tiny_data: Path, tmp_path: Path) -> None:
@@ -139,4 +143,4 @@ def test_data_without_a_list_of_its_episodes_is_refused(tiny_data: Path, tmp_pat
     for damage in (lambda: file.write_bytes(b"PAR1"), lambda: shutil.rmtree(copied / "meta/episodes")):
         damage()
         with pytest.raises(V2WError, match="its meta/episodes cannot be read"):
-            check_data(copied, 3, 6, Packing())
+            check_data(copied, 3, 6, TemporalCompression())

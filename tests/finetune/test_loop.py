@@ -7,22 +7,22 @@ from torch import Tensor, nn
 
 from v2w_convert.errors import V2WError
 from v2w_convert.finetune import objective
-from v2w_convert.finetune.latents import Latents, encoded
+from v2w_convert.finetune.latents import LatentDataset, encoded
 from v2w_convert.finetune.loop import averaged_loss, make_step, prepare
-from v2w_convert.finetune.settings import Settings, quiet
+from v2w_convert.finetune.settings import Settings, no_progress
 from v2w_convert.world.model import World
-from v2w_convert.world.pixels import open_pixels
+from v2w_convert.world.vae import open_vae
 
 SETTINGS = Settings(batch=4, frames=6, lr=1e-3, warmup=0, weight_decay=0)
 
 
 @pytest.fixture(scope="module")
-def clips(tiny_data: Path, tiny_converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Latents:
+def clips(tiny_data: Path, tiny_converted: Path, tmp_path_factory: pytest.TempPathFactory) -> LatentDataset:
     cache = tmp_path_factory.mktemp("cache")
-    return encoded(tiny_data, tiny_converted, cache, open_pixels(tiny_converted), None, 6, quiet)
+    return encoded(tiny_data, tiny_converted, cache, open_vae(tiny_converted), None, 6, no_progress)
 
 
-def steps(world: World, clips: Latents, settings: Settings, count: int) -> dict[str, Tensor]:
+def steps(world: World, clips: LatentDataset, settings: Settings, count: int) -> dict[str, Tensor]:
     """The base's tensors after `count` steps."""
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=settings.gradient_accumulation)
     training = prepare(world, settings, accelerator)
@@ -31,7 +31,7 @@ def steps(world: World, clips: Latents, settings: Settings, count: int) -> dict[
     return {name: tensor.clone() for name, tensor in world.base.state_dict().items()}
 
 
-def test_a_step_changes_all_that_it_should(world: World, clips: Latents) -> None:
+def test_a_step_changes_all_that_it_should(world: World, clips: LatentDataset) -> None:
     """Unchanged are what cannot matter, with one text token that is zero, and what waits for the last layer."""
     before = {name: tensor.clone() for name, tensor in world.base.state_dict().items()}
     after = steps(world, clips, SETTINGS, 1)
@@ -53,7 +53,7 @@ def _weights(name: str) -> tuple[str, str]:
 
 
 def test_accumulation_splits_the_memory_and_not_the_batch(
-    world: World, clips: Latents, monkeypatch: pytest.MonkeyPatch
+    world: World, clips: LatentDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
     whole = objective.loss
@@ -76,7 +76,7 @@ def test_accumulation_splits_the_memory_and_not_the_batch(
         torch.testing.assert_close(in_parts[name], gradient, rtol=1e-3, atol=1e-6)
 
 
-def gradients(world: World, clips: Latents, settings: Settings) -> tuple[float, dict[str, Tensor]]:
+def gradients(world: World, clips: LatentDataset, settings: Settings) -> tuple[float, dict[str, Tensor]]:
     """The first step's loss, and what the optimizer was given for it without clipping."""
     seen: dict[str, Tensor] = {}
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=settings.gradient_accumulation)
@@ -90,7 +90,7 @@ def gradients(world: World, clips: Latents, settings: Settings) -> tuple[float, 
     return loss, seen
 
 
-def test_the_gradient_is_clipped(world: World, clips: Latents) -> None:
+def test_the_gradient_is_clipped(world: World, clips: LatentDataset) -> None:
     settings = SETTINGS.model_copy(update={"clip": 1e-3})
     accelerator = Accelerator(cpu=True)
     training = prepare(world, settings, accelerator)
@@ -107,7 +107,7 @@ def test_the_gradient_is_clipped(world: World, clips: Latents) -> None:
     torch.testing.assert_close(norms, [torch.tensor(1e-3)], rtol=1e-3, atol=0)
 
 
-def test_a_base_with_dropout_takes_the_same_step_again(world: World, clips: Latents) -> None:
+def test_a_base_with_dropout_takes_the_same_step_again(world: World, clips: LatentDataset) -> None:
     start = {name: tensor.clone() for name, tensor in world.base.state_dict().items()}
     block = world.base.get_submodule("mid_block")
     block.register_forward_hook(lambda _, __, output: nn.functional.dropout(output, 0.5))
@@ -120,7 +120,7 @@ def test_a_base_with_dropout_takes_the_same_step_again(world: World, clips: Late
 
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_is_not_made(
-    bad: str, world: World, clips: Latents, monkeypatch: pytest.MonkeyPatch
+    bad: str, world: World, clips: LatentDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accelerator = Accelerator(cpu=True)
     training = prepare(world, SETTINGS, accelerator)
@@ -138,7 +138,9 @@ def test_a_step_that_is_not_finite_is_not_made(
     assert all(torch.equal(before[name], tensor) for name, tensor in world.base.state_dict().items())
 
 
-def test_validation_borrows_the_averaged_weights_and_gives_them_back(world: World, clips: Latents) -> None:
+def test_validation_borrows_the_averaged_weights_and_gives_them_back(
+    world: World, clips: LatentDataset
+) -> None:
     accelerator = Accelerator(cpu=True)
     training = prepare(world, SETTINGS, accelerator)
     latents, actions = clips.spread(4)

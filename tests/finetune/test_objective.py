@@ -4,26 +4,26 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from v2w_convert.finetune.batches import Draws, draw, generator
+from v2w_convert.finetune.batches import BatchSamples, generator, sample_batch
 from v2w_convert.finetune.objective import loss, validation_loss
 from v2w_convert.noise import NoiseSpec
-from v2w_convert.plan.probe import wake
+from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.world.model import World
 
 SHAPE = (2, 5, 4, 8, 8)
 
 
-def clip_of(world: World) -> tuple[Tensor, Tensor, Draws]:
+def clip_of(world: World) -> tuple[Tensor, Tensor, BatchSamples]:
     chance = generator("objective")
     latents, actions = torch.randn(SHAPE, generator=chance), torch.randn(2, 5, 3, generator=chance)
-    return latents, actions, draw(SHAPE, world.noise, 0.4, world.resolved.period, chance)
+    return latents, actions, sample_batch(SHAPE, world.noise, 0.4, world.resolved.period, chance)
 
 
 def test_the_loss_is_what_diffusers_makes_of_each_frame_by_itself() -> None:
     scheduler: Any = DDIMScheduler(prediction_type="v_prediction")
     noise = NoiseSpec(kind="ddpm", prediction="v", scheduler=dict(scheduler.config)).build()
     latents, actions = torch.randn(SHAPE), torch.randn(2, 5, 3)
-    draws = draw(SHAPE, noise, 0.4, 7, generator(0))
+    draws = sample_batch(SHAPE, noise, 0.4, 7, generator(0))
     guess = torch.randn(SHAPE)
     seen: dict[str, Any] = {}
 
@@ -44,7 +44,7 @@ def test_the_loss_is_what_diffusers_makes_of_each_frame_by_itself() -> None:
 
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_clips(world: World) -> None:
-    wake(world)
+    randomize_zero_init(world)
     latents, actions, draws = clip_of(world)
     parts = [slice(0, 1), slice(1, 2)]
     alone = [loss(world, latents[part], actions[part], draws.part(part)) for part in parts]
@@ -62,12 +62,12 @@ def test_action_layers_learn_from_the_last_one_on(world: World) -> None:
         return {name for name, p in embedding.named_parameters() if p.grad is not None and p.grad.any()}
 
     assert learning() == {"last.weight", "last.bias"}
-    wake(world)
+    randomize_zero_init(world)
     assert learning() == {name for name, _ in embedding.named_parameters()}
 
 
 def test_dropped_actions_are_not_looked_at(world: World) -> None:
-    wake(world)
+    randomize_zero_init(world)
     latents, actions, draws = clip_of(world)
     first = torch.arange(5) == 0
     unseen = (draws.dropped | first)[..., None]
@@ -79,17 +79,17 @@ def test_dropped_actions_are_not_looked_at(world: World) -> None:
 
 
 def test_offsets_reach_the_base(world: World) -> None:
-    wake(world)
+    randomize_zero_init(world)
     latents, actions, draws = clip_of(world)
     assert draws.offset is not None
-    moved = Draws(draws.level, draws.noise, draws.dropped, draws.offset + 1)
+    moved = BatchSamples(draws.level, draws.noise, draws.dropped, draws.offset + 1)
     with torch.no_grad():
         assert loss(world, latents, actions, draws) != loss(world, latents, actions, moved)
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(world: World) -> None:
     """Sites are called again in the backward pass: they must still be bound to this pass then."""
-    wake(world)
+    randomize_zero_init(world)
     latents, actions, draws = clip_of(world)
 
     def gradients() -> list[Tensor]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from v2w_convert.errors import V2WError
-from v2w_convert.finetune.run import Log, Record, claimed, put, require_own
+from v2w_convert.finetune.run import Log, Record, claimed, require_own, write_atomically
 
 RECORD: Record = {
     "version": "1",
@@ -50,7 +50,7 @@ def test_a_folder_within_the_inputs_is_refused(tmp_path: Path) -> None:
 )
 def test_another_run_is_refused_by_what_differs(changed: Record, found: str, tmp_path: Path) -> None:
     with claimed(tmp_path, RECORD, []):
-        put(tmp_path / "log.jsonl", lambda file: file.write_text(""))
+        write_atomically(tmp_path / "log.jsonl", lambda file: file.write_text(""))
     with pytest.raises(V2WError, match=found):
         require_own(tmp_path, other(**changed), [])
 
@@ -106,16 +106,16 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    put(file, lambda target: target.write_text("before"))
+    write_atomically(file, lambda target: target.write_text("before"))
 
     def break_off(target: Path) -> None:
         target.write_text("aft")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        put(file, break_off)
+        write_atomically(file, break_off)
     assert file.read_text() == "before"
-    put(file, lambda target: target.write_text("after"))
+    write_atomically(file, lambda target: target.write_text("after"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"] and file.read_text() == "after"
 
 

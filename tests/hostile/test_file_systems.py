@@ -105,14 +105,14 @@ def test_60_another_process_that_is_first(
     plain: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = plain.parent / "out"
-    writes = surgery.write_item  # the manifest: the last file
+    writes = surgery.write_file  # the manifest: the last file
 
     def first(*arguments: object) -> None:
         writes(*arguments)  # type: ignore[arg-type]
         if not out.exists():
             full(out)
 
-    monkeypatch.setattr(surgery, "write_item", first)
+    monkeypatch.setattr(surgery, "write_file", first)
     with pytest.raises(AssertionError):  # only that folder is new
         refused("convert", plain, out, "--action-dim", 3)
     assert [path.name for path in out.iterdir()] == ["mine.txt"]

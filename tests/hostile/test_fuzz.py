@@ -22,8 +22,9 @@ from tests.hostile.conftest import INDEX, TRIED
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import plan_for, resolve
+from v2w_convert.plan.read import read_plan, shipped_plans
+from v2w_convert.plan.registry import plan_for
+from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.load import open_converted
 
 budget = settings(
@@ -150,7 +151,7 @@ def test_indexes(text: bytes, tmp_path: Path) -> None:
         open_source(tmp_path)
 
 
-PLAN = shipped()["stable-video-diffusion"].read_text()
+PLAN = shipped_plans()["stable-video-diffusion"].read_text()
 FITTING = plan_for(CLASS)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.hostile.conftest import INDEX, MODEL, TRIED, contents
-from v2w_convert.plan.read import shipped
+from v2w_convert.plan.read import shipped_plans
 
-PLAN = shipped()["stable-video-diffusion"].read_text()
+PLAN = shipped_plans()["stable-video-diffusion"].read_text()
 # The peak of resident memory is read from /proc: that of getrusage may be the parent's.
 MEASURED = """
 import sys, time

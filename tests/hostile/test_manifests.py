@@ -83,9 +83,9 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "no conditions": (lambda folder: (folder / CONDITIONS).unlink(), [CONDITIONS, "no such file"]),
     "conditions that are none": (lambda folder: (folder / CONDITIONS).write_bytes(bytes(99)), [CONDITIONS]),
     "conditions of another name": (lambda folder: save_file({"evil": torch.ones(1)}, folder / CONDITIONS), [CONDITIONS, "evil"]),
-    "conditions of another shape": (lambda folder: save_file({"told": torch.ones(4)}, folder / CONDITIONS), [CONDITIONS, "told"]),
-    "conditions that are NaN": (lambda folder: save_file({"told": torch.full((3,), torch.nan)}, folder / CONDITIONS), [CONDITIONS, "told"]),
-    "conditions that are complex": (lambda folder: save_file({"told": torch.ones(3, dtype=torch.complex64)}, folder / CONDITIONS), [CONDITIONS, "told"]),
+    "conditions of another shape": (lambda folder: save_file({"added_time_ids": torch.ones(4)}, folder / CONDITIONS), [CONDITIONS, "added_time_ids"]),
+    "conditions that are NaN": (lambda folder: save_file({"added_time_ids": torch.full((3,), torch.nan)}, folder / CONDITIONS), [CONDITIONS, "added_time_ids"]),
+    "conditions that are complex": (lambda folder: save_file({"added_time_ids": torch.ones(3, dtype=torch.complex64)}, folder / CONDITIONS), [CONDITIONS, "added_time_ids"]),
     "a config of another class": (lambda folder: edit(folder / "unet/config.json", lambda c: c.update(_class_name="WanTransformer3DModel")), ["WanTransformer3DModel"]),
     "a config of a trillion layers": (lambda folder: edit(folder / "unet/config.json", lambda c: c.update(layers_per_block=10**12)), ["config.json"]),
 }  # fmt: skip
@@ -114,11 +114,13 @@ GIVEN: dict[str, Callable[[Path], Any]] = {
     "no header": lambda file: file.write_bytes(bytes(3)),
     "another name": lambda file: save_file({"\u0430nchor": torch.ones(1)}, file),
     "another shape": lambda file: save_file({"text": torch.ones(1, 1, 16)}, file),
-    "NaN": lambda file: save_file({"told": torch.full((3,), torch.nan)}, file),
+    "NaN": lambda file: save_file({"added_time_ids": torch.full((3,), torch.nan)}, file),
     "a type that torch lacks": lambda file: file.write_bytes(
-        struct.pack("<Q", 57) + b'{"told":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}} ' + bytes(2)
+        struct.pack("<Q", 67)
+        + b'{"added_time_ids":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}} '
+        + bytes(2)
     ),
-    "a pickle": lambda file: torch.save({"told": torch.ones(3)}, file),
+    "a pickle": lambda file: torch.save({"added_time_ids": torch.ones(3)}, file),
 }
 
 

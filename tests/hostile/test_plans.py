@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.conftest import Refused
-from v2w_convert.plan.read import shipped
+from v2w_convert.plan.read import shipped_plans
 
-PLAN = shipped()["stable-video-diffusion"].read_text()
+PLAN = shipped_plans()["stable-video-diffusion"].read_text()
 NORM = '  - frame_norm:       {at: "**.temporal_res_block.norm[12]"}\n'
 
 
@@ -41,10 +41,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "67 a field of a million letters": (PLAN + "? " + "x" * 40_000 + "\n: 1\n", ["unknown field"]),
     "67 a field with an escape sequence": (PLAN + '"\\e[31mx\\u202e": 1\n', ["x1b[31mx"]),
     "67 an operation misspelt": (put("frame_norm:", "frame_nrom:"), ["there is no operation 'frame_nrom'"]),
-    "67 a field written twice": (put("v2w: 1", "v2w: 1\nv2w: 1"), ["written twice"]),
+    "67 a field written twice": (put("v2w: 2", "v2w: 2\nv2w: 2"), ["written twice"]),
     "67 a field that is a list": (PLAN + "? [a]\n: 1\n", ["not the name of a field"]),
     "67 a field that is a number": (PLAN + "7: 1\n", ["not the name of a field"]),
-    "67 another version": (put("v2w: 1", "v2w: 2"), ["v2w"]),
+    "67 another version": (put("v2w: 2", "v2w: 1"), ["v2w"]),
     "68 a pattern that takes for ever": (rule('frame_norm: {at: "' + "**a" * 30 + '"}'), ["more than 4 of * and **"]),
     "68 a long pattern": (rule('frame_norm: {at: "' + "a" * 10_000 + '"}'), ["longer than 200"]),
     "68 a pattern that is none": (rule('frame_norm: {at: "[z-a]"}'), ["not a pattern"]),
@@ -56,8 +56,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "72 base sixty": (put("period: 32", "period: 1:30"), ["line ", "int"]),
     "72 a number with an exponent": (put("period: 32", "period: 1e3"), ["not a whole number"]),
     "72 a date": (put("period: 32", "period: 2026-99-99"), ["plan"]),
-    "72 NaN": (put("fill: [6, 127, 0.02]", "fill: .nan"), ["told", "number"]),
-    "72 infinity": (put("fill: [6, 127, 0.02]", "fill: .inf"), ["told", "number"]),
+    "72 NaN": (put("fill: [6, 127, 0.02]", "fill: .nan"), ["added_time_ids", "number"]),
+    "72 infinity": (put("fill: [6, 127, 0.02]", "fill: .inf"), ["added_time_ids", "number"]),
     "72 a huge number": (put("period: 32", "period: " + "9" * 5000), ["plan"]),
     "72 a word": (put("period: 32", "period: many"), ["frame_position", "'many'"]),
     "a list": ("- 1\n", ["the plan"]),
@@ -87,7 +87,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "a view of a billion frames": (put("window: num_frames", "window: 1000000000"), ["window"]),
     "sinks without end": (put("window: num_frames", "window: 5, sinks: 1000000000"), ["sinks"]),
     "blocks of a billion frames": (PLAN + "frames_per_block: 1000000000\n", ["frames_per_block"]),
-    "a row that does not fit": (put("fill: [6, 127, 0.02]", "fill: [6, 127]"), ["told"]),
+    "a row that does not fit": (put("fill: [6, 127, 0.02]", "fill: [6, 127]"), ["added_time_ids"]),
     "noise of a trillion timesteps": (put("prediction: v}", "prediction: v, scheduler: {num_train_timesteps: 1000000000000}}"), ["num_train_timesteps"]),
 }  # fmt: skip
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from v2w_convert.checkpoint.source import open_source
-from v2w_convert.plan.adjust import adjusted
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import Resolved, build, complete, resolve
+from v2w_convert.families.build import build_model, complete_config
+from v2w_convert.plan.adjust import adjust_plan
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.read import read_plan, shipped_plans
+from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.surgery.convert import convert
 
 ACTIONS = 3
@@ -33,11 +34,11 @@ class Model:
     asleep: str = ""
 
     @cached_property
-    def resolved(self) -> Resolved:
-        plan = adjusted(read_plan(shipped()[self.plan]), **self.wanted)
+    def resolved(self) -> ResolvedPlan:
+        plan = adjust_plan(read_plan(shipped_plans()[self.plan]), **self.wanted)
         plan = plan.model_copy(update={"tiny": plan.tiny | self.config})
         with torch.device("meta"):
-            config = complete(build(plan.base, plan.tiny))
+            config = complete_config(build_model(plan.base, plan.tiny))
         return resolve(plan, config)
 
     def at(self, *operations: str) -> list[str]:
@@ -48,8 +49,8 @@ class Model:
         """`folder`/base and `folder`/out: in bfloat16, so that stored precision and float64 differ."""
         plan = self.resolved.plan
         torch.manual_seed(0)
-        model = build(plan.base, plan.tiny).eval()
-        wake(model)
+        model = build_model(plan.base, plan.tiny).eval()
+        randomize_zero_init(model)
         if self.asleep:
             for name, parameter in model.named_parameters():
                 if self.asleep in name:
@@ -97,6 +98,6 @@ MODELS = {
 # Every plan as it is shipped: nothing may be wrong with these.
 SHIPPED = {
     f"{name}, as shipped": Model(f"{name}, as shipped", name)
-    for name in shipped()
+    for name in shipped_plans()
     if not name.startswith("vid2world")
 }

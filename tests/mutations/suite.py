@@ -24,7 +24,7 @@ from tests.mutations.mutation import (
     chosen,
 )
 from tests.mutations.on_disk import changed_folders, changed_plans
-from v2w_convert.plan.call import shape_of
+from v2w_convert.plan.call import condition_shape
 
 
 @dataclass(frozen=True)
@@ -327,15 +327,15 @@ def _conditions() -> Iterator[Mutation]:
     for model in EVERYWHERE:
         resolved = MODELS[model].resolved
         call, config = resolved.plan.call, resolved.config
-        for condition in call.given(config):
-            if 0 in shape_of(call, condition, config, h=1, w=1):
+        for condition in call.active_conditions(config):
+            if 0 in condition_shape(call, condition, config, h=1, w=1):
                 continue  # text-to-video: there is no such picture
             for name, fault, claim in (
                 ("condition of the next frame", faults.condition_of_next, "future-unseen"),
                 ("condition of the first frame", faults.condition_of_first, "streamed-by-block"),
                 ("condition of another clip", faults.condition_of_other_clip, "clips-apart"),
             )[: 1 if model in SLOW else None]:
-                blamed = HEEDED[model] if condition == "words" and claim == "streamed-by-block" else WORLD
+                blamed = HEEDED[model] if condition == "text_mask" and claim == "streamed-by-block" else WORLD
                 yield Mutation(name, model, condition, claim, frozenset({blamed}), fault(condition))
 
 

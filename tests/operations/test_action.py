@@ -4,7 +4,7 @@ from torch import nn
 
 from v2w_convert.operations import Action
 from v2w_convert.operations.action import ActionSite
-from v2w_convert.stream import Pass
+from v2w_convert.sites import ForwardContext
 
 A, D, B, T = 3, 16, 2, 4
 
@@ -19,7 +19,7 @@ def site(zero: bool = False, n: int = 1) -> ActionSite:
     with torch.no_grad():
         for name, shape in shapes.items():
             tensor = dict(module.named_parameters()) | dict(module.named_buffers())
-            tensor[name].copy_(operation.initial(name, shape, generator))
+            tensor[name].copy_(operation.initial_value(name, shape, generator))
         if not zero:
             nn.init.normal_(module.v2w_action.last.weight)
     module.double()
@@ -31,11 +31,11 @@ def run(
     module: ActionSite, actions: torch.Tensor | None, dropped: torch.Tensor | None = None, cursor: int = 0
 ):
     n = module.v2w_action.first.in_features // A
-    module.current = Pass(B, T // n, torch.tensor(cursor), n)
+    module.context = ForwardContext(B, T // n, torch.tensor(cursor), n)
     if actions is not None:
-        module.current.actions = actions.unflatten(1, (T // n, n))
+        module.context.actions = actions.unflatten(1, (T // n, n))
     if dropped is not None:
-        module.current.dropped = dropped.unflatten(1, (T // n, n))
+        module.context.dropped = dropped.unflatten(1, (T // n, n))
     told = torch.randn(B * T // n, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     with torch.no_grad():
         return module(told).view(B, T // n, D)

@@ -8,7 +8,7 @@ from torch import nn
 
 from v2w_convert.errors import V2WError
 from v2w_convert.operations import CausalAttention
-from v2w_convert.stream import Pass
+from v2w_convert.sites import ForwardContext
 
 B, T, S, D = 2, 7, 3, 8  # clips, frames, positions that attend apart, width
 
@@ -31,7 +31,7 @@ def tokens() -> torch.Tensor:
 def run(site: nn.Module, x: torch.Tensor, **now: object) -> torch.Tensor:
     """(b t s d) through a site that takes ((b t s) 1 d)."""
     b, t = x.shape[:2]
-    site.current = Pass(b=b, t=t, **{"cursor": torch.tensor(0), **now})
+    site.context = ForwardContext(b=b, t=t, **{"cursor": torch.tensor(0), **now})
     return site(x.reshape(-1, 1, D)).view(x.shape)
 
 
@@ -67,7 +67,7 @@ def test_a_stream_equals_one_pass(window: int, chunks: tuple[int, ...]) -> None:
         past = {"cursor": torch.tensor(cursor), "past": {"site": state}}
         run(site, part + 1, **past)  # a pass that is not committed leaves no trace
         found.append(run(site, part, commit=True, **past))
-        state, cursor = site.current.present["site"], cursor + n
+        state, cursor = site.context.new_states["site"], cursor + n
     torch.testing.assert_close(torch.cat(found, 1), whole, rtol=0, atol=1e-14)
 
 
@@ -90,7 +90,7 @@ def test_several_tokens_of_a_frame_see_each_other() -> None:
     base = attention()
     x = torch.randn(B, T, 4, D, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     site = converted(None)
-    site.current = Pass(b=B, t=T, cursor=torch.tensor(0))
+    site.context = ForwardContext(b=B, t=T, cursor=torch.tensor(0))
     found = site(x.flatten(0, 1)).view(x.shape)
     expected = base(x[:, :4].flatten(1, 2)).view(B, 4, 4, D)[:, -1]
     torch.testing.assert_close(found[:, 3], expected, rtol=0, atol=1e-14)
@@ -119,11 +119,15 @@ def test_the_promise_holds_and_breaks() -> None:
     site = converted(None)
     operation = CausalAttention(at="x")
     with torch.no_grad():
-        assert all(k.ok for k in operation.promise(base, site, torch.Generator().manual_seed(0), 1e-7))
+        assert all(
+            k.ok for k in operation.check_invariants(base, site, torch.Generator().manual_seed(0), 1e-7)
+        )
         site.to_v.weight[0, 0] += 1e-6
-        assert not all(k.ok for k in operation.promise(base, site, torch.Generator().manual_seed(0), 1e-7))
+        assert not all(
+            k.ok for k in operation.check_invariants(base, site, torch.Generator().manual_seed(0), 1e-7)
+        )
 
 
 def test_cross_attention_is_refused() -> None:
     cross = Attention(query_dim=D, cross_attention_dim=6, heads=2, dim_head=4)
-    assert "something else" in (CausalAttention(at="x").refusal(cross) or "")
+    assert "something else" in (CausalAttention(at="x").why_not(cross) or "")

@@ -6,7 +6,7 @@ from torch import nn
 
 from v2w_convert.operations import CausalConv, causal_conv
 from v2w_convert.operations.causal_conv import _line, transfer_kernel
-from v2w_convert.stream import Pass
+from v2w_convert.sites import ForwardContext
 
 CASES = [("shift", None), ("masked", None), ("extrapolative", 1), ("extrapolative", 2), ("extrapolative", 3)]
 
@@ -37,10 +37,10 @@ def test_the_promise_holds_and_breaks_with_the_kernel(
     site = converted(base, op)
     unit = torch.finfo(torch.float32).eps
     with torch.no_grad():
-        (kept,) = op.promise(base, site, torch.Generator().manual_seed(1), unit)
+        (kept,) = op.check_invariants(base, site, torch.Generator().manual_seed(1), unit)
         assert kept.ok, kept
         site.weight[0, 0, -1] += 0.5
-        (broken,) = op.promise(base, site, torch.Generator().manual_seed(1), unit)
+        (broken,) = op.check_invariants(base, site, torch.Generator().manual_seed(1), unit)
         assert not broken.ok, broken
 
 
@@ -73,14 +73,16 @@ def test_frame_by_frame_equals_the_clip(base: nn.Module, before_first: str) -> N
     b, t = 2, 9
     extra = (1, 4, 3) if isinstance(base, nn.Conv3d) else (1, 12)
     x = torch.randn(b * t, 2, *extra, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    site.current = Pass(b=b, t=t, cursor=torch.tensor(0))
+    site.context = ForwardContext(b=b, t=t, cursor=torch.tensor(0))
     whole = site(x).unflatten(0, (b, t))
     frames = x.unflatten(0, (b, t))
     state, cursor, found = {"inputs": torch.zeros(b, 2, base.kernel_size[0] - 1, *extra[1:]).double()}, 0, []
     for n in (1, 3, 2, 3):
-        site.current = Pass(b=b, t=n, cursor=torch.tensor(cursor), past={"site": state}, commit=True)
+        site.context = ForwardContext(
+            b=b, t=n, cursor=torch.tensor(cursor), past={"site": state}, commit=True
+        )
         found.append(site(frames[:, cursor : cursor + n].flatten(0, 1)).unflatten(0, (b, n)))
-        state, cursor = site.current.present["site"], cursor + n
+        state, cursor = site.context.new_states["site"], cursor + n
     torch.testing.assert_close(torch.cat(found, 1), whole, rtol=0, atol=1e-14)
 
 
@@ -95,13 +97,13 @@ def test_frame_by_frame_equals_the_clip(base: nn.Module, before_first: str) -> N
     ],
 )
 def test_refusals(module: nn.Module, reason: str) -> None:
-    assert reason in (operation("masked", None).refusal(module) or "")
+    assert reason in (operation("masked", None).why_not(module) or "")
 
 
 def test_more_points_than_taps_are_refused() -> None:
     conv = nn.Conv3d(1, 1, (3, 1, 1), padding=(1, 0, 0))
-    assert "too few" in (operation("extrapolative", 4).refusal(conv) or "")
-    assert operation("extrapolative", 3).refusal(conv) is None
+    assert "too few" in (operation("extrapolative", 4).why_not(conv) or "")
+    assert operation("extrapolative", 3).why_not(conv) is None
 
 
 def plain(weight: torch.Tensor, points: int) -> torch.Tensor:

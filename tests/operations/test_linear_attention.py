@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from v2w_convert.errors import V2WError
 from v2w_convert.operations import LinearAttention
-from v2w_convert.operations.base import whole_clip
+from v2w_convert.operations.base import clip_context
 from v2w_convert.operations.rotary import Rotary
 from v2w_convert.verify.exact import exact
 
@@ -50,7 +50,7 @@ def table(t: int) -> tuple[Tensor, Tensor]:
 
 
 def test_a_frame_is_what_the_base_makes_of_a_clip_that_ends_with_it(site: nn.Module, tokens: Tensor) -> None:
-    site.current = whole_clip(B, T)
+    site.context = clip_context(B, T)
     found = run(site, tokens)
     base = attention()
     with torch.no_grad(), exact():
@@ -60,27 +60,27 @@ def test_a_frame_is_what_the_base_makes_of_a_clip_that_ends_with_it(site: nn.Mod
 
 
 def test_both_ways_it_is_the_base(site: nn.Module, tokens: Tensor) -> None:
-    site.current = whole_clip(B, T)
-    site.current.bidirectional = True
+    site.context = clip_context(B, T)
+    site.context.bidirectional = True
     with torch.no_grad(), exact():
         expected = attention()(tokens.flatten(1, 2), rotary_emb=table(T)).view_as(tokens)
     torch.testing.assert_close(run(site, tokens), expected, rtol=0, atol=1e-12)
 
 
 def test_two_sums_carry_the_past(site: nn.Module, tokens: Tensor) -> None:
-    site.current = whole_clip(B, T)
+    site.context = clip_context(B, T)
     expected = run(site, tokens)
     empty = {"keys": torch.zeros(B, HEADS, E, 1), "products": torch.zeros(B, HEADS, E, E)}
     state = {"site": {name: value.double() for name, value in empty.items()}}
     outputs, start = [], 0
     for size in (1, 3, 2):
         for commit in (False, True):
-            site.current = whole_clip(B, size)
-            site.current.cursor += start
-            site.current.past, site.current.commit = state, commit
+            site.context = clip_context(B, size)
+            site.context.cursor += start
+            site.context.past, site.context.commit = state, commit
             output = run(site, tokens[:, start : start + size])
         outputs.append(output)
-        state, start = site.current.present, start + size
+        state, start = site.context.new_states, start + size
     torch.testing.assert_close(torch.cat(outputs, 1), expected, rtol=0, atol=1e-12)
     assert {name: value.shape for name, value in state["site"].items()} == {
         name: value.shape for name, value in empty.items()
@@ -89,10 +89,10 @@ def test_two_sums_carry_the_past(site: nn.Module, tokens: Tensor) -> None:
 
 def test_another_attention_is_refused_or_raises(site: nn.Module, tokens: Tensor) -> None:
     plain = Attention(query_dim=16)
-    reason = LinearAttention(at="x", rotary=Rotary(size=4)).refusal(plain)
+    reason = LinearAttention(at="x", rotary=Rotary(size=4)).why_not(plain)
     assert reason is not None
     assert "not a linear attention" in reason
     site.set_processor(plain.processor)
-    site.current = whole_clip(B, T)
+    site.context = clip_context(B, T)
     with pytest.raises(V2WError, match="made 0 sums and 0 products, not 1 and 2"):
         site(tokens.flatten(0, 1))

@@ -53,11 +53,11 @@ def ltx(x: Tensor) -> Tensor:
 CASES: dict[str, tuple[dict[str, Any], Callable[[Tensor], Tensor]]] = {
     "adjacent": ({"start": 4, "size": 6, "theta": 50.0}, adjacent),
     "cosmos": (
-        {"size": 4, "theta": 10000 * 2.0 ** (4 / 2), "scale": 0.8, "pairs": "halves of the head"},
+        {"size": 4, "theta": 10000 * 2.0 ** (4 / 2), "scale": 0.8, "pairing": "half_head"},
         cosmos,
     ),
     "ltx": (
-        {"size": 8, "scale": math.pi * 0.32 / 20, "rising": True, "every": 3, "heads": "joined"},
+        {"size": 8, "scale": math.pi * 0.32 / 20, "ascending": True, "stride": 3, "heads": "joined"},
         ltx,
     ),
 }
@@ -76,7 +76,7 @@ def test_a_clip_turns_as_the_base_turns_it(fields: dict[str, Any], base: Callabl
 
 
 def test_only_differences_of_places_matter() -> None:
-    rotary = Rotary(size=WIDTH, pairs="halves")
+    rotary = Rotary(size=WIDTH, pairing="half")
     q, k = torch.randn(2, 1, HEADS, T, TOKENS, WIDTH, generator=torch.Generator().manual_seed(0)).double()
     early, late = torch.arange(T), torch.arange(T) + 1000
 
@@ -107,4 +107,4 @@ def test_a_learned_table_turns_every_head_by_its_own() -> None:
 
 def test_a_part_that_cannot_be_turned_in_pairs_is_refused() -> None:
     with pytest.raises(ValueError, match="3 channels cannot be turned in pairs"):
-        Rotary(size="axes[0]").definite({"axes": [3]})
+        Rotary(size="axes[0]").resolve({"axes": [3]})

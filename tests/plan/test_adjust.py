@@ -1,26 +1,26 @@
 import pytest
 
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.adjust import adjusted
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import Resolved, resolve
+from v2w_convert.plan.adjust import adjust_plan
+from v2w_convert.plan.read import read_plan, shipped_plans
+from v2w_convert.plan.resolve import ResolvedPlan, resolve
 
 
-def given(name: str, **wanted: int) -> Resolved:
-    plan = adjusted(read_plan(shipped()[name]), **wanted)  # type: ignore[arg-type]
+def given(name: str, **wanted: int) -> ResolvedPlan:
+    plan = adjust_plan(read_plan(shipped_plans()[name]), **wanted)  # type: ignore[arg-type]
     return resolve(plan, {**plan.tiny, "_class_name": plan.base})
 
 
 def test_another_transfer_at_every_convolution() -> None:
-    plan = adjusted(read_plan(shipped()["stable-video-diffusion"]), transfer="extrapolative")
+    plan = adjust_plan(read_plan(shipped_plans()["stable-video-diffusion"]), transfer="extrapolative")
     assert plan.operations[0].transfer == "extrapolative"  # type: ignore[attr-defined]
     with pytest.raises(V2WError, match="transfer"):
-        adjusted(plan, transfer="sideways")
+        adjust_plan(plan, transfer="sideways")
 
 
 def test_another_view_at_every_attention() -> None:
     resolved = given("wan", frames_per_block=3, window=12, sinks=3)
-    assert (resolved.n, resolved.window) == (3, 12)
+    assert (resolved.frames_per_block, resolved.window) == (3, 12)
     assert {op.sinks for op in resolved.plan.operations if op.name == "causal_attention"} == {3}
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from v2w_convert.plan.pattern import matches, nearest
+from v2w_convert.plan.pattern import matches, nearest_paths
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ def test_patterns(pattern: str, path: str, expected: bool) -> None:
 
 def test_nearest_folds_numbers() -> None:
     paths = [f"blocks.{i}.attn1" for i in range(40)] + ["norm_out"]
-    assert nearest("blocks.*.attention1", paths) == ["blocks.*.attn1"]
+    assert nearest_paths("blocks.*.attention1", paths) == ["blocks.*.attn1"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.probe import first_leak, mixing_sites, wake
+from v2w_convert.plan.probe import first_leak, mixing_sites, randomize_zero_init
 
 T = 5  # unlike every other size below
 TEXT = 7
@@ -158,7 +158,7 @@ def test_sites_of_diffusers_models(build: Callable) -> None:
     count, pattern = SITES[build]
     model, latents, rest = build()
     model.eval().double()
-    wake(model)
+    randomize_zero_init(model)
     b = latents.shape[0]
 
     def call(x: Tensor) -> Tensor:
@@ -405,7 +405,7 @@ def test_zero_initialised_site_shows_after_waking() -> None:
     model: Any = nn.Sequential(PerFrame(), Gated(Over(1, 1), gate=0.0))
     nn.init.zeros_(model[1].inner.weight)
     assert names(model, LATENTS) == []
-    assert wake(model) == 2 + 1  # the gate, the weight, the norm's bias
+    assert randomize_zero_init(model) == 2 + 1  # the gate, the weight, the norm's bias
     assert names(model, LATENTS) == ["1.inner"]
 
 
@@ -413,7 +413,7 @@ def test_convolution_that_starts_as_the_identity_shows_after_waking() -> None:
     model: Any = nn.Sequential(Over(1, 1))
     nn.init.dirac_(model[0].weight)
     assert names(model, LATENTS) == []
-    wake(model)
+    randomize_zero_init(model)
     assert names(model, LATENTS) == ["0"]
 
 
@@ -478,7 +478,7 @@ def test_wake_changes_what_could_hide_a_site_and_nothing_else(dtype: torch.dtype
     with torch.no_grad():
         for m in (model, again, other):
             m["live"].weight[0, 0] = 0
-    assert wake(model) == wake(again) == wake(other, seed=1) == 4
+    assert randomize_zero_init(model) == randomize_zero_init(again) == randomize_zero_init(other, seed=1) == 4
     after = model.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"norm.bias", "zero.weight", "live.weight", "flat.weight"}
@@ -488,14 +488,14 @@ def test_wake_changes_what_could_hide_a_site_and_nothing_else(dtype: torch.dtype
         assert (after[name] != 0).all()
         assert torch.equal(after[name], again.state_dict()[name])
         assert not torch.equal(after[name], other.state_dict()[name])
-    assert wake(model) == 0
+    assert randomize_zero_init(model) == 0
 
 
 def test_wake_draws_the_same_in_every_dtype() -> None:
     double, half = nn.Linear(4, 4, dtype=torch.float64), nn.Linear(4, 4, dtype=torch.bfloat16)
     for layer in (double, half):
         nn.init.zeros_(layer.weight)
-        wake(layer)
+        randomize_zero_init(layer)
     assert torch.equal(double.weight.bfloat16(), half.weight)
 
 

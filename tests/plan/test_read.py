@@ -4,9 +4,9 @@ import pytest
 
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.grammar import Plan
-from v2w_convert.plan.read import parse_plan, read_plan, shipped
+from v2w_convert.plan.read import parse_plan, read_plan, shipped_plans
 
-GOOD = shipped()["stable-video-diffusion"].read_text()
+GOOD = shipped_plans()["stable-video-diffusion"].read_text()
 
 
 def fault(tmp_path: Path, text: str) -> str:
@@ -20,7 +20,7 @@ def fault(tmp_path: Path, text: str) -> str:
 
 
 def test_every_shipped_plan_survives_being_written_and_read_again() -> None:
-    for file in shipped().values():
+    for file in shipped_plans().values():
         plan = read_plan(file)
         assert plan.name == file.stem
         assert parse_plan(plan.model_dump(mode="json"), "test") == plan
@@ -41,9 +41,9 @@ def test_all_faults_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
         ("window: num_frames}", "windo: 3}", "windo: unknown field"),
         ("transfer: masked", "transfer: mask", "transfer"),
         ("- frame_norm:", "- frame_nrom:", "there is no operation 'frame_nrom'"),
-        ("v2w: 1", "v2w: 2", "v2w"),
-        ("v2w: 1", "v2w: 1\nv2w: 1", "written twice"),
-        ("v2w: 1", "v2w: !!python/object/apply:os.system ['true']", "not plain YAML"),
+        ("v2w: 2", "v2w: 1", "v2w"),
+        ("v2w: 2", "v2w: 2\nv2w: 2", "written twice"),
+        ("v2w: 2", "v2w: !!python/object/apply:os.system ['true']", "not plain YAML"),
         ("transfer: masked", "transfer: masked, points: 2", "goes with transfer: extrapolative"),
         ("channels: out_channels", "channels: [", "not plain YAML"),
     ],

@@ -1,9 +1,11 @@
 import pytest
 
 from v2w_convert.errors import V2WError
+from v2w_convert.plan.coverage import require_coverage
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import parse_plan
-from v2w_convert.plan.resolve import plan_for, require_coverage, resolve
+from v2w_convert.plan.registry import plan_for
+from v2w_convert.plan.resolve import resolve
 
 SVD = "UNetSpatioTemporalConditionModel"
 
@@ -108,7 +110,7 @@ def test_a_call_that_the_base_cannot_answer_is_refused() -> None:
         resolve(with_call(latents=latents), plan_for(SVD).tiny)
     told = {"argument": "added_time_ids", "shape": [3], "fill": "rate"}
     with pytest.raises(V2WError, match=r"call\..*: the base's config has no 'rate'"):
-        resolve(with_call(conditions={"told": told}), plan_for(SVD).tiny)
+        resolve(with_call(conditions={"added_time_ids": told}), plan_for(SVD).tiny)
     with pytest.raises(V2WError, match="call a UNet.* unexpected keyword argument 'frames'"):
         require_coverage(with_call(constants={"frames": 3}))
     with pytest.raises(V2WError, match="call a UNet"):
@@ -117,7 +119,7 @@ def test_a_call_that_the_base_cannot_answer_is_refused() -> None:
 
 def test_a_tensor_that_the_base_does_not_have_is_refused() -> None:
     with pytest.raises(V2WError, match="the base has no tensor 'places'"):
-        resolve(edited(frame_position={"how": "table", "table": "places"}), plan_for(SVD).tiny)
+        resolve(edited(frame_position={"mode": "table", "table": "places"}), plan_for(SVD).tiny)
 
 
 @pytest.mark.parametrize("name", ["DiffusionPipeline", "DDIMScheduler", "logging", "Nothing"])

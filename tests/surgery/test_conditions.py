@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.cli import run
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.resolve import plan_for, resolve
+from v2w_convert.plan.registry import plan_for
+from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.conditions import stored_conditions
 from v2w_convert.surgery.load import load
 
@@ -35,9 +36,9 @@ def test_a_prompt_of_the_users_own_is_given_where_the_caller_gives_none(
     ("tensors", "expected"),
     [
         ({"prompt": torch.zeros(1, 16)}, "prompt is no condition of this family's"),
-        ({"anchor": torch.zeros(4, 8, 8)}, "anchor is no condition"),
+        ({"image_latents": torch.zeros(4, 8, 8)}, "image_latents is no condition"),
         ({"text": torch.zeros(1, 15)}, r"text is \(1, 15\), not \(1, 16\)"),
-        ({"told": torch.full((3,), torch.nan)}, "told holds what is no number"),
+        ({"added_time_ids": torch.full((3,), torch.nan)}, "added_time_ids holds what is no number"),
     ],
 )
 def test_a_file_of_other_things_is_refused(

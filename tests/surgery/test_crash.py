@@ -26,8 +26,9 @@ from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.resumable import sweep
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.resolve import plan_for, resolve
-from v2w_convert.surgery.convert import Conversion, perform, plan_conversion
+from v2w_convert.plan.registry import plan_for
+from v2w_convert.plan.resolve import resolve
+from v2w_convert.surgery.convert import Conversion, plan_conversion, write_conversion
 
 WRITES = ("write", "pwrite", "copy_file_range")
 CALLS = (*WRITES, "fsync", "rename", "mkdir", "open", "link", "unlink", "rmdir", "ftruncate")
@@ -64,7 +65,7 @@ class Ground:
         self.base, self.place, self.output = base, place, place / "tries" / "out"
         self.output.parent.mkdir()
         self.conversion = planned(base)
-        perform(self.conversion, place / "wanted")
+        write_conversion(self.conversion, place / "wanted")
         self.wanted, self.before = hashes(place / "wanted"), hashes(base)
 
     def names(self) -> list[str]:
@@ -83,7 +84,7 @@ class Ground:
         if self.output.exists():
             sweep(self.output)
         else:
-            perform(self.conversion, self.output)
+            write_conversion(self.conversion, self.output)
         assert self.names() == ["out"]
         assert hashes(self.output) == self.wanted
 
@@ -183,7 +184,7 @@ def killed_everywhere(ground: Ground, what: Act, step: int = 1, prepare: Any = N
 
         def run(number: int = number) -> None:
             with watched(at(number, what)):
-                perform(ground.conversion, ground.output, **options)
+                write_conversion(ground.conversion, ground.output, **options)
 
         code = forked(run)
         if code == 0:
@@ -210,7 +211,7 @@ def test_killed_at_calls_while_it_resumes(ground: Ground, capsys: pytest.Capture
     def stop_half_way() -> None:
         def run() -> None:
             with watched(at(70, die)):
-                perform(ground.conversion, ground.output)
+                write_conversion(ground.conversion, ground.output)
 
         assert forked(run) == -signal.SIGKILL
 
@@ -232,7 +233,7 @@ def test_killed_at_random_moments(tmp_path: Path, capsys: pytest.CaptureFixture[
     ground = Ground(tmp_path / "base", tmp_path)
     size = sum(item.size for item in ground.conversion.items)
     begun = time.perf_counter()
-    perform(ground.conversion, ground.output)
+    write_conversion(ground.conversion, ground.output)
     took = time.perf_counter() - begun
     ground.clear()
     draw, killed, whole = random.Random(0), 0, 0
@@ -240,7 +241,7 @@ def test_killed_at_random_moments(tmp_path: Path, capsys: pytest.CaptureFixture[
         child = os.fork()
         if child == 0:
             try:
-                perform(ground.conversion, ground.output)
+                write_conversion(ground.conversion, ground.output)
             finally:
                 os._exit(0)
         time.sleep(draw.uniform(0, took))
@@ -268,7 +269,7 @@ def test_a_disk_that_is_full_at_any_byte(ground: Ground, capsys: pytest.CaptureF
         def run(limit: int = limit) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             with watched(lambda *call: None):
-                perform(ground.conversion, ground.output)
+                write_conversion(ground.conversion, ground.output)
 
         code = forked(run)
         assert code == (0 if limit >= sizes[-1] else 3), limit
@@ -298,7 +299,7 @@ def test_a_disk_that_fails_at_any_call(
 
         try:
             with watched(at(point, fail_here)):
-                perform(ground.conversion, ground.output)
+                write_conversion(ground.conversion, ground.output)
         except V2WError as error:
             failed += 1
             assert os.strerror(number) in str(error), seen
@@ -336,7 +337,7 @@ def test_all_of_it_is_flushed_before_it_is_in_place_and_nothing_goes_past_the_wa
                 events.append(("rename", 0))
 
     with watched(note):
-        perform(ground.conversion, ground.output)
+        write_conversion(ground.conversion, ground.output)
     [put] = [place for place, event in enumerate(events) if event[0] == "rename"]
     for path in [ground.output, *ground.output.rglob("*")]:
         node = path.stat().st_ino
@@ -353,7 +354,7 @@ def test_all_of_it_is_flushed_before_it_is_in_place_and_nothing_goes_past_the_wa
 def left_by_a_kill(ground: Ground, call: int = 70, **options: Any) -> Path:
     def run() -> None:
         with watched(at(call, die)):
-            perform(ground.conversion, ground.output, **options)
+            write_conversion(ground.conversion, ground.output, **options)
 
     assert forked(run) == -signal.SIGKILL
     assert not ground.output.exists()
@@ -404,7 +405,7 @@ def test_a_stage_that_lives_or_is_anothers_is_left_alone(ground: Ground) -> None
     if child == 0:
         try:
             with watched(at(50, lambda *call: (os.close(started), os.close(told), time.sleep(60))[0])):
-                perform(ground.conversion, ground.output)
+                write_conversion(ground.conversion, ground.output)
         finally:
             os._exit(0)
     os.close(told)
@@ -413,7 +414,7 @@ def test_a_stage_that_lives_or_is_anothers_is_left_alone(ground: Ground) -> None
     stage = ground.output.parent / ".out.partial"
     files = hashes(stage)
     with pytest.raises(V2WError, match="another run is writing it"):
-        perform(ground.conversion, ground.output)
+        write_conversion(ground.conversion, ground.output)
     assert hashes(stage) == files
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -423,7 +424,7 @@ def test_a_stage_that_lives_or_is_anothers_is_left_alone(ground: Ground) -> None
     stage.mkdir()
     (stage / "theirs").write_text("keep")
     with pytest.raises(V2WError, match="is in the way, and not v2w's"):
-        perform(ground.conversion, ground.output)
+        write_conversion(ground.conversion, ground.output)
     assert (stage / "theirs").read_text() == "keep"
 
 
@@ -432,7 +433,7 @@ def test_a_source_that_changes_meanwhile_is_noticed(ground: Ground) -> None:
     before = file.stat()
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     with pytest.raises(V2WError, match="diffusion_pytorch_model.safetensors has changed meanwhile"):
-        perform(ground.conversion, ground.output)
+        write_conversion(ground.conversion, ground.output)
     assert ground.names() == []
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
@@ -440,7 +441,7 @@ def test_a_source_that_changes_meanwhile_is_noticed(ground: Ground) -> None:
 def test_modes_are_the_umasks(ground: Ground) -> None:
     before = os.umask(0o027)
     try:
-        perform(ground.conversion, ground.output)
+        write_conversion(ground.conversion, ground.output)
     finally:
         os.umask(before)
     for path in [ground.output, *ground.output.rglob("*")]:

@@ -9,10 +9,11 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.adjust import adjusted
-from v2w_convert.plan.call import call_base, null
-from v2w_convert.plan.resolve import plan_for, resolve
-from v2w_convert.surgery.change import operate
+from v2w_convert.plan.adjust import adjust_plan
+from v2w_convert.plan.call import call_base, null_condition
+from v2w_convert.plan.registry import plan_for
+from v2w_convert.plan.resolve import resolve
+from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.surgery.convert import convert
 from v2w_convert.surgery.load import load
 from v2w_convert.surgery.manifest import read_manifest
@@ -27,9 +28,9 @@ def test_files_and_live_models_are_changed_alike(
     model = tiny_unet().to(dtype)
     model.save_pretrained(tmp_path / "base", max_shard_size=shard)
     source = open_source(tmp_path / "base")
-    resolved = resolve(adjusted(plan_for(source.class_name), transfer=transfer), source.config)
+    resolved = resolve(adjust_plan(plan_for(source.class_name), transfer=transfer), source.config)
     convert(source, resolved, tmp_path / "out", action_dim=ACTIONS, seed=7)
-    operate(resolved, model, ACTIONS, seed=7)
+    apply_surgery(resolved, model, ACTIONS, seed=7)
     expected, found = model.state_dict(), load(tmp_path / "out").base.state_dict()
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
@@ -103,7 +104,9 @@ def test_a_world_of_one_frame_is_the_base(tiny_base: Path, tiny_converted: Path)
     level = torch.tensor([[3.0], [900.0]])
     with torch.no_grad():
         call, config = world.resolved.plan.call, world.resolved.config
-        nulls = {name: torch.stack([null(call, name, config, 8, 16)] * 2) for name in call.conditions}
+        nulls = {
+            name: torch.stack([null_condition(call, name, config, 8, 16)] * 2) for name in call.conditions
+        }
         expected = call_base(base, call, config, x, level[:, 0], nulls)
         torch.testing.assert_close(world(x, level), expected, rtol=0, atol=1e-13)
 
@@ -129,7 +132,7 @@ def test_load_refuses_what_the_plan_did_not_make(tiny_converted: Path, tmp_path:
 def test_added_tensors_do_not_depend_on_order(tiny_converted: Path) -> None:
     world = load(tiny_converted)
     resolved, other = world.resolved, copy.deepcopy(tiny_unet(seed=5)).half()
-    operate(resolved, other, ACTIONS, seed=0)
+    apply_surgery(resolved, other, ACTIONS, seed=0)
     for name, tensor in world.base.state_dict().items():
         if ".v2w_" in name:
             assert torch.equal(tensor, other.state_dict()[name]), name

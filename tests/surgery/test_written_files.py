@@ -12,11 +12,11 @@ import torch
 
 from tests.conftest import ACTIONS
 from tests.test_cli import refused
-from v2w_convert.checkpoint import assemble
+from v2w_convert.checkpoint import output_files
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.cli import run
-from v2w_convert.plan.read import read_plan, shipped
-from v2w_convert.plan.resolve import build
+from v2w_convert.families.build import build_model
+from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.surgery import convert as surgery
 from v2w_convert.surgery.manifest import read_manifest
 
@@ -92,9 +92,9 @@ def test_weights_of_which_none_changes_are_the_file_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A shard without temporal convolutions, and all of a transformer: hashed once, and linked where asked."""
-    plan = read_plan(shipped()["wan"])
+    plan = read_plan(shipped_plans()["wan"])
     torch.manual_seed(0)
-    build(plan.base, plan.tiny).save_pretrained(tmp_path / "base", max_shard_size="50KB")
+    build_model(plan.base, plan.tiny).save_pretrained(tmp_path / "base", max_shard_size="50KB")
     base = files(tmp_path / "base")
     shards = {name for name in base if name.endswith(".safetensors")}
     assert len(shards) > 1
@@ -164,7 +164,7 @@ def test_where_the_kernel_does_not_copy(
         monkeypatch.delattr(os, "copy_file_range")
     else:
         monkeypatch.setattr(os, "copy_file_range", other)
-    monkeypatch.setattr(assemble, "PLAIN", 4099)
+    monkeypatch.setattr(output_files, "PLAIN", 4099)
     assert run(arguments(tiny_base, tmp_path / "out")) == 0
     wanted = files(tiny_converted)
     assert {name: f.read_bytes() for name, f in files(tmp_path / "out").items()} == {
@@ -177,12 +177,12 @@ def test_a_source_that_is_cut_meanwhile(
 ) -> None:
     base = shutil.copytree(tiny_base, tmp_path / "base")
     weights = base / "unet" / "diffusion_pytorch_model.safetensors"
-    perform = surgery.perform
+    perform = surgery.write_conversion
 
     def cut(*given: Any, **options: Any) -> Any:
         os.truncate(weights, weights.stat().st_size - 1)
         return perform(*given, **options)
 
-    monkeypatch.setattr(surgery, "perform", cut)
+    monkeypatch.setattr(surgery, "write_conversion", cut)
     assert "it now ends before byte" in refused(capsys, *arguments(base, tmp_path / "out"))
     assert os.listdir(tmp_path) == ["base"]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from v2w_convert.checkpoint.output import sha256
-from v2w_convert.plan.probe import wake
+from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.verify import bench
 from v2w_convert.verify.claims import Claim
 from v2w_convert.verify.models import Models, open_models, open_world
@@ -30,7 +30,7 @@ def models(tiny_converted: Path, tiny_base: Path) -> Models:
 @pytest.fixture
 def woken(tiny_converted: Path) -> World:
     world = open_models(tiny_converted, None).world
-    wake(world.base)
+    randomize_zero_init(world.base)
     return world
 
 

@@ -14,7 +14,7 @@ from v2w_convert.cli import run as v2w
 from v2w_convert.verify import bench, budget, causality, coverage, parts, run, weights
 from v2w_convert.verify.budget import Budget, OutOfTime, estimate
 from v2w_convert.verify.catalogue import CATALOGUE
-from v2w_convert.verify.course import Part
+from v2w_convert.verify.course import Check
 from v2w_convert.verify.models import open_base, open_world
 from v2w_convert.verify.run import verify
 from v2w_convert.verify.weights import Unread
@@ -41,7 +41,7 @@ def test_the_two_models_are_never_in_memory_together(
     monkeypatch.setattr(weights, "SMALL", 0)
     # What is measured in between is left out: this is about what is opened when.
     for phase in ("base_parts", "world_parts", "stored_parts", "training_parts"):
-        monkeypatch.setattr(parts, phase, lambda *given: [Part("a part", (), lambda bench: [])])
+        monkeypatch.setattr(parts, phase, lambda *given: [Check("a part", (), lambda bench: [])])
     opened: list[weakref.ref[nn.Module]] = []
 
     def watch(open_model: Any) -> Any:

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from tests.mutations import faults
-from v2w_convert.plan.probe import wake
-from v2w_convert.stream import Site
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.sites import Site
 from v2w_convert.verify.causality import Trial, base_mixes, trials, unseen_clips, unseen_future
-from v2w_convert.verify.inputs import base_call, draw, uniform
+from v2w_convert.verify.inputs import base_call, random_inputs, uniform
 from v2w_convert.verify.models import Models
 from v2w_convert.verify.module import influence
 from v2w_convert.world import model
@@ -56,8 +56,8 @@ def test_a_norm_over_the_batch_is_named(woken: World) -> None:
 
 def test_the_control_sees_the_base_mix_and_the_world_not(models: Models) -> None:
     assert models.base is not None
-    wake(models.base)
-    inputs = uniform(draw(models.world, 1, 4, seed=0))
+    randomize_zero_init(models.base)
+    inputs = uniform(random_inputs(models.world, 1, 4, seed=0))
     latents = inputs["latents"]
     assert base_mixes(influence(base_call(models.base, models.world, inputs), latents, frame_dim=1)).ok
     folded = influence(lambda x: models.world(**inputs | {"latents": x}), latents, frame_dim=1)
@@ -93,7 +93,7 @@ def test_a_fault_in_clips_longer_than_the_window_is_found(woken: World) -> None:
     assert unseen_future(woken).where == CONV
 
 
-@pytest.mark.parametrize("kind", ["text", "anchor", "told"])
+@pytest.mark.parametrize("kind", ["text", "image_latents", "added_time_ids"])
 def test_a_leak_through_one_condition_is_found(
     woken: World, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,8 +114,8 @@ def test_a_third_clip_that_the_first_sees_is_found(woken: World) -> None:
 
     def first_sees_last(self: Site, x: torch.Tensor) -> torch.Tensor:
         out = forward(self, x)
-        clips = out.unflatten(0, (self.current.b, -1)).clone()
-        if self.current.b > 2:
+        clips = out.unflatten(0, (self.context.b, -1)).clone()
+        if self.context.b > 2:
             clips[0] += 1e-9 * clips[2]
         return clips.flatten(0, 1)
 

@@ -6,12 +6,12 @@ import pytest
 from v2w_convert.verify.catalogue import CATALOGUE
 from v2w_convert.verify.claims import (
     Claim,
-    Report,
+    VerifyReport,
     counted,
     counted_frames,
     figure,
-    largest,
     listed,
+    nan_max,
     not_measured,
 )
 
@@ -74,7 +74,9 @@ def test_long_lists_are_cut_and_say_so() -> None:
 
 
 def test_one_failing_claim_fails_the_report_even_where_json_has_no_number() -> None:
-    report = Report([counted("files", [], ""), Claim("files", math.inf, 0.0, "here", "", claim="Fails")])
+    report = VerifyReport(
+        [counted("files", [], ""), Claim("files", math.inf, 0.0, "here", "", claim="Fails")]
+    )
     assert not report.ok
     data = json.loads(json.dumps(report.as_json(), allow_nan=False))
     assert data["ok"] is False
@@ -82,5 +84,5 @@ def test_one_failing_claim_fails_the_report_even_where_json_has_no_number() -> N
 
 
 def test_what_is_no_number_does_not_hide_behind_one() -> None:
-    assert math.isnan(largest([0.0, math.nan, 1.0]))
-    assert (largest([]), largest([0.0, 2.0])) == (0.0, 2.0)
+    assert math.isnan(nan_max([0.0, math.nan, 1.0]))
+    assert (nan_max([]), nan_max([0.0, 2.0])) == (0.0, 2.0)

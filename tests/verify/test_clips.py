@@ -14,7 +14,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.verify.clips import read_clips, size_of
 from v2w_convert.verify.distance import of_base, of_world
 from v2w_convert.verify.models import Models
-from v2w_convert.world.pixels import open_pixels
+from v2w_convert.world.vae import open_vae
 
 
 def test_the_middle_of_each_episode_that_is_long_enough(
@@ -23,7 +23,7 @@ def test_the_middle_of_each_episode_that_is_long_enough(
     clips = read_clips(tiny_data, None, tiny_converted, models.world)
     episodes = [episode.frames for episode in lerobot.read(tiny_data)]
     assert [len(frames) for frames in episodes] == [9, 3, 7, 12]
-    pixels = open_pixels(tiny_converted)
+    pixels = open_vae(tiny_converted)
     for clip, frames in zip(clips.latents, [episodes[0][1:8], episodes[2], episodes[3][2:9]], strict=True):
         assert torch.equal(clip.float(), pixels.encode(frames))
     assert clips.told == "3 clips of squares, no conditions"

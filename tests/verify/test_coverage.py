@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from v2w_convert.plan.probe import wake
+from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.verify.coverage import base_sites, coverage, tiny_coverage
 from v2w_convert.verify.models import Models
 
@@ -12,7 +12,7 @@ LOST = (
 
 def test_every_site_that_is_left_out_is_named(models: Models) -> None:
     assert models.base is not None
-    wake(models.base)
+    randomize_zero_init(models.base)
     sites, resolved = base_sites(models.base, models.world), models.world.resolved
     assert coverage(sites, resolved).ok
     lost = replace(resolved, sites={n: op for n, op in resolved.sites.items() if n not in LOST})
@@ -21,7 +21,7 @@ def test_every_site_that_is_left_out_is_named(models: Models) -> None:
 
 def test_through_every_site_some_of_a_later_frame_comes(models: Models) -> None:
     assert models.base is not None
-    wake(models.base)
+    randomize_zero_init(models.base)
     mixing = {
         name
         for name, op in models.world.resolved.sites.items()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.mutations import faults
-from v2w_convert.stream import Site
+from v2w_convert.sites import Site
 from v2w_convert.verify.determinism import checkpointed, repeatable
 from v2w_convert.world.model import World
 

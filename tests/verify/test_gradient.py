@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.mutations import faults
-from v2w_convert.verify.claims import OUTSIDE
+from v2w_convert.verify.claims import MODEL_FORWARD
 from v2w_convert.verify.gradient import gradients
 from v2w_convert.verify.inputs import past_seeing
 from v2w_convert.world import model
@@ -51,14 +51,14 @@ def test_a_condition_without_a_gradient_is_found(woken: World, monkeypatch: pyte
 
     def cut(value: torch.Tensor, call: object, name: str, *rest: object) -> torch.Tensor:
         folded = right(value, call, name, *rest)  # type: ignore[arg-type]
-        return folded.detach() if name == "anchor" else folded
+        return folded.detach() if name == "image_latents" else folded
 
     monkeypatch.setattr(model, "_per_frame", cut)
     _, past = gradients(woken)
     assert not past.ok
     assert "anchor of frame 0 in output 0" in past.how
     assert "text of" not in past.how
-    assert past.where == OUTSIDE
+    assert past.where == MODEL_FORWARD
 
 
 def test_the_module_that_lets_no_gradient_through_is_named(woken: World) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from v2w_convert.plan.probe import wake
+from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.verify.identity import identity
 from v2w_convert.verify.models import Models
 from v2w_convert.world import model
@@ -8,7 +8,7 @@ from v2w_convert.world import model
 
 def test_unbroken(models: Models) -> None:
     assert models.base is not None
-    wake(models.base)
+    randomize_zero_init(models.base)
     claim = identity(models.base, models.world)
     assert claim.ok
     assert claim.measured is not None
@@ -18,7 +18,7 @@ def test_unbroken(models: Models) -> None:
 
 def test_conditions_given_to_the_wrong_frames(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     assert models.base is not None
-    wake(models.base)
+    randomize_zero_init(models.base)
     right = model._per_frame
     monkeypatch.setattr(model, "_per_frame", lambda *args: right(*args).roll(1, 0))
     claim = identity(models.base, models.world)

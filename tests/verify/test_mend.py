@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from v2w_convert.plan.read import parse_plan, read_plan, shipped
-from v2w_convert.plan.resolve import Resolved, resolve
+from v2w_convert.plan.read import parse_plan, read_plan, shipped_plans
+from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.verify.claims import Claim, figure
 from v2w_convert.verify.mend import mended, patterns
@@ -14,8 +14,8 @@ CONV = "down_blocks.1.resnets.0.temporal_res_block.conv2"
 NORM = "down_blocks.0.resnets.0.temporal_res_block.norm1"
 
 
-def resolved(name: str = "stable-video-diffusion") -> Resolved:
-    plan = read_plan(shipped()[name])
+def resolved(name: str = "stable-video-diffusion") -> ResolvedPlan:
+    plan = read_plan(shipped_plans()[name])
     return resolve(plan, {**plan.tiny, "_class_name": plan.base})
 
 
@@ -50,7 +50,7 @@ def test_a_rule_that_is_missing_is_written_out(
 
 
 def test_positions_that_are_missing_are_written_out() -> None:
-    plan = read_plan(shipped()["stable-video-diffusion"])
+    plan = read_plan(shipped_plans()["stable-video-diffusion"])
     rest = [operation for operation in plan.operations if operation.name != "frame_position"]
     without = resolve(plan.model_copy(update={"operations": tuple(rest)}), resolved().config)
     where = "down_blocks.0.attentions.0.time_proj"
@@ -70,7 +70,7 @@ def test_a_site_names_the_rule_that_made_it() -> None:
 
 
 def test_norms_left_over_the_clip_are_told_of_mend() -> None:
-    assert "v2w convert --mend" in mend("future-unseen", "init_attn.0.norm", "vid2world")
+    assert "v2w convert --repair" in mend("future-unseen", "init_attn.0.norm", "vid2world")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.mutations import faults
 from v2w_convert.cli import run
 from v2w_convert.verify import bench
 from v2w_convert.verify.catalogue import CATALOGUE
-from v2w_convert.verify.claims import Claim, Report, counted, not_measured
+from v2w_convert.verify.claims import Claim, VerifyReport, counted, not_measured
 from v2w_convert.verify.models import open_world
 from v2w_convert.verify.page import page
 from v2w_convert.verify.publish import publish
@@ -220,7 +220,7 @@ def test_a_failing_model_is_told_from_the_top(
 
 
 def hostile(result: dict[str, Any]) -> dict[str, Any]:
-    claims = Report(
+    claims = VerifyReport(
         [
             Claim("future-unseen", 0.5, 0.0, HOSTILE, f"how {HOSTILE}", HOSTILE),
             counted("tensors-kept", [HOSTILE, *(f"{HOSTILE}{n}" for n in "abcdefghi")], "how"),

@@ -191,7 +191,7 @@ def test_a_model_that_cannot_be_run_fails_its_claims(failing: Failing) -> None:
 
     def breaks(site: Any) -> None:
         def keep(self: Any, state: Any) -> None:
-            if self.current.commit:
+            if self.context.commit:
                 raise KeyError("a name")
 
         site.__class__ = type("Broken", (type(site),), {"keep": keep})

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.mutations import faults
-from v2w_convert.stream import Site
+from v2w_convert.sites import Site
 from v2w_convert.verify.streaming import mixed_sizes, streaming
 from v2w_convert.world.model import World
 

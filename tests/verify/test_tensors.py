@@ -9,7 +9,7 @@ from torch import Tensor
 
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.operations.causal_conv import transfer_kernel
-from v2w_convert.surgery.change import Fate
+from v2w_convert.surgery.change import TensorStatus
 from v2w_convert.surgery.load import open_converted
 from v2w_convert.verify.tensors import base_complete, complete, last_places, surgical
 
@@ -46,7 +46,11 @@ def test_unbroken(tiny_converted: Path, tiny_base: Path) -> None:
     ],
 )
 def test_one_changed_tensor_is_named(
-    rewritten: Callable[..., Path], tiny_base: Path, fate: Fate, name: str, change: Callable[[Tensor], Tensor]
+    rewritten: Callable[..., Path],
+    tiny_base: Path,
+    fate: TensorStatus,
+    name: str,
+    change: Callable[[Tensor], Tensor],
 ) -> None:
     def spoil(found: dict[str, Tensor]) -> None:
         if name in found:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tests.mutations import faults
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.source import open_source
-from v2w_convert.plan.probe import wake
+from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.verify import (
     actions,
     causality,
@@ -64,8 +64,8 @@ def claims(models: Models) -> list[Claim]:
     world, base = models.world, models.base
     assert base is not None
     found = [*promises.promises(base, world, 1e-3), actions.unheeded(world)]
-    wake(world.base)
-    wake(base)
+    randomize_zero_init(world.base)
+    randomize_zero_init(base)
     found += [
         coverage.coverage(coverage.base_sites(base, world), world.resolved),
         identity.identity(base, world),
@@ -92,7 +92,7 @@ def test_every_claim_is_the_same_to_the_bit(
 def test_a_leak_is_found_and_named(tiny_converted: Path, site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "SMALL", 1000)
     world = open_world(tiny_converted, room=0)
-    wake(world.base)
+    randomize_zero_init(world.base)
     faults.sees_future(world.base.get_submodule(site))
     claim = causality.unseen_future(world)
     assert not claim.ok
@@ -128,7 +128,7 @@ def test_waking_is_kept_though_the_file_is_not_written(
 ) -> None:
     held, unread = linear
     before = (tmp_path / "linear.safetensors").read_bytes()
-    assert wake(held) == wake(unread) == 2
+    assert randomize_zero_init(held) == randomize_zero_init(unread) == 2
     assert torch.equal(unread.weight + 0, held.weight)
     assert (unread.weight != 0).all() and (unread.bias != 0).all()
     assert torch.equal(unread.weight.t() + 0, held.weight.t())

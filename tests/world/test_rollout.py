@@ -5,11 +5,12 @@ import torch
 
 from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.checkpoint.source import open_source
-from v2w_convert.plan.adjust import adjusted
+from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.call import null_conditions
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.resolve import plan_for, resolve
-from v2w_convert.surgery.change import operate
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.registry import plan_for
+from v2w_convert.plan.resolve import resolve
+from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.surgery.load import load
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
@@ -20,7 +21,7 @@ B, H, W = 2, 8, 8
 @pytest.fixture(scope="module")
 def world(tiny_converted: Path) -> World:
     world = load(tiny_converted, dtype=torch.float64)
-    wake(world.base)
+    randomize_zero_init(world.base)
     return world
 
 
@@ -28,11 +29,11 @@ def world(tiny_converted: Path) -> World:
 def in_pairs(tiny_base: Path) -> World:
     """The same base, made to take two frames at a time, and to see four."""
     source = open_source(tiny_base)
-    plan = adjusted(plan_for(source.class_name), frames_per_block=2, window=4)
+    plan = adjust_plan(plan_for(source.class_name), frames_per_block=2, window=4)
     resolved = resolve(plan, source.config, source.scheduler)
     base = tiny_unet().double()
-    operate(resolved, base, ACTIONS, seed=0)
-    wake(base)
+    apply_surgery(resolved, base, ACTIONS, seed=0)
+    randomize_zero_init(base)
     world = World(base, resolved, ACTIONS, null_conditions(resolved.plan.call, resolved.config))
     return world.double().eval()
 
@@ -46,17 +47,19 @@ def seen() -> tuple[torch.Tensor, torch.Tensor]:
 def reference(world: World, history: torch.Tensor, actions: torch.Tensor, sampling: Sampling, seed: int):
     """The same rollout without any stream: every pass over the whole past, ten lines of arithmetic."""
     generator = torch.Generator().manual_seed(seed)
-    levels = world.noise.sampling_levels(sampling.steps).tolist()
+    levels = world.noise.inference_levels(sampling.steps).tolist()
 
     def draw(t: int) -> torch.Tensor:
         return torch.randn(B, t, 4, H, W, generator=generator).double()
 
-    n, shown = world.n, history.shape[1]
+    n, shown = world.frames_per_block, history.shape[1]
     context = torch.full((B, shown), sampling.context_noise)
-    past, told = world.noise.add(history, draw(shown), context), context
+    past, told = world.noise.add_noise(history, draw(shown), context), context
     frames = []
     for t in range(shown, actions.shape[1], n):
-        frame = world.noise.add(torch.zeros(B, n, 4, H, W).double(), draw(n), torch.full((B, n), levels[0]))
+        frame = world.noise.add_noise(
+            torch.zeros(B, n, 4, H, W).double(), draw(n), torch.full((B, n), levels[0])
+        )
         for level, following in zip(levels, levels[1:], strict=False):
             here = torch.full((B, n), level)
             arguments = torch.cat([past, frame], 1), torch.cat([told, here], 1), actions[:, : t + n]
@@ -65,11 +68,11 @@ def reference(world: World, history: torch.Tensor, actions: torch.Tensor, sampli
             dropped[:, -n:] = True
             without = world(*arguments, dropped)[:, -n:]
             output = without + sampling.guidance * (output - without)
-            clean, noise = world.noise.split(output, frame, here)
-            frame = world.noise.add(clean, noise, torch.full((B, n), following))
+            clean, noise = world.noise.to_clean_and_noise(output, frame, here)
+            frame = world.noise.add_noise(clean, noise, torch.full((B, n), following))
         frames.append(frame)
         here = torch.full((B, n), sampling.context_noise)
-        past = torch.cat([past, world.noise.add(frame, draw(n), here)], 1)
+        past = torch.cat([past, world.noise.add_noise(frame, draw(n), here)], 1)
         told = torch.cat([told, here], 1)
     return torch.cat(frames, 1)
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.call import call_base, null_conditions
-from v2w_convert.plan.probe import wake
-from v2w_convert.surgery.change import install
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.surgery.change import install_operations
 from v2w_convert.surgery.load import load
 from v2w_convert.world.model import World
 
@@ -20,7 +20,7 @@ B, T, H, W = 2, 11, 8, 16  # more than two windows of 5
 @pytest.fixture(scope="module")
 def world(tiny_converted: Path) -> World:
     world = load(tiny_converted, dtype=torch.float64)
-    wake(world.base)
+    randomize_zero_init(world.base)
     return world
 
 
@@ -33,7 +33,7 @@ def inputs() -> dict[str, Tensor]:
         "actions": torch.randn(B, T, ACTIONS, generator=g, dtype=torch.float64),
         "dropped": torch.rand(B, T, generator=g) < 0.2,
         "text": torch.randn(B, T, 1, 16, generator=g, dtype=torch.float64),
-        "anchor": torch.randn(B, T, 4, H, W, generator=g, dtype=torch.float64),
+        "image_latents": torch.randn(B, T, 4, H, W, generator=g, dtype=torch.float64),
     }
 
 
@@ -54,7 +54,7 @@ def test_no_frame_sees_the_future(world: World, inputs: dict[str, Tensor], t: in
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["latents", "noise_level", "actions", "dropped", "text", "anchor"])
+@pytest.mark.parametrize("name", ["latents", "noise_level", "actions", "dropped", "text", "image_latents"])
 def test_each_input_reaches_the_frames_from_its_own_on(
     world: World, inputs: dict[str, Tensor], name: str
 ) -> None:
@@ -69,8 +69,8 @@ def test_a_stream_equals_one_pass(world: World, inputs: dict[str, Tensor], chunk
     whole, state, found, start = world(**inputs), world.empty_state(B, H, W), [], 0
     for n in chunks:
         part = {name: value[:, start : start + n] for name, value in inputs.items()}
-        world.continued(state, **{**part, "latents": part["latents"] + 1})
-        output, state = world.continued(state, **part, commit=True)
+        world.forward_streamed(state, **{**part, "latents": part["latents"] + 1})
+        output, state = world.forward_streamed(state, **part, commit=True)
         found.append(output)
         start += n
     torch.testing.assert_close(torch.cat(found, 1), whole, rtol=0, atol=1e-12)
@@ -83,8 +83,8 @@ def test_the_state_is_of_fixed_size_and_never_changed_in_place(
     state = world.empty_state(B, H, W)
     shapes = {(s, k): v.shape for s, kept in state.sites.items() for k, v in kept.items()}
     part = {name: value[:, :1] for name, value in inputs.items()}
-    first, following = world.continued(state, **part, commit=True)
-    again, _ = world.continued(state, **part, commit=True)
+    first, following = world.forward_streamed(state, **part, commit=True)
+    again, _ = world.forward_streamed(state, **part, commit=True)
     assert torch.equal(first, again)
     assert shapes == {(s, k): v.shape for s, kept in following.sites.items() for k, v in kept.items()}
     assert set(following.sites) == {n for n, op in world.resolved.sites.items() if op.sees_past()}
@@ -93,15 +93,15 @@ def test_the_state_is_of_fixed_size_and_never_changed_in_place(
 @torch.no_grad()
 def test_the_two_sided_form_is_the_base(world: World, inputs: dict[str, Tensor]) -> None:
     base, folded = (tiny_unet().double() for _ in range(2))
-    install(world.resolved, folded, ACTIONS)
+    install_operations(world.resolved, folded, ACTIONS)
     two_sided = World(
         folded, world.resolved, ACTIONS, null_conditions(world.resolved.plan.call, world.resolved.config)
     )
-    latents, text, anchor = inputs["latents"], inputs["text"][:, 0], inputs["anchor"][:, 0]
+    latents, text, anchor = inputs["latents"], inputs["text"][:, 0], inputs["image_latents"][:, 0]
     level = inputs["noise_level"][:, :1]
-    found = two_sided(latents, level.expand(-1, T), bidirectional=True, text=text, anchor=anchor)
-    told = world.null_told.expand(len(latents), -1)
-    conditions = {"text": text, "anchor": anchor, "told": told}
+    found = two_sided(latents, level.expand(-1, T), bidirectional=True, text=text, image_latents=anchor)
+    told = world.null_added_time_ids.expand(len(latents), -1)
+    conditions = {"text": text, "image_latents": anchor, "added_time_ids": told}
     call, config = world.resolved.plan.call, world.resolved.config
     expected = call_base(base, call, config, latents, level[:, 0], conditions)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from v2w_convert.checkpoint.assemble import Item
+from v2w_convert.checkpoint.output_files import OutputFile
 from v2w_convert.checkpoint.resumable import staged_bytes
 from v2w_convert.errors import V2WError
 
@@ -21,7 +21,7 @@ class Room:
     free: int
 
 
-def room(items: Sequence[Item], output: Path, link: bool = False) -> Room:
+def room(items: Sequence[OutputFile], output: Path, link: bool = False) -> Room:
     home = _nearest(output)
     disk = os.statvfs(home)
     device = os.stat(home).st_dev
@@ -32,7 +32,7 @@ def room(items: Sequence[Item], output: Path, link: bool = False) -> Room:
     return Room(needed + MARGIN, disk.f_bavail * disk.f_frsize + staged_bytes(output))
 
 
-def check(items: Sequence[Item], output: Path, link: bool = False) -> None:
+def check(items: Sequence[OutputFile], output: Path, link: bool = False) -> None:
     """Raises V2WError, with all faults at once, if there is no room or permission, or two files have one name."""
     faults = []
     home = _nearest(output)

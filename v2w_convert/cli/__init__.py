@@ -50,11 +50,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """`v2w` with `arguments`; returns the exit code."""
-    from v2w_convert.report import print_error, quiet
+    from v2w_convert.report import print_error, quiet_libraries
 
     as_json = "--json" in arguments
     try:
-        with quiet():
+        with quiet_libraries():
             code = app(arguments, prog_name="v2w", standalone_mode=False)
             return code if isinstance(code, int) else 0
     except V2WError as error:

@@ -44,12 +44,12 @@ def rollout(
     if output.exists():
         raise V2WError(f"write a rollout to {output}", "the file exists", "another name")
     from v2w_convert.evaluate.show import show
-    from v2w_convert.report import print_json, say
+    from v2w_convert.report import print_json, print_line
     from v2w_convert.world.rollout import Sampling
 
     sampling = Sampling(steps, guidance, context_noise)
     result = show(world, data, output, episode, history, frames, sampling, seed, camera, device)
-    say(
+    print_line(
         f"{output}: truth | rollout | same start, other actions; {sampling}, history {result['history']}, seed {seed}"
     )
     if json:
@@ -90,7 +90,7 @@ def evaluate(
     from v2w_convert.evaluate.run import Protocol
     from v2w_convert.evaluate.run import evaluate as measure
     from v2w_convert.evaluate.show import rows_of
-    from v2w_convert.report import bar, print_json, say, table
+    from v2w_convert.report import print_json, print_line, print_table, progress_bar
     from v2w_convert.world.rollout import Sampling
 
     protocol = Protocol(
@@ -101,7 +101,7 @@ def evaluate(
         seed=seed,
         sampling=Sampling(steps, guidance, context_noise),
     )
-    with bar("evaluate") as update:
+    with progress_bar("evaluate") as update:
         result = measure(
             world,
             data,
@@ -111,9 +111,9 @@ def evaluate(
             device=device,
             progress=lambda what: update(description=what),
         )
-    say(", ".join(f"{k} {v}" for k, v in result["settings"].items()))
+    print_line(", ".join(f"{k} {v}" for k, v in result["settings"].items()))
     for title, columns, rows in rows_of(result):
-        table(title, columns, rows)
+        print_table(title, columns, rows)
     if output is not None:
         write_text(output, dumps(result, indent=1) + "\n")
     if json:

@@ -7,7 +7,7 @@ import typer
 
 from v2w_convert.checkpoint.hub import local
 from v2w_convert.cli.options import Base, Json, PlanFile, Seed, write_text
-from v2w_convert.errors import V2WError, about
+from v2w_convert.errors import V2WError, error_context
 
 MB = 10**6
 
@@ -16,36 +16,36 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
     """Family, sizes, every module through which frames mix, and the plan that fits."""
     base = local(base)
     source, resolved = _resolve(base, plan)
-    from v2w_convert.plan.resolve import uncovered
-    from v2w_convert.report import fold, print_json, say, table
+    from v2w_convert.plan.coverage import uncovered_sites
+    from v2w_convert.report import fold_paths, print_json, print_line, print_table
     from v2w_convert.surgery.convert import check_tensors, stored_dtype
 
     check_tensors(source, resolved)
-    with about(base, plan):
-        missing = [site.name for site in uncovered(resolved.plan)]
+    with error_context(base, plan):
+        missing = [site.name for site in uncovered_sites(resolved.plan)]
     sizes = {
         "class": source.class_name,
         "parameters": sum(_count(info.shape) for info in source.tensors.values()),
         "dtype": str(stored_dtype(source)).removeprefix("torch."),
         "latent channels": resolved.channels,
         "window": resolved.window,
-        "frames per block": resolved.n,
-        "conditions": ", ".join(resolved.plan.call.given(resolved.config)) or "none",
+        "frames per block": resolved.frames_per_block,
+        "conditions": ", ".join(resolved.plan.call.active_conditions(resolved.config)) or "none",
         "noise": f"{resolved.noise.kind}, prediction {resolved.noise.prediction}",
         "plan": resolved.plan.name,
     }
-    table(str(base), ["what", "found"], sizes.items())
+    print_table(str(base), ["what", "found"], sizes.items())
     rows = []
     for operation in resolved.plan.operations:
         paths = [path for path, chosen in resolved.sites.items() if chosen == operation]
-        rows += [(operation.name, path, count) for path, count in fold(paths).items()]
-    table("where the plan operates", ["operation", "modules", "count"], rows)
+        rows += [(operation.name, path, count) for path, count in fold_paths(paths).items()]
+    print_table("where the plan operates", ["operation", "modules", "count"], rows)
     if missing:
-        table(
+        print_table(
             "frames mix here too, and the plan says nothing of it", ["module"], [[name] for name in missing]
         )
     for note in source.notes:
-        say(f"{base}: {note}")
+        print_line(f"{base}: {note}")
     if json:
         sites = {path: operation.name for path, operation in resolved.sites.items()}
         notes = list(source.notes)
@@ -66,16 +66,16 @@ def plan(
     source = open_source(base)
     if source.converted:
         raise V2WError(f"plan for {base}", "it is converted already", "the model that it was made of")
-    from v2w_convert.plan.read import shipped
-    from v2w_convert.plan.resolve import plan_for, planned
-    from v2w_convert.report import print_json, say
+    from v2w_convert.plan.read import shipped_plans
+    from v2w_convert.plan.registry import is_known, plan_for
+    from v2w_convert.report import print_json, print_line
 
-    if not planned(source.class_name):
+    if not is_known(source.class_name):
         _draft(source, output, json)
         return
     fitting = plan_for(source.class_name, source.config)
-    write_text(output, shipped()[fitting.name].read_text(encoding="utf-8"))
-    say(f"{output}: the plan {fitting.name}, for {fitting.base}")
+    write_text(output, shipped_plans()[fitting.name].read_text(encoding="utf-8"))
+    print_line(f"{output}: the plan {fitting.name}, for {fitting.base}")
     if json:
         print_json({"ok": True, "plan": fitting.name, "file": str(output)})
 
@@ -84,16 +84,16 @@ def _draft(source: Any, output: Path, json: bool) -> None:
     """A plan for a class that none is shipped for."""
     from v2w_convert.draft.draft import draft
     from v2w_convert.draft.text import identity_of, questions, sites_of, written
-    from v2w_convert.report import bar, print_json, say, table
+    from v2w_convert.report import print_json, print_line, print_table, progress_bar
 
-    with bar(f"a plan for {source.class_name}"):
+    with progress_bar(f"a plan for {source.class_name}"):
         drafted = draft(source.class_name, source.config, source.scheduler)
     write_text(output, written(drafted))
-    say(f"{output}: a draft for {source.class_name}, for which no plan is shipped")
-    say(sites_of(drafted))
-    say(identity_of(drafted))
+    print_line(f"{output}: a draft for {source.class_name}, for which no plan is shipped")
+    print_line(sites_of(drafted))
+    print_line(identity_of(drafted))
     if open_ := questions(drafted):
-        table("open, as the draft says too", ["where and what"], [[question] for question in open_])
+        print_table("open, as the draft says too", ["where and what"], [[question] for question in open_])
     if json:
         found = {
             "sites": drafted.counts,
@@ -133,8 +133,8 @@ def convert(
         Path | None,
         typer.Option("--conditions", help="a safetensors file: what is given where a caller gives nothing"),
     ] = None,
-    mend: Annotated[
-        bool, typer.Option("--mend", help="mend what makes frames of a released Vid2World see the future")
+    repair: Annotated[
+        bool, typer.Option("--repair", help="repair what makes frames of a released Vid2World see the future")
     ] = False,
     seed: Seed = 0,
     link: Annotated[
@@ -166,25 +166,25 @@ def convert(
     base = local(base)
     wanted = {"transfer": transfer, "frames_per_block": frames_per_block, "window": window, "sinks": sinks}
     if output.is_dir() and (output / "v2w.json").is_file():
-        if _already_converted(base, output, plan, wanted, mend, action_dim, seed, conditions):
+        if _already_converted(base, output, plan, wanted, repair, action_dim, seed, conditions):
             from v2w_convert.checkpoint.resumable import sweep
-            from v2w_convert.report import say
+            from v2w_convert.report import print_line
 
             sweep(output)
-            say(f"{output}: already converted")
+            print_line(f"{output}: already converted")
             _ended({"ok": True, "output": str(output), "already converted": True}, base, output, verify, json)
             return
         raise V2WError(
             f"convert into {output}", "another plan, source or option made what is there", "a new folder"
         )
     check_target(output, base, f"convert into {output}")
-    source, resolved = _resolve(base, plan, wanted, mend)
+    source, resolved = _resolve(base, plan, wanted, repair)
     from v2w_convert.checkpoint.preflight import check, room
-    from v2w_convert.plan.resolve import require_coverage
-    from v2w_convert.report import bar, say, table
-    from v2w_convert.surgery.convert import perform, plan_conversion
+    from v2w_convert.plan.coverage import require_coverage
+    from v2w_convert.report import print_line, print_table, progress_bar
+    from v2w_convert.surgery.convert import plan_conversion, write_conversion
 
-    with about(base, plan):
+    with error_context(base, plan):
         require_coverage(resolved.plan)
     planned = plan_conversion(source, resolved, action_dim=action_dim, seed=seed, conditions=conditions)
     fates = list(planned.tensors.values())
@@ -199,26 +199,28 @@ def convert(
     }
     if dry_run:
         changes = {name: fate for name, fate in planned.tensors.items() if fate != "kept"}
-        table(f"{base}: what would change", ["tensor", "fate"], changes.items())
+        print_table(f"{base}: what would change", ["tensor", "fate"], changes.items())
         rows = [(item.path, f"{item.size:,}", f"{item.copied:,}") for item in planned.items]
-        table(f"{output}: what would be written", ["file", "bytes", "of these copied as they are"], rows)
+        print_table(
+            f"{output}: what would be written", ["file", "bytes", "of these copied as they are"], rows
+        )
         found = room(planned.items, output, link)
-        say(f"{output}: {found.needed:,} bytes needed, {found.free:,} free")
+        print_line(f"{output}: {found.needed:,} bytes needed, {found.free:,} free")
         check(planned.items, output, link)
         files = [{"path": i.path, "bytes": i.size, "copied": i.copied} for i in planned.items]
         space = {"needed": found.needed, "free": found.free}
         result |= {"dry run": True, "files": files, "changes": changes, "bytes": space}
     else:
         done, total = 0, sum(item.size for item in planned.items)
-        with bar("MB", total=total // MB) as update:
+        with progress_bar("MB", total=total // MB) as update:
 
             def progress(count: int) -> None:
                 nonlocal done
                 done += count
                 update(completed=done // MB)
 
-            with about(base, plan):
-                _, hashes = perform(planned, output, link=link, progress=progress)
+            with error_context(base, plan):
+                _, hashes = write_conversion(planned, output, link=link, progress=progress)
         if link:
             whole = [item.path for item in planned.items if item.whole]
             if copied := [path for path in whole if path not in hashes.linked]:
@@ -228,8 +230,8 @@ def convert(
             result["linked"] = list(hashes.linked)
     verb = "would be " if dry_run else ""
     for note in notes:
-        say(f"{base}: {note}")
-    say(f"{output}: " + ", ".join(f"{count} tensors {verb}{fate}" for fate, count in counts.items()))
+        print_line(f"{base}: {note}")
+    print_line(f"{output}: " + ", ".join(f"{count} tensors {verb}{fate}" for fate, count in counts.items()))
     _ended(result, base, output, verify, json)
 
 
@@ -248,7 +250,7 @@ def _ended(result: dict[str, Any], base: Path, output: Path, verify: bool, json:
 
 
 def _resolve(
-    base: Path, plan_file: Path | None, wanted: dict[str, Any] | None = None, mend: bool = False
+    base: Path, plan_file: Path | None, wanted: dict[str, Any] | None = None, repair: bool = False
 ) -> tuple[Any, Any]:
     """The source and its plan, with what is `wanted` of it (`plan.adjust`), resolved.
 
@@ -257,24 +259,25 @@ def _resolve(
     from v2w_convert.checkpoint.source import open_source
     from v2w_convert.plan.document import read_document
 
-    if plan_file is not None and mend:
-        raise V2WError(f"convert {base}", "both --plan and --mend, which chooses one", "one of them")
+    if plan_file is not None and repair:
+        raise V2WError(f"convert {base}", "both --plan and --repair, which chooses one", "one of them")
     if plan_file is not None:
         read_document(plan_file)  # what is not even YAML is refused before torch is imported
     source = open_source(base)
     if source.converted:
         raise V2WError(f"convert {base}", "it is converted already", "v2w verify or v2w finetune")
-    from v2w_convert.plan.adjust import adjusted
+    from v2w_convert.plan.adjust import adjust_plan
     from v2w_convert.plan.read import read_plan
-    from v2w_convert.plan.resolve import plan_for, resolve
+    from v2w_convert.plan.registry import plan_for
+    from v2w_convert.plan.resolve import resolve
 
     if plan_file is not None:
         plan = read_plan(plan_file)
     else:
-        plan = plan_for(source.class_name, source.config, mend)
+        plan = plan_for(source.class_name, source.config, repair)
     if any(value is not None for value in (wanted or {}).values()):
-        plan = adjusted(plan, **(wanted or {}))
-    with about(base, plan_file):
+        plan = adjust_plan(plan, **(wanted or {}))
+    with error_context(base, plan_file):
         return source, resolve(plan, source.config, source.scheduler)
 
 
@@ -283,12 +286,12 @@ def _already_converted(
     output: Path,
     plan_file: Path | None,
     wanted: dict[str, Any],
-    mend: bool,
+    repair: bool,
     action_dim: int,
     seed: int,
     conditions: Path | None,
 ) -> bool:
-    source, resolved = _resolve(base, plan_file, wanted, mend)
+    source, resolved = _resolve(base, plan_file, wanted, repair)
     from v2w_convert.checkpoint.output import same_hashes
     from v2w_convert.surgery.conditions import same_conditions
     from v2w_convert.surgery.manifest import CONDITIONS, read_manifest

@@ -57,7 +57,7 @@ def measure(
     camera: str | None = None,
 ) -> dict[str, Any]:
     """Verify, show every claim, write what is asked for; the report as JSON."""
-    from v2w_convert.report import bar, fold, say, table
+    from v2w_convert.report import fold_paths, print_line, print_table, progress_bar
     from v2w_convert.surgery.card import CARD, read_card, write_card
     from v2w_convert.surgery.manifest import read_manifest
     from v2w_convert.verify.run import verify as measured
@@ -68,7 +68,7 @@ def measure(
         read_card(
             converted, read_manifest(converted)
         )  # what cannot be read is refused now, not when all is done
-    with bar("verify") as update:
+    with progress_bar("verify") as update:
         found = measured(
             converted,
             base,
@@ -76,7 +76,7 @@ def measure(
             camera=camera,
             report=report,
             progress=lambda what: update(description=what),
-            say=say,
+            say=print_line,
             memory=memory,
             budget=budget,
         )
@@ -91,19 +91,21 @@ def measure(
         )
         for c in claims
     ]
-    table(str(converted), ["", "claim", "measured", "allowed"], rows)
+    print_table(str(converted), ["", "claim", "measured", "allowed"], rows)
     for c in claims:
         if not c["ok"]:
-            culprits = ", ".join(fold(c["where"].split(", "))) or "no module could be blamed"
-            say(f"FAILS: {c['claim']}: {culprits} ({c['how']})" + (f"\n  {c['mend']}" if c["mend"] else ""))
-    say(f"{converted}: {verdict(claims)}")
+            culprits = ", ".join(fold_paths(c["where"].split(", "))) or "no module could be blamed"
+            print_line(
+                f"FAILS: {c['claim']}: {culprits} ({c['how']})" + (f"\n  {c['mend']}" if c["mend"] else "")
+            )
+    print_line(f"{converted}: {verdict(claims)}")
     if left := result["figures"].get("budget", {}).get("unmeasured"):
-        say(f"not measured, since the budget of {budget:g} minutes was used up: {', '.join(left)}")
+        print_line(f"not measured, since the budget of {budget:g} minutes was used up: {', '.join(left)}")
     if report is not None:
-        say(f"{report / 'report.html'}: the same as a page, with pictures")
+        print_line(f"{report / 'report.html'}: the same as a page, with pictures")
     if card:
         write_card(converted, read_card(converted, read_manifest(converted)), summary(result))
-        say(f"{converted / CARD}: has the summary")
+        print_line(f"{converted / CARD}: has the summary")
     return result
 
 
@@ -130,13 +132,15 @@ def export(
     require_target(output)
     require_packages()
     from v2w_convert.export.onnx import export as write
-    from v2w_convert.report import print_json, say
+    from v2w_convert.report import print_json, print_line
 
     result = write(converted, output, b=batch, h=height, w=width, window=window, frames=frames)
     far = result["largest_difference"]
     found = "not a finite number" if far is None else f"{far:.1e}"
     what = f"onnxruntime differs from torch over {result['frames']} frames by {found} (allowed {result['allowed']:.0e})"
-    say(f"{output}: {result['bytes']} bytes; {what}" if result["ok"] else f"{output} is not written: {what}")
+    print_line(
+        f"{output}: {result['bytes']} bytes; {what}" if result["ok"] else f"{output} is not written: {what}"
+    )
     if json:
         print_json(result)
     if not result["ok"]:

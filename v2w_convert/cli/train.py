@@ -54,7 +54,7 @@ def finetune(
     from pydantic import ValidationError
 
     from v2w_convert.finetune.settings import Progress, Settings
-    from v2w_convert.report import bar, print_json, say
+    from v2w_convert.report import print_json, print_line, progress_bar
 
     try:
         settings = Settings(**{name: value for name, value in given.items() if name != "data"})
@@ -63,7 +63,7 @@ def finetune(
         raise V2WError("finetune", faults, "v2w finetune --help") from None
     from v2w_convert.finetune.finetune import finetune as train
 
-    with bar("finetune", total=steps) as update:
+    with progress_bar("finetune", total=steps) as update:
 
         def show(now: Progress) -> None:
             loss = "" if now.loss is None else f", loss {now.loss:.4f}"
@@ -74,9 +74,9 @@ def finetune(
             )
 
         result = train(converted, data, output, settings, progress=show, device=device)
-    say(f"{output}: a world model after {steps} steps")
+    print_line(f"{output}: a world model after {steps} steps")
     if result.get("autoencoder", {}).get("sees_later_frames"):
-        say(
+        print_line(
             f"{output}: the autoencoder's latents see later frames: the history it learnt from held traces of what comes next"
         )
     if json:

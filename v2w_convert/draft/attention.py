@@ -38,7 +38,7 @@ def softmax_attention(
     apart = len(calls) > 1 and len(calls) == len(hidden)
     if tokens % t or not (apart or len(calls) == 1):
         return Measured({}, (f"it makes {len(calls)} attentions of {tokens} tokens for {t} frames",))
-    fields: dict[str, Any] = {"apart": True} if apart else {}
+    fields: dict[str, Any] = {"per_sample_calls": True} if apart else {}
     query = calls[0]
     l_text = query.shape[-2] - tokens
     if l_text > 0:
@@ -102,12 +102,12 @@ def _promised(
 
     Some ask which of the text's tokens are words, and do not run without being told.
     """
-    for words in ({}, {"words": True}):
+    for words in ({}, {"text_mask": True}):
         operation = CausalAttention.model_validate({"at": name, **fields, **words})
         changed = deepcopy(site)
         operation.install(changed, name, 1, root)
         with suppress(Exception):  # whatever it makes of being called without
-            promised = operation.promise(site, changed, torch.Generator().manual_seed(0), 0.0)
+            promised = operation.check_invariants(site, changed, torch.Generator().manual_seed(0), 0.0)
             if all(kept.ok for kept in promised):
                 return fields | words, True
     return fields, False

@@ -18,13 +18,14 @@ from v2w_convert.draft.rules import Rule, position_rules, site_rules
 from v2w_convert.draft.shrink import smaller
 from v2w_convert.draft.watch import Watched, built
 from v2w_convert.errors import V2WError
-from v2w_convert.expression import number
+from v2w_convert.expression import evaluate_int
 from v2w_convert.families import REFUSED
-from v2w_convert.noise import spec_of_scheduler
+from v2w_convert.families.build import build_model, complete_config
+from v2w_convert.noise import noise_spec_from_scheduler
 from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import MixingSite
 from v2w_convert.plan.read import parse_plan
-from v2w_convert.plan.resolve import build, complete, resolve
+from v2w_convert.plan.resolve import resolve
 from v2w_convert.verify.exact import exact
 from v2w_convert.verify.identity import ALLOWED, identity
 from v2w_convert.world.model import World
@@ -71,10 +72,10 @@ def draft(class_name: str, config: dict[str, Any], scheduler: dict[str, Any] | N
         raise V2WError(asked, REFUSED[class_name], "a bidirectional video model")
     try:
         with torch.device("meta"):
-            whole = build(class_name, config)
+            whole = build_model(class_name, config)
     except Exception as error:  # whatever a class makes of a config it was not given by its authors
         raise V2WError(asked, f"it cannot be built from this config.json ({error})") from None
-    tiny, found = _callable(class_name, complete(whole), asked)
+    tiny, found = _callable(class_name, complete_config(whole), asked)
     with exact():
         try:
             watched = Watched(class_name, tiny, found)
@@ -91,14 +92,14 @@ def _callable(class_name: str, config: dict[str, Any], asked: str) -> tuple[dict
     for tiny in smaller(config):
         try:
             with torch.device("meta"):
-                size = sum(p.numel() for p in build(class_name, tiny).parameters())
+                size = sum(p.numel() for p in build_model(class_name, tiny).parameters())
             if size > LARGEST:
                 continue
             model = built(class_name, tiny)
         except Exception:  # a configuration that nobody meant need not build
             continue
         try:
-            return tiny, find_call(model, complete(model))
+            return tiny, find_call(model, complete_config(model))
         except V2WError as error:
             fault = V2WError(asked, f"{error.asked}: {error.found}", error.try_)
     raise fault
@@ -112,7 +113,9 @@ def _drafted(watched: Watched, whole: nn.Module, scheduler: dict[str, Any] | Non
     rules, missing = site_rules(watched, whole)
     placed = positions(watched.model, watched.same, watched.rest, watched.t, config)
     possible = (
-        [[]] if call.latents.frames is None else tables(watched.model, rules, watched.t, call.latents.frames)
+        [[]]
+        if call.latents.clip_length is None
+        else tables(watched.model, rules, watched.t, call.latents.clip_length)
     )
     at = level_embedding(watched.model, watched.same, watched.level, watched.rest)
     if at is None:
@@ -145,7 +148,7 @@ def _drafted(watched: Watched, whole: nn.Module, scheduler: dict[str, Any] | Non
             "operations": [{rule.name: rule.fields} for rule in trial],
         }
         result = Draft(plan, dict(notes), trial, missing, {})
-        _measure(result, watched, complete(whole))
+        _measure(result, watched, complete_config(whole))
         results.append(result)
         if result.holds:
             break
@@ -178,14 +181,14 @@ def _window(found: list[tuple[str, dict[str, Any]]], config: dict[str, Any]) -> 
         return half, f"a frame sees {half} frames, half of the positions' period"
     for key in LENGTHS:
         with suppress(ValueError):
-            if number(key, config) > 1:
+            if evaluate_int(key, config) > 1:
                 return key, f"a frame sees {key} frames, as the config says"
     return WINDOW, f"a frame sees {WINDOW} frames: a guess"
 
 
 def _noise(config: dict[str, Any], scheduler: dict[str, Any] | None, notes: dict[str, str]) -> dict[str, str]:
     if scheduler is not None:
-        return spec_of_scheduler(scheduler).model_dump(include={"kind", "prediction"})
+        return noise_spec_from_scheduler(scheduler).model_dump(include={"kind", "prediction"})
     notes["noise"] = (
         "a guess, since the folder has no scheduler's config; ddpm, edm or flow, and what it predicts"
     )

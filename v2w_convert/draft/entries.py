@@ -4,15 +4,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from v2w_convert.expression import real
+from v2w_convert.expression import evaluate_number
 
 TEXT_LENGTHS = re.compile(r"^(?!.*(rope|motion|pos)).*max.*(text|seq|token).*len")
 
 # Words by which configs and forwards speak of one thing.
 LIKE = {
     "text": {"text", "caption", "cross", "context", "prompt", "encoder"},
-    "pooled": {"pooled", "pool"},
-    "image": {"image", "img", "vision"},
+    "pooled_text": {"pooled", "pool"},
+    "image_embeds": {"image", "img", "vision"},
 }
 
 
@@ -20,7 +20,7 @@ def first_that_is(value: float, expressions: Iterable[str], config: Mapping[str,
     """The first expression that can be worked out from this config and gives `value`."""
     for expression in expressions:
         try:
-            found = real(expression, config)
+            found = evaluate_number(expression, config)
         except ValueError:
             continue
         if found == value and isinstance(found, int) == isinstance(value, int):

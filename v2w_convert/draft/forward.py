@@ -25,9 +25,9 @@ from v2w_convert.draft.mend import (
 from v2w_convert.draft.outlines import Arguments, arguments_of, condition_of, named, outlines, shapes_of
 from v2w_convert.draft.said import said
 from v2w_convert.errors import V2WError
-from v2w_convert.expression import number
-from v2w_convert.families import COMPUTED
-from v2w_convert.plan.call import call_base, null, shape_of
+from v2w_convert.expression import evaluate_int
+from v2w_convert.families import COMPUTED_ARGUMENTS
+from v2w_convert.plan.call import call_base, condition_shape, null_condition
 from v2w_convert.plan.grammar import Call
 
 B, T, H, W, TOKENS = 2, 5, 8, 16, 3
@@ -72,11 +72,11 @@ def inputs_of(
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
-    channels = number(call.latents.channels, config)
+    channels = evaluate_int(call.latents.channels, config)
     inputs = {"latents": normal(b, t, channels, H, W)}
-    for name, condition in call.given(config).items():
-        shape = shape_of(call, name, config, H, W, tokens)
-        given = null(call, name, config, H, W, tokens)
+    for name, condition in call.active_conditions(config).items():
+        shape = condition_shape(call, name, config, H, W, tokens)
+        given = null_condition(call, name, config, H, W, tokens)
         inputs[name] = normal(b, *shape) if condition.dtype == "float" else given.expand(b, *shape)
     return inputs | {"level": 1 + 5 * torch.rand(b, generator=generator)}
 
@@ -87,7 +87,7 @@ def run(model: nn.Module, config: dict[str, Any], call: Call, inputs: dict[str, 
 
 
 def frames_of(call: Call, config: dict[str, Any]) -> int:
-    return T if call.latents.frames is None else number(call.latents.frames, config)
+    return T if call.latents.clip_length is None else evaluate_int(call.latents.clip_length, config)
 
 
 def _settle(model: nn.Module, config: dict[str, Any], data: Outline) -> tuple[Call | None, str, int]:
@@ -165,19 +165,19 @@ def _grown(model: nn.Module, config: dict[str, Any], call: Call, taken: Argument
 
 def _with_tables(model: nn.Module, config: dict[str, Any], call: Call, taken: Arguments) -> Call:
     """The call with tables of positions, if a family's fit, unless the config says that there are none."""
-    if call.computed is not None or "text" not in call.conditions:
+    if call.computed_arguments is not None or "text" not in call.conditions:
         return call
     if any("rotary" in key and value is False for key, value in config.items()):
         return call
     t = frames_of(call, config)
     inputs = inputs_of(call, config, t, seed=0)
-    for name, compute in COMPUTED.items():
+    for name, compute in COMPUTED_ARGUMENTS.items():
         try:
             arguments = compute(config, t, H, W, inputs["text"], inputs["latents"])
         except Exception:  # another family's entries
             continue
         if arguments.keys() <= set(taken.every):
-            grown, _, _ = _settle(model, config, {**call.model_dump(mode="json"), "computed": name})
+            grown, _, _ = _settle(model, config, {**call.model_dump(mode="json"), "computed_arguments": name})
             if grown is not None:
                 return grown
     return call

@@ -52,16 +52,16 @@ def _width(data: Outline, given: int, wanted: int) -> Outline | None:
 def _frames(data: Outline, wanted: int, config: dict[str, Any]) -> Outline | None:
     """With clips of the one length that the base takes, if its config tells it."""
     keys = [k for k, v in config.items() if v == wanted and FRAMES.search(k) and not isinstance(v, bool)]
-    if not keys or data["latents"].get("frames") is not None:
+    if not keys or data["latents"].get("clip_length") is not None:
         return None
-    return {**data, "latents": {**data["latents"], "frames": keys[0]}}
+    return {**data, "latents": {**data["latents"], "clip_length": keys[0]}}
 
 
 def with_anchor(data: Outline, beyond: int) -> Outline:
     """With so many of the latents' channels as a condition beside the noisy frames."""
     data = copied(data)
     data["latents"]["channels"] -= beyond
-    data["conditions"]["anchor"] = {"shape": [beyond, "h", "w"]}
+    data["conditions"]["image_latents"] = {"shape": [beyond, "h", "w"]}
     return data
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from v2w_convert.draft.mend import UNKNOWN, Outline
-from v2w_convert.families import COMPUTED
+from v2w_convert.families import COMPUTED_ARGUMENTS
 
 LAYOUTS = ("b c t h w", "b t c h w", "b t h w c", "b (t h w) c")
 SIZES = {"num_frames": "t", "height": "h", "width": "w"}
@@ -57,7 +57,9 @@ def outlines(taken: Arguments, config: dict[str, Any]) -> Iterator[Outline]:
     sets = [list(few) for n in range(3) for few in itertools.combinations(known, n)]
     sets += [known, *([n for n in known if n != left] for left in known)]
     sets = [chosen for i, chosen in enumerate(sets) if chosen not in sets[:i]]
-    tables = [None] if all(form is not None for n in required for form in shapes_of(n)) else [*COMPUTED]
+    tables = (
+        [None] if all(form is not None for n in required for form in shapes_of(n)) else [*COMPUTED_ARGUMENTS]
+    )
     channels: list[int] = [UNKNOWN[0]]
     if isinstance(config.get("out_channels"), int) and any(PICTURED.search(n) for n in known):
         channels.insert(0, config["out_channels"])  # what is put beside them has channels of its own
@@ -76,14 +78,14 @@ def outlines(taken: Arguments, config: dict[str, Any]) -> Iterator[Outline]:
             if (computed is not None or repeat) and not texts:
                 continue
             if repeat:
-                conditions[texts[0]]["repeat"] = True
+                conditions[texts[0]]["repeat_per_frame"] = True
             yield {
                 "latents": {"argument": taken.latents, "layout": layout, "channels": c},
                 "noise_level": {"argument": taken.level},
-                "tokens": {"n": 1},
+                "token_counts": {"n": 1},
                 "conditions": conditions,
-                "sizes": taken.sizes,
-                "computed": computed,
+                "size_arguments": taken.sizes,
+                "computed_arguments": computed,
             }
 
 
@@ -129,9 +131,9 @@ def _about(argument: str) -> str:
     if "attention_mask" in argument:
         return f"words{suffix}"
     if "image" in argument and PICTURED.search(argument) is None and "rotary" not in argument:
-        return "image"
+        return "image_embeds"
     if "pooled" in argument:
-        return "pooled"
+        return "pooled_text"
     if argument.startswith("encoder_hidden_states"):
         return f"text{suffix}"
     return argument

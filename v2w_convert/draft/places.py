@@ -49,18 +49,18 @@ def positions(
         weights = [*module.parameters()]
         if hasattr(module, "_get_positional_embeddings"):
             if getattr(module, "use_positional_embeddings", False):
-                found.append((name, {"how": "join", "period": _joined(module, config)}))
+                found.append((name, {"mode": "join", "period": _joined(module, config)}))
         elif not weights and len(into) == 1 and into[0].ndim == 1 and _counts(into[0], t):
             found.append((name, {}))
         elif not weights and len(into) == 1 and _adds(module, into[0], out, t):
             longest = next(module.buffers()).shape[1]
             keys = [key for key, v in config.items() if v == longest and "max" in key]
-            found.append((name, {"how": "add", "period": keys[0] if keys else longest}))
+            found.append((name, {"mode": "add", "period": keys[0] if keys else longest}))
         elif weights and into and into[0].ndim == 5 and out.ndim == 3 and out.shape[1] % t == 0:
             if torch.equal(out, rest[name][0].outputs[0]):
                 longest = max(w.shape[0] for w in weights)
                 period = first_that_is(longest, (f"{k}[0]" for k in config), config)
-                found.append((name, {"how": "make", "period": period or longest}))
+                found.append((name, {"mode": "make", "period": period or longest}))
     return found
 
 
@@ -73,7 +73,7 @@ def tables(model: nn.Module, sites: list[Rule], t: int, frames: int | str) -> li
     first = [rule.fields["at"].replace("*", "0").split(".") for rule in sites if "attention" in rule.name]
     places = [".".join(parts[:n]) for parts in first for n in range(1, len(parts) + 1)]
     modules = dict(model.named_modules())
-    fields = [{"how": "table", "table": name, "period": frames} for name in found]
+    fields = [{"mode": "table", "table": name, "period": frames} for name in found]
     return [[(at, dict(f))] for f in fields for at in places if at in modules] + [[]]
 
 

@@ -88,7 +88,7 @@ def _written(
     types = {type(watched.model.get_submodule(path)) for path in paths}
 
     def fits(path: str, module: nn.Module, operation: Operation = operation) -> bool:
-        return type(module) in types and operation.refusal(module) is None
+        return type(module) in types and operation.why_not(module) is None
 
     found = patterns(paths, watched.model, whole, partial(fits))
     return [Rule(name, {"at": at, **fields}, list(open_)) for at in found]

@@ -34,18 +34,23 @@ def written(draft: Draft) -> str:
         "call:",
     ]
     lines += [f"  latents:     {_flow(call['latents'])}", f"  noise_level: {_flow(call['noise_level'])}"]
-    if call.get("tokens"):
-        lines += [line for letter in call["tokens"] for line in _open(notes, f"tokens.{letter}", "  ")]
-        lines.append(f"  tokens:      {_flow(call['tokens'])}")
+    if call.get("token_counts"):
+        lines += [
+            line for letter in call["token_counts"] for line in _open(notes, f"token_counts.{letter}", "  ")
+        ]
+        lines.append(f"  token_counts: {_flow(call['token_counts'])}")
     if call.get("conditions"):
         lines.append("  conditions:")
         for name, condition in call["conditions"].items():
             lines += _open(notes, f"conditions.{name}", "    ")
-            lines.append(f"    {name + ':':<10} {_flow(condition)}")
-    if call.get("sizes"):
-        lines.append(f"  sizes:       {_flow(call['sizes'])}")
-    if call.get("computed"):
-        lines += [*_open(notes, "computed", "  "), f"  computed:    {call['computed']}"]
+            lines.append(f"    {name + ':':<14} {_flow(condition)}")
+    if call.get("size_arguments"):
+        lines.append(f"  size_arguments: {_flow(call['size_arguments'])}")
+    if call.get("computed_arguments"):
+        lines += [
+            *_open(notes, "computed_arguments", "  "),
+            f"  computed_arguments: {call['computed_arguments']}",
+        ]
     lines += ["", "operations:"]
     for place in ("window", "period"):
         lines += _open(notes, place, "  ")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from v2w_convert.draft.entries import first_that_is
-from v2w_convert.expression import real
+from v2w_convert.expression import evaluate_number
 from v2w_convert.operations.rotary import Rotary
 
 TOLERANCE = 1e-9  # of the largest value, float64
@@ -116,12 +116,12 @@ def _form(pairs: list[Pair], head: int) -> dict[str, Any]:
         steps = {b - a for a, b in pairwise(firsts)} or {2}
         step = steps.pop()
         if not steps and step % 2 == 0:
-            return {"every": step // 2} if step > 2 else {}
+            return {"stride": step // 2} if step > 2 else {}
     if firsts == list(range(n)):
         if gaps == {head // 2} and n != head // 2:
-            return {"pairs": "halves of the head"}
+            return {"pairing": "half_head"}
         if gaps == {n}:
-            return {"pairs": "halves"}
+            return {"pairing": "half"}
     raise Unmeasured(
         f"channels {[(p.first, p.second) for p in pairs[:4]]} … are no pairs that a plan can name"
     )
@@ -141,7 +141,7 @@ def _said(pairs: list[Pair], head: int, config: dict[str, Any], joined: bool) ->
     if joined:
         form["heads"] = "joined"
     if rising:
-        form["rising"] = True
+        form["ascending"] = True
     start = pairs[0].first
     return Rotary(
         start=0 if start == 0 else first_that_is(start, _sizes(config, joined), config) or start,
@@ -194,7 +194,7 @@ def _law(angles: list[float], n: int, config: dict[str, Any]) -> tuple[float | s
         for scale in scales_:
             for theta in bases_:
                 try:
-                    base, factor = real(theta, config), real(scale, config)
+                    base, factor = evaluate_number(theta, config), evaluate_number(scale, config)
                 except ValueError:
                     continue
                 powers = [i / max(n - 1, 1) if rising else -i / n for i in range(len(angles))]

@@ -7,18 +7,18 @@ from torch import Tensor, nn
 
 from v2w_convert.draft.attention import Arguments
 from v2w_convert.draft.forward import Found, frames_of, inputs_of, run
-from v2w_convert.plan.call import joined
-from v2w_convert.plan.probe import mixing_sites, record, wake
-from v2w_convert.plan.resolve import build, complete
+from v2w_convert.families.build import build_model, complete_config
+from v2w_convert.plan.call import per_frame_inputs
+from v2w_convert.plan.probe import mixing_sites, randomize_zero_init, record
 
 
 def built(class_name: str, config: dict[str, Any]) -> nn.Module:
     """With woken weights, always the same ones."""
     state = torch.random.get_rng_state()
     torch.manual_seed(0)
-    model = build(class_name, config).eval()
+    model = build_model(class_name, config).eval()
     torch.random.set_rng_state(state)
-    wake(model)
+    randomize_zero_init(model)
     return model
 
 
@@ -33,14 +33,14 @@ class Watched:
     def __init__(self, class_name: str, tiny: dict[str, Any], found: Found):
         self.class_name, self.tiny, self.found = class_name, tiny, found
         self.model = nn.Module.to(built(class_name, tiny), torch.float64)  # diffusers' own `to` warns
-        self.config = complete(self.model)
+        self.config = complete_config(self.model)
         self.t = frames_of(found.call, self.config)
         first, other = self._inputs(0), self._inputs(1)
         self.same, _ = record(self.model, lambda: self.run(first))
         self.level, _ = record(self.model, lambda: self.run(first | {"level": other["level"]}))
         self.rest, _ = record(self.model, lambda: self.run(other | {"level": first["level"]}))
         one = {name: x[:1] for name, x in first.items()}
-        frames, apart = joined(found.call, self.config, one["latents"], one)
+        frames, apart = per_frame_inputs(found.call, self.config, one["latents"], one)
 
         def call(x: Tensor) -> Tensor:
             latents, given = apart(x)

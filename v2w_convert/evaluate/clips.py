@@ -9,11 +9,11 @@ from torch import Tensor
 from v2w_convert.data import lerobot
 from v2w_convert.data.episode import Episode
 from v2w_convert.errors import V2WError
-from v2w_convert.world.packing import Packing, require_actions
+from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
 
 
 @dataclass(frozen=True)
-class Clips:
+class EvaluationClips:
     """n clips of `history` frames and `horizon` frames after them.
 
     frames   (n t 3 height width) float32 in [0, 1], t = history + horizon
@@ -27,7 +27,11 @@ class Clips:
 
 
 def read_episodes(
-    data: Path, action_dim: int, packing: Packing, episodes: int | None = None, camera: str | None = None
+    data: Path,
+    action_dim: int,
+    packing: TemporalCompression,
+    episodes: int | None = None,
+    camera: str | None = None,
 ) -> list[Episode]:
     """The first `episodes` episodes (None: all). Raises V2WError if their actions, packed, are not `action_dim` long."""
     mend = "the data that the model was made for, or convert again with"
@@ -40,7 +44,7 @@ def read_episodes(
     return found
 
 
-def cut(episodes: list[Episode], history: int, horizon: int) -> Clips:
+def cut_clips(episodes: list[Episode], history: int, horizon: int) -> EvaluationClips:
     """As many clips as fit into each episode side by side. Raises V2WError if none fits."""
     t = history + horizon
     frames, actions, origin = [], [], []
@@ -58,9 +62,9 @@ def cut(episodes: list[Episode], history: int, horizon: int) -> Clips:
             "a shorter history, or longer episodes",
         )
     pixels = torch.stack(frames).permute(0, 1, 4, 2, 3).float() / 255
-    return Clips(pixels, torch.stack(actions), torch.tensor(origin))
+    return EvaluationClips(pixels, torch.stack(actions), torch.tensor(origin))
 
 
-def per_episode(values: Tensor, clips: Clips) -> Tensor:
+def per_episode(values: Tensor, clips: EvaluationClips) -> Tensor:
     """Means over each episode's clips: (n …) -> (episodes …). Frames of one episode are not independent."""
     return torch.stack([values[clips.episode == e].mean(0) for e in clips.episode.unique()])

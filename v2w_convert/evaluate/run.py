@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from v2w_convert.errors import V2WError
-from v2w_convert.evaluate.clips import Clips, cut, per_episode, read_episodes
+from v2w_convert.evaluate.clips import EvaluationClips, cut_clips, per_episode, read_episodes
 from v2w_convert.evaluate.inverse_dynamics import accuracy, majority, train_classifier
 from v2w_convert.evaluate.metrics import bootstrap, picture_statistics, psnr, share_within, ssim
 from v2w_convert.surgery.load import load
 from v2w_convert.world.model import World
-from v2w_convert.world.packing import Packing
-from v2w_convert.world.pixels import Pixels, open_pixels, require_pictures
-from v2w_convert.world.rollout import Sampling, stream
+from v2w_convert.world.rollout import Sampling, start_stream
+from v2w_convert.world.temporal_compression import TemporalCompression
+from v2w_convert.world.vae import VAE, open_vae, require_frame_size
 
 HISTORY = 8
 HORIZONS = (1, 4, 8, 16)
@@ -44,9 +44,9 @@ class Protocol:
 
 
 @torch.no_grad()
-def roll(
+def rollout_frames(
     world: World,
-    pixels: Pixels,
+    pixels: VAE,
     latents: Tensor,
     actions: Tensor,
     history: int,
@@ -65,25 +65,25 @@ def roll(
     packing = pixels.packing
     seen = packing.latents(history)
     latents = latents[:, :seen]
-    missing = packing.whole(t, world.n) - t
+    missing = packing.whole(t, world.frames_per_block) - t
     packed = packing.actions(torch.cat([actions, actions[:, -1:].expand(-1, missing, -1)], 1))
-    rollout = stream(world, n, *latents.shape[-2:], sampling=sampling, seed=seed)
+    rollout = start_stream(world, n, *latents.shape[-2:], sampling=sampling, seed=seed)
     rollout.observe(latents, packed[:, :seen])
-    steps = range(seen, packed.shape[1], world.n)
-    predicted = [rollout.step_block(packed[:, j : j + world.n]) for j in steps]
+    steps = range(seen, packed.shape[1], world.frames_per_block)
+    predicted = [rollout.step_block(packed[:, j : j + world.frames_per_block]) for j in steps]
     whole = torch.cat([latents, *predicted], 1)[:, : packing.latents(packing.whole(t))]
     return pixels.decode(whole, seen)[:, : t - history].cpu()
 
 
-def shown(world: World, packing: Packing, history: int | None) -> int:
+def history_length(world: World, packing: TemporalCompression, history: int | None) -> int:
     """How many video frames are shown: `history`, or without one, 8 or the next number that fits.
 
     What fits is whole latent frames, in whole blocks where the model takes blocks of them. Raises V2WError if
     `history` does not.
     """
-    more = packing.whole(history or HISTORY, world.n)
+    more = packing.whole(history or HISTORY, world.frames_per_block)
     if history not in (None, more):
-        found = [f"the model takes blocks of {world.n}"] if world.n > 1 else []
+        found = [f"the model takes blocks of {world.frames_per_block}"] if world.frames_per_block > 1 else []
         found += [f"the autoencoder packs {packing}"] if packing.k > 1 else []
         raise V2WError(f"show {history} frames", " and ".join(found), f"a history of {more} frames")
     return more
@@ -108,17 +108,17 @@ def evaluate(
     {"mean", "low", "high"}: a bootstrap interval over episodes.
     """
     world = load(folder, device=device, dtype=torch.float32)
-    pixels = open_pixels(folder, device)
+    pixels = open_vae(folder, device)
     packing = pixels.packing
-    history = shown(world, packing, protocol.history)
+    history = history_length(world, packing, protocol.history)
     episodes = read_episodes(data, world.action_dim, packing, protocol.episodes, camera)
-    require_pictures(pixels, episodes[0].frames, f"evaluate on {data}")
-    clips = cut(episodes, history, packing.whole(history + max(HORIZONS)) - history)
+    require_frame_size(pixels, episodes[0].frames, f"evaluate on {data}")
+    clips = cut_clips(episodes, history, packing.whole(history + max(HORIZONS)) - history)
     # Checked before the long part begins.
     training = None
     if classifier_data is not None:
         others = read_episodes(classifier_data, world.action_dim, packing, None, camera)
-        training = cut(others, 0, packing.whole(max(HORIZONS)))
+        training = cut_clips(others, 0, packing.whole(max(HORIZONS)))
     progress("encoding")
     latents, decoded = _round_trip(pixels, clips)
     if not pixels.single:  # what comes after the history may have left a trace in its latents
@@ -137,7 +137,7 @@ def evaluate(
         return {name: figures(f(*flat).view(len(truth), -1)) for name, f in both.items()}
 
     def rolled(actions: Tensor, seed: int) -> Tensor:
-        return roll(world, pixels, latents, actions, history, protocol.sampling, seed)
+        return rollout_frames(world, pixels, latents, actions, history, protocol.sampling, seed)
 
     samples = []
     for number in range(protocol.samples):
@@ -189,7 +189,7 @@ def evaluate(
     }
 
 
-def _round_trip(pixels: Pixels, clips: Clips) -> tuple[Tensor, Tensor]:
+def _round_trip(pixels: VAE, clips: EvaluationClips) -> tuple[Tensor, Tensor]:
     """Latents (n j c h w) of the clips, and the frames that come back from them."""
     latents = pixels.encode(_uint8(clips.frames))
     return latents, pixels.decode(latents).cpu()
@@ -200,7 +200,7 @@ def _uint8(frames: Tensor) -> Tensor:
     return (frames.permute(0, 1, 3, 4, 2) * 255).round().to(torch.uint8)
 
 
-def _of_another_episode(clips: Clips, history: int) -> Tensor:
+def _of_another_episode(clips: EvaluationClips, history: int) -> Tensor:
     """Each clip's actions after the history replaced by those of a clip of the next episode."""
     episodes = clips.episode.unique()
     if len(episodes) < 2:
@@ -211,9 +211,9 @@ def _of_another_episode(clips: Clips, history: int) -> Tensor:
 
 
 def _inverse_dynamics(
-    pixels: Pixels,
-    training: Clips | None,
-    clips: Clips,
+    pixels: VAE,
+    training: EvaluationClips | None,
+    clips: EvaluationClips,
     decoded: Tensor,
     predicted: Tensor,
     protocol: Protocol,
@@ -254,8 +254,8 @@ def _pairs(frames: Tensor) -> Tensor:
 
 def _long(
     world: World,
-    pixels: Pixels,
-    clips: Clips,
+    pixels: VAE,
+    clips: EvaluationClips,
     latents: Tensor,
     decoded: Tensor,
     history: int,
@@ -264,7 +264,9 @@ def _long(
     """Whether frames of a long rollout still look like the data: design of the picture, not its truth."""
     chosen = torch.arange(min(protocol.long_rollouts, len(latents)))
     actions = _one_after_the_other(clips.actions, chosen, history + protocol.long_frames)
-    frames = roll(world, pixels, latents[chosen], actions, history, protocol.sampling, protocol.seed + 1000)
+    frames = rollout_frames(
+        world, pixels, latents[chosen], actions, history, protocol.sampling, protocol.seed + 1000
+    )
     found = [picture_statistics(f) for f in frames]
 
     def judged(real: Tensor) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import torch
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluate.clips import read_episodes
 from v2w_convert.evaluate.pictures import captioned, contact_sheet, write_png, write_video
-from v2w_convert.evaluate.run import roll, shown
+from v2w_convert.evaluate.run import history_length, rollout_frames
 from v2w_convert.surgery.load import load
-from v2w_convert.world.pixels import as_uint8, open_pixels, require_pictures
 from v2w_convert.world.rollout import Sampling
+from v2w_convert.world.vae import as_uint8, open_vae, require_frame_size
 
 SCALE = 3  # of video pixels
 FPS = 9
@@ -42,8 +42,8 @@ def show(
     if not output.parent.is_dir():
         raise V2WError(f"write a rollout to {output}", f"there is no folder {output.parent}", "make it first")
     world = load(world_folder, device=device, dtype=torch.float32)
-    pixels = open_pixels(world_folder, device)
-    history = shown(world, pixels.packing, history)
+    pixels = open_vae(world_folder, device)
+    history = history_length(world, pixels.packing, history)
     episodes = read_episodes(data, world.action_dim, pixels.packing, camera=camera)
     asked = f"roll out episode {episode} of {data}"
     if episode >= len(episodes):
@@ -53,7 +53,7 @@ def show(
         raise V2WError(
             asked, f"it has {len(start)} frames, fewer than {history} of history", "a shorter history"
         )
-    require_pictures(pixels, start.frames, asked)
+    require_frame_size(pixels, start.frames, asked)
     total = history + frames
     following = [
         episodes[(episode + i) % len(episodes)].arriving_actions[1:] for i in range(len(episodes) + 1)
@@ -62,7 +62,7 @@ def show(
     other = np.concatenate([true[:history], _continued(following[1][:1], following[1:], total)[history:]])
     actions = torch.from_numpy(np.stack([true, other]))
     latents = pixels.encode(start.frames[:history])[None].expand(2, -1, -1, -1, -1)
-    predicted = roll(world, pixels, latents, actions, history, sampling, seed)
+    predicted = rollout_frames(world, pixels, latents, actions, history, sampling, seed)
     seen = start.frames[:history]
     grey = np.full((max(total - len(start), 0), *seen.shape[1:]), 128, np.uint8)
     truth = np.concatenate([start.frames[:total], grey])

@@ -14,12 +14,12 @@ from v2w_convert.errors import V2WError
 from v2w_convert.export.runner import METADATA, OnnxStream
 from v2w_convert.export.step import StreamStep
 from v2w_convert.export.target import parts, put, require_packages, require_target
-from v2w_convert.operations.base import gap
-from v2w_convert.report import quiet
-from v2w_convert.stream import State
+from v2w_convert.operations.base import max_abs_diff
+from v2w_convert.report import quiet_libraries
+from v2w_convert.sites import State
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.world.model import World
-from v2w_convert.world.rollout import Sampling, stream
+from v2w_convert.world.rollout import Sampling, start_stream
 
 ALLOWED = 1e-4  # absolute, on latents: rollouts feed float32's rounding back into themselves
 GUIDANCE = 1.5  # of the check: any but 1 runs the branch without action, too
@@ -96,14 +96,16 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
     world = step.world
     kept = [state.sites[site][key] for site, key in step.kept]
     example = (
-        torch.zeros(b, world.n, world.channels, h, w),
-        torch.ones(b, world.n),
-        torch.zeros(b, world.n, world.action_dim),
-        torch.zeros(b, world.n, dtype=torch.bool),
+        torch.zeros(b, world.frames_per_block, world.channels, h, w),
+        torch.ones(b, world.frames_per_block),
+        torch.zeros(b, world.frames_per_block, world.action_dim),
+        torch.zeros(b, world.frames_per_block, dtype=torch.bool),
         state.cursor,
         *kept,
     )
-    with quiet():  # of packages that it could serve as well; whether it did well, the check measures
+    with (
+        quiet_libraries()
+    ):  # of packages that it could serve as well; whether it did well, the check measures
         program = torch.onnx.export(
             step, example, dynamo=True, input_names=step.inputs, output_names=step.outputs, verbose=False
         )
@@ -115,7 +117,7 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
         "action_dim": world.action_dim,
         "channels": world.channels,
         "window": window,
-        "frames_per_block": world.n,
+        "frames_per_block": world.frames_per_block,
         "conditions": "null, baked in",
         "feedback": step.feedback,
     }
@@ -135,18 +137,22 @@ def compare(
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     theirs = OnnxStream(session, sampling)
-    ours = stream(world, b, h, w, sampling=sampling, window=window)
+    ours = start_stream(world, b, h, w, sampling=sampling, window=window)
     generator = torch.Generator().manual_seed(1)
     pairs: list[tuple[Tensor, Tensor]] = []
-    one = (b, world.action_dim) if world.n == 1 else (b, world.n, world.action_dim)
-    blocks = -(-frames // world.n)
+    one = (
+        (b, world.action_dim)
+        if world.frames_per_block == 1
+        else (b, world.frames_per_block, world.action_dim)
+    )
+    blocks = -(-frames // world.frames_per_block)
     for _ in range(blocks):
         action = torch.randn(one, generator=generator)
         pairs.append((torch.from_numpy(theirs.step(action.numpy())), ours.step(action)))
-    difference = max(gap(found, expected) for found, expected in pairs)
+    difference = max(max_abs_diff(found, expected) for found, expected in pairs)
     return {
         "ok": difference <= ALLOWED,
-        "frames": blocks * world.n,
+        "frames": blocks * world.frames_per_block,
         "largest_difference": _finite(difference),
         "largest_value": _finite(max(float(expected.abs().max()) for _, expected in pairs)),
     }

@@ -34,7 +34,7 @@ class OnnxStream:
         self.sampling = sampling or Sampling()
         facts = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
         self.noise = NoiseSpec.model_validate(facts["noise"]).build()
-        self.levels = self.noise.sampling_levels(self.sampling.steps).tolist()
+        self.levels = self.noise.inference_levels(self.sampling.steps).tolist()
         self.feedback: dict[str, str] = facts["feedback"]
         self.generator = torch.Generator().manual_seed(seed)
         inputs = {value.name: value for value in session.get_inputs()}
@@ -46,7 +46,7 @@ class OnnxStream:
         """Commit frames that were seen: latents (b t c h w), actions (b t a) that led to each of them; whole blocks."""
         clean = torch.from_numpy(latents)
         level = torch.full(clean.shape[:2], float(self.sampling.context_noise))
-        noisy = self.noise.add(clean, torch.randn(clean.shape, generator=self.generator), level)
+        noisy = self.noise.add_noise(clean, torch.randn(clean.shape, generator=self.generator), level)
         n = self.frame_shape[1]
         for t in range(0, clean.shape[1], n):
             now = slice(t, t + n)
@@ -61,11 +61,11 @@ class OnnxStream:
         b, n = self.frame_shape[:2]
         actions = action[:, None] if action is not None and n == 1 else action
         noise = torch.randn(self.frame_shape, generator=self.generator)
-        frame = self.noise.add(torch.zeros_like(noise), noise, torch.full((b, n), self.levels[0]))
+        frame = self.noise.add_noise(torch.zeros_like(noise), noise, torch.full((b, n), self.levels[0]))
         for level, following in pairwise(self.levels):
             now = torch.full((b, n), level)
-            clean, noise = self.noise.split(self._guided(frame, now, actions), frame, now)
-            frame = self.noise.add(clean, noise, torch.full_like(now, following))
+            clean, noise = self.noise.to_clean_and_noise(self._guided(frame, now, actions), frame, now)
+            frame = self.noise.add_noise(clean, noise, torch.full_like(now, following))
         self.observe(frame.numpy(), actions)
         return (frame[:, 0] if n == 1 else frame).numpy()
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from v2w_convert.stream import State
+from v2w_convert.sites import State
 from v2w_convert.world.model import World
 
 
@@ -55,7 +55,7 @@ class StreamStep(nn.Module):
         sites: dict[str, dict[str, Tensor]] = {}
         for (site, key), tensor in zip(self.kept, state, strict=True):
             sites.setdefault(site, {})[key] = tensor
-        output, after = self.world.continued(
+        output, after = self.world.forward_streamed(
             State(cursor, sites), latents, noise_level, actions, dropped, commit=True
         )
         return output, after.cursor, *(after.sites[site][key] for site, key in self.kept)

@@ -12,7 +12,7 @@ from v2w_convert.families.vid2world import Vid2WorldUNet
 
 # (the base's config; b clips of t frames of h × w; tokens of the prompt; a tensor like the latents) -> arguments
 Computed = Callable[..., dict[str, Any]]
-COMPUTED: dict[str, Computed] = {
+COMPUTED_ARGUMENTS: dict[str, Computed] = {
     "allegro": allegro.arguments,
     "cogvideox": cogvideox.arguments,
     "cosmos": cosmos.arguments,

@@ -14,7 +14,7 @@ from v2w_convert.noise import Noise
 
 
 @dataclass(frozen=True)
-class Draws:
+class BatchSamples:
     """What chance decides for b clips of t frames.
 
     level    (b t) float32, in the noise kind's unit, independent for every block (arXiv 2407.01392)
@@ -28,10 +28,10 @@ class Draws:
     dropped: Tensor
     offset: Tensor | None
 
-    def part(self, clips: slice, device: str | torch.device = "cpu") -> "Draws":
+    def part(self, clips: slice, device: str | torch.device = "cpu") -> "BatchSamples":
         """Those of some of the clips, on `device`."""
         offset = None if self.offset is None else self.offset[clips].to(device)
-        return Draws(
+        return BatchSamples(
             self.level[clips].to(device), self.noise[clips].to(device), self.dropped[clips].to(device), offset
         )
 
@@ -51,18 +51,18 @@ def draw_clips(count: int, batch: int, generator: torch.Generator) -> list[int]:
     return torch.randint(count, (batch,), generator=generator).tolist()
 
 
-def draw(
+def sample_batch(
     shape: tuple[int, ...],
     noise: Noise,
     action_dropout: float,
     period: int | None,
     generator: torch.Generator,
     n: int = 1,
-) -> Draws:
+) -> BatchSamples:
     """Draws for clips of `shape` (b t c h w), in blocks of n frames."""
     b, t = shape[:2]
-    return Draws(
-        level=noise.draw((b, t // n), generator).repeat_interleave(n, 1),
+    return BatchSamples(
+        level=noise.sample_training_levels((b, t // n), generator).repeat_interleave(n, 1),
         noise=torch.randn(shape, generator=generator),
         dropped=torch.rand(b, t, generator=generator) < action_dropout,
         offset=None if period is None else torch.randint(period, (b,), generator=generator),

@@ -11,14 +11,14 @@ from v2w_convert.checkpoint.headers import DTYPES
 from v2w_convert.checkpoint.output import copy, sha256, write_safetensors
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.errors import V2WError
-from v2w_convert.finetune.run import CHECKPOINTS, CURVE, LATENTS, LOG, RECORD, put, put_json
+from v2w_convert.finetune.run import CHECKPOINTS, CURVE, LATENTS, LOG, RECORD, put_json, write_atomically
 from v2w_convert.surgery.card import CARD, card
 from v2w_convert.surgery.manifest import MANIFEST, Manifest
 
 OWN = (CHECKPOINTS, LATENTS, LOG, CURVE, RECORD, CARD, MANIFEST)
 
 
-def export(
+def save_model(
     source: Source, manifest: Manifest, values: dict[str, Tensor], finetuning: dict[str, Any], output: Path
 ) -> None:
     """Put every file of the converted model `source` into `output`, the weights with new `values`.
@@ -33,18 +33,18 @@ def export(
     settings = [file.relative_to(source.folder) for file in (source.folder / source.component).glob("*.json")]
     plain = [relative for relative in (*source.others, *settings) if relative.parts[0] not in OWN]
     for relative in sorted(plain):
-        put(output / relative, partial(copy, source.folder / relative))
+        write_atomically(output / relative, partial(copy, source.folder / relative))
     for file in source.files:
         infos = [(name, info.dtype, info.shape) for name, info in source.tensors.items() if info.file == file]
         stored = ((name, as_stored(name, values[name], code, output)) for name, code, _ in infos)
-        put(
+        write_atomically(
             component / file.name,
             partial(write_safetensors, tensors=stored, infos=infos, metadata={"format": "pt"}),
         )
     result = {path: sha256(output / path) for path in manifest.result}
     update = {"stage": "finetuned", "result": result, "finetuning": finetuning}
     manifest = manifest.model_copy(update=update)
-    put(output / CARD, lambda file: file.write_text(card(manifest), encoding="utf-8"))
+    write_atomically(output / CARD, lambda file: file.write_text(card(manifest), encoding="utf-8"))
     put_json(output / MANIFEST, manifest.model_dump())
 
 

@@ -13,16 +13,16 @@ from v2w_convert.checkpoint.source import Source
 from v2w_convert.data import lerobot
 from v2w_convert.errors import V2WError
 from v2w_convert.finetune.curve import draw_log
-from v2w_convert.finetune.export import export
-from v2w_convert.finetune.latents import Latents, check_data, encoded, fingerprint
+from v2w_convert.finetune.export import save_model
+from v2w_convert.finetune.latents import LatentDataset, check_data, encoded, fingerprint
 from v2w_convert.finetune.loop import prepare, train
-from v2w_convert.finetune.run import CURVE, LATENTS, Log, Record, claimed, put, require_own
-from v2w_convert.finetune.settings import Report, Settings, quiet
-from v2w_convert.operations.action import CHILD, ActionSite
+from v2w_convert.finetune.run import CURVE, LATENTS, Log, Record, claimed, require_own, write_atomically
+from v2w_convert.finetune.settings import ProgressCallback, Settings, no_progress
+from v2w_convert.operations.action import ACTION_MODULE, ActionSite
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.surgery.manifest import MANIFEST, Manifest, read_manifest
 from v2w_convert.world.model import World
-from v2w_convert.world.pixels import Pixels, open_pixels, require_pictures, sees_later
+from v2w_convert.world.vae import VAE, looks_ahead, open_vae, require_frame_size
 
 TRIED = 4  # latent frames on which the autoencoder is tried
 LAST = 100  # steps over which the training loss that is reported is averaged
@@ -33,7 +33,7 @@ def finetune(
     data: Path,
     output: Path,
     settings: Settings,
-    progress: Report = quiet,
+    progress: ProgressCallback = no_progress,
     device: str | None = None,
 ) -> dict[str, Any]:
     """Train the world model in `converted` on the LeRobot set `data`; `output` becomes a folder of the same layout.
@@ -49,11 +49,11 @@ def finetune(
     later if the loss is not finite (the last good checkpoint stays) or the disk is full.
     """
     manifest, source, resolved = open_converted(converted)
-    if settings.frames % resolved.n:
-        found = f"the model takes blocks of {resolved.n}"
+    if settings.frames % resolved.frames_per_block:
+        found = f"the model takes blocks of {resolved.frames_per_block}"
         fitting = f"clips of {resolved.frames(settings.frames)}"
         raise V2WError(f"finetune on clips of {settings.frames} frames", found, fitting)
-    pixels = open_pixels(converted)
+    pixels = open_vae(converted)
     sets = [data] if settings.validation is None else [data, settings.validation]
     for folder in sets:
         check_data(folder, manifest.action_dim, settings.frames, pixels.packing)
@@ -82,8 +82,8 @@ def finetune(
         clips, held_out = cached[0], cached[1] if len(cached) > 1 else None
         log = train(world, training, clips, held_out, settings, accelerator, output, progress)
         finetuning = summary(manifest, record, log)
-        put(output / CURVE, lambda file: draw_log(log.lines, file))
-        export(source, manifest, training.averaged(), finetuning, output)
+        write_atomically(output / CURVE, lambda file: draw_log(log.lines, file))
+        save_model(source, manifest, training.averaged(), finetuning, output)
     return {"output": str(output), "finished_before": False, **finetuning}
 
 
@@ -102,14 +102,14 @@ def describe(converted: Path, data: Path, settings: Settings) -> Record:
     }
 
 
-def describe_autoencoder(pixels: Pixels, data: Path, settings: Settings) -> dict[str, Any]:
+def describe_autoencoder(pixels: VAE, data: Path, settings: Settings) -> dict[str, Any]:
     """How it packs frames, and whether its latents see later ones, tried on the first pictures of `data`."""
     frames = next(lerobot.read(data, settings.camera)).frames
     whole = pixels.packing.frames(min(pixels.packing.latents(len(frames)), TRIED))
     return {
         "class": type(pixels.autoencoder).__name__,
         "video_frames_per_latent_frame": pixels.packing.k,
-        "sees_later_frames": sees_later(pixels, frames[:whole]),
+        "sees_later_frames": looks_ahead(pixels, frames[:whole]),
     }
 
 
@@ -146,22 +146,25 @@ def start(settings: Settings, device: str | None) -> Accelerator:
     return accelerator
 
 
-def require_fit(world: World, pixels: Pixels, data: Path, camera: str | None) -> None:
+def require_fit(world: World, pixels: VAE, data: Path, camera: str | None) -> None:
     """Raises V2WError if the data's pictures, as latents, are of a size or shape that the model cannot take."""
     episode = next(lerobot.read(data, camera))
     picture = episode.frames[: pixels.packing.frames(1)]
-    require_pictures(pixels, picture, f"finetune on {data}")
+    require_frame_size(pixels, picture, f"finetune on {data}")
     try:
         latent = pixels.encode(picture)[None]
         with torch.no_grad():
-            world(latent.expand(-1, world.n, -1, -1, -1), torch.zeros(1, world.n, device=latent.device))
+            world(
+                latent.expand(-1, world.frames_per_block, -1, -1, -1),
+                torch.zeros(1, world.frames_per_block, device=latent.device),
+            )
     except (RuntimeError, ValueError) as error:
         _, height, width, _ = picture.shape
         found = f"pictures of {height} x {width} do not go through the model ({error})"
         raise V2WError(f"finetune on {data}", found, "another size of pictures") from None
 
 
-def normalise(world: World, clips: Latents, source: Source) -> None:
+def normalise(world: World, clips: LatentDataset, source: Source) -> None:
     """Have the world's action layers bring the data's actions to mean 0 and deviation 1. In place.
 
     Both numbers are rounded to the dtype that they will be stored in, so that what is trained is what will run.
@@ -169,7 +172,7 @@ def normalise(world: World, clips: Latents, source: Source) -> None:
     mean, deviation = clips.action_moments()
     for name, site in world.sites.items():
         if isinstance(site, ActionSite):
-            code = source.tensors[f"{name}.{CHILD}.center"].dtype
+            code = source.tensors[f"{name}.{ACTION_MODULE}.center"].dtype
             stored = getattr(torch, str(DTYPES[code].torch))
             center = site.v2w_action.get_buffer("center").copy_(mean.to(stored))
             scale = site.v2w_action.get_buffer("scale").copy_(deviation.to(stored))

@@ -17,14 +17,14 @@ from torch import Tensor
 from v2w_convert.checkpoint.output import sha256, staged
 from v2w_convert.data import lerobot
 from v2w_convert.errors import V2WError
-from v2w_convert.finetune.settings import Pace, Progress, Report
-from v2w_convert.world.packing import Packing, require_actions
-from v2w_convert.world.pixels import Pixels
+from v2w_convert.finetune.settings import Pace, Progress, ProgressCallback
+from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
+from v2w_convert.world.vae import VAE
 
 SHARD_BYTES = 256 * 2**20
 
 
-class Latents:
+class LatentDataset:
     """Encoded episodes in a folder of shards. Clips are read from the files, so memory does not grow with the data.
 
     A shard holds for every episode i of its own `i.latents` (t c h w) float16 and `i.actions` (t a) float32,
@@ -91,7 +91,7 @@ def fingerprint(data: Path, camera: str | None) -> str:
     return digest.hexdigest()
 
 
-def check_data(data: Path, action_dim: int, frames: int, packing: Packing) -> None:
+def check_data(data: Path, action_dim: int, frames: int, packing: TemporalCompression) -> None:
     """Raises V2WError, from the data set's own description, if no clip can be cut from it for this model.
 
     frames  of a clip, in latent frames
@@ -112,8 +112,14 @@ def check_data(data: Path, action_dim: int, frames: int, packing: Packing) -> No
 
 
 def encoded(
-    data: Path, converted: Path, cache: Path, pixels: Pixels, camera: str | None, frames: int, report: Report
-) -> Latents:
+    data: Path,
+    converted: Path,
+    cache: Path,
+    pixels: VAE,
+    camera: str | None,
+    frames: int,
+    report: ProgressCallback,
+) -> LatentDataset:
     """The latents of `data` by the autoencoder `pixels` of `converted`, from a folder in `cache` if it is there.
 
     The folder's name is made of the data's and the autoencoder's content, so no other latents are taken for them.
@@ -126,10 +132,10 @@ def encoded(
     if not (cache / key).exists():
         with staged(cache / key) as stage:
             encode(data, stage, pixels, camera, report)
-    return Latents(cache / key, frames)
+    return LatentDataset(cache / key, frames)
 
 
-def encode(data: Path, folder: Path, pixels: Pixels, camera: str | None, report: Report) -> None:
+def encode(data: Path, folder: Path, pixels: VAE, camera: str | None, report: ProgressCallback) -> None:
     """Write the shards of `Latents` to `folder`, holding one shard and one episode at a time."""
     total = lerobot.read_info(data)["total_episodes"]
     pace = Pace(0, total)
@@ -155,7 +161,7 @@ def encode(data: Path, folder: Path, pixels: Pixels, camera: str | None, report:
         write()
 
 
-def _encoded(pixels: Pixels, frames: np.ndarray, asked: str, name: str) -> Tensor:
+def _encoded(pixels: VAE, frames: np.ndarray, asked: str, name: str) -> Tensor:
     """Latents (t c h w) float16 of an episode, which is encoded in one go."""
     try:
         latents = pixels.encode(frames).half().cpu().contiguous()

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from v2w_convert.errors import V2WError
 from v2w_convert.finetune import objective
-from v2w_convert.finetune.batches import draw, draw_clips, generator, seed_of
+from v2w_convert.finetune.batches import draw_clips, generator, sample_batch, seed_of
 from v2w_convert.finetune.checkpoints import Training, restore, save
-from v2w_convert.finetune.latents import Latents
+from v2w_convert.finetune.latents import LatentDataset
 from v2w_convert.finetune.run import CHECKPOINTS, LOG, Log, sync
-from v2w_convert.finetune.settings import Pace, Progress, Report, Settings
+from v2w_convert.finetune.settings import Pace, Progress, ProgressCallback, Settings
 from v2w_convert.world.model import World
 
 
@@ -43,12 +43,12 @@ def prepare(world: World, settings: Settings, accelerator: Accelerator) -> Train
 def train(
     world: World,
     training: Training,
-    clips: Latents,
-    held_out: Latents | None,
+    clips: LatentDataset,
+    held_out: LatentDataset | None,
     settings: Settings,
     accelerator: Accelerator,
     output: Path,
-    progress: Report,
+    progress: ProgressCallback,
 ) -> Log:
     """Make the steps that are still to be made, with checkpoints in `output`; return the whole run's log."""
     step = restore(output / CHECKPOINTS, training)
@@ -82,7 +82,12 @@ def train(
 
 
 def make_step(
-    world: World, training: Training, clips: Latents, settings: Settings, accelerator: Accelerator, step: int
+    world: World,
+    training: Training,
+    clips: LatentDataset,
+    settings: Settings,
+    accelerator: Accelerator,
+    step: int,
 ) -> tuple[float, float]:
     """One optimizer step, the `step`-th from 0; returns its loss and its gradient's norm before clipping.
 
@@ -91,7 +96,7 @@ def make_step(
     chance = generator(settings.seed, "step", step)
     latents, actions = clips.clips(draw_clips(len(clips), settings.batch, chance))
     shape, dropout = tuple(latents.shape), settings.action_dropout
-    draws = draw(shape, world.noise, dropout, world.resolved.period, chance, world.n)
+    draws = sample_batch(shape, world.noise, dropout, world.resolved.period, chance, world.frames_per_block)
     torch.manual_seed(seed_of(settings.seed, "base", step))  # for a base with dropout
     device, size = accelerator.device, settings.batch // settings.gradient_accumulation
     total = 0.0

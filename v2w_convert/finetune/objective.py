@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from v2w_convert.finetune.batches import Draws, draw, generator
+from v2w_convert.finetune.batches import BatchSamples, generator, sample_batch
 from v2w_convert.world.model import World
 
 
-def loss(world: World, latents: Tensor, actions: Tensor, draws: Draws) -> Tensor:
+def loss(world: World, latents: Tensor, actions: Tensor, draws: BatchSamples) -> Tensor:
     """Mean squared error () float32 of the world's prediction, in the base's own prediction type.
 
     latents  (b t c h w) float32, clean
@@ -22,7 +22,7 @@ def loss(world: World, latents: Tensor, actions: Tensor, draws: Draws) -> Tensor
     An anchor, where the base has one, is left zero, as in a rollout without conditions: given to every frame, the
     clean first frame would tell what that frame is asked for.
     """
-    noisy = world.noise.add(latents, draws.noise, draws.level)
+    noisy = world.noise.add_noise(latents, draws.noise, draws.level)
     target = world.noise.target(latents, draws.noise, draws.level)
     output = world(noisy, draws.level, actions, draws.dropped, offset=draws.offset)
     return F.mse_loss(output.float(), target)
@@ -35,7 +35,9 @@ def validation_loss(world: World, latents: Tensor, actions: Tensor, seed: int, b
     All actions are given. The clips may lie on another device than the world; `batch` are run at a time.
     """
     chance = generator(seed, "validation")
-    draws = draw(tuple(latents.shape), world.noise, 0.0, world.resolved.period, chance, world.n)
+    draws = sample_batch(
+        tuple(latents.shape), world.noise, 0.0, world.resolved.period, chance, world.frames_per_block
+    )
     was_training = world.training
     world.eval()
     total = 0.0

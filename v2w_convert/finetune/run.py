@@ -97,7 +97,7 @@ def claimed(output: Path, record: Record, inputs: list[Path]) -> Iterator[None]:
                 folder.rmdir()
 
 
-def put(target: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
     """Have `write` write the file `target`, which is replaced whole or not at all, and reaches the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
@@ -110,7 +110,7 @@ def put(target: Path, write: Callable[[Path], object]) -> None:
 
 def put_json(target: Path, data: dict[str, Any]) -> None:
     text = json.dumps(data, indent=1) + "\n"
-    put(target, lambda file: file.write_text(text, encoding="utf-8"))
+    write_atomically(target, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def sync(path: Path) -> None:
@@ -129,7 +129,7 @@ class Log:
         self.file = file
         self.lines = [line for line in _read_lines(file) if line["step"] <= step]
         text = "".join(json.dumps(line) + "\n" for line in self.lines)
-        put(file, lambda target: target.write_text(text, encoding="utf-8"))
+        write_atomically(file, lambda target: target.write_text(text, encoding="utf-8"))
 
     def write(self, line: dict[str, Any]) -> None:
         self.lines.append(line)

@@ -79,10 +79,10 @@ class Progress(NamedTuple):
     seconds_left: float
 
 
-Report = Callable[[Progress], None]
+ProgressCallback = Callable[[Progress], None]
 
 
-def quiet(progress: Progress) -> None:
+def no_progress(progress: Progress) -> None:
     pass
 
 

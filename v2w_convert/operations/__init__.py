@@ -1,7 +1,7 @@
 """The kinds of change that a plan may ask for: one file each, and this tuple of them all."""
 
 from v2w_convert.operations.action import Action
-from v2w_convert.operations.base import Kept, Operation
+from v2w_convert.operations.base import Invariant, Operation
 from v2w_convert.operations.causal_attention import CausalAttention
 from v2w_convert.operations.causal_conv import CausalConv
 from v2w_convert.operations.central_conv import CentralConv
@@ -29,7 +29,7 @@ __all__ = [
     "CentralConv",
     "FrameNorm",
     "FramePosition",
-    "Kept",
+    "Invariant",
     "LinearAttention",
     "Operation",
     "TrainedAction",

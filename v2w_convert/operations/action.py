@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
-from v2w_convert.stream import Site, become
+from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
+from v2w_convert.sites import Site, swap_class
 
-CHILD = "v2w_action"
+ACTION_MODULE = "v2w_action"
 HIDDEN = (
     1024  # some families embed the noise level in 12,288 numbers; an action needs no such square matrices
 )
@@ -25,16 +25,16 @@ class Action(Operation):
 
     name: ClassVar[str] = "action"
 
-    def refusal(self, module: nn.Module) -> str | None:
+    def why_not(self, module: nn.Module) -> str | None:
         return None if _width(module) else f"is a {type(module).__name__} without a last linear layer"
 
     def new_tensors(self, module: nn.Module, action_dim: int, n: int = 1) -> dict[str, tuple[int, ...]]:
         with torch.device("meta"):
             child = ActionEmbedding(action_dim, _width(module), n)
-        return {f"{CHILD}.{name}": tuple(tensor.shape) for name, tensor in child.state_dict().items()}
+        return {f"{ACTION_MODULE}.{name}": tuple(tensor.shape) for name, tensor in child.state_dict().items()}
 
-    def initial(self, parameter: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        match parameter.removeprefix(f"{CHILD}."):
+    def initial_value(self, parameter: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        match parameter.removeprefix(f"{ACTION_MODULE}."):
             case "first.weight" | "middle.weight":
                 return torch.randn(shape, generator=generator) / shape[1] ** 0.5
             case "none":
@@ -46,18 +46,20 @@ class Action(Operation):
     def install(
         self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
     ) -> None:
-        module.add_module(CHILD, ActionEmbedding(action_dim, _width(module), n))
-        become(module, ActionSite, name)
+        module.add_module(ACTION_MODULE, ActionEmbedding(action_dim, _width(module), n))
+        swap_class(module, ActionSite, name)
 
-    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
+    def check_invariants(
+        self, base: Any, site: Any, generator: torch.Generator, unit: float
+    ) -> list[Invariant]:
         b, t, a = 2, 3, len(site.v2w_action.center)
         n = site.v2w_action.first.in_features // a
         width = next(m.in_features for m in base.modules() if isinstance(m, nn.Linear))
         told = torch.randn(b * t, width, generator=generator, dtype=torch.float64)
-        site.current = whole_clip(b, t, n)
-        site.current.actions = torch.randn(b, t, n, a, generator=generator, dtype=torch.float64)
+        site.context = clip_context(b, t, n)
+        site.context.actions = torch.randn(b, t, n, a, generator=generator, dtype=torch.float64)
         sentence = "before training, output with any action equals the base's"
-        return [Kept(sentence, gap(site(told), base(told)), 0.0)]
+        return [Invariant(sentence, max_abs_diff(site(told), base(told)), 0.0)]
 
 
 def _width(module: nn.Module) -> int:
@@ -102,7 +104,7 @@ class ActionSite(Site):
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
         embedded = super().forward(*args, **kwargs)
-        now = self.current
+        now = self.context
         if now.bidirectional:
             return embedded
         # Nothing led to the first frame of all.
@@ -110,7 +112,7 @@ class ActionSite(Site):
         if now.dropped is not None:
             dropped = dropped | now.dropped
         if now.actions is None:
-            actions = self.v2w_action.center.expand(now.b, now.t, now.n, -1)
+            actions = self.v2w_action.center.expand(now.b, now.t, now.frames_per_block, -1)
             dropped = torch.ones_like(dropped)
         else:
             actions = now.actions.to(embedded.dtype)

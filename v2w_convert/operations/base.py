@@ -8,11 +8,11 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from v2w_convert.stream import Pass
+from v2w_convert.sites import ForwardContext
 
 
 @dataclass(frozen=True)
-class Kept:
+class Invariant:
     """One statement about what an operation keeps at one site, and what was measured.
 
     sentence   what should hold
@@ -39,11 +39,11 @@ class Operation(BaseModel):
     name: ClassVar[str]
     at: str
 
-    def definite(self, config: Mapping[str, Any]) -> "Operation":
+    def resolve(self, config: Mapping[str, Any]) -> "Operation":
         """The same, with what is to be worked out from the base's config worked out. Raises ValueError."""
         return self
 
-    def refusal(self, module: nn.Module) -> str | None:
+    def why_not(self, module: nn.Module) -> str | None:
         """Why this operation does not fit `module`; None if it does."""
         raise NotImplementedError
 
@@ -59,7 +59,7 @@ class Operation(BaseModel):
         """Relative names and shapes of the tensors that this operation adds at a site, n frames to a block."""
         return {}
 
-    def initial(self, parameter: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def initial_value(self, parameter: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """The first value (float32) of an added tensor."""
         raise NotImplementedError
 
@@ -72,7 +72,9 @@ class Operation(BaseModel):
         """
         raise NotImplementedError
 
-    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
+    def check_invariants(
+        self, base: Any, site: Any, generator: torch.Generator, unit: float
+    ) -> list[Invariant]:
         """Measure what this operation promises at one site.
 
         base, site   the module before and after surgery, both float64, with their real weights
@@ -85,12 +87,14 @@ class Operation(BaseModel):
         return False
 
 
-def whole_clip(b: int, t: int, n: int = 1, places: int = 1) -> Pass:
+def clip_context(b: int, t: int, n: int = 1, places: int = 1) -> ForwardContext:
     """A pass over t blocks of n frames of clips that begin with their first frame."""
-    return Pass(b=b, t=t, cursor=torch.zeros((), dtype=torch.int64), n=n, places=places)
+    return ForwardContext(
+        b=b, t=t, cursor=torch.zeros((), dtype=torch.int64), frames_per_block=n, positions_per_block=places
+    )
 
 
-def gap(a: Tensor, b: Tensor) -> float:
+def max_abs_diff(a: Tensor, b: Tensor) -> float:
     """Largest absolute difference; infinite if any value is not finite, so that NaN never passes for equal."""
     difference = (a - b).abs()
     return float(difference.max()) if bool(torch.isfinite(difference).all()) else float("inf")

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from v2w_convert.errors import V2WError
-from v2w_convert.expression import number
-from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
+from v2w_convert.expression import evaluate_int
+from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
 from v2w_convert.operations.rotary import Rotary
-from v2w_convert.stream import Site, become
+from v2w_convert.sites import Site, swap_class
 
 LONGEST = 10_000  # frames in view: as many are kept in memory
 MASKED = 2**22  # numbers in a mask of all tokens by all; larger clips attend block by block, without one
@@ -32,8 +32,8 @@ class CausalAttention(Operation):
             places are turned in, they stand right before the window
     text    where the prompt's tokens stand, in a family in which they attend together with the frames'. Each frame
             has its own copy of them, which sees that frame and those before it: so no text carries the future
-    words   whether the base's attention asks which of the text's tokens are words
-    apart   whether the base attends to clip after clip of a batch, and puts the outputs together
+    text_mask  whether the base's attention asks which of the text's tokens are words
+    per_sample_calls  whether the base attends to clip after clip of a batch, and puts the outputs together
     rotary  how queries and keys are turned by the frame's place, in a family that does so
     """
 
@@ -41,21 +41,21 @@ class CausalAttention(Operation):
     window: int | str | None = None
     sinks: int = Field(default=0, ge=0, le=LONGEST)
     text: Literal["first", "last"] | None = None
-    words: bool = False
-    apart: bool = False
+    text_mask: bool = False
+    per_sample_calls: bool = False
     rotary: Rotary | None = None
 
-    def definite(self, config: Mapping[str, Any]) -> "CausalAttention":
-        window = None if self.window is None else number(self.window, config)
+    def resolve(self, config: Mapping[str, Any]) -> "CausalAttention":
+        window = None if self.window is None else evaluate_int(self.window, config)
         if window is not None and not 1 <= window <= LONGEST:
             raise ValueError(f"window: {window} frames")
         if self.sinks and window is None:
             raise ValueError(f"sinks: {self.sinks} frames stay in view anyway, for there is no window")
         return self.model_copy(
-            update={"window": window, "rotary": self.rotary and self.rotary.definite(config)}
+            update={"window": window, "rotary": self.rotary and self.rotary.resolve(config)}
         )
 
-    def refusal(self, module: nn.Module) -> str | None:
+    def why_not(self, module: nn.Module) -> str | None:
         if not (hasattr(module, "processor") or hasattr(module, "to_q")):
             return f"is a {type(module).__name__}, not an attention"
         if getattr(module, "is_cross_attention", False):
@@ -66,9 +66,9 @@ class CausalAttention(Operation):
         self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
     ) -> None:
         assert not isinstance(self.window, str), "the plan is not resolved"
-        settings = {"text": self.text, "apart": self.apart, "rotary": self.rotary}
+        settings = {"text": self.text, "per_sample_calls": self.per_sample_calls, "rotary": self.rotary}
         window = None if self.window is None else self.window // n
-        become(module, CausalAttentionSite, name, window=window, sinks=self.sinks // n, **settings)
+        swap_class(module, CausalAttentionSite, name, window=window, sinks=self.sinks // n, **settings)
         if self.rotary is not None and self.rotary.learned is not None:
             # Asked for at every call, and not an attribute: it is the base's parameter, not also this site's.
             module.learned = partial(getattr, root, self.rotary.learned)  # type: ignore[assignment]
@@ -76,7 +76,9 @@ class CausalAttention(Operation):
     def sees_past(self) -> bool:
         return self.window is None or isinstance(self.window, str) or self.window > 1 or self.sinks > 0
 
-    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
+    def check_invariants(
+        self, base: Any, site: Any, generator: torch.Generator, unit: float
+    ) -> list[Invariant]:
         queries = getattr(base, "to_q", getattr(base, "to_query", None))
         if queries is None:  # it cannot be asked by itself; the identity claim asks the whole model
             return []
@@ -84,11 +86,11 @@ class CausalAttention(Operation):
         tokens = torch.randn(2, t, width, generator=generator, dtype=torch.float64)
         wide = base.add_k_proj.in_features if getattr(base, "add_k_proj", None) is not None else width
         prompt = torch.randn(2, 3, wide, generator=generator, dtype=torch.float64)
-        site.current = whole_clip(2, t)
+        site.context = clip_context(2, t)
         given, repeated = {}, {}
         if self.text is not None:
             given = {"encoder_hidden_states": prompt}
-            if self.words:
+            if self.text_mask:
                 given["attention_mask"] = torch.ones(2, 3, dtype=torch.bool)
             repeated = {argument: value.repeat_interleave(t, 0) for argument, value in given.items()}
         site.rotary = None  # the base is asked without one too; the identity claim tests rotation
@@ -97,7 +99,13 @@ class CausalAttention(Operation):
         before = _first(base(tokens, **given))
         # The same sums in another order of memory.
         allowed = 1e-12 * max(float(before.detach().abs().max()), 1.0)
-        return [Kept("the last frame's output equals the base's", gap(after[:, -1], before[:, -1]), allowed)]
+        return [
+            Invariant(
+                "the last frame's output equals the base's",
+                max_abs_diff(after[:, -1], before[:, -1]),
+                allowed,
+            )
+        ]
 
 
 class _Seen(NamedTuple):
@@ -125,7 +133,7 @@ class CausalAttentionSite(Site):
     window: int | None
     sinks: int
     text: Literal["first", "last"] | None
-    apart: bool
+    per_sample_calls: bool
     rotary: Rotary | None
 
     @staticmethod
@@ -136,7 +144,7 @@ class CausalAttentionSite(Site):
         # What is not a frame's is text: the prompt, or the words of it, if the base drops its padding.
         frames = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         attend = partial(self._attend, None if self.text is None else frames.shape[1])
-        seam = _Apart(attend, self.current.b * self.current.t) if self.apart else _Seam(attend)
+        seam = _Apart(attend, self.context.b * self.context.t) if self.per_sample_calls else _Seam(attend)
         with seam:
             output = super().forward(*args, **kwargs)
         if seam.calls != 1:
@@ -163,7 +171,7 @@ class CausalAttentionSite(Site):
             raise V2WError(
                 f"run {self.site_name} causally", "the base gives this attention a mask of its own"
             )
-        now = self.current
+        now = self.context
         q, k, v = (x.unflatten(0, (now.b, now.t, -1)).permute(0, 2, 3, 1, 4, 5) for x in (query, key, value))
         text = tuple(self._text(x, l_text) for x in (k, v))
         seen = self.positions()
@@ -192,7 +200,7 @@ class CausalAttentionSite(Site):
 
     def _sources(self, k: Tensor, v: Tensor, seen: Tensor) -> list["_Seen"]:
         """What the blocks `seen` (t,) may look at: the sinks, and the blocks in view. Renews the stream's state."""
-        now = self.current
+        now = self.context
         if now.bidirectional:
             self.keep({"keys": k, "values": v})
             everything = torch.ones(now.t, now.t, dtype=torch.bool, device=k.device)
@@ -230,12 +238,12 @@ class CausalAttentionSite(Site):
 
     def _first(self, new: Tensor, old: Tensor | None) -> Tensor:
         """The first blocks of all (b s heads sinks l d), as far as they are there, of `new` and of what was kept."""
-        cursor = self.current.cursor
+        cursor = self.context.cursor
         index = torch.arange(self.sinks, device=new.device)
-        given = new.index_select(3, (index - cursor).clamp(0, self.current.t - 1))
+        given = new.index_select(3, (index - cursor).clamp(0, self.context.t - 1))
         if old is None:
             return given
-        fresh = (index >= cursor) & (index < cursor + self.current.t)
+        fresh = (index >= cursor) & (index < cursor + self.context.t)
         return torch.where(fresh[:, None, None], given, old)
 
     def _sinks_seen(self, k: Tensor, v: Tensor, seen: Tensor) -> "_Seen":
@@ -259,7 +267,7 @@ class CausalAttentionSite(Site):
         if self.rotary is None:
             return x
         # Counted from the cursor: only differences matter, and small numbers turn exactly.
-        places = (blocks - self.current.cursor) * self.current.places
+        places = (blocks - self.context.cursor) * self.context.positions_per_block
         return self.rotary.rotate(x, places, learned=self.learned())
 
     def _joined(self, text: Tensor, frames: Tensor) -> Tensor:
@@ -282,7 +290,7 @@ class CausalAttentionSite(Site):
             )
         row = 0 if self.text == "last" else -1  # of a frame's token: text that is no word sees nothing
         words = self._text(attn_mask[:, :, row, :, None], l_text).transpose(2, 3)  # (b t) 1 1 l
-        return words.unflatten(0, (self.current.b, self.current.t)).permute(0, 2, 3, 1, 4)
+        return words.unflatten(0, (self.context.b, self.context.t)).permute(0, 2, 3, 1, 4)
 
 
 def _at_once(attend: Callable[..., Tensor], q: Tensor, parts: list[_Seen], mask: Tensor | None) -> Tensor:
@@ -354,14 +362,14 @@ class _Apart(_Seam):
 
     def __init__(self, attend: Any, n: int):
         super().__init__(attend)
-        self.n = n
+        self.frames_per_block = n
         self.given: list[tuple[Tensor, ...]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
             self.given.append(args[:3])
             return args[0]  # stands in until all are known
-        if func is torch.cat and len(self.given) == self.n:
+        if func is torch.cat and len(self.given) == self.frames_per_block:
             padded = args[0][0].shape[-2]
             if len({x[0].shape for x in self.given}) > 1:
                 raise V2WError("attend to several frames", "their prompts have different numbers of words")

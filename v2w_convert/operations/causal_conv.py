@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
-from v2w_convert.stream import Site, become
+from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
+from v2w_convert.sites import Site, swap_class
 
 Transfer = Literal["shift", "masked", "extrapolative"]
 ROWS = 2**18  # numbers worked on at once, so that they stay in the processor's cache
@@ -49,7 +49,7 @@ class CausalConv(Operation):
             raise ValueError(f"goes with transfer: extrapolative, not {transfer}")
         return 2 if points is None and transfer == "extrapolative" else points
 
-    def refusal(self, module: Any) -> str | None:
+    def why_not(self, module: Any) -> str | None:
         kinds: Any = tuple(CONVOLUTIONS)
         if not isinstance(module, kinds):
             return f"is a {type(module).__name__}, not a convolution"
@@ -72,12 +72,14 @@ class CausalConv(Operation):
     def install(
         self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
     ) -> None:
-        become(module, CausalConvSite, name, hold=self.before_first == "hold")
+        swap_class(module, CausalConvSite, name, hold=self.before_first == "hold")
 
     def sees_past(self) -> bool:
         return True
 
-    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
+    def check_invariants(
+        self, base: Any, site: Any, generator: torch.Generator, unit: float
+    ) -> list[Invariant]:
         k = base.kernel_size[0]
         m, t = k // 2, 2 * k + 1
         size = [3] * (len(base.kernel_size) - 1)
@@ -91,7 +93,7 @@ class CausalConv(Operation):
             clip = draw(1).expand(-1, -1, t, *size)
         else:
             clip = draw(1) + draw(1) * torch.arange(t, dtype=torch.float64).view(-1, *[1] * len(size))
-        site.current = whole_clip(1, t)
+        site.context = clip_context(1, t)
         after, before = site.frames(site(site.fold(clip))), base(clip)
 
         held = self.before_first == "hold"
@@ -115,7 +117,7 @@ class CausalConv(Operation):
         per_term = (1 + 2 * k) * unit if self.transfer == "extrapolative" else 0.0
         total = float(base.weight.detach().abs().flatten(1).sum(1).max() * clip.abs().max())
         allowed = total * (per_term + terms * torch.finfo(torch.float64).eps)
-        return [Kept(sentence, gap(after[:, :, frames], before[:, :, frames]), allowed)]
+        return [Invariant(sentence, max_abs_diff(after[:, :, frames], before[:, :, frames]), allowed)]
 
 
 def transfer_kernel(weight: Tensor, points: int) -> Tensor:
@@ -177,7 +179,7 @@ class CausalConvSite(Site):
 
     def forward(self, x: Tensor) -> Tensor:
         frames = self.frames(x)
-        if self.current.bidirectional:
+        if self.context.bidirectional:
             return self.fold(super().forward(frames))
         reach = self.kernel_size[0] - 1
         first = frames[:, :, :1]
@@ -187,7 +189,7 @@ class CausalConvSite(Site):
         else:
             past = self.past["inputs"]
             if edge is not None:
-                past = torch.where(self.current.cursor == 0, edge, past)
+                past = torch.where(self.context.cursor == 0, edge, past)
         frames = torch.cat([past, frames], 2)
         self.keep({"inputs": frames[:, :, -reach:]})
         padding = (0, *self.padding[1:])

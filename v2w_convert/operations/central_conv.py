@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
-from v2w_convert.stream import Site, become
+from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
+from v2w_convert.sites import Site, swap_class
 
 
 class CentralConv(Operation):
@@ -20,7 +20,7 @@ class CentralConv(Operation):
 
     name: ClassVar[str] = "central_conv"
 
-    def refusal(self, module: Any) -> str | None:
+    def why_not(self, module: Any) -> str | None:
         if not isinstance(module, nn.Conv2d):
             return f"is a {type(module).__name__}, not a convolution over an image"
         shape = (module.kernel_size, module.padding, module.stride, module.dilation)
@@ -38,21 +38,23 @@ class CentralConv(Operation):
     def install(
         self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
     ) -> None:
-        become(module, CentralConvSite, name)
+        swap_class(module, CentralConvSite, name)
 
-    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
+    def check_invariants(
+        self, base: Any, site: Any, generator: torch.Generator, unit: float
+    ) -> list[Invariant]:
         h, w = 6, 4
         first, step = torch.randn(2, 1, base.in_channels, 1, w, generator=generator, dtype=torch.float64)
         picture = first + step * torch.arange(h, dtype=torch.float64)[:, None]
-        site.current = whole_clip(1, 1)
+        site.context = clip_context(1, 1)
         # The first two rows read zeros that lie above the picture.
-        apart = gap(site(picture)[:, :, 2:], base(picture)[:, :, 2:])
+        apart = max_abs_diff(site(picture)[:, :, 2:], base(picture)[:, :, 2:])
         # Taps that were computed were rounded once, to the stored dtype, and weigh at most four of the base's.
         total = float(base.weight.detach().abs().flatten(1).sum(1).max() * picture.abs().max())
         terms = base.weight[0].numel()
         allowed = total * (4 * unit + terms * torch.finfo(torch.float64).eps)
         return [
-            Kept(
+            Invariant(
                 "equals the base from the third row on, on a picture that is affine in height", apart, allowed
             )
         ]
@@ -65,6 +67,6 @@ class CentralConvSite(Site):
     bias: Tensor | None
 
     def forward(self, frames: Tensor) -> Tensor:
-        if self.current.bidirectional:
+        if self.context.bidirectional:
             return super().forward(frames)
         return F.conv2d(frames, self.weight, self.bias, padding=1)

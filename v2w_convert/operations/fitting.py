@@ -12,6 +12,6 @@ from v2w_convert.operations.linear_attention import LinearAttention
 def fitting(module: nn.Module) -> type[Operation] | None:
     """None where no operation fits."""
     for kind in (FrameNorm, CausalConv, LinearAttention, CausalAttention):
-        if kind.model_construct(at="").refusal(module) is None:
+        if kind.model_construct(at="").why_not(module) is None:
             return kind
     return None

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
-from v2w_convert.stream import Site, become
+from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
+from v2w_convert.sites import Site, swap_class
 
 
 class FrameNorm(Operation):
@@ -23,29 +23,35 @@ class FrameNorm(Operation):
     name: ClassVar[str] = "frame_norm"
     statistics: Literal["frame", "clip"] = "frame"
 
-    def refusal(self, module: nn.Module) -> str | None:
+    def why_not(self, module: nn.Module) -> str | None:
         return None if isinstance(module, nn.GroupNorm) else f"is a {type(module).__name__}, not a GroupNorm"
 
     def install(
         self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
     ) -> None:
-        become(module, FrameNormSite, name, clip=self.statistics == "clip")
+        swap_class(module, FrameNormSite, name, clip=self.statistics == "clip")
 
-    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
+    def check_invariants(
+        self, base: Any, site: Any, generator: torch.Generator, unit: float
+    ) -> list[Invariant]:
         frame = torch.randn(1, base.num_channels, 1, 4, 5, generator=generator, dtype=torch.float64)
         clip = frame.expand(-1, -1, 5, -1, -1)
-        site.current = whole_clip(1, 1)
-        one = gap(site(frame), base(frame))
-        site.current = whole_clip(1, 5)
+        site.context = clip_context(1, 1)
+        one = max_abs_diff(site(frame), base(frame))
+        site.context = clip_context(1, 5)
         if self.statistics == "clip":
             clip = torch.randn(1, base.num_channels, 5, 4, 5, generator=generator, dtype=torch.float64)
-            return [Kept("equals the base", gap(site.frames(site(site.fold(clip))), base(clip)), 0.0)]
-        still = gap(site.frames(site(site.fold(clip))), base(clip))
+            return [
+                Invariant(
+                    "equals the base", max_abs_diff(site.frames(site(site.fold(clip))), base(clip)), 0.0
+                )
+            ]
+        still = max_abs_diff(site.frames(site(site.fold(clip))), base(clip))
         # Same arithmetic on the same numbers, but sums of five times as many terms.
         largest = float(base(frame).detach().abs().max())
         return [
-            Kept("equals the base on one frame", one, 0.0),
-            Kept("equals the base on a still clip", still, 1e-12 * max(largest, 1.0)),
+            Invariant("equals the base on one frame", one, 0.0),
+            Invariant("equals the base on a still clip", still, 1e-12 * max(largest, 1.0)),
         ]
 
 
@@ -55,6 +61,6 @@ class FrameNormSite(Site):
     clip: bool
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.current.bidirectional or self.clip:
+        if self.context.bidirectional or self.clip:
             return self.fold(super().forward(self.frames(x)))
         return super().forward(x)

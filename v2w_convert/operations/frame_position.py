@@ -9,16 +9,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from v2w_convert.expression import number
-from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
-from v2w_convert.stream import Site, become
+from v2w_convert.expression import evaluate_int
+from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
+from v2w_convert.sites import Site, swap_class
 
 
 class FramePosition(Operation):
     """period  indices count 0 … period-1 and begin again, so that a rollout of any length meets no index
             that finetuning (which draws where a clip begins) has not shown; None: they grow without end.
             A number, or worked out from the base's config
-    how     `embed`: the module maps indices to embeddings; `add`: it adds a row for each frame of its tokens;
+    mode    `embed`: the module maps indices to embeddings; `add`: it adds a row for each frame of its tokens;
             `make`: given a clip, it makes positions for each frame's tokens; `join`: it puts a prompt's tokens and
             a clip's into one sequence and adds positions; `table`: the base adds row after row of its buffer
             `table` to the module's input, and none to a single frame's
@@ -27,42 +27,44 @@ class FramePosition(Operation):
 
     name: ClassVar[str] = "frame_position"
     period: int | str | None = None
-    how: Literal["embed", "add", "make", "join", "table"] = "embed"
+    mode: Literal["embed", "add", "make", "join", "table"] = "embed"
     table: str | None = None
 
-    def definite(self, config: Mapping[str, Any]) -> "FramePosition":
-        period = None if self.period is None else number(self.period, config)
+    def resolve(self, config: Mapping[str, Any]) -> "FramePosition":
+        period = None if self.period is None else evaluate_int(self.period, config)
         if period is not None and period < 1:
             raise ValueError(f"period: {period} frames")
-        if period is None and self.how != "embed":
-            raise ValueError(f"how: {self.how} needs a period, the length of the base's table")
-        if (self.table is not None) != (self.how == "table"):
-            raise ValueError("table: belongs to `how: table`")
+        if period is None and self.mode != "embed":
+            raise ValueError(f"mode: {self.mode} needs a period, the length of the base's table")
+        if (self.table is not None) != (self.mode == "table"):
+            raise ValueError("table: belongs to `mode: table`")
         return self.model_copy(update={"period": period})
 
-    def refusal(self, module: nn.Module) -> str | None:
+    def why_not(self, module: nn.Module) -> str | None:
         weights = [*module.parameters()]
-        if weights and self.how in ("embed", "add"):
+        if weights and self.mode in ("embed", "add"):
             return f"is a {type(module).__name__}, which has weights of its own"
         return None
 
     def install(
         self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
     ) -> None:
-        if self.how == "embed":
-            become(module, EmbeddedPositionSite, name, period=self.period)
+        if self.mode == "embed":
+            swap_class(module, EmbeddedPositionSite, name, period=self.period)
             return
-        if self.how in ("make", "join"):
-            face = MadePositionSite if self.how == "make" else JoinedPositionSite
-            become(module, face, name, period=self.period)
+        if self.mode in ("make", "join"):
+            face = MadePositionSite if self.mode == "make" else JoinedPositionSite
+            swap_class(module, face, name, period=self.period)
             return
         table = getattr(root, self.table) if self.table is not None else None
-        become(module, AddedPositionSite, name, period=self.period, table=table)
+        swap_class(module, AddedPositionSite, name, period=self.period, table=table)
 
-    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
+    def check_invariants(
+        self, base: Any, site: Any, generator: torch.Generator, unit: float
+    ) -> list[Invariant]:
         """Of two clips, the second begins a frame late, as finetuning has them begin anywhere."""
         assert not isinstance(self.period, str)
-        if self.how == "table":
+        if self.mode == "table":
             return []  # the base's own forward adds them, not this module: the identity claim sees it
         t = min(self.period or 7, 7)
         late = min(t - 1, 1)
@@ -71,17 +73,17 @@ class FramePosition(Operation):
             """Of clips (2 t …) the frames that the site is given: (2 t-late …)."""
             return torch.stack([clips[0, : t - late], clips[1, late:]])
 
-        site.current = whole_clip(2, t - late)
-        site.current.offset = torch.tensor([0, late])
+        site.context = clip_context(2, t - late)
+        site.context.offset = torch.tensor([0, late])
         allowed = 0.0
-        if self.how == "embed":
+        if self.mode == "embed":
             after = site(torch.zeros(2 * (t - late)))
             before = base(torch.arange(t).repeat(2))
-        elif self.how == "make":
+        elif self.mode == "make":
             clip = torch.zeros(2, 3, t, 4, 6, dtype=torch.float64)
             after = site(given(clip.movedim(2, 1)).flatten(0, 1).unsqueeze(2))
             before = base(clip)
-        elif self.how == "join":
+        elif self.mode == "join":
             channels, side = base.proj.in_channels, base.patch_size
             clip = torch.randn(2, t, channels, 2 * side, 3 * side, generator=generator, dtype=torch.float64)
             text = torch.randn(2, 3, base.text_proj.in_features, generator=generator, dtype=torch.float64)
@@ -92,7 +94,11 @@ class FramePosition(Operation):
             after = site(given(tokens).flatten(0, 1)[:, None])
             before = base(tokens)
         expected = given(before.reshape(2, t, -1))
-        return [Kept("equals the base's positions", gap(after.reshape(expected.shape), expected), allowed)]
+        return [
+            Invariant(
+                "equals the base's positions", max_abs_diff(after.reshape(expected.shape), expected), allowed
+            )
+        ]
 
 
 class FramePositionSite(Site):
@@ -100,10 +106,10 @@ class FramePositionSite(Site):
 
     def places(self) -> Tensor:
         """The index (b t n) int64 that each frame of this pass is told."""
-        frames = self.frame_indices().expand(self.current.b, -1, -1)
-        if self.current.offset is not None:
-            frames = frames + self.current.offset[:, None, None]
-        if self.period is not None and not self.current.bidirectional:
+        frames = self.frame_indices().expand(self.context.b, -1, -1)
+        if self.context.offset is not None:
+            frames = frames + self.context.offset[:, None, None]
+        if self.period is not None and not self.context.bidirectional:
             frames = torch.remainder(frames, self.period)
         return frames
 
@@ -132,7 +138,7 @@ class AddedPositionSite(FramePositionSite):
     def forward(self, tokens: Tensor, *args: Any, **kwargs: Any) -> Any:
         rows = self.rows()[self.places()]  # b t n d
         rows = rows[:, :, None].to(tokens)
-        placed = (tokens.unflatten(0, (self.current.b, self.current.t, -1)) + rows).flatten(0, 2)
+        placed = (tokens.unflatten(0, (self.context.b, self.context.t, -1)) + rows).flatten(0, 2)
         return placed if self.table is None else super().forward(placed, *args, **kwargs)
 
 
@@ -159,5 +165,10 @@ class JoinedPositionSite(FramePositionSite):
         clip = (self.period - 1) * self.temporal_compression_ratio + 1
         table = self._get_positional_embeddings(*frames.shape[-2:], clip, device=frames.device)
         rows = table[0, self.max_text_seq_length :].unflatten(0, (self.period, -1))
-        moved = (rows[self.places()] - rows[: self.current.n]).flatten(2, 3).flatten(0, 1).to(joined)
+        moved = (
+            (rows[self.places()] - rows[: self.context.frames_per_block])
+            .flatten(2, 3)
+            .flatten(0, 1)
+            .to(joined)
+        )
         return torch.cat([joined[:, : text.shape[1]], joined[:, text.shape[1] :] + moved], 1)

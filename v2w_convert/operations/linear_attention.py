@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from v2w_convert.errors import V2WError
-from v2w_convert.operations.base import Kept, Operation, gap, whole_clip
+from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
 from v2w_convert.operations.rotary import Rotary
-from v2w_convert.stream import Site, become
+from v2w_convert.sites import Site, swap_class
 
 
 class LinearAttention(Operation):
@@ -24,10 +24,10 @@ class LinearAttention(Operation):
     name: ClassVar[str] = "linear_attention"
     rotary: Rotary
 
-    def definite(self, config: Mapping[str, Any]) -> "LinearAttention":
-        return self.model_copy(update={"rotary": self.rotary.definite(config)})
+    def resolve(self, config: Mapping[str, Any]) -> "LinearAttention":
+        return self.model_copy(update={"rotary": self.rotary.resolve(config)})
 
-    def refusal(self, module: nn.Module) -> str | None:
+    def why_not(self, module: nn.Module) -> str | None:
         kind = type(getattr(module, "processor", None)).__name__
         return (
             None if "Linear" in kind else f"is a {type(module).__name__} with {kind}, not a linear attention"
@@ -36,12 +36,14 @@ class LinearAttention(Operation):
     def install(
         self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
     ) -> None:
-        become(module, LinearAttentionSite, name, rotary=self.rotary)
+        swap_class(module, LinearAttentionSite, name, rotary=self.rotary)
 
     def sees_past(self) -> bool:
         return True
 
-    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
+    def check_invariants(
+        self, base: Any, site: Any, generator: torch.Generator, unit: float
+    ) -> list[Invariant]:
         t = 5
         tokens = torch.randn(2, t, base.to_q.in_features, generator=generator, dtype=torch.float64)
         width = base.to_q.out_features // base.heads
@@ -50,13 +52,19 @@ class LinearAttention(Operation):
             torch.ones(1, 1, 1, width, dtype=torch.float64),
             torch.zeros(1, 1, 1, width, dtype=torch.float64),
         )
-        site.current = whole_clip(2, t)
+        site.context = clip_context(2, t)
         site.rotary = None
         after = site(tokens.flatten(0, 1)[:, None], rotary_emb=still).view(2, t, -1)
         site.rotary = self.rotary
         before = base(tokens, rotary_emb=still)
         allowed = 1e-12 * max(float(before.detach().abs().max()), 1.0)
-        return [Kept("the last frame's output equals the base's", gap(after[:, -1], before[:, -1]), allowed)]
+        return [
+            Invariant(
+                "the last frame's output equals the base's",
+                max_abs_diff(after[:, -1], before[:, -1]),
+                allowed,
+            )
+        ]
 
 
 class LinearAttentionSite(Site):
@@ -92,7 +100,7 @@ class LinearAttentionSite(Site):
         return torch.matmul(scores, self._turned(query.transpose(-1, -2)).transpose(-1, -2))
 
     def _so_far(self, name: str, own: Tensor) -> Tensor:
-        now = self.current
+        now = self.context
         each = own.unflatten(0, (now.b, now.t))
         if now.bidirectional:
             return each.sum(1, keepdim=True).expand_as(each).flatten(0, 1)
@@ -102,18 +110,18 @@ class LinearAttentionSite(Site):
         if now.commit:
             last = sums[:, -1]
             if name == "products" and self.rotary is not None:  # counted from the cursor as it will be
-                back = torch.full((1,), -now.t * now.places, device=last.device)
+                back = torch.full((1,), -now.t * now.positions_per_block, device=last.device)
                 last = self.rotary.rotate(last.unsqueeze(-3), back).squeeze(-3)
-            now.present.setdefault(self.site_name, {})[name] = last
+            now.new_states.setdefault(self.site_name, {})[name] = last
         return sums.flatten(0, 1)
 
     def _turned(self, x: Tensor) -> Tensor:
         """Each frame's vectors ((b t) h l e) turned by its place, counted from the cursor."""
         if self.rotary is None:
             return x
-        now = self.current
+        now = self.context
         frames = x.unflatten(0, (now.b, now.t)).movedim(1, 2)  # b h t l e
-        places = torch.arange(now.t, device=x.device) * now.places
+        places = torch.arange(now.t, device=x.device) * now.positions_per_block
         return self.rotary.rotate(frames, places).movedim(2, 1).flatten(0, 1)
 
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from v2w_convert.expression import number, real
+from v2w_convert.expression import evaluate_int, evaluate_number
 
 
 class Rotary(BaseModel):
@@ -20,12 +20,12 @@ class Rotary(BaseModel):
 
     start    first channel of that part
     size     how many channels it has, an even number
-    theta    channel pair i of n turns by theta ** (-i / n) per frame; by theta ** (i / (n - 1)) where `rising`
+    theta    channel pair i of n turns by theta ** (-i / n) per frame; by theta ** (i / (n - 1)) where `ascending`
     scale    times this
-    pairs    `adjacent`: channels 2i and 2i + 1; `halves`: i and i + n of the part; `halves of the head`: i and
+    pairing  `interleaved`: channels 2i and 2i + 1; `half`: i and i + n of the part; `half_head`: i and
              i + half a head, counted from `start`
-    every    adjacent pairs only: how many pairs there are to one of time, which comes first
-    heads    `each`: all are turned alike; `joined`: as one, channels counted through all of them
+    stride   interleaved pairs only: how many pairs there are to one of time, which comes first
+    heads    `separate`: all are turned alike; `joined`: as one, channels counted through all of them
     learned  a parameter (axes heads size/2) of the base, whose first row says how far time turns each pair; theta
              then says nothing
     """
@@ -35,23 +35,23 @@ class Rotary(BaseModel):
     size: int | str
     theta: float | str = 10000.0
     scale: float | str = 1.0
-    rising: bool = False
-    pairs: Literal["adjacent", "halves", "halves of the head"] = "adjacent"
-    every: int = Field(default=1, ge=1)
-    heads: Literal["each", "joined"] = "each"
+    ascending: bool = False
+    pairing: Literal["interleaved", "half", "half_head"] = "interleaved"
+    stride: int = Field(default=1, ge=1)
+    heads: Literal["separate", "joined"] = "separate"
     learned: str | None = None
 
-    def definite(self, config: Mapping[str, Any]) -> "Rotary":
+    def resolve(self, config: Mapping[str, Any]) -> "Rotary":
         """The same in numbers. Raises ValueError."""
-        size = number(self.size, config)
+        size = evaluate_int(self.size, config)
         if size < 2 or size % 2:
             raise ValueError(f"rotary: a part of {size} channels cannot be turned in pairs")
         return self.model_copy(
             update={
-                "start": number(self.start, config),
+                "start": evaluate_int(self.start, config),
                 "size": size,
-                "theta": real(self.theta, config),
-                "scale": real(self.scale, config),
+                "theta": evaluate_number(self.theta, config),
+                "scale": evaluate_number(self.scale, config),
             }
         )
 
@@ -78,19 +78,19 @@ class Rotary(BaseModel):
         """By how much each pair turns from one frame to the next, in radians."""
         n = int(self.size) // 2
         i = torch.arange(n, dtype=torch.float64, device=device)
-        exponent = i / max(n - 1, 1) if self.rising else -i / n
+        exponent = i / max(n - 1, 1) if self.ascending else -i / n
         return float(self.scale) * float(self.theta) ** exponent
 
     def _channels(self, width: int) -> tuple[slice, slice]:
         """Which channels are the first of each pair, and which the second."""
         start, size = int(self.start), int(self.size)
         half = size // 2
-        match self.pairs:
-            case "adjacent":
-                step = 2 * self.every
+        match self.pairing:
+            case "interleaved":
+                step = 2 * self.stride
                 return slice(start, start + half * step, step), slice(start + 1, start + half * step, step)
-            case "halves":
+            case "half":
                 return slice(start, start + half), slice(start + half, start + size)
-            case "halves of the head":
+            case "half_head":
                 middle = start + width // 2
                 return slice(start, start + half), slice(middle, middle + half)

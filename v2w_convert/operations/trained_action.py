@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from v2w_convert.errors import V2WError
-from v2w_convert.operations.base import Kept, Operation
-from v2w_convert.stream import Site, become
+from v2w_convert.operations.base import Invariant, Operation
+from v2w_convert.sites import Site, swap_class
 
 
 class TrainedAction(Operation):
@@ -21,7 +21,7 @@ class TrainedAction(Operation):
 
     name: ClassVar[str] = "trained_action"
 
-    def refusal(self, module: nn.Module) -> str | None:
+    def why_not(self, module: nn.Module) -> str | None:
         linear = any(isinstance(m, nn.Linear) for m in module.modules())
         return None if linear else f"is a {type(module).__name__} without a linear layer"
 
@@ -31,11 +31,13 @@ class TrainedAction(Operation):
         if not hasattr(root, "embed_action"):
             kind = type(root).__name__
             raise V2WError(f"{self.name} at {name}", f"a {kind} was trained without actions", "action")
-        become(module, TrainedActionSite, name)
+        swap_class(module, TrainedActionSite, name)
         # Not an attribute: the embedding is the base's, not also this site's.
         module.embed = partial(_embed, root)  # type: ignore[assignment]
 
-    def promise(self, base: Any, site: Any, generator: torch.Generator, unit: float) -> list[Kept]:
+    def check_invariants(
+        self, base: Any, site: Any, generator: torch.Generator, unit: float
+    ) -> list[Invariant]:
         return []  # what was trained is in the base's tensors, and they are kept
 
 
@@ -50,7 +52,7 @@ class TrainedActionSite(Site):
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
         embedded = super().forward(*args, **kwargs)
-        now = self.current
+        now = self.context
         if now.bidirectional or now.actions is None:
             return embedded
         first = (self.positions() == 0)[None, :, None]

@@ -8,7 +8,7 @@ from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import parse_plan
 
 
-def adjusted(
+def adjust_plan(
     plan: Plan,
     *,
     transfer: str | None = None,

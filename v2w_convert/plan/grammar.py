@@ -5,31 +5,31 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
-from v2w_convert.families import COMPUTED
+from v2w_convert.families import COMPUTED_ARGUMENTS
 from v2w_convert.noise import NoiseSpec
 from v2w_convert.operations import OPERATIONS, Operation
-from v2w_convert.plan.pattern import check
+from v2w_convert.plan.pattern import check_pattern
 
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Latents(Strict):
+class LatentsArgument(Strict):
     """The noisy frames.
 
     argument  of the base's forward
     layout    of that argument and of the output, as einops writes it: `b c t h w`, `b (t h w) c`
     channels  of one frame's latent: a number, or worked out from the base's config (`v2w_convert.expression`)
-    frames    if the base takes clips of one length only: that length
-    packed    frames that the base packs into one token, and counts as one place
+    clip_length       the only clip length that the base takes, if it takes just one
+    frames_per_token  latent frames that the base packs into one token, which count as one position
     """
 
     argument: str
     layout: str = Field(pattern=r"^b( \(?[tchw]\)?){4}$")
     channels: int | str
-    frames: int | str | None = None
-    packed: int | str = 1
+    clip_length: int | str | None = None
+    frames_per_token: int | str = 1
 
 
 class NoiseLevel(Strict):
@@ -43,7 +43,7 @@ class Condition(Strict):
     shape     of one clip's, without batch; `h` and `w` are the latents' own, other letters are numbers of tokens,
               which the user chooses. Numbers as in `Latents.channels`
     layout    where the base wants a picture for every frame, as einops writes it
-    repeat    whether the base wants it for every frame, as if each were a clip
+    repeat_per_frame  whether the base wants it for every frame, as if each were a clip
     fill      the null, given where the user gives nothing: this number everywhere, or this row. A number may be worked
               out from the base's config
     dtype     `float` is the model's
@@ -53,24 +53,24 @@ class Condition(Strict):
     argument: str | None = None
     shape: tuple[int | str, ...]
     layout: str | None = Field(default=None, pattern=r"^b( \(?[tchw]\)?){4}$")
-    repeat: bool = False
+    repeat_per_frame: bool = False
     fill: float | str | list[float] = 0.0
     dtype: Literal["float", "int64", "bool"] = "float"
     when: str | None = None
 
     @property
-    def pictured(self) -> bool:
+    def is_spatial(self) -> bool:
         """Whether it is as large as a frame."""
         return "h" in self.shape
 
     @property
-    def framed(self) -> bool:
+    def is_per_frame(self) -> bool:
         """Whether the base is given one for every frame, be it the same."""
         return self.layout is not None or self.argument is None
 
     @model_validator(mode="after")
     def _frames_are_pictures(self) -> "Condition":
-        if self.framed and self.shape[1:] != ("h", "w"):
+        if self.is_per_frame and self.shape[1:] != ("h", "w"):
             raise ValueError("what is given for every frame is of shape [channels, h, w]")
         return self
 
@@ -78,28 +78,28 @@ class Condition(Strict):
 class Call(Strict):
     """How the base's forward is called.
 
-    tokens     letters of the conditions' shapes, each with the number of tokens that the nulls have
+    token_counts  letters of the conditions' shapes, each with the number of tokens that the nulls have
     constants  given as they are
-    sizes      arguments that are told one of the latents' sizes: t, h or w
-    computed   the name of a function in `v2w_convert.families` that works out more of them
+    size_arguments  arguments that are told one of the latents' sizes: t, h or w
+    computed_arguments  the name of a function in `v2w_convert.families` that works out more of them
     """
 
-    latents: Latents
+    latents: LatentsArgument
     noise_level: NoiseLevel
     conditions: dict[str, Condition] = {}
-    tokens: dict[str, int] = {}
+    token_counts: dict[str, int] = {}
     constants: dict[str, list[float] | int | float | bool] = {}
-    sizes: dict[str, Literal["t", "h", "w"]] = {}
-    computed: str | None = None
+    size_arguments: dict[str, Literal["t", "h", "w"]] = {}
+    computed_arguments: str | None = None
 
-    @field_validator("computed")
+    @field_validator("computed_arguments")
     @classmethod
     def _known(cls, name: str | None) -> str | None:
-        if name is not None and name not in COMPUTED:
-            raise ValueError(f"there is no family {name!r}; there are {', '.join(COMPUTED)}")
+        if name is not None and name not in COMPUTED_ARGUMENTS:
+            raise ValueError(f"there is no family {name!r}; there are {', '.join(COMPUTED_ARGUMENTS)}")
         return name
 
-    def given(self, config: Mapping[str, Any]) -> dict[str, Condition]:
+    def active_conditions(self, config: Mapping[str, Any]) -> dict[str, Condition]:
         """The conditions that a base with this config takes."""
         return {name: c for name, c in self.conditions.items() if c.when is None or config.get(c.when)}
 
@@ -110,16 +110,16 @@ class Plan(Strict):
     v2w               the version of this grammar
     base              the class, in diffusers or in `v2w_convert.families`; a checkpoint under this plan may name no other
     requires          entries of the base's config, each with the values that this plan can serve
-    mends             the plan that this one mends: `v2w convert --mend` takes it in that one's place
+    repairs           the plan that this one repairs: `v2w convert --repair` takes this one in its place
     tiny              a small configuration of that class, for the probe
     frames_per_block  frames that are denoised at once and see each other; a number, or worked out from the config
     operations        a list; each entry is one operation's name with its fields
     """
 
-    v2w: Literal[1]
+    v2w: Literal[2]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     base: str = Field(pattern=r"^[A-Z]\w*$")
-    mends: str | None = None
+    repairs: str | None = None
     requires: dict[str, list[Any]] = {}
     tiny: dict[str, Any]
     noise: NoiseSpec
@@ -154,7 +154,7 @@ class Plan(Strict):
     def _patterns(cls, operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
         for operation in operations:
             try:
-                check(operation.at)
+                check_pattern(operation.at)
             except ValueError as error:
                 raise ValueError(f"{operation.name} at {operation.at!r:.80}: {error}") from None
         return operations

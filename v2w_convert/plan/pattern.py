@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from functools import cache
 
 LONGEST = 200  # characters
-MOST = 4  # stars of either kind
+MAX_WILDCARDS = 4  # stars of either kind
 
 
-def check(pattern: str) -> str:
+def check_pattern(pattern: str) -> str:
     """The pattern itself. Raises ValueError if it is none, or would take long to match."""
     if len(pattern) > LONGEST:
         raise ValueError(f"longer than {LONGEST} characters")
-    if len(re.findall(r"\*\*?", pattern)) > MOST:
-        raise ValueError(f"more than {MOST} of * and **")
+    if len(re.findall(r"\*\*?", pattern)) > MAX_WILDCARDS:
+        raise ValueError(f"more than {MAX_WILDCARDS} of * and **")
     try:
         _compile(pattern)
     except re.error as error:
@@ -34,7 +34,7 @@ def matches(pattern: str, path: str) -> bool:
     return _compile(pattern).fullmatch(path) is not None
 
 
-def nearest(pattern: str, paths: Iterable[str], count: int = 3) -> list[str]:
+def nearest_paths(pattern: str, paths: Iterable[str], count: int = 3) -> list[str]:
     """Paths that look most like the pattern, numbers folded: what its author may have meant."""
     folded = {re.sub(r"\.\d+(?=\.|$)", ".*", path): None for path in paths}
     return difflib.get_close_matches(pattern, list(folded), n=count, cutoff=0.3)

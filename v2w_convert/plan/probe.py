@@ -39,7 +39,7 @@ class MixingSite:
 
 
 @torch.no_grad()
-def wake(model: nn.Module, seed: int = 0) -> int:
+def randomize_zero_init(model: nn.Module, seed: int = 0) -> int:
     """Randomise, in place, what could hide a mixing site; return how many parameters changed.
 
     These are zeros, wherever they stand (gates, last layers, the outer taps of a convolution that starts as the

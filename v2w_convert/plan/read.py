@@ -12,13 +12,13 @@ from v2w_convert.noise import NoiseSpec
 from v2w_convert.operations import OPERATIONS
 from v2w_convert.operations.rotary import Rotary
 from v2w_convert.plan.document import Lines, read_document
-from v2w_convert.plan.grammar import Call, Condition, Latents, Plan
+from v2w_convert.plan.grammar import Call, Condition, LatentsArgument, Plan
 
-KINDS: tuple[type[BaseModel], ...] = (Plan, Call, Latents, Condition, NoiseSpec, Rotary, *OPERATIONS)
+KINDS: tuple[type[BaseModel], ...] = (Plan, Call, LatentsArgument, Condition, NoiseSpec, Rotary, *OPERATIONS)
 FIELDS = sorted({name for kind in KINDS for name in kind.model_fields})
 
 
-def shipped() -> dict[str, Path]:
+def shipped_plans() -> dict[str, Path]:
     """The plans that come with the package: name -> file."""
     inside = Path(str(files("v2w_convert") / "plans"))
     # A checkout keeps them beside the package, a wheel inside of it.

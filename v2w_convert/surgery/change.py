@@ -8,24 +8,24 @@ from torch import Tensor, nn
 
 from v2w_convert.errors import V2WError
 from v2w_convert.operations import Operation
-from v2w_convert.plan.resolve import Resolved
+from v2w_convert.plan.resolve import ResolvedPlan
 
-Fate = Literal["kept", "transferred", "added"]
+TensorStatus = Literal["kept", "transferred", "added"]
 
 
-def owner(resolved: Resolved, tensor: str) -> tuple[Operation, str] | None:
+def operation_of_tensor(resolved: ResolvedPlan, tensor: str) -> tuple[Operation, str] | None:
     """The operation at the site that a base tensor belongs to, and the tensor's name within that site."""
     site, _, parameter = tensor.rpartition(".")
     operation = resolved.sites.get(site)
     return (operation, parameter) if operation is not None else None
 
 
-def transferred(resolved: Resolved, name: str, tensor: Tensor) -> Tensor | None:
+def transfer_tensor(resolved: ResolvedPlan, name: str, tensor: Tensor) -> Tensor | None:
     """What surgery makes of a base tensor, in its dtype; None: it is kept bit for bit.
 
     Raises V2WError if it would compute with what is no finite number.
     """
-    found = owner(resolved, name)
+    found = operation_of_tensor(resolved, name)
     value = found[0].transfer_tensor(found[1], tensor) if found else None
     if value is not None and not tensor.is_meta and not _finite(tensor):
         raise V2WError(f"transfer {name}", "it holds what is no finite number", "another base")
@@ -37,45 +37,45 @@ def _finite(tensor: Tensor) -> bool:
     return not tensor.numel() or bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
 
 
-def added(resolved: Resolved, model: nn.Module, action_dim: int) -> dict[str, tuple[int, ...]]:
+def added_tensors(resolved: ResolvedPlan, model: nn.Module, action_dim: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors that surgery adds. `model` is the base, on any device, meta included."""
     return {
         f"{site}.{parameter}": shape
         for site, operation in resolved.sites.items()
         for parameter, shape in operation.new_tensors(
-            model.get_submodule(site), action_dim, resolved.n
+            model.get_submodule(site), action_dim, resolved.frames_per_block
         ).items()
     }
 
 
-def initial(resolved: Resolved, name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+def initial_tensor(resolved: ResolvedPlan, name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     """The first value of an added tensor, float32: drawn from (seed, name) alone, so order does not matter."""
     site = max((s for s in resolved.sites if name.startswith(f"{s}.")), key=len)
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    return resolved.sites[site].initial(name.removeprefix(f"{site}."), shape, generator)
+    return resolved.sites[site].initial_value(name.removeprefix(f"{site}."), shape, generator)
 
 
-def install(resolved: Resolved, model: nn.Module, action_dim: int) -> None:
+def install_operations(resolved: ResolvedPlan, model: nn.Module, action_dim: int) -> None:
     """Give every site of the live base its new behaviour, in place. Values are not touched."""
     for site, operation in resolved.sites.items():
-        operation.install(model.get_submodule(site), site, action_dim, model, resolved.n)
+        operation.install(model.get_submodule(site), site, action_dim, model, resolved.frames_per_block)
 
 
-def operate(resolved: Resolved, model: nn.Module, action_dim: int, seed: int) -> None:
+def apply_surgery(resolved: ResolvedPlan, model: nn.Module, action_dim: int, seed: int) -> None:
     """The whole change on a live base, in place: behaviour and values.
 
     Equals `convert` followed by `load`, bit for bit at the stored dtype.
     """
-    shapes = added(resolved, model, action_dim)
+    shapes = added_tensors(resolved, model, action_dim)
     dtype = next(model.parameters()).dtype
-    install(resolved, model, action_dim)
+    install_operations(resolved, model, action_dim)
     state = model.state_dict()
     with torch.no_grad():
         for name, tensor in state.items():
             if name in shapes:
-                tensor.copy_(initial(resolved, name, shapes[name], seed).to(dtype))
-            elif (value := transferred(resolved, name, tensor)) is not None:
+                tensor.copy_(initial_tensor(resolved, name, shapes[name], seed).to(dtype))
+            elif (value := transfer_tensor(resolved, name, tensor)) is not None:
                 tensor.copy_(value)
     for name in shapes:  # added modules come in float32
         site, _, _ = name.partition(".v2w_")

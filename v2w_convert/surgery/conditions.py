@@ -8,11 +8,11 @@ from torch import Tensor
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.call import fits, null_conditions
-from v2w_convert.plan.resolve import Resolved
+from v2w_convert.plan.call import condition_fits, null_conditions
+from v2w_convert.plan.resolve import ResolvedPlan
 
 
-def stored_conditions(resolved: Resolved, file: Path | None) -> dict[str, Tensor]:
+def stored_conditions(resolved: ResolvedPlan, file: Path | None) -> dict[str, Tensor]:
     """The plan's nulls, and in their place what the safetensors `file` holds, one tensor for each, without batch.
 
     A prompt may have any number of tokens. Conditions that are as large as a frame are not stored.
@@ -26,7 +26,7 @@ def stored_conditions(resolved: Resolved, file: Path | None) -> dict[str, Tensor
     faults = [f"{name} is no condition of this family's" for name in header.keys() - nulls.keys()]
     found = {}
     for name in header.keys() & nulls.keys():
-        if not fits(resolved.plan.call, name, resolved.config, header[name].shape):
+        if not condition_fits(resolved.plan.call, name, resolved.config, header[name].shape):
             faults.append(f"{name} is {header[name].shape}, not {tuple(nulls[name].shape)}")
         elif header[name].dtype == "C64":
             faults.append(f"{name} is complex")
@@ -39,7 +39,7 @@ def stored_conditions(resolved: Resolved, file: Path | None) -> dict[str, Tensor
     return nulls | found
 
 
-def same_conditions(resolved: Resolved, file: Path | None, stored: Path) -> bool:
+def same_conditions(resolved: ResolvedPlan, file: Path | None, stored: Path) -> bool:
     """Whether the file `stored` holds what `stored_conditions` gives."""
     wanted = stored_conditions(resolved, file)
     found = (

@@ -15,28 +15,34 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from v2w_convert.checkpoint.assemble import (
-    Hashes,
-    Item,
-    Made,
-    Run,
-    assemble,
-    copy_item,
-    text_item,
-    write_item,
-)
 from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.output import check_target
+from v2w_convert.checkpoint.output_files import (
+    ByteRange,
+    Generated,
+    Hashes,
+    OutputFile,
+    copied_file,
+    text_file,
+    write_file,
+    write_files,
+)
 from v2w_convert.checkpoint.preflight import check
 from v2w_convert.checkpoint.resumable import resumable
 from v2w_convert.checkpoint.source import WEIGHTS, Source, read_tensor
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.resolve import Resolved
+from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.card import CARD, card
-from v2w_convert.surgery.change import Fate, added, initial, owner, transferred
+from v2w_convert.surgery.change import (
+    TensorStatus,
+    added_tensors,
+    initial_tensor,
+    operation_of_tensor,
+    transfer_tensor,
+)
 from v2w_convert.surgery.conditions import stored_conditions
 from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, Manifest
-from v2w_convert.surgery.pipeline import FILE, as_json, check_autoencoder, pipeline_items, weights_item
+from v2w_convert.surgery.pipeline import FILE, as_json, check_autoencoder, pipeline_files, weights_file
 
 INDEX = WEIGHTS[0]
 STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -44,7 +50,7 @@ CODES = {dtype: code for code, dtype in STORED.items()}
 ADDED = "v2w_added.safetensors"
 
 
-def check_tensors(source: Source, resolved: Resolved) -> None:
+def check_tensors(source: Source, resolved: ResolvedPlan) -> None:
     """Raises V2WError unless the files hold exactly the tensors that the config describes."""
     check_autoencoder(source)
     expected = {name: tuple(tensor.shape) for name, tensor in resolved.base.state_dict().items()}
@@ -59,14 +65,14 @@ def check_tensors(source: Source, resolved: Resolved) -> None:
     faults += [
         f"{name} has dtype {info.dtype}, which surgery cannot compute with"
         for name, info in source.tensors.items()
-        if owner(resolved, name) and info.dtype not in STORED
+        if operation_of_tensor(resolved, name) and info.dtype not in STORED
     ]
     if faults:
         more = [f"and {len(faults) - 5} more"] if len(faults) > 5 else []
         raise V2WError(f"read the weights of {source.folder}", sorted(faults)[:5] + more)
 
 
-def check_actions(resolved: Resolved, action_dim: int) -> None:
+def check_actions(resolved: ResolvedPlan, action_dim: int) -> None:
     """Raises V2WError if the base was trained with actions of another length."""
     trained = resolved.trained_actions
     if trained not in (None, action_dim):
@@ -88,8 +94,8 @@ class Conversion:
     """
 
     source: Source
-    items: tuple[Item, ...]
-    tensors: dict[str, Fate]
+    items: tuple[OutputFile, ...]
+    tensors: dict[str, TensorStatus]
     manifest: Manifest
     stamps: dict[Path, tuple[int, ...]]
 
@@ -101,7 +107,7 @@ class Conversion:
 
 
 def plan_conversion(
-    source: Source, resolved: Resolved, *, action_dim: int, seed: int = 0, conditions: Path | None = None
+    source: Source, resolved: ResolvedPlan, *, action_dim: int, seed: int = 0, conditions: Path | None = None
 ) -> Conversion:
     """What `convert` does, with all faults of the source found first: V2WError, if it does not fit."""
     check_actions(resolved, action_dim)
@@ -111,12 +117,12 @@ def plan_conversion(
     changed = {
         name
         for name, tensor in resolved.base.state_dict().items()
-        if transferred(resolved, name, torch.empty(tensor.shape, device="meta")) is not None
+        if transfer_tensor(resolved, name, torch.empty(tensor.shape, device="meta")) is not None
     }
-    shapes = added(resolved, resolved.base, action_dim)
+    shapes = added_tensors(resolved, resolved.base, action_dim)
 
     def transfer(name: str, info: TensorInfo) -> Any:
-        value = transferred(resolved, name, read_tensor(info))
+        value = transfer_tensor(resolved, name, read_tensor(info))
         assert value is not None, name
         return as_bytes(value, STORED[info.dtype], info.shape)
 
@@ -124,47 +130,51 @@ def plan_conversion(
         return read_tensor(info).flatten().view(torch.uint8).numpy().data
 
     def draw(name: str) -> Any:
-        return as_bytes(initial(resolved, name, shapes[name], seed).to(dtype), dtype, shapes[name])
+        return as_bytes(initial_tensor(resolved, name, shapes[name], seed).to(dtype), dtype, shapes[name])
 
-    def part(name: str, info: TensorInfo) -> Run | Made:
+    def part(name: str, info: TensorInfo) -> ByteRange | Generated:
         if name in changed:
-            return Made(info.stop - info.start, f"{name}, transferred", partial(transfer, name, info))
+            return Generated(info.stop - info.start, f"{name}, transferred", partial(transfer, name, info))
         if info.crc is not None:  # it is checked while it is read
-            return Made(info.stop - info.start, f"{name}, kept", partial(keep, info))
-        return Run(info.file, info.start, info.stop)
+            return Generated(info.stop - info.start, f"{name}, kept", partial(keep, info))
+        return ByteRange(info.file, info.start, info.stop)
 
     component = f"{source.component}/" if source.component else ""
-    items = [copy_item(path.as_posix(), source.folder / path) for path in source.others if path != Path(CARD)]
+    items = [
+        copied_file(path.as_posix(), source.folder / path) for path in source.others if path != Path(CARD)
+    ]
     if source.is_file:
-        items += pipeline_items(source)
+        items += pipeline_files(source)
     placed: dict[str, str] = {}
     for file in source.files:
         infos = {name: info for name, info in source.tensors.items() if info.file == file}
         place = FILE if source.is_file else file.name
         placed |= dict.fromkeys(infos, place)
         if not source.is_file and not changed & infos.keys():  # one hash, one link will do
-            items.append(copy_item(component + place, file))
+            items.append(copied_file(component + place, file))
             continue
         headers = [(name, info.dtype, info.shape) for name, info in infos.items()]
-        items.append(weights_item(component + place, headers, [part(*entry) for entry in infos.items()]))
+        items.append(weights_file(component + place, headers, [part(*entry) for entry in infos.items()]))
     if shapes:
         headers = [(name, CODES[dtype], shape) for name, shape in shapes.items()]
         new = [
-            Made(math.prod(shape) * dtype.itemsize, f"{name}, added", partial(draw, name))
+            Generated(math.prod(shape) * dtype.itemsize, f"{name}, added", partial(draw, name))
             for name, shape in shapes.items()
         ]
-        items.append(weights_item(component + ADDED, headers, new))
+        items.append(weights_file(component + ADDED, headers, new))
         placed |= dict.fromkeys(shapes, ADDED)
     # By the index diffusers and v2w find every tensor's file.
     total = sum(info.stop - info.start for info in source.tensors.values())
     total += sum(math.prod(shape) * dtype.itemsize for shape in shapes.values())
     index = {"metadata": {"total_size": total}, "weight_map": placed}
-    items.append(text_item(component + INDEX, json.dumps(index, indent=1) + "\n"))
+    items.append(text_file(component + INDEX, json.dumps(index, indent=1) + "\n"))
     # diffusers warns of a config entry that it does not know: whoever loads this as the old model is told.
     config = source.config | {"v2w": "a world model: load it with v2w_convert.load"}
-    items.append(text_item(component + "config.json", as_json(config)))
-    items.append(text_item(CONDITIONS, save(given)))
-    fates: dict[str, Fate] = {name: "transferred" if name in changed else "kept" for name in source.tensors}
+    items.append(text_file(component + "config.json", as_json(config)))
+    items.append(text_file(CONDITIONS, save(given)))
+    fates: dict[str, TensorStatus] = {
+        name: "transferred" if name in changed else "kept" for name in source.tensors
+    }
     manifest = Manifest(
         version=version("v2w-convert"),
         stage="converted" if resolved.trained_actions is None else "finetuned",
@@ -172,16 +182,16 @@ def plan_conversion(
         plan=resolved.plan.model_dump(mode="json"),
         action_dim=action_dim,
         seed=seed,
-        source={"name": name_of(source.folder), "files": {}},
+        source={"name": source_name(source.folder), "files": {}},
         result={},
         tensors=fates | dict.fromkeys(shapes, "added"),
     )
-    items.append(text_item(CARD, card(manifest)))
+    items.append(text_file(CARD, card(manifest)))
     stamps = {file: stamp(file) for item in items for file in item.sources}
     return Conversion(source, tuple(items), manifest.tensors, manifest, stamps)
 
 
-def perform(
+def write_conversion(
     conversion: Conversion,
     output: Path,
     *,
@@ -200,7 +210,7 @@ def perform(
     check_target(output, source.folder, f"write {output}")
     check(items, output, link)
     with resumable(output, conversion.key, source.folder) as stage:
-        hashes = assemble(items, stage, link=link, progress=progress)
+        hashes = write_files(items, stage, link=link, progress=progress)
         changed = [str(file) for file, before in conversion.stamps.items() if stamp(file) != before]
         if changed:
             raise V2WError(
@@ -217,13 +227,13 @@ def perform(
         }
         result = {path: digest for path, digest in sorted(hashes.written.items()) if path != CARD}
         manifest = conversion.manifest.model_copy(update={"source": origin, "result": result})
-        write_item(text_item(MANIFEST, manifest.text()), stage.folder)
+        write_file(text_file(MANIFEST, manifest.text()), stage.folder)
     return manifest, hashes
 
 
 def convert(
     source: Source,
-    resolved: Resolved,
+    resolved: ResolvedPlan,
     output: Path,
     *,
     action_dim: int,
@@ -241,7 +251,7 @@ def convert(
     `perform`'s. Raises V2WError before anything is written where the source does not fit.
     """
     planned = plan_conversion(source, resolved, action_dim=action_dim, seed=seed, conditions=conditions)
-    return perform(planned, output, link=link, progress=progress)[0]
+    return write_conversion(planned, output, link=link, progress=progress)[0]
 
 
 def as_bytes(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Any:
@@ -255,7 +265,7 @@ def stamp(file: Path) -> tuple[int, ...]:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def name_of(folder: Path) -> str:
+def source_name(folder: Path) -> str:
     """What the source is called: a file's or folder's name; of one in the Hub's cache, what it is called there."""
     path = Path(os.path.abspath(folder))
     if path.parent.name == "snapshots":

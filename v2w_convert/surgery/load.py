@@ -8,22 +8,23 @@ from torch import Tensor
 
 from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.source import Source, open_source, read_tensor
-from v2w_convert.errors import V2WError, about
+from v2w_convert.errors import V2WError, error_context
+from v2w_convert.families.build import build_model
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import parse_plan
-from v2w_convert.plan.resolve import Resolved, build, resolve
-from v2w_convert.surgery.change import install
+from v2w_convert.plan.resolve import ResolvedPlan, resolve
+from v2w_convert.surgery.change import install_operations
 from v2w_convert.surgery.conditions import stored_conditions
 from v2w_convert.surgery.manifest import CONDITIONS, Manifest, read_manifest
 from v2w_convert.world.model import World
 
 
-def open_converted(folder: Path) -> tuple[Manifest, Source, Resolved]:
+def open_converted(folder: Path) -> tuple[Manifest, Source, ResolvedPlan]:
     """What a converted folder says of itself; no weights are read."""
     manifest = read_manifest(folder)
     source = open_source(folder)
     plan: Plan = parse_plan(manifest.plan, f"read the plan in {folder}")
-    with about(folder):
+    with error_context(folder):
         return manifest, source, resolve(plan, source.config)
 
 
@@ -36,20 +37,20 @@ def load(
     """
 
     def read(tensors: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
-        return {name: as_dtype(read_tensor(info), dtype) for name, info in tensors.items()}
+        return {name: cast_floating(read_tensor(info), dtype) for name, info in tensors.items()}
 
-    world = assemble(Path(folder), read)
+    world = build_world(Path(folder), read)
     return world.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
-def assemble(folder: Path, read: Callable[[Mapping[str, TensorInfo]], dict[str, Tensor]]) -> World:
+def build_world(folder: Path, read: Callable[[Mapping[str, TensorInfo]], dict[str, Tensor]]) -> World:
     """The world model in `folder` with the weights that `read` gives for the tensors of its files.
 
     No weight is held twice: what `read` gives becomes the model's own. Raises as `load` does.
     """
     manifest, source, resolved = open_converted(folder)
-    base = build(resolved.plan.base, resolved.config, unfilled=True)
-    install(resolved, base, manifest.action_dim)
+    base = build_model(resolved.plan.base, resolved.config, unfilled=True)
+    install_operations(resolved, base, manifest.action_dim)
     expected = {name: tensor.shape for name, tensor in base.state_dict().items()}
     found = source.tensors
     faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
@@ -66,6 +67,6 @@ def assemble(folder: Path, read: Callable[[Mapping[str, TensorInfo]], dict[str, 
     return World(base, resolved, manifest.action_dim, conditions)
 
 
-def as_dtype(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+def cast_floating(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     """What `nn.Module.to` makes of a tensor: numbers with a fraction are cast, others left."""
     return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor

@@ -50,7 +50,7 @@ class Manifest(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    v2w: Literal[1] = 1
+    v2w: Literal[2] = 2
     version: str
     stage: Literal["converted", "finetuned"]
     component: Annotated[str, StringConstraints(pattern="^(unet|transformer)?$")]

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from v2w_convert.checkpoint.assemble import Item, Made, Run, joined, text_item
 from v2w_convert.checkpoint.output import header
+from v2w_convert.checkpoint.output_files import ByteRange, Generated, OutputFile, concatenated, text_file
 from v2w_convert.checkpoint.source import WEIGHTS, Source
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.resolve import build
+from v2w_convert.families.build import build_model
 
 FILE = WEIGHTS[1]
 
@@ -22,7 +22,7 @@ def check_autoencoder(source: Source) -> None:
     if part is None:
         return
     with torch.device("meta"):
-        model = build(part.config["_class_name"], part.config)
+        model = build_model(part.config["_class_name"], part.config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: info.shape for name, info in part.tensors.items()}
     broken = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -33,30 +33,30 @@ def check_autoencoder(source: Source) -> None:
         raise V2WError(f"read the autoencoder in {source.folder}", faults[:5])
 
 
-def pipeline_items(source: Source) -> list[Item]:
+def pipeline_files(source: Source) -> list[OutputFile]:
     """`model_index.json`, `scheduler` and, if there is one, `vae`."""
     items = []
     index: dict[str, Any] = {"_class_name": source.class_name.removesuffix("UNet") + "Pipeline"}
     if source.scheduler is not None:
-        items.append(text_item("scheduler/scheduler_config.json", as_json(source.scheduler)))
+        items.append(text_file("scheduler/scheduler_config.json", as_json(source.scheduler)))
         index["scheduler"] = ["diffusers", source.scheduler["_class_name"]]
     if (part := source.autoencoder) is not None:
         tensors = sorted(part.tensors.items())
         infos = [(name, info.dtype, info.shape) for name, info in tensors]
-        runs = [Run(info.file, info.start, info.stop) for _, info in tensors]
-        items.append(text_item("vae/config.json", as_json(part.config)))
-        items.append(weights_item(f"vae/{FILE}", infos, runs))
+        runs = [ByteRange(info.file, info.start, info.stop) for _, info in tensors]
+        items.append(text_file("vae/config.json", as_json(part.config)))
+        items.append(weights_file(f"vae/{FILE}", infos, runs))
         index["vae"] = ["diffusers", part.config["_class_name"]]
-    return [*items, text_item("model_index.json", as_json(index))]
+    return [*items, text_file("model_index.json", as_json(index))]
 
 
-def weights_item(
-    path: str, infos: list[tuple[str, str, tuple[int, ...]]], parts: Sequence[Run | Made]
-) -> Item:
+def weights_file(
+    path: str, infos: list[tuple[str, str, tuple[int, ...]]], parts: Sequence[ByteRange | Generated]
+) -> OutputFile:
     """A safetensors file: name, dtype as safetensors spells it and shape of each tensor, and its bytes."""
     start = header(infos, {"format": "pt"})
-    first = Made(len(start), hashlib.sha256(start).hexdigest(), lambda: start)
-    return Item(path, joined([first, *parts]))
+    first = Generated(len(start), hashlib.sha256(start).hexdigest(), lambda: start)
+    return OutputFile(path, concatenated([first, *parts]))
 
 
 def as_json(content: dict[str, Any]) -> str:

@@ -3,27 +3,27 @@
 import torch
 
 from v2w_convert.operations import Action, TrainedAction
-from v2w_convert.operations.base import gap
+from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.verify.causality import first_module
 from v2w_convert.verify.claims import Claim, counted_frames, listed
-from v2w_convert.verify.inputs import Inputs, changed, conditions_of, draw, enough_frames
+from v2w_convert.verify.inputs import Inputs, change_frames, conditions_of, enough_frames, random_inputs
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
 
 def unheeded(world: World) -> Claim:
     """A world as surgery made it (real weights): other actions, no actions, dropped ones, to the bit."""
-    inputs = draw(world, 2, enough_frames(world), seed=0)
+    inputs = random_inputs(world, 2, enough_frames(world), seed=0)
     output = world(**inputs)
     everywhere = torch.ones_like(inputs["dropped"])
     largest, where = 0.0, ""
     for kinds in (("actions",), ("dropped",)):
-        others = changed(inputs, 1, world, kinds, everywhere)
-        if (change := gap(world(**others), output)) > 0:
+        others = change_frames(inputs, 1, world, kinds, everywhere)
+        if (change := max_abs_diff(world(**others), output)) > 0:
             where = first_module(world, inputs, others, everywhere)
         largest = max(largest, change)
     without = _without(inputs)
-    if (change := gap(world(**without), output)) > 0:
+    if (change := max_abs_diff(world(**without), output)) > 0:
         where = where or first_module(world, inputs, without, everywhere)
     largest = max(largest, change)
     return Claim(
@@ -38,14 +38,14 @@ def unheeded(world: World) -> Claim:
 def effects(world: World, weights: str) -> list[Claim]:
     """One action changed at a time. `weights` says in words which weights `world` has."""
     t = enough_frames(world)
-    inputs = draw(world, 1, t, seed=0)
+    inputs = random_inputs(world, 1, t, seed=0)
     output = world(**inputs)
     sites = listed(
         name for name, op in world.resolved.sites.items() if isinstance(op, Action | TrainedAction)
     )
     deaf, before, where, smallest = [], 0.0, "", float("inf")
     for frame in range(t):
-        others = changed(inputs, 1, world, ("actions",), (torch.arange(t) == frame)[None])
+        others = change_frames(inputs, 1, world, ("actions",), (torch.arange(t) == frame)[None])
         change = (world(**others) - output).abs().nan_to_num(torch.inf).flatten(2).amax((0, 2))
         if frame == 0:
             first = float(change.max())
@@ -53,7 +53,7 @@ def effects(world: World, weights: str) -> list[Claim]:
         if change[frame] == 0:
             deaf.append(f"frame {frame}")
         smallest = min(smallest, float(change[frame]))
-        block = frame // world.n * world.n
+        block = frame // world.frames_per_block * world.frames_per_block
         if (change[:block] > 0).any():
             before = max(before, float(change[:block].max()))
             where = where or first_module(world, inputs, others, (torch.arange(t) < block)[None])
@@ -62,7 +62,7 @@ def effects(world: World, weights: str) -> list[Claim]:
     apart = (zero - none).abs().flatten(2).amax((0, 2))
     alike = [f"frame {frame}" for frame in range(1, t) if apart[frame] == 0]
     dropped = inputs | {"dropped": torch.ones_like(inputs["dropped"])}
-    change = gap(none, world(**_without(inputs)))
+    change = max_abs_diff(none, world(**_without(inputs)))
     blamed = first_module(world, dropped, _without(inputs), dropped["dropped"]) if change > 0 else ""
 
     return [
@@ -79,7 +79,8 @@ def effects(world: World, weights: str) -> list[Claim]:
             0.0,
             where,
             f"largest change; {weights}",
-            claim="An action changes no frame before " + ("it" if world.n == 1 else "its block"),
+            claim="An action changes no frame before "
+            + ("it" if world.frames_per_block == 1 else "its block"),
         ),
         Claim(
             "first-action-unread",
@@ -112,8 +113,8 @@ def _without(inputs: Inputs) -> Inputs:
 
 def moves_next(world: World, weights: str) -> Claim:
     """As a player sees it: two actions after one past, again and again."""
-    n, steps = world.n, 3
-    given, other = (draw(world, 1, (2 + steps) * n, seed) for seed in (0, 1))
+    n, steps = world.frames_per_block, 3
+    given, other = (random_inputs(world, 1, (2 + steps) * n, seed) for seed in (0, 1))
     stream = world.stream(
         1,
         *given["latents"].shape[-2:],

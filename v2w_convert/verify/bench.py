@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from v2w_convert.checkpoint.source import Source
-from v2w_convert.plan.probe import wake
-from v2w_convert.plan.resolve import Resolved
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.convert import stored_dtype
 from v2w_convert.surgery.manifest import Manifest
 from v2w_convert.verify.budget import Budget
-from v2w_convert.verify.clips import Clips
+from v2w_convert.verify.clips import ReferenceClips
 from v2w_convert.verify.distance import Recorded
-from v2w_convert.verify.inputs import draw, enough_frames
+from v2w_convert.verify.inputs import enough_frames, random_inputs
 from v2w_convert.verify.models import open_base, open_world
 from v2w_convert.world.model import World
 
 
 @dataclass
-class Handed:
+class BaseRecord:
     """What is kept of the base once it has been freed, for claims that compare: small tensors.
 
     influence  (t t), of its real weights, for the picture
@@ -38,7 +38,7 @@ class Handed:
 
 
 @dataclass
-class Bench:
+class VerifyContext:
     """What is there to be measured, at one time.
 
     time    is checked while a model runs
@@ -52,15 +52,15 @@ class Bench:
     converted: Path
     source: Source
     origin: Source | None
-    resolved: Resolved
+    resolved: ResolvedPlan
     manifest: Manifest
     world: World
     time: Budget
     room: float
     base: nn.Module | None = None
-    handed: Handed = field(default_factory=Handed)
+    handed: BaseRecord = field(default_factory=BaseRecord)
     figures: dict[str, Any] = field(default_factory=dict)
-    clips: Clips | None = None
+    clips: ReferenceClips | None = None
     large: bool = False
 
     @property
@@ -68,13 +68,13 @@ class Bench:
         return stored_dtype(self.source)
 
 
-def with_base(bench: Bench) -> None:
+def with_base(bench: VerifyContext) -> None:
     assert bench.origin is not None
     bench.base = open_base(bench.origin, bench.room)
     bench.time.watch(bench.base, [])
 
 
-def with_world(bench: Bench) -> None:
+def with_world(bench: VerifyContext) -> None:
     """The base's weights go, and are read from disk where a site is compared."""
     _freed(bench)
     bench.world = open_world(bench.converted, room=bench.room)
@@ -82,25 +82,25 @@ def with_world(bench: Bench) -> None:
     bench.time.watch(bench.world.base, [*bench.world.sites.values()])
 
 
-def with_stored(bench: Bench) -> None:
+def with_stored(bench: VerifyContext) -> None:
     """In the dtype of its weights, or in float32 where this machine cannot; woken."""
     _freed(bench)
     bench.world = open_world(bench.converted, bench.stored, bench.room)
     if not _runs(bench.world):
         bench.world = open_world(bench.converted, torch.float32, bench.room)
-    wake(bench.world.base)
+    randomize_zero_init(bench.world.base)
     bench.time.watch(bench.world.base, [])
 
 
-def with_training(bench: Bench) -> None:
+def with_training(bench: VerifyContext) -> None:
     """In float32, woken."""
     _freed(bench)
     bench.world = open_world(bench.converted, torch.float32, bench.room)
-    wake(bench.world.base)
+    randomize_zero_init(bench.world.base)
     bench.time.watch(bench.world.base, [])
 
 
-def _freed(bench: Bench) -> None:
+def _freed(bench: VerifyContext) -> None:
     bench.base = None
     del bench.world
     gc.collect()  # a model may hold itself
@@ -109,6 +109,6 @@ def _freed(bench: Bench) -> None:
 def _runs(world: World) -> bool:
     """Whether this machine can run `world` in the dtype that it has."""
     try:
-        return bool(world(**draw(world, 2, enough_frames(world), seed=0)).isfinite().all())
+        return bool(world(**random_inputs(world, 2, enough_frames(world), seed=0)).isfinite().all())
     except RuntimeError:  # torch has no such kernel here
         return False

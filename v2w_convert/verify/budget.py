@@ -13,7 +13,7 @@ from torch import nn
 
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.plan.probe import Visit, watched
-from v2w_convert.verify.inputs import draw, enough_frames
+from v2w_convert.verify.inputs import enough_frames, random_inputs
 from v2w_convert.verify.weights import numbers
 from v2w_convert.world.model import World
 
@@ -92,11 +92,11 @@ def estimate(
 
     def timed(frames: int) -> float:
         start = clock()
-        world(**draw(world, 1, frames, seed=0))
+        world(**random_inputs(world, 1, frames, seed=0))
         return clock() - start
 
     frames = enough_frames(world)
-    one = timed(world.n)
+    one = timed(world.frames_per_block)
     with watched(world.base, count):
         many = timed(frames)
 
@@ -107,7 +107,7 @@ def estimate(
     room = float("inf") if given is None else max(0.0, given - besides) / SPARE
     held = min(1.0, room / weights)
     basis = (
-        f"one pass of {world.n} and one of {frames} frames with weights read from disk, {one:.1f} s and {many:.1f} s; "
+        f"one pass of {world.frames_per_block} and one of {frames} frames with weights read from disk, {one:.1f} s and {many:.1f} s; "
         f"{source_size(weights)} of float64 weights, of which {held:.0%} can be held in memory, and {source_size(2 * flowing)} "
         "of what flows between modules"
     )

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from v2w_convert.operations.base import gap
+from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.probe import first_leak
-from v2w_convert.verify.claims import OUTSIDE, Claim, counted_frames
-from v2w_convert.verify.inputs import Inputs, changed, draw, enough_frames
+from v2w_convert.verify.claims import MODEL_FORWARD, Claim, counted_frames
+from v2w_convert.verify.inputs import Inputs, change_frames, enough_frames, random_inputs
 from v2w_convert.world.model import World
 
 AFFORDABLE = 16  # blocks to a window, or fewer: then longer clips are measured, too
@@ -44,7 +44,7 @@ def trials(world: World, brief: bool = False) -> list[Trial]:
 
     brief  for a large model: each kind alone after the middle only, and no clip longer than the window
     """
-    t = enough_frames(world) // world.n
+    t = enough_frames(world) // world.frames_per_block
     every = list(range(t - 1))
     some = [t // 2 - 1] if brief else sorted({0, t // 2 - 1, t - 2})
     chosen = [
@@ -52,7 +52,7 @@ def trials(world: World, brief: bool = False) -> list[Trial]:
         Trial(1, t, some, alone=True),
         Trial(2, 2, [0]),  # a batch of one, as short as can be
     ]
-    window = None if world.resolved.window is None else world.resolved.window // world.n
+    window = None if world.resolved.window is None else world.resolved.window // world.frames_per_block
     longer = 2 * t if window is None or window < t else window + 1
     if longer <= AFFORDABLE + 1 and not brief:
         chosen.append(Trial(3, longer, [longer - 2, 0]))
@@ -66,17 +66,17 @@ def unseen_future(
 
     asked  the trials, where not `trials(world)`
     """
-    n = world.n
+    n = world.frames_per_block
     asked = trials(world) if asked is None else asked
     largest, where, kinds = 0.0, "", []
     for seed, blocks, cuts, alone in asked:
-        before = draw(world, len(cuts), blocks * n, seed)
+        before = random_inputs(world, len(cuts), blocks * n, seed)
         kinds = [*before]
         kept = torch.arange(blocks * n) < (torch.tensor(cuts)[:, None] + 1) * n
         output = world(**before)
         for together in [kinds, *([[kind] for kind in kinds] if alone else [])]:
-            after = changed(before, seed + 100, world, together, ~kept)
-            change = gap(world(**after)[kept], output[kept])
+            after = change_frames(before, seed + 100, world, together, ~kept)
+            change = max_abs_diff(world(**after)[kept], output[kept])
             if change > 0 and not where:
                 where = first_module(world, before, after, kept)
             largest = max(largest, change)
@@ -98,13 +98,13 @@ def unseen_future(
 def unseen_clips(world: World, b: int = 3) -> Claim:
     """One of b clips changed in everything; the others must not notice."""
     t = enough_frames(world)
-    before = draw(world, b, t, seed=0)
+    before = random_inputs(world, b, t, seed=0)
     output = world(**before)
     largest, where = 0.0, ""
     for clip in reversed(range(b)):
         kept = (torch.arange(b) != clip)[:, None].expand(-1, t)
-        after = changed(before, 1, world, tuple(before), ~kept)
-        change = gap(world(**after)[kept], output[kept])
+        after = change_frames(before, 1, world, tuple(before), ~kept)
+        change = max_abs_diff(world(**after)[kept], output[kept])
         if change > 0 and not where:
             where = first_module(world, before, after, kept)
         largest = max(largest, change)
@@ -121,15 +121,15 @@ def first_module(world: World, before: Inputs, after: Inputs, kept: Tensor, grad
     """The first module to notice, at `kept` frames (b t) bool, that the others have changed; `graded`: where gradients
     are taken.
     """
-    x, y = (z["latents"].unflatten(1, (-1, world.n)) for z in (before, after))
+    x, y = (z["latents"].unflatten(1, (-1, world.frames_per_block)) for z in (before, after))
 
     def call(latents: Tensor) -> Tensor:
         with torch.set_grad_enabled(graded):
             output = world(**(before if latents is x else after)).detach()
         return output.flatten(0, 1).unflatten(0, latents.shape[:3])
 
-    name = first_leak(world.base, call, x, y, kept[:, :: world.n])
-    return OUTSIDE if name == "" else name or ""
+    name = first_leak(world.base, call, x, y, kept[:, :: world.frames_per_block])
+    return MODEL_FORWARD if name == "" else name or ""
 
 
 def _listed(numbers: list[int]) -> str:

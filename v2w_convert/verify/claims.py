@@ -7,7 +7,7 @@ from typing import Any
 
 from v2w_convert.verify.catalogue import CATALOGUE
 
-OUTSIDE = "the model's own forward"  # where no module of it is to blame
+MODEL_FORWARD = "the model's own forward"  # where no module of it is to blame
 FIGURES = ("influence", "leak", "distance")  # null until measured
 
 
@@ -79,7 +79,7 @@ def counted_frames(name: str, frames: list[str], where: str, how: str, claim: st
     return Claim(name, float(len(frames)), 0.0, where if frames else "", how, claim=claim)
 
 
-def largest(values: Iterable[float]) -> float:
+def nan_max(values: Iterable[float]) -> float:
     """The largest, 0 of none; NaN if any is NaN, which `max` may pass over, so that it cannot hide behind a number."""
     values = list(values)
     return math.nan if any(map(math.isnan, values)) else max(values, default=0.0)
@@ -92,7 +92,7 @@ def listed(names: Iterable[str], most: int = 64) -> str:
 
 
 @dataclass
-class Report:
+class VerifyReport:
     """All claims about one converted model, in the order in which they were measured.
 
     figures  what pictures are drawn of, as plain data: measurements that say how much and not whether

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from v2w_convert.verify.bench import Bench
+from v2w_convert.verify.bench import VerifyContext
 from v2w_convert.verify.budget import OutOfTime, give_back
 from v2w_convert.verify.catalogue import CATALOGUE
 from v2w_convert.verify.claims import Claim, not_measured
@@ -15,7 +15,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Part:
+class Check:
     """Some claims that are measured together.
 
     what     for the progress
@@ -27,7 +27,7 @@ class Part:
 
     what: str
     claims: tuple[str, ...]
-    measure: Callable[[Bench], list[Claim]]
+    measure: Callable[[VerifyContext], list[Claim]]
     passes: float = 0.0
     reads: float = 0.0
 
@@ -41,13 +41,13 @@ class Phase:
     exactly  whether everything, tables of positions too, is computed in float64
     """
 
-    parts: list[Part]
-    begin: Callable[[Bench], None] = lambda bench: None
+    parts: list[Check]
+    begin: Callable[[VerifyContext], None] = lambda bench: None
     until: float = 1.0
     exactly: bool = False
 
 
-class Course:
+class Runner:
     """Part after part, as long as the budget lasts."""
 
     def __init__(self, progress: Progress, total: int):
@@ -55,13 +55,13 @@ class Course:
         self.number = 0
         self.unmeasured: list[str] = []  # claims that the budget did not allow
 
-    def through(self, phase: Phase, bench: Bench) -> list[Claim]:
+    def through(self, phase: Phase, bench: VerifyContext) -> list[Claim]:
         """The claims of a phase. Models are opened only if there is time for any of them."""
         bench.time.share = phase.until
         with exact() if phase.exactly else nullcontext():
             return self._measured(phase, bench)
 
-    def _measured(self, phase: Phase, bench: Bench) -> list[Claim]:
+    def _measured(self, phase: Phase, bench: VerifyContext) -> list[Claim]:
         time = bench.time
         claims: list[Claim] = []
         begun = False

@@ -2,11 +2,12 @@
 
 from torch import Tensor, nn
 
-from v2w_convert.plan.call import joined
+from v2w_convert.plan.call import per_frame_inputs
+from v2w_convert.plan.coverage import uncovered_sites
 from v2w_convert.plan.probe import MixingSite, mixing_sites
-from v2w_convert.plan.resolve import Resolved, uncovered
-from v2w_convert.verify.claims import OUTSIDE, Claim, counted
-from v2w_convert.verify.inputs import base_call, conditions_of, draw, slice_of, uniform
+from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.verify.claims import MODEL_FORWARD, Claim, counted
+from v2w_convert.verify.inputs import base_call, conditions_of, random_inputs, slice_of, uniform
 from v2w_convert.world.model import World
 
 TINY = "Every module through which the family's frames mix has an operation"
@@ -15,12 +16,12 @@ PROBED = 5  # blocks: unlike the sizes of everything else, so that the probe tel
 
 def base_sites(base: nn.Module, world: World) -> list[MixingSite]:
     """By a probe of the base itself, woken."""
-    packed = world.resolved.packed
-    inputs = uniform(draw(world, 1, world.resolved.frames(PROBED * packed), seed=0))
-    if world.resolved.plan.call.latents.frames is None:  # the base need not be given whole blocks
+    packed = world.resolved.frames_per_token
+    inputs = uniform(random_inputs(world, 1, world.resolved.frames(PROBED * packed), seed=0))
+    if world.resolved.plan.call.latents.clip_length is None:  # the base need not be given whole blocks
         inputs = slice_of(inputs, 0, PROBED * packed)
     planned, config = world.resolved.plan.call, world.resolved.config
-    frames, apart = joined(planned, config, inputs["latents"], conditions_of(inputs, world))
+    frames, apart = per_frame_inputs(planned, config, inputs["latents"], conditions_of(inputs, world))
 
     def call(packs: Tensor) -> Tensor:
         latents, conditions = apart(packs.flatten(1, 2))
@@ -29,14 +30,14 @@ def base_sites(base: nn.Module, world: World) -> list[MixingSite]:
     return mixing_sites(base, call, frames.unflatten(1, (-1, packed)), frame_axis=1)
 
 
-def coverage(sites: list[MixingSite], resolved: Resolved) -> Claim:
+def coverage(sites: list[MixingSite], resolved: ResolvedPlan) -> Claim:
     """`sites` are the base's."""
-    missing = [site.name or OUTSIDE for site in sites if site.name not in resolved.sites]
+    missing = [site.name or MODEL_FORWARD for site in sites if site.name not in resolved.sites]
     how = f"{len(sites)} modules found by changing one frame and comparing every module's output; zero layers woken"
     return counted("coverage", missing, how)
 
 
-def tiny_coverage(resolved: Resolved) -> Claim:
+def tiny_coverage(resolved: ResolvedPlan) -> Claim:
     """By a probe of the small configuration that the plan names: all that can be said without the base."""
-    missing = [site.name or OUTSIDE for site in uncovered(resolved.plan)]
+    missing = [site.name or MODEL_FORWARD for site in uncovered_sites(resolved.plan)]
     return counted("coverage", missing, "a probe of the plan's tiny configuration, random weights", TINY)

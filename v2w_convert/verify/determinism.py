@@ -8,17 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from v2w_convert.operations.base import gap
+from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.probe import Visit, watched
-from v2w_convert.verify.claims import Claim, largest, not_measured
-from v2w_convert.verify.inputs import Inputs, conditions_of, draw, enough_frames
+from v2w_convert.verify.claims import Claim, nan_max, not_measured
+from v2w_convert.verify.inputs import Inputs, conditions_of, enough_frames, random_inputs
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
 
 def repeatable(world: World, name: str = "deterministic") -> Claim:
     """A clip twice, and once more after another of other size; a rollout twice, a step of each in turn."""
-    inputs, other = draw(world, 2, enough_frames(world), seed=0), draw(world, 1, 2 * world.n, seed=1)
+    inputs, other = (
+        random_inputs(world, 2, enough_frames(world), seed=0),
+        random_inputs(world, 1, 2 * world.frames_per_block, seed=1),
+    )
 
     def once() -> Tensor:
         return world(**inputs)
@@ -28,10 +31,10 @@ def repeatable(world: World, name: str = "deterministic") -> Claim:
 
     first, again = once(), once()
     another()
-    gaps = {"twice": gap(again, first), "after another": gap(once(), first)}
+    gaps = {"twice": max_abs_diff(again, first), "after another": max_abs_diff(once(), first)}
     alone = _rollout(world, 0)
     together = _rollout(world, 0, beside=1)
-    gaps["rollouts"] = gap(together, alone)
+    gaps["rollouts"] = max_abs_diff(together, alone)
     measured = max(gaps.values())
     where = ""
     if measured > 0:
@@ -56,7 +59,7 @@ def checkpointed(world: World) -> Claim:
     base: Any = world.base
     if not getattr(base, "_supports_gradient_checkpointing", False):
         return not_measured("checkpointing-same", "the base's class cannot do it")
-    inputs = draw(world, 2, enough_frames(world), seed=0)
+    inputs = random_inputs(world, 2, enough_frames(world), seed=0)
 
     visits: list[tuple[str, Visit]] = []
     expected, gradient = _output_and_gradient(world, inputs)
@@ -69,7 +72,7 @@ def checkpointed(world: World) -> Claim:
     try:
         output, other = _output_and_gradient(world, inputs)
         pairs = ((output, expected), (other, gradient))
-        measured = largest(gap(a, b) / float(b.abs().max()) for a, b in pairs)
+        measured = nan_max(max_abs_diff(a, b) / float(b.abs().max()) for a, b in pairs)
     except RuntimeError as error:  # torch noticed that the second computation was another
         measured, said = float("inf"), f"; {' '.join(str(error).split())[:120]}"
     try:
@@ -97,12 +100,12 @@ def checkpointed(world: World) -> Claim:
 
 def _rollout(world: World, seed: int, beside: int | None = None) -> Tensor:
     """Two blocks seen and two made, (b t c h w); `beside`: another rollout of that seed takes a step after each of its."""
-    n = world.n
+    n = world.frames_per_block
     runs = []
     for each in (seed, beside):
         if each is None:
             continue
-        given = draw(world, 2, 4 * n, each)
+        given = random_inputs(world, 2, 4 * n, each)
         stream = world.stream(
             2,
             *given["latents"].shape[-2:],

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_unflatten
 
 from v2w_convert.operations import Action, TrainedAction
-from v2w_convert.operations.base import whole_clip
-from v2w_convert.plan.call import null
-from v2w_convert.plan.resolve import Resolved
-from v2w_convert.stream import bind
+from v2w_convert.operations.base import clip_context
+from v2w_convert.plan.call import null_condition
+from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.sites import bind_context
 from v2w_convert.verify.claims import Claim, figure
-from v2w_convert.verify.clips import Clips
+from v2w_convert.verify.clips import ReferenceClips
 from v2w_convert.verify.identity import folded
-from v2w_convert.verify.inputs import Inputs, base_call, draw, enough_frames, first_tensor, uniform
-from v2w_convert.verify.past import Heard, listen
+from v2w_convert.verify.inputs import Inputs, base_call, enough_frames, first_tensor, random_inputs, uniform
+from v2w_convert.verify.past import RecordedCall, record_calls
 from v2w_convert.world.model import World
 
 LEVELS = 4
@@ -42,22 +42,24 @@ class Recorded:
     inputs: list[Inputs]
     levels: list[float]
     outputs: list[Tensor]
-    sites: dict[str, tuple[Heard, Tensor]]
+    sites: dict[str, tuple[RecordedCall, Tensor]]
     told: str
 
 
 @torch.no_grad()
-def of_base(base: nn.Module, resolved: Resolved, action_dim: int, clips: Clips | None = None) -> Recorded:
+def of_base(
+    base: nn.Module, resolved: ResolvedPlan, action_dim: int, clips: ReferenceClips | None = None
+) -> Recorded:
     """`base` is untouched, float64, with its real weights. It is asked as it is, and folded for what its sites see.
 
     clips  what it is asked about; None: a drawn picture that moves
     """
     world = folded(base, resolved, action_dim)
-    levels = world.noise.sampling_levels(LEVELS)[:-1].flip(0).tolist()
+    levels = world.noise.inference_levels(LEVELS)[:-1].flip(0).tolist()
     inputs = [_inputs(world, level, clips) for level in levels]
     outputs = [base_call(base, world, each)(each["latents"]) for each in inputs]
     middle = inputs[len(inputs) // 2]
-    heard = listen(world, lambda: world(**middle, bidirectional=True))
+    heard = record_calls(world, lambda: world(**middle, bidirectional=True))
     sites = {name: (call, _output(call.site, call)) for name, call in heard.items()}
     told = "a drawn picture that moves, random conditions" if clips is None else clips.told
     return Recorded(inputs, levels, outputs, sites, told)
@@ -78,9 +80,9 @@ def of_world(world: World, recorded: Recorded) -> tuple[Claim, dict[str, Any]]:
     for name, (call, expected) in recorded.sites.items():
         if name not in world.sites or isinstance(world.resolved.sites[name], Action | TrainedAction):
             continue
-        then = call.site.current
-        bind(
-            world.sites, whole_clip(then.b, then.t, then.n, then.places)
+        then = call.site.context
+        bind_context(
+            world.sites, clip_context(then.b, then.t, then.frames_per_block, then.positions_per_block)
         )  # there may be sites within the site
         sites[name] = _apart(_output(world.sites[name], call), expected)
     every = [number for row in frames for number in row]
@@ -105,7 +107,7 @@ def of_world(world: World, recorded: Recorded) -> tuple[Claim, dict[str, Any]]:
     }
 
 
-def _inputs(world: World, level: float, clips: Clips | None) -> Inputs:
+def _inputs(world: World, level: float, clips: ReferenceClips | None) -> Inputs:
     """The clips noised to `level`; one of each condition for all frames, with clips that are given the one that says nothing."""
     generator = torch.Generator().manual_seed(5)
     if clips is None:
@@ -115,7 +117,7 @@ def _inputs(world: World, level: float, clips: Clips | None) -> Inputs:
     levels = torch.full(clean.shape[:2], level)
     noise = torch.randn(clean.shape, generator=generator)
     return conditions | {
-        "latents": world.noise.add(clean, noise, levels).to(world.dtype),
+        "latents": world.noise.add_noise(clean, noise, levels).to(world.dtype),
         "noise_level": levels,
     }
 
@@ -123,11 +125,11 @@ def _inputs(world: World, level: float, clips: Clips | None) -> Inputs:
 def _drawn(world: World, generator: torch.Generator) -> tuple[Inputs, Tensor]:
     """Random conditions, and a drawn picture that moves by one column a frame."""
     t = world.resolved.frames(enough_frames(world))
-    inputs = uniform(draw(world, 1, t, seed=0))
+    inputs = uniform(random_inputs(world, 1, t, seed=0))
     _, _, c, h, w = inputs["latents"].shape
     picture = torch.randn(1, c, h, w, generator=generator)
     clean = torch.stack([picture.roll(frame, -1) for frame in range(t)], 1)
-    given = world.resolved.plan.call.given(world.resolved.config)
+    given = world.resolved.plan.call.active_conditions(world.resolved.config)
     return {name: inputs[name] for name in given}, clean
 
 
@@ -136,14 +138,14 @@ def _silent(world: World, latents: Tensor) -> Inputs:
     call, config = world.resolved.plan.call, world.resolved.config
     b, t, _, h, w = latents.shape
     found = {}
-    for name in call.given(config):
-        value = null(call, name, config, h, w)
+    for name in call.active_conditions(config):
+        value = null_condition(call, name, config, h, w)
         value = value.to(world.dtype) if value.is_floating_point() else value
-        found[name] = value.expand(b, t // world.n, *value.shape)
+        found[name] = value.expand(b, t // world.frames_per_block, *value.shape)
     return found
 
 
-def _output(site: Any, call: Heard) -> Tensor:
+def _output(site: Any, call: RecordedCall) -> Tensor:
     args, kwargs = tree_unflatten(call.leaves, call.tree)
     return first_tensor(site(*args, **kwargs))
 

@@ -8,16 +8,16 @@ from torch import Tensor
 
 from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.verify.causality import first_module
-from v2w_convert.verify.claims import OUTSIDE, Claim, counted_frames
-from v2w_convert.verify.inputs import Inputs, changed, draw, due_blocks, enough_frames
+from v2w_convert.verify.claims import MODEL_FORWARD, Claim, counted_frames
+from v2w_convert.verify.inputs import Inputs, change_frames, due_blocks, enough_frames, random_inputs
 from v2w_convert.verify.past import first_forgetful
 from v2w_convert.world.model import World
 
 
 def gradients(world: World) -> list[Claim]:
     """Of every frame's output by everything given for every frame, as far as it is a floating number."""
-    n, blocks = world.n, enough_frames(world) // world.n
-    inputs = draw(world, 2, blocks * n, seed=0)
+    n, blocks = world.frames_per_block, enough_frames(world) // world.frames_per_block
+    inputs = random_inputs(world, 2, blocks * n, seed=0)
     effect = _effects(world, inputs, blocks)
     future = torch.stack(list(effect.values())).amax(0).triu(1)
     largest, where = float(future.max()), ""
@@ -25,7 +25,7 @@ def gradients(world: World) -> list[Claim]:
         after = int((future > 0).any(1).nonzero()[0]) * n + n - 1
         kept = (torch.arange(blocks * n) <= after).expand(2, -1)
         where = first_module(
-            world, inputs, changed(inputs, 1, world, tuple(inputs), ~kept), kept, graded=True
+            world, inputs, change_frames(inputs, 1, world, tuple(inputs), ~kept), kept, graded=True
         )
     unit = "frame" if n == 1 else "block"
     due = due_blocks(world, blocks)
@@ -72,7 +72,7 @@ def _end(world: World, inputs: Inputs, kind: str) -> str:
     with torch.enable_grad(), watched(world.base, note):
         world(**inputs | {kind: inputs[kind].clone().requires_grad_()})
     if not reached:
-        return OUTSIDE
+        return MODEL_FORWARD
     ends = (name for name, made in reached if not made)
     return next(ends, None) or first_forgetful(world)
 

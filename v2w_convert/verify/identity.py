@@ -10,13 +10,13 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from v2w_convert.operations.base import gap
+from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import Visit, watched
-from v2w_convert.plan.resolve import Resolved
-from v2w_convert.surgery.change import install
-from v2w_convert.verify.claims import OUTSIDE, Claim
-from v2w_convert.verify.inputs import base_call, draw, uniform
+from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.surgery.change import install_operations
+from v2w_convert.verify.claims import MODEL_FORWARD, Claim
+from v2w_convert.verify.inputs import base_call, random_inputs, uniform
 from v2w_convert.world.model import World
 
 ALLOWED = 1e-9  # of the output's largest value, float64
@@ -25,7 +25,7 @@ FRAMES = 5
 
 def identity(base: nn.Module, world: World) -> Claim:
     """`base` is float64 and woken; of `world`, what its plan says is used."""
-    inputs = uniform(draw(world, 2, world.resolved.frames(FRAMES), seed=0))
+    inputs = uniform(random_inputs(world, 2, world.resolved.frames(FRAMES), seed=0))
     before = Spread()
     with watched(base, before.note):
         expected = base_call(base, world, inputs)(inputs["latents"])
@@ -35,22 +35,24 @@ def identity(base: nn.Module, world: World) -> Claim:
     with watched(twin.base, after.note):
         output = twin(**inputs, bidirectional=True)
 
-    measured = gap(output, expected) / float(expected.abs().max())
+    measured = max_abs_diff(output, expected) / float(expected.abs().max())
     return Claim(
         "identity",
         measured,
         ALLOWED,
-        "" if measured <= ALLOWED else before.first_difference(after, base, world.resolved.sites) or OUTSIDE,
+        ""
+        if measured <= ALLOWED
+        else before.first_difference(after, base, world.resolved.sites) or MODEL_FORWARD,
         f"largest difference over the output's largest value, float64; {len(expected[0])} frames at one noise level, random "
         "conditions; the base's weights, zero layers woken",
     )
 
 
-def folded(base: nn.Module, resolved: Resolved, action_dim: int) -> World:
+def folded(base: nn.Module, resolved: ResolvedPlan, action_dim: int) -> World:
     """The base's own weights under the operations of the plan, float64. `base` stays as it is, and shares its weights."""
     shared = {id(x): x for x in (*base.parameters(), *base.buffers())}
     twin = deepcopy(base, shared)
-    install(resolved, twin, action_dim)
+    install_operations(resolved, twin, action_dim)
     return World(twin, resolved, action_dim, null_conditions(resolved.plan.call, resolved.config)).to(
         torch.float64
     )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from v2w_convert.operations import CausalAttention, CausalConv, Operation
-from v2w_convert.plan.call import Conditions, call_base, null, shape_of
+from v2w_convert.plan.call import Conditions, call_base, condition_shape, null_condition
 from v2w_convert.world.model import World
 
 TOKENS = 3  # where a prompt has any number of them
@@ -25,7 +25,7 @@ def latent_size(world: World) -> tuple[int, int]:
     return side, 2 * side
 
 
-def draw(world: World, b: int, t: int, seed: int) -> Inputs:
+def random_inputs(world: World, b: int, t: int, seed: int) -> Inputs:
     """Noisy frames at levels as in training, actions, and every condition that the plan knows.
 
     In the second clip every other frame's action is dropped.
@@ -37,24 +37,28 @@ def draw(world: World, b: int, t: int, seed: int) -> Inputs:
         return torch.randn(b, t, *shape, generator=generator)
 
     frame = (world.channels, *latent_size(world))
-    level = world.noise.draw((b, t), generator)
-    level = level[:, :: world.n].repeat_interleave(world.n, 1)  # one for a block
+    level = world.noise.sample_training_levels((b, t), generator)
+    level = level[:, :: world.frames_per_block].repeat_interleave(
+        world.frames_per_block, 1
+    )  # one for a block
     inputs = {
-        "latents": world.noise.add(normal(*frame), normal(*frame), level).to(world.dtype),
+        "latents": world.noise.add_noise(normal(*frame), normal(*frame), level).to(world.dtype),
         "noise_level": level,
         "actions": normal(world.action_dim).to(world.dtype),
         "dropped": (torch.arange(b)[:, None] % 2 == 1) & (torch.arange(t) % 2 == 1),
     }
-    blocks = t // world.n
-    for name, condition in call.given(config).items():
+    blocks = t // world.frames_per_block
+    for name, condition in call.active_conditions(config).items():
         size = (*latent_size(world), TOKENS)
         if condition.dtype == "float":
-            drawn = torch.randn(b, blocks, *shape_of(call, name, config, *size), generator=generator)
+            drawn = torch.randn(b, blocks, *condition_shape(call, name, config, *size), generator=generator)
             inputs[name] = drawn.to(world.dtype)
             continue
-        whole = null(call, name, config, *size).expand(b, blocks, *shape_of(call, name, config, *size))
+        whole = null_condition(call, name, config, *size).expand(
+            b, blocks, *condition_shape(call, name, config, *size)
+        )
         if (
-            set(condition.shape) & call.tokens.keys()
+            set(condition.shape) & call.token_counts.keys()
         ):  # which tokens are words: one of them is none, never the first
             gap = torch.randint(1, TOKENS, (b, blocks, 1), generator=generator)
             whole = whole.scatter(2, gap, 0)
@@ -62,13 +66,13 @@ def draw(world: World, b: int, t: int, seed: int) -> Inputs:
     return inputs
 
 
-def changed(inputs: Inputs, seed: int, world: World, kinds: Collection[str], frames: Tensor) -> Inputs:
+def change_frames(inputs: Inputs, seed: int, world: World, kinds: Collection[str], frames: Tensor) -> Inputs:
     """`inputs` with other values of the given kinds at the frames that `frames` (b t) bool marks.
 
     Marks come in whole blocks wherever something is changed of which a block has one.
     """
     b, t = frames.shape
-    others = draw(world, b, t, seed) | {"dropped": ~inputs["dropped"]}
+    others = random_inputs(world, b, t, seed) | {"dropped": ~inputs["dropped"]}
 
     def marked(x: Tensor) -> Tensor:
         marks = frames[:, :: t // x.shape[1]]
@@ -103,7 +107,9 @@ def base_call(
 
 def conditions_of(inputs: Inputs, world: World) -> dict[str, Any]:
     """The conditions among `inputs`, the first block's for the whole clip: (b …)."""
-    return {name: inputs[name][:, 0] for name in world.resolved.plan.call.given(world.resolved.config)}
+    return {
+        name: inputs[name][:, 0] for name in world.resolved.plan.call.active_conditions(world.resolved.config)
+    }
 
 
 def slice_of(inputs: Inputs, start: int, stop: int) -> Inputs:
@@ -120,7 +126,7 @@ def first_tensor(output: Any) -> Tensor:
 def past_seeing(world: World) -> dict[str, "Reach"]:
     """The sites that should see earlier blocks, and which, by the plan."""
     reaches = {
-        name: _reach(operation, world.base.get_submodule(name), world.n)
+        name: _reach(operation, world.base.get_submodule(name), world.frames_per_block)
         for name, operation in world.resolved.sites.items()
         if operation.sees_past()
     }
@@ -160,8 +166,8 @@ def enough_frames(world: World) -> int:
     """FRAMES and at least four blocks, or as many as the widest convolution needs."""
     sites = world.resolved.sites.items()
     convolutions = [world.base.get_submodule(name) for name, op in sites if isinstance(op, CausalConv)]
-    least = [FRAMES, 4 * world.n, *(_kernel(module) + 1 for module in convolutions)]
-    return -(-max(least) // world.n) * world.n
+    least = [FRAMES, 4 * world.frames_per_block, *(_kernel(module) + 1 for module in convolutions)]
+    return -(-max(least) // world.frames_per_block) * world.frames_per_block
 
 
 def _kernel(convolution: Any) -> int:

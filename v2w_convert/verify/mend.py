@@ -9,8 +9,8 @@ from torch import nn
 
 from v2w_convert.operations import CausalAttention, FrameNorm, Operation
 from v2w_convert.operations.fitting import fitting
-from v2w_convert.plan.pattern import MOST, matches
-from v2w_convert.plan.resolve import Resolved
+from v2w_convert.plan.pattern import MAX_WILDCARDS, matches
+from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.verify.catalogue import CATALOGUE
 from v2w_convert.verify.claims import Claim
 
@@ -32,7 +32,7 @@ POSITIONS = ("Timesteps",)  # classes that make positions of indices
 OF_THE_PAST = ("past-seen", "sites-see-past", "gradients-reach-past")
 
 
-def mended(claims: list[Claim], resolved: Resolved) -> list[Claim]:
+def mended(claims: list[Claim], resolved: ResolvedPlan) -> list[Claim]:
     """The claims; those that fail have their `mend`."""
     if all(claim.ok for claim in claims):
         return claims
@@ -44,7 +44,7 @@ def mended(claims: list[Claim], resolved: Resolved) -> list[Claim]:
     ]
 
 
-def _mend(claim: Claim, resolved: Resolved, modules: Mapping[str, nn.Module], missing: set[str]) -> str:
+def _mend(claim: Claim, resolved: ResolvedPlan, modules: Mapping[str, nn.Module], missing: set[str]) -> str:
     """`missing`: modules through which the base's frames mix without a rule."""
     if claim.name in FILES:
         return FILES[claim.name]
@@ -91,7 +91,7 @@ def _changed(operation: Operation, claim: str) -> list[str]:
         and operation.statistics == "clip"
         and topic in ("causality", "streaming")
     ):
-        return [f"{made}; without `statistics: clip` (v2w convert --mend), which wants finetuning"]
+        return [f"{made}; without `statistics: clip` (v2w convert --repair), which wants finetuning"]
     if claim in OF_THE_PAST and isinstance(operation, CausalAttention) and operation.window is not None:
         return [f"{made}; a longer window (v2w convert --window) sees further back"]
     if claim == "promises":
@@ -115,6 +115,8 @@ def patterns(names: Iterable[str], modules: Iterable[str]) -> list[str]:
     for name in names:
         groups.setdefault(re.sub(r"(?<![^.])\d+(?![^.])", "*", name), []).append(name)
     for star, group in groups.items():
-        alone = star.count("*") <= MOST and {path for path in modules if matches(star, path)} == set(group)
+        alone = star.count("*") <= MAX_WILDCARDS and {path for path in modules if matches(star, path)} == set(
+            group
+        )
         found += [star] if alone else group
     return found

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from v2w_convert.checkpoint.source import Source, open_source
-from v2w_convert.plan.resolve import build
-from v2w_convert.surgery.load import assemble
+from v2w_convert.families.build import build_model
+from v2w_convert.surgery.load import build_world
 from v2w_convert.verify.weights import read_weights
 from v2w_convert.world.model import World
 
@@ -35,13 +35,13 @@ def open_models(converted: Path, base: Path | None) -> Models:
 
 def open_world(converted: Path, dtype: torch.dtype = torch.float64, room: float = ALL) -> World:
     """The converted model, at most `room` bytes of its weights in memory. Raises V2WError if it cannot be loaded."""
-    world = assemble(converted, lambda tensors: read_weights(tensors, dtype, room))
+    world = build_world(converted, lambda tensors: read_weights(tensors, dtype, room))
     return world.to(dtype).eval().requires_grad_(False)
 
 
 def open_base(source: Source, room: float = ALL) -> nn.Module:
     """The untouched base in float64, likewise."""
-    model = build(source.class_name, source.config, unfilled=True)
+    model = build_model(source.class_name, source.config, unfilled=True)
     model.load_state_dict(read_weights(source.tensors, torch.float64, room), assign=True)
     nn.Module.to(model, torch.float64)  # diffusers' own `to` warns of layers that it would keep in float32
     return model.eval().requires_grad_(False)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.probe import mixing_sites, wake
+from v2w_convert.plan.probe import mixing_sites, randomize_zero_init
 
 
 @torch.no_grad()
@@ -93,7 +93,7 @@ def assert_causal(
     judged.eval()
     try:
         if not as_it_is:
-            wake(judged)
+            randomize_zero_init(judged)
 
         def run(given: Tensor) -> Tensor:
             return _output(judged(given) if call is None else call(judged, given))

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from v2w_convert.errors import printable
-from v2w_convert.report import fold
+from v2w_convert.report import fold_paths
 from v2w_convert.verify import drawing
 from v2w_convert.verify.wording import (
     TOPICS,
@@ -104,7 +104,7 @@ def _places(where: str) -> tuple[list[str], list[str]]:
     """The names in `where`, those that differ in numbers only as one: the first few, and the rest."""
     names = [
         name + (f" ({times}×)" if times > 1 else "")
-        for name, times in fold(where.split(", ")).items()
+        for name, times in fold_paths(where.split(", ")).items()
         if name
     ]
     return names[:SHOWN], names[SHOWN:]
@@ -157,7 +157,9 @@ def _leak(found: dict[str, Any] | None) -> dict[str, Any] | None:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.|$)", "{}", name), []).append(name)
-    rows = [row(", ".join(fold(members)), members) | {"count": len(members)} for members in groups.values()]
+    rows = [
+        row(", ".join(fold_paths(members)), members) | {"count": len(members)} for members in groups.values()
+    ]
 
     def order(r: dict[str, Any]) -> tuple[float, float]:
         return (-_size(r["world"]), -_size(r["base"]))

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from v2w_convert.operations import CausalAttention, LinearAttention
-from v2w_convert.operations.base import gap, whole_clip
-from v2w_convert.stream import Site
-from v2w_convert.verify.claims import OUTSIDE, Claim, counted, counted_frames, largest, listed
-from v2w_convert.verify.inputs import draw, due_blocks, enough_frames, past_seeing
+from v2w_convert.operations.base import clip_context, max_abs_diff
+from v2w_convert.sites import Site
+from v2w_convert.verify.claims import MODEL_FORWARD, Claim, counted, counted_frames, listed, nan_max
+from v2w_convert.verify.inputs import due_blocks, enough_frames, past_seeing, random_inputs
 from v2w_convert.verify.module import influence
 from v2w_convert.world.model import World
 
@@ -23,8 +23,8 @@ def seen_past(world: World) -> Claim:
     """End to end, through the latents, as far back as a single site reaches; depth reaches further. The first site that forgets
     is to blame.
     """
-    n, t = world.n, enough_frames(world) // world.n
-    inputs = draw(world, 1, t * n, seed=0)
+    n, t = world.frames_per_block, enough_frames(world) // world.frames_per_block
+    inputs = random_inputs(world, 1, t * n, seed=0)
     latents = inputs.pop("latents")
     effect = influence(lambda x: world(x, **inputs), latents, frame_dim=1).view(t, n, t, n).amax((1, 3))
     due = due_blocks(world, t)
@@ -33,7 +33,7 @@ def seen_past(world: World) -> Claim:
     return counted_frames(
         "past-seen",
         unseen,
-        first_forgetful(world) or OUTSIDE if unseen else "",
+        first_forgetful(world) or MODEL_FORWARD if unseen else "",
         f"pairs without effect, of {int(due.sum())}, when one {unit}'s latents change; the smallest effect is "
         f"{float(effect[due].min()):.1e}; zero layers woken",
         claim=f"Every {unit} sees itself and the {int(due[-1].sum()) - 1} {unit}s before it",
@@ -57,11 +57,14 @@ def sites(world: World, leak: dict[str, float] | None = None) -> list[Claim]:
     """
     seeing = past_seeing(world)
     t = max(
-        [enough_frames(world) // world.n, *(2 + reach.first + (reach.back or 0) for reach in seeing.values())]
+        [
+            enough_frames(world) // world.frames_per_block,
+            *(2 + reach.first + (reach.back or 0) for reach in seeing.values()),
+        ]
     )
     leaky, most = [], 0.0
     leak = {} if leak is None else leak
-    heard = listen(world, lambda: world(**draw(world, 2, t * world.n, seed=0)))
+    heard = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
     forgetful = [name for name in seeing if name not in heard]  # never called, or never made a site
     for name, call in heard.items():
         due = seeing[name].due(t) if name in seeing else torch.zeros(t, t, dtype=torch.bool)
@@ -94,8 +97,8 @@ def sites(world: World, leak: dict[str, float] | None = None) -> list[Claim]:
 
 def sites_stored(world: World) -> Claim:
     """The same for the frame right before, all that is not lost in the rounding of a stored dtype."""
-    seeing, t = past_seeing(world), enough_frames(world) // world.n
-    heard = listen(world, lambda: world(**draw(world, 2, t * world.n, seed=0)))
+    seeing, t = past_seeing(world), enough_frames(world) // world.frames_per_block
+    heard = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
     forgetful = [name for name in seeing if name not in heard]
     for name in seeing.keys() & heard.keys():
         for clip in (0, 1):
@@ -118,26 +121,26 @@ def last_frames(world: World) -> Claim:
     operations = world.resolved.sites
     attending = [name for name, op in operations.items() if isinstance(op, CausalAttention | LinearAttention)]
     windows = [op.window for op in operations.values() if isinstance(op, CausalAttention)]
-    t = min([4, *(window // world.n for window in windows if isinstance(window, int))])
-    heard = listen(world, lambda: world(**draw(world, 2, t * world.n, seed=0)))
+    t = min([4, *(window // world.frames_per_block for window in windows if isinstance(window, int))])
+    heard = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
     far = {}
     for name in attending:
         if name in heard:
             causal, base = (heard[name].output(t, bidirectional=form)[:, -1] for form in (False, True))
-            far[name] = gap(causal, base) / max(float(base.abs().max()), 1.0)
+            far[name] = max_abs_diff(causal, base) / max(float(base.abs().max()), 1.0)
     broken = [name for name, distance in far.items() if not distance <= ALLOWED]
     return Claim(
         "sites-keep-last",
-        largest(far.values()),
+        nan_max(far.values()),
         ALLOWED,
         listed(broken),
         f"largest difference over the output's largest value, {len(far)} sites: each alone on its own input, clips of "
-        f"{t} {'frames' if world.n == 1 else 'blocks'}, float64; zero layers woken",
+        f"{t} {'frames' if world.frames_per_block == 1 else 'blocks'}, float64; zero layers woken",
     )
 
 
 @dataclass
-class Heard:
+class RecordedCall:
     """One call of one site: its arguments, of which `at` is the first floating tensor, ((b t) …)."""
 
     site: Site
@@ -156,22 +159,24 @@ class Heard:
             x[clip, frame] += torch.randn(x[clip, frame].shape, generator=generator).to(x)
             leaves[self.at] = x.flatten(0, 2)
         args, kwargs = tree_unflatten(leaves, self.tree)
-        self.site.current = whole_clip(2, t, self.site.current.n, self.site.current.places)
-        self.site.current.bidirectional = bidirectional
+        self.site.context = clip_context(
+            2, t, self.site.context.frames_per_block, self.site.context.positions_per_block
+        )
+        self.site.context.bidirectional = bidirectional
         given = [x for x in tree_leaves(self.site(*args, **kwargs)) if isinstance(x, Tensor)]
         return torch.cat([x.reshape(2, t, -1) for x in given], 2)
 
 
-def listen(world: World, run: Callable[[], Any]) -> dict[str, Heard]:
+def record_calls(world: World, run: Callable[[], Any]) -> dict[str, RecordedCall]:
     """The first call of every site during `run`; sites that are given no floating tensor are passed over."""
-    heard: dict[str, Heard] = {}
+    heard: dict[str, RecordedCall] = {}
 
     def hook(site: Any, args: Any, kwargs: Any) -> None:
         leaves, tree = tree_flatten((args, kwargs))
         at = next((i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.is_floating_point()), None)
         if at is not None and site.site_name not in heard:
             copied = [x.clone() if isinstance(x, Tensor) else x for x in leaves]
-            heard[site.site_name] = Heard(site, copied, tree, at)
+            heard[site.site_name] = RecordedCall(site, copied, tree, at)
 
     handles = [site.register_forward_pre_hook(hook, with_kwargs=True) for site in world.sites.values()]
     try:

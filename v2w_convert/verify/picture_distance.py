@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from v2w_convert.report import fold
+from v2w_convert.report import fold_paths
 
 CELL_WIDTH, CELL, LEFT, TOP, GAP = 60, 36, 110, 104, 110  # pixels
 BARS, BAR, BAR_WIDTH, NAMES = 12, 22, 260, 520
@@ -69,7 +69,7 @@ def _worst(sites: dict[str, float | None]) -> list[tuple[str, float]]:
         kind = ".".join("*" if part.isdigit() else part for part in name.split("."))
         groups.setdefault(kind, []).append((name, math.inf if value is None else value))
     merged = [
-        (next(iter(fold(name for name, _ in group))), max(value for _, value in group))
+        (next(iter(fold_paths(name for name, _ in group))), max(value for _, value in group))
         for group in groups.values()
     ]
     return sorted((each for each in merged if each[1] > 0), key=lambda each: -each[1])[:BARS]

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from v2w_convert.plan.resolve import Resolved
-from v2w_convert.surgery.convert import name_of
+from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.surgery.convert import source_name
 from v2w_convert.surgery.manifest import Manifest
 
 
-def of_model(manifest: Manifest, resolved: Resolved) -> dict[str, Any]:
+def of_model(manifest: Manifest, resolved: ResolvedPlan) -> dict[str, Any]:
     """What the manifest says; hashes of what was converted are those of its weight files."""
     operations = [operation.name for operation in resolved.sites.values()]
     return {
@@ -23,7 +23,7 @@ def of_model(manifest: Manifest, resolved: Resolved) -> dict[str, Any]:
         "plan": resolved.plan.name,
         "converted_by": manifest.version,
         "action_dim": manifest.action_dim,
-        "frames_per_block": resolved.n,
+        "frames_per_block": resolved.frames_per_block,
         "window": resolved.window,
         "sites": {name: operations.count(name) for name in dict.fromkeys(operations)},
         "source": {"name": manifest.source["name"], "files": manifest.source["files"]},
@@ -50,4 +50,4 @@ def of_run(
 
 def shown(path: Path) -> str:
     """For a report that others read."""
-    return name_of(path) if path.is_absolute() else str(path)
+    return source_name(path) if path.is_absolute() else str(path)

@@ -6,16 +6,17 @@ import torch
 
 from v2w_convert.checkpoint.source import Source, open_source
 from v2w_convert.data.lerobot import read_info
-from v2w_convert.errors import V2WError, about
-from v2w_convert.plan.resolve import Resolved, uncovered
+from v2w_convert.errors import V2WError, error_context
+from v2w_convert.plan.coverage import uncovered_sites
+from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.load import open_converted
 from v2w_convert.surgery.manifest import Manifest
 from v2w_convert.verify import parts, tensors
-from v2w_convert.verify.bench import Bench, with_base, with_stored, with_training, with_world
+from v2w_convert.verify.bench import VerifyContext, with_base, with_stored, with_training, with_world
 from v2w_convert.verify.budget import Budget, Estimate, estimate
-from v2w_convert.verify.claims import Claim, Report, not_measured
+from v2w_convert.verify.claims import Claim, VerifyReport, not_measured
 from v2w_convert.verify.clips import read_clips, size_of
-from v2w_convert.verify.course import Course, Phase, Progress
+from v2w_convert.verify.course import Phase, Progress, Runner
 from v2w_convert.verify.exact import exact
 from v2w_convert.verify.mend import mended
 from v2w_convert.verify.models import open_world
@@ -40,7 +41,7 @@ def verify(
     say: Progress = lambda what: None,
     memory: float | None = None,
     budget: float | None = None,
-) -> Report:
+) -> VerifyReport:
     """Measure every claim at the model's stage. Claims that need the base are left out without it, and say so.
 
     clips     a LeRobot v3 data set: the distance is measured on clips of it, not on what is drawn; it needs the base
@@ -57,8 +58,10 @@ def verify(
     """
     time = Budget(budget)
     manifest, source, resolved = open_converted(converted)
-    with about(converted):
-        uncovered(resolved.plan)  # a call that does not work is refused here, not met in every measurement
+    with error_context(converted):
+        uncovered_sites(
+            resolved.plan
+        )  # a call that does not work is refused here, not met in every measurement
     origin = None if base is None else open_source(base)
     if origin is not None and origin.converted:
         raise V2WError(
@@ -69,7 +72,7 @@ def verify(
     if clips is not None:
         read_info(clips)
     progress("files")
-    result = Report(_headers(source, origin, resolved, manifest))
+    result = VerifyReport(_headers(source, origin, resolved, manifest))
     result.model, result.run = of_model(manifest, resolved), of_run(converted, base, clips, camera, report)
     if not result.ok:
         if report is not None:
@@ -85,7 +88,7 @@ def verify(
         room = None if memory is None else memory * GB
         expected = estimate(world, source, room, time.clock, size_of(chosen, world))
     large = numbers(source.tensors) > LARGE
-    bench = Bench(
+    bench = VerifyContext(
         converted, source, origin, resolved, manifest, world, time, expected.room, clips=chosen, large=large
     )
     pictured = report is not None and not (large and budget is not None)  # what decides comes first
@@ -94,7 +97,7 @@ def verify(
     seconds = sum(expected.passing * part.passes + expected.reading * part.reads for part in every)
     say(_announced(seconds, expected, budget))
 
-    course = Course(progress, len(every))
+    course = Runner(progress, len(every))
     for phase in phases:
         result.claims += course.through(phase, bench)
     result.figures |= bench.figures
@@ -110,7 +113,9 @@ def verify(
     return _written(result, resolved, report)
 
 
-def _headers(source: Source, origin: Source | None, resolved: Resolved, manifest: Manifest) -> list[Claim]:
+def _headers(
+    source: Source, origin: Source | None, resolved: ResolvedPlan, manifest: Manifest
+) -> list[Claim]:
     if origin is None:
         base = not_measured("base-tensors-complete", parts.NEEDS_BASE)
     else:
@@ -118,7 +123,7 @@ def _headers(source: Source, origin: Source | None, resolved: Resolved, manifest
     return [tensors.complete(source, resolved, manifest), base]
 
 
-def _phases(bench: Bench, pictured: bool) -> list[Phase]:
+def _phases(bench: VerifyContext, pictured: bool) -> list[Phase]:
     if bench.origin is None:
         of_base = Phase(parts.without_base())
     else:
@@ -149,7 +154,7 @@ def _make(report: Path) -> None:
         raise V2WError(f"write a report to {report}", str(error), "a folder that can be written") from None
 
 
-def _written(result: Report, resolved: Resolved, report: Path | None) -> Report:
+def _written(result: VerifyReport, resolved: ResolvedPlan, report: Path | None) -> VerifyReport:
     result.claims = mended(result.claims, resolved)
     if report is not None:
         publish(result.as_json(), report)

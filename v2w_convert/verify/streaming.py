@@ -8,18 +8,18 @@ from itertools import chain, repeat
 import torch
 from torch import Tensor
 
-from v2w_convert.operations.base import gap
+from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.probe import Visit, watched
-from v2w_convert.plan.resolve import Resolved
-from v2w_convert.verify.claims import OUTSIDE, Claim, largest
-from v2w_convert.verify.inputs import Inputs, draw, enough_frames, latent_size, slice_of
+from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.verify.claims import MODEL_FORWARD, Claim, nan_max
+from v2w_convert.verify.inputs import Inputs, enough_frames, latent_size, random_inputs, slice_of
 from v2w_convert.world.model import World
 
 ALLOWED = 1e-9  # of the output's largest value, float64
 AFFORDABLE = 16  # blocks in view, or fewer: then rings are overwritten three times, else twice
 
 
-def blocks_of(resolved: Resolved, brief: bool = False) -> int:
+def blocks_of(resolved: ResolvedPlan, brief: bool = False) -> int:
     """How many blocks the clip has: so many windows, and a few more."""
     view = _view(resolved)
     if brief:
@@ -27,9 +27,9 @@ def blocks_of(resolved: Resolved, brief: bool = False) -> int:
     return (3 if view <= AFFORDABLE else 2) * view + 4
 
 
-def _view(resolved: Resolved) -> int:
+def _view(resolved: ResolvedPlan) -> int:
     """Blocks in view at once; three where all are."""
-    return 3 if resolved.window is None else resolved.window // resolved.n
+    return 3 if resolved.window is None else resolved.window // resolved.frames_per_block
 
 
 def streaming(world: World, brief: bool = False) -> list[Claim]:
@@ -37,9 +37,9 @@ def streaming(world: World, brief: bool = False) -> list[Claim]:
 
     brief  for a large model: past the window once, one clip, and uncommitted passes before every fourth chunk only
     """
-    n, view = world.n, _view(world.resolved)
+    n, view = world.frames_per_block, _view(world.resolved)
     blocks = max(blocks_of(world.resolved, brief), enough_frames(world) // n)
-    inputs = draw(world, 1 if brief else 2, blocks * n, seed=0)
+    inputs = random_inputs(world, 1 if brief else 2, blocks * n, seed=0)
     expected = world(**inputs)
     sizes = {
         "streamed-by-block": ("frame by frame" if n == 1 else "block by block", [1] * blocks),
@@ -66,12 +66,15 @@ def _claim(
 ) -> Claim:
     b, t = expected.shape[:2]
     made = _streamed(world, inputs, sizes, rest)
-    far = {commit: gap(output, expected) / float(expected.abs().max()) for commit, output in made.items()}
+    far = {
+        commit: max_abs_diff(output, expected) / float(expected.abs().max())
+        for commit, output in made.items()
+    }
     broken = [commit for commit in (True, False) if not far[commit] <= ALLOWED]
     passes = {True: "committed", False: "uncommitted"}
     return Claim(
         name,
-        largest(far.values()),
+        nan_max(far.values()),
         ALLOWED,
         _blamed(world, inputs, sizes, rest, broken[0], made[broken[0]], expected) if broken else "",
         f"largest difference over the output's largest value, {t} frames, window {world.resolved.window}, "
@@ -92,18 +95,18 @@ def _streamed(
     """
     b, t = inputs["latents"].shape[:2]
     state = world.empty_state(b, *latent_size(world), window=None if world.resolved.window else t)
-    others = draw(world, b, t, seed=1)
+    others = random_inputs(world, b, t, seed=1)
     outputs: dict[bool, list[Tensor]] = {False: [], True: []}
     start = 0
     for number, size in enumerate(sizes):
         stop = start + size
         drafts = number % rest == 0
         if drafts:
-            world.continued(state, **slice_of(others, start, stop), commit=number % 2 == 1)
+            world.forward_streamed(state, **slice_of(others, start, stop), commit=number % 2 == 1)
             with noted(world, notes[False]) if notes and False in notes else nullcontext():
-                draft, state = world.continued(state, **slice_of(inputs, start, stop), commit=False)
+                draft, state = world.forward_streamed(state, **slice_of(inputs, start, stop), commit=False)
         with noted(world, notes[True]) if notes and True in notes else nullcontext():
-            output, state = world.continued(state, **slice_of(inputs, start, stop), commit=True)
+            output, state = world.forward_streamed(state, **slice_of(inputs, start, stop), commit=True)
         outputs[False].append(draft if drafts else output)
         outputs[True].append(output)
         start = stop
@@ -121,7 +124,7 @@ def _blamed(
     with noted(world, whole):
         world(**inputs)
     _streamed(world, inputs, sizes[: until + 1], rest, streamed)
-    return first_difference(whole, streamed[commit]) or OUTSIDE
+    return first_difference(whole, streamed[commit]) or MODEL_FORWARD
 
 
 Sums = dict[int, Tensor]  # how many-th tensor -> for each block two sums, and of how many rows (b t 3)
@@ -138,7 +141,7 @@ def noted(world: World, notes: Notes) -> Iterator[None]:
     told = next(iter(world.sites.values()))
 
     def summed(tensors: list[Tensor]) -> Sums:
-        b, t = told.current.b, told.current.t
+        b, t = told.context.b, told.context.t
         found = {}
         for number, x in enumerate(tensors):
             if x.ndim and x.numel() and x.shape[0] % (b * t) == 0:

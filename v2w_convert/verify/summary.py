@@ -3,7 +3,7 @@
 from typing import Any
 
 from v2w_convert.errors import printable
-from v2w_convert.report import fold
+from v2w_convert.report import fold_paths
 from v2w_convert.verify.wording import faults, number, reason, state, verdict
 
 # What a reader wants to know first; those that were not measured are left out.
@@ -61,7 +61,7 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def _where(where: str) -> str:
-    names = [*fold(where.split(", "))] if where else []
+    names = [*fold_paths(where.split(", "))] if where else []
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"at {', '.join(map(_code, names[:NAMED]))}{more}" if names else "where no module could be blamed"
 

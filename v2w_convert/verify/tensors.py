@@ -7,23 +7,23 @@ import torch
 from torch import Tensor, nn
 
 from v2w_convert.checkpoint.source import Source, read_tensor
-from v2w_convert.plan.resolve import Resolved
-from v2w_convert.surgery.change import Fate, added, initial, transferred
+from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.surgery.change import TensorStatus, added_tensors, initial_tensor, transfer_tensor
 from v2w_convert.surgery.convert import stored_dtype
 from v2w_convert.surgery.manifest import Manifest
 from v2w_convert.verify.claims import Claim, counted
 
-FATES: tuple[Fate, ...] = ("kept", "transferred", "added")
+FATES: tuple[TensorStatus, ...] = ("kept", "transferred", "added")
 CLAIMS = (*(f"tensors-{fate}" for fate in FATES), "tensors-exact")
 
 
-def complete(converted: Source, resolved: Resolved, manifest: Manifest) -> Claim:
+def complete(converted: Source, resolved: ResolvedPlan, manifest: Manifest) -> Claim:
     """None is missing, none is unknown, all have their shapes. Headers alone are read."""
-    expected = _shapes(resolved.base) | added(resolved, resolved.base, manifest.action_dim)
+    expected = _shapes(resolved.base) | added_tensors(resolved, resolved.base, manifest.action_dim)
     return _compare("tensors-complete", converted, expected)
 
 
-def base_complete(base: Source, resolved: Resolved) -> Claim:
+def base_complete(base: Source, resolved: ResolvedPlan) -> Claim:
     """The same for the base, by the converted model's config."""
     return _compare("base-tensors-complete", base, _shapes(resolved.base))
 
@@ -31,27 +31,27 @@ def base_complete(base: Source, resolved: Resolved) -> Claim:
 def surgical(
     base: Source,
     converted: Source,
-    resolved: Resolved,
+    resolved: ResolvedPlan,
     manifest: Manifest,
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[Claim]:
     """The values of all tensors, one claim for each fate; one tensor at a time is in memory. Both are complete."""
-    new = added(resolved, resolved.base, manifest.action_dim)
+    new = added_tensors(resolved, resolved.base, manifest.action_dim)
     new_dtype = stored_dtype(base)
-    broken: dict[Fate, list[str]] = {fate: [] for fate in FATES}
-    count: dict[Fate, int] = dict.fromkeys(FATES, 0)
+    broken: dict[TensorStatus, list[str]] = {fate: [] for fate in FATES}
+    count: dict[TensorStatus, int] = dict.fromkeys(FATES, 0)
     far, farthest = 0.0, ""
     for name, info in converted.tensors.items():
         progress(name)
-        fate: Fate = "added"
+        fate: TensorStatus = "added"
         if name in new:
-            expected = initial(resolved, name, new[name], manifest.seed).to(new_dtype)
+            expected = initial_tensor(resolved, name, new[name], manifest.seed).to(new_dtype)
         else:
             source = read_tensor(base.tensors[name])
-            change = transferred(resolved, name, source)
+            change = transfer_tensor(resolved, name, source)
             fate, expected = ("kept", source) if change is None else ("transferred", change)
             if change is not None:
-                wide = transferred(resolved, name, source.double())
+                wide = transfer_tensor(resolved, name, source.double())
                 assert wide is not None
                 places = last_places(read_tensor(info), wide)
                 if places > far:

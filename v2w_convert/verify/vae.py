@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from v2w_convert.errors import V2WError
 from v2w_convert.verify.claims import Claim, figure, not_measured
 from v2w_convert.verify.module import influence
-from v2w_convert.world.pixels import Pixels, open_pixels
+from v2w_convert.world.vae import VAE, open_vae
 
 WAYS = ("encode", "decode")
 LATENTS = 3  # frames
@@ -31,7 +31,7 @@ def autoencoder(folder: Path) -> tuple[list[Claim], dict[str, Any] | None]:
     if not (folder / "vae" / "config.json").is_file():
         return _unmeasured("no autoencoder lies beside the model"), None
     try:
-        pixels = open_pixels(folder)
+        pixels = open_vae(folder)
     except V2WError as error:
         return _unmeasured(error.found), None
     name = type(pixels.autoencoder).__name__
@@ -74,7 +74,7 @@ class Seen:
 
 
 @torch.no_grad()
-def both_ways(pixels: Pixels) -> dict[str, Seen]:
+def both_ways(pixels: VAE) -> dict[str, Seen]:
     """`encode` and `decode` on a small drawn clip. The autoencoder is float64 afterwards.
 
     Raises RuntimeError or ValueError if it takes pictures of no size in SIDES.
@@ -100,7 +100,7 @@ def both_ways(pixels: Pixels) -> dict[str, Seen]:
     return found
 
 
-def _clip(pixels: Pixels, t: int) -> tuple[Tensor, Tensor]:
+def _clip(pixels: VAE, t: int) -> tuple[Tensor, Tensor]:
     """Pictures (t 3 side side) in [-1, 1], and their latents (j c h w), float64."""
     generator = torch.Generator().manual_seed(0)
     for side in SIDES:

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_map_only
 
 from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.source import read_tensor
-from v2w_convert.surgery.load import as_dtype
+from v2w_convert.surgery.load import cast_floating
 
 SMALL = 2**16  # numbers: tensors of no more are held in any case
 aten = torch.ops.aten
@@ -41,7 +41,9 @@ def read_weights(
             room -= size
     # The largest first: what is freed once it is cast has room for the next.
     weights = {
-        name: as_dtype(read_tensor(tensors[name]), dtype) if name in held else Unread.of(tensors[name], dtype)
+        name: cast_floating(read_tensor(tensors[name]), dtype)
+        if name in held
+        else Unread.of(tensors[name], dtype)
         for name in reversed(by_size)
     }
     return {name: weights[name] for name in tensors}
@@ -73,7 +75,7 @@ class Unread(Tensor):
     @classmethod
     def of(cls, info: TensorInfo, dtype: torch.dtype) -> "Unread":
         like = torch.empty(info.shape, dtype=dtype, device="meta")
-        return cls(lambda: as_dtype(read_tensor(info), dtype), like)
+        return cls(lambda: cast_floating(read_tensor(info), dtype), like)
 
     def values(self) -> Tensor:
         """In memory of their own."""

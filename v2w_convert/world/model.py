@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from v2w_convert.errors import V2WError
 from v2w_convert.noise import Noise
 from v2w_convert.operations import CausalAttention
-from v2w_convert.plan.call import Conditions, call_base, fits, null, shape_of
+from v2w_convert.plan.call import Conditions, call_base, condition_fits, condition_shape, null_condition
 from v2w_convert.plan.grammar import Call
-from v2w_convert.plan.resolve import Resolved
-from v2w_convert.stream import Pass, Site, State, bind
+from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.sites import ForwardContext, Site, State, bind_context
 
-RINGS = ("keys", "values")  # of an attention: as many blocks as the window holds
+RING_STATES = ("keys", "values")  # of an attention: as many blocks as the window holds
 
 if TYPE_CHECKING:
     from v2w_convert.world.rollout import Stream
@@ -34,11 +34,11 @@ class World(nn.Module):
     by a lock of the caller's.
     """
 
-    def __init__(self, base: nn.Module, resolved: Resolved, action_dim: int, conditions: Conditions):
+    def __init__(self, base: nn.Module, resolved: ResolvedPlan, action_dim: int, conditions: Conditions):
         super().__init__()
         self.base = base
         self.resolved = resolved
-        self.n = resolved.n
+        self.frames_per_block = resolved.frames_per_block
         self.noise: Noise = resolved.noise.build()
         self.action_dim = action_dim
         for name, value in conditions.items():
@@ -86,7 +86,7 @@ class World(nn.Module):
         now.offset, now.bidirectional = offset, bidirectional
         return self._run(now, latents, noise_level, conditions)
 
-    def continued(
+    def forward_streamed(
         self,
         state: State,
         latents: Tensor,
@@ -105,7 +105,7 @@ class World(nn.Module):
         now = self._pass(latents, actions, dropped)
         now.cursor, now.past, now.commit = state.cursor, state.sites, commit
         output = self._run(now, latents, noise_level, conditions)
-        return output, State(state.cursor + now.t, now.present) if commit else state
+        return output, State(state.cursor + now.t, now.new_states) if commit else state
 
     def empty_state(self, b: int, h: int, w: int, window: int | None = None) -> State:
         """The state before the first frame, for b streams of latents of size h × w.
@@ -120,17 +120,19 @@ class World(nn.Module):
             raise V2WError(asked, "neither the plan nor the call names a window", "window=N frames")
         if planned is not None and window not in (None, planned):
             raise V2WError(f"{asked} with a window of {window}", f"the plan's is {planned}")
-        slots = max((planned or window or 1) // self.n - 1, 1)
-        latents = torch.zeros(1, self.n, self.channels, h, w, dtype=self.dtype, device=self.device)
+        slots = max((planned or window or 1) // self.frames_per_block - 1, 1)
+        latents = torch.zeros(
+            1, self.frames_per_block, self.channels, h, w, dtype=self.dtype, device=self.device
+        )
         now = self._pass(latents, None, None)
         now.commit = True
         with torch.no_grad():  # one empty block, to learn how large each site's memory is
-            self._run(now, latents, torch.zeros(1, self.n, device=self.device), {})
+            self._run(now, latents, torch.zeros(1, self.frames_per_block, device=self.device), {})
         sites = {}
-        for name, kept in now.present.items():
+        for name, kept in now.new_states.items():
             attends = isinstance(self.resolved.sites[name], CausalAttention)
             sites[name] = {
-                key: _blank(value, b, slots if attends and key in RINGS else None)
+                key: _blank(value, b, slots if attends and key in RING_STATES else None)
                 for key, value in kept.items()
             }
         return State(torch.zeros((), dtype=torch.int64, device=self.device), sites)
@@ -140,34 +142,42 @@ class World(nn.Module):
 
         Options as in `v2w_convert.world.rollout.stream`.
         """
-        from v2w_convert.world.rollout import stream
+        from v2w_convert.world.rollout import start_stream
 
-        return stream(self, b, h, w, **options)
+        return start_stream(self, b, h, w, **options)
 
-    def _pass(self, latents: Tensor, actions: Tensor | None, dropped: Tensor | None) -> Pass:
+    def _pass(self, latents: Tensor, actions: Tensor | None, dropped: Tensor | None) -> ForwardContext:
         b, t, c = latents.shape[:3]
         faults = []
         if latents.ndim != 5 or c != self.channels:
             faults.append(f"latents are {tuple(latents.shape)}, not (b t {self.channels} h w)")
         if actions is not None and tuple(actions.shape) != (b, t, self.action_dim):
             faults.append(f"actions are {tuple(actions.shape)}, not {(b, t, self.action_dim)}")
-        if t % self.n:
-            faults.append(f"{t} frames are not whole blocks of {self.n}")
+        if t % self.frames_per_block:
+            faults.append(f"{t} frames are not whole blocks of {self.frames_per_block}")
         if faults:
             raise V2WError("call the world model", faults)
         cursor = torch.zeros((), dtype=torch.int64, device=latents.device)
-        blocks = t // self.n
+        blocks = t // self.frames_per_block
         if actions is not None:
-            actions = actions.unflatten(1, (blocks, self.n))
+            actions = actions.unflatten(1, (blocks, self.frames_per_block))
         if dropped is not None:
-            dropped = dropped.unflatten(1, (blocks, self.n))
-        return Pass(
-            b, blocks, cursor, self.n, self.n // self.resolved.packed, actions=actions, dropped=dropped
+            dropped = dropped.unflatten(1, (blocks, self.frames_per_block))
+        return ForwardContext(
+            b,
+            blocks,
+            cursor,
+            self.frames_per_block,
+            self.frames_per_block // self.resolved.frames_per_token,
+            actions=actions,
+            dropped=dropped,
         )
 
-    def _run(self, now: Pass, latents: Tensor, noise_level: Tensor, conditions: dict[str, Any]) -> Tensor:
+    def _run(
+        self, now: ForwardContext, latents: Tensor, noise_level: Tensor, conditions: dict[str, Any]
+    ) -> Tensor:
         call = self.resolved.plan.call
-        given = call.given(self.resolved.config)
+        given = call.active_conditions(self.resolved.config)
         if unknown := set(conditions) - set(given):
             raise V2WError(
                 "call the world model",
@@ -181,33 +191,41 @@ class World(nn.Module):
             else self._null(name, now, size)
             for name in given
         }
-        bind(self.sites, now)
-        noisy = self.noise.model_input(latents, noise_level).unflatten(1, (now.t, now.n)).flatten(0, 1)
-        timestep = self.noise.timestep(noise_level[:, :: now.n]).flatten()
+        bind_context(self.sites, now)
+        noisy = (
+            self.noise.model_input(latents, noise_level)
+            .unflatten(1, (now.t, now.frames_per_block))
+            .flatten(0, 1)
+        )
+        timestep = self.noise.timestep(noise_level[:, :: now.frames_per_block]).flatten()
         output = call_base(self.base, call, self.resolved.config, noisy, timestep, folded)
         return output.unflatten(0, (now.b, now.t)).flatten(1, 2)
 
-    def _null(self, name: str, now: Pass, size: torch.Size) -> Tensor:
+    def _null(self, name: str, now: ForwardContext, size: torch.Size) -> Tensor:
         value = getattr(self, f"null_{name}", None)
         if value is None:  # as large as a frame, so not stored
-            value = null(self.resolved.plan.call, name, self.resolved.config, *size).to(self.device)
+            value = null_condition(self.resolved.plan.call, name, self.resolved.config, *size).to(self.device)
         return value.expand(now.b * now.t, *value.shape)
 
 
 def _per_frame(
-    value: Tensor, call: Call, name: str, config: dict[str, Any], now: Pass, size: torch.Size
+    value: Tensor, call: Call, name: str, config: dict[str, Any], now: ForwardContext, size: torch.Size
 ) -> Tensor:
     """A condition given once per clip or once per block -> one per block, folded ((b t) …)."""
-    shape, given = shape_of(call, name, config, *size), tuple(value.shape)
+    shape, given = condition_shape(call, name, config, *size), tuple(value.shape)
     if value.ndim == len(shape) + 1:
         value = value[:, None].expand(-1, now.t, *value.shape[1:])
     whole = tuple(value.shape[:2]) == (now.b, now.t)
-    if not whole or not fits(call, name, config, tuple(value.shape[2:]), *size):
+    if not whole or not condition_fits(call, name, config, tuple(value.shape[2:]), *size):
         raise V2WError(
             "call the world model",
-            f"{name} is {given} for {now.b} clips of {now.t} {'frames' if now.n == 1 else 'blocks'}",
+            f"{name} is {given} for {now.b} clips of {now.t} {'frames' if now.frames_per_block == 1 else 'blocks'}",
             f"(b …) or (b t …) with {shape} for each"
-            + (", any number of tokens" if call.tokens.keys() & set(call.conditions[name].shape) else ""),
+            + (
+                ", any number of tokens"
+                if call.token_counts.keys() & set(call.conditions[name].shape)
+                else ""
+            ),
         )
     return value.flatten(0, 1)
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from v2w_convert.stream import State
+from v2w_convert.sites import State
 from v2w_convert.world.model import World
 
 
@@ -43,7 +43,7 @@ class Stream:
         self.world, self.state, self.sampling, self.conditions = world, state, sampling, conditions
         self.size = size  # b h w
         self.generator = torch.Generator().manual_seed(seed)
-        self.levels = world.noise.sampling_levels(sampling.steps).tolist()
+        self.levels = world.noise.inference_levels(sampling.steps).tolist()
 
     def branch(self, seed: int | None = None) -> "Stream":
         """Another stream with the same past. Same noise to come as well, unless `seed` is given."""
@@ -59,8 +59,8 @@ class Stream:
         """Commit frames that were seen: latents (b t c h w), actions (b t a) that led to each of them; whole blocks."""
         level = torch.full(latents.shape[:2], float(self.sampling.context_noise), device=latents.device)
         latents = latents.to(self.world.dtype)
-        noisy = self.world.noise.add(latents, self._noise(latents), level)
-        _, self.state = self.world.continued(
+        noisy = self.world.noise.add_noise(latents, self._noise(latents), level)
+        _, self.state = self.world.forward_streamed(
             self.state, noisy, level, self._cast(actions), commit=True, **self.conditions
         )
 
@@ -70,7 +70,7 @@ class Stream:
 
         Where a block has n > 1 frames: the next block's (b n c h w) after the actions (b n a).
         """
-        if self.world.n > 1:
+        if self.world.frames_per_block > 1:
             return self.step_block(action)
         return self.step_block(None if action is None else action[:, None])[:, 0]
 
@@ -80,24 +80,28 @@ class Stream:
         b, h, w = self.size
         world = self.world
         actions = self._cast(actions)
-        frame = torch.empty(b, world.n, world.channels, h, w, dtype=world.dtype, device=world.device)
+        frame = torch.empty(
+            b, world.frames_per_block, world.channels, h, w, dtype=world.dtype, device=world.device
+        )
         frame = self._noise(frame)
-        first = torch.full((b, world.n), self.levels[0], device=world.device)
-        frame = world.noise.add(torch.zeros_like(frame), frame, first)
+        first = torch.full((b, world.frames_per_block), self.levels[0], device=world.device)
+        frame = world.noise.add_noise(torch.zeros_like(frame), frame, first)
         for level, following in zip(self.levels, self.levels[1:], strict=False):
-            now = torch.full((b, world.n), level, device=world.device)
+            now = torch.full((b, world.frames_per_block), level, device=world.device)
             output = self._guided(frame, now, actions)
-            clean, noise = world.noise.split(output, frame, now)
-            frame = world.noise.add(clean, noise, torch.full_like(now, following))
+            clean, noise = world.noise.to_clean_and_noise(output, frame, now)
+            frame = world.noise.add_noise(clean, noise, torch.full_like(now, following))
         self.observe(frame, actions)
         return frame
 
     def _guided(self, frame: Tensor, level: Tensor, actions: Tensor | None) -> Tensor:
-        output, _ = self.world.continued(self.state, frame, level, actions, **self.conditions)
+        output, _ = self.world.forward_streamed(self.state, frame, level, actions, **self.conditions)
         if self.sampling.guidance == 1 or actions is None:
             return output
         dropped = torch.ones_like(level, dtype=torch.bool)
-        without, _ = self.world.continued(self.state, frame, level, actions, dropped, **self.conditions)
+        without, _ = self.world.forward_streamed(
+            self.state, frame, level, actions, dropped, **self.conditions
+        )
         return without + self.sampling.guidance * (output - without)
 
     def _cast(self, actions: Tensor | None) -> Tensor | None:
@@ -108,7 +112,7 @@ class Stream:
         return torch.randn(like.shape, generator=self.generator).to(like)
 
 
-def stream(
+def start_stream(
     world: World,
     b: int,
     h: int,

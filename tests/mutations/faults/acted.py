@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.mutations.faults.means import change_actions, forward_under
-from v2w_convert.stream import Pass, Site
+from v2w_convert.sites import ForwardContext, Site
 
 
 def acts_early(site: Site) -> None:
@@ -33,7 +33,7 @@ def ignores_actions_in_streams(site: Site) -> None:
 def null_is_zero(site: Site) -> None:
     """Take a dropped action for the zero action."""
 
-    def change(now: Pass) -> dict[str, Any]:
+    def change(now: ForwardContext) -> dict[str, Any]:
         if now.actions is None or now.dropped is None:
             return {}
         return {"actions": now.actions.masked_fill(now.dropped[..., None], 0), "dropped": None}
@@ -44,7 +44,7 @@ def null_is_zero(site: Site) -> None:
 def drops_early(site: Site) -> None:
     """Drop the action before the one that is to be dropped."""
 
-    def change(now: Pass) -> dict[str, Any]:
+    def change(now: ForwardContext) -> dict[str, Any]:
         return {
             "dropped": None
             if now.dropped is None

@@ -7,17 +7,21 @@ import torch
 from torch import Tensor
 
 from tests.mutations.faults.means import Broken
-from v2w_convert.stream import Pass
+from v2w_convert.sites import ForwardContext
 from v2w_convert.world.model import World
 
 
-def _inputs(change: Callable[[Pass, Tensor, dict[str, Any]], tuple[Tensor, dict[str, Any]]]) -> Broken:
+def _inputs(
+    change: Callable[[ForwardContext, Tensor, dict[str, Any]], tuple[Tensor, dict[str, Any]]],
+) -> Broken:
     """The world gives its base another noise level, or other conditions."""
 
     def fault(world: World) -> None:
         run = type(world)._run
 
-        def changed(self: World, now: Pass, latents: Tensor, level: Tensor, conditions: Any) -> Tensor:
+        def changed(
+            self: World, now: ForwardContext, latents: Tensor, level: Tensor, conditions: Any
+        ) -> Tensor:
             return run(self, now, latents, *change(now, level, conditions))
 
         world.__class__ = type("BrokenWorld", (type(world),), {"_run": changed})
@@ -26,7 +30,7 @@ def _inputs(change: Callable[[Pass, Tensor, dict[str, Any]], tuple[Tensor, dict[
 
 
 def _noise(change: Callable[[Tensor, int], Tensor]) -> Broken:
-    return _inputs(lambda now, level, given: (change(level, now.n), given))
+    return _inputs(lambda now, level, given: (change(level, now.frames_per_block), given))
 
 
 def noise_of_next(world: World) -> None:
@@ -68,7 +72,7 @@ def detached(name: str) -> Broken:
 
 
 def _condition(name: str, change: Callable[[Tensor], Tensor]) -> Broken:
-    def changed(now: Pass, level: Tensor, given: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    def changed(now: ForwardContext, level: Tensor, given: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         whole = name in given and given[name].shape[:2] == (now.b, now.t)
         return level, given | {name: change(given[name])} if whole else given
 
@@ -98,12 +102,12 @@ def drafts_count(world: World) -> None:
 
 
 def _continued(world: World, change: Callable[..., Any]) -> None:
-    continued = type(world).continued
+    continued = type(world).forward_streamed
 
     def changed(self: World, state: Any, *args: Any, commit: bool = False, **kwargs: Any) -> Any:
         return change(state, *continued(self, state, *args, commit=commit, **kwargs), commit)
 
-    world.__class__ = type("BrokenWorld", (type(world),), {"continued": changed})
+    world.__class__ = type("BrokenWorld", (type(world),), {"forward_streamed": changed})
 
 
 def output_late(world: World) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from tests.mutations.faults.means import Fault, become, change_commit, forward_under
-from v2w_convert.stream import Pass, Site, SiteState
+from v2w_convert.sites import ForwardContext, Site, SiteState
 
 
 def stale(site: Site) -> None:
@@ -41,7 +41,7 @@ def misses_newest(site: Site) -> None:
 
     def change(site: Any, past: SiteState, present: SiteState) -> SiteState:
         found = {}
-        last = site.current.cursor + site.current.t - 1
+        last = site.context.cursor + site.context.t - 1
         for name, x in present.items():
             x = x.clone()
             if name == "inputs":
@@ -61,7 +61,7 @@ def commits_twice(site: Site) -> None:
 
     def change(site: Any, past: SiteState, present: SiteState) -> SiteState:
         found = {}
-        next_one = site.current.cursor + site.current.t
+        next_one = site.context.cursor + site.context.t
         for name, x in present.items():
             if name == "inputs":
                 found[name] = torch.cat([x[:, :, 1:], x[:, :, -1:]], 2)
@@ -86,14 +86,14 @@ def remembers_drafts(site: Site) -> None:
     forward = type(site).forward
 
     def in_place(self: Site, *args: Any, **kwargs: Any) -> Any:
-        now = self.current
+        now = self.context
         if now.past is None or now.commit:
             return forward(self, *args, **kwargs)
-        self.current = replace(now, commit=True, present={})
+        self.context = replace(now, commit=True, new_states={})
         output = forward(self, *args, **kwargs)
-        for name, value in self.current.present[self.site_name].items():
+        for name, value in self.context.new_states[self.site_name].items():
             now.past[self.site_name][name].copy_(value)
-        self.current = now
+        self.context = now
         return output
 
     become(site, forward=in_place)
@@ -102,7 +102,7 @@ def remembers_drafts(site: Site) -> None:
 def stale_in_drafts(site: Site) -> None:
     """See a past of zeros in passes that are not committed."""
 
-    def forgotten(now: Pass) -> dict[str, Any]:
+    def forgotten(now: ForwardContext) -> dict[str, Any]:
         if now.past is None or now.commit:
             return {}
         return {
@@ -117,7 +117,7 @@ def forgets_after(site: Site, blocks: int) -> None:
     keep = type(site).keep
 
     def until(self: Site, state: SiteState) -> None:
-        late = self.past is not None and int(self.current.cursor) >= blocks
+        late = self.past is not None and int(self.context.cursor) >= blocks
         keep(self, self.past if late and self.past is not None else state)
 
     become(site, keep=until)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from v2w_convert.stream import Pass, Site, SiteState
+from v2w_convert.sites import ForwardContext, Site, SiteState
 from v2w_convert.world.model import World
 
 Fault = Callable[[Any], None]  # of a module
@@ -42,7 +42,7 @@ def at(name: str, fault: Fault) -> Broken:
         module = world.base.get_submodule(name)
         if not isinstance(module, Site):  # it is not told of the pass
             told = next(iter(world.sites.values()))
-            become(module, current=property(lambda self: told.current))
+            become(module, context=property(lambda self: told.context))
         fault(module)
 
     return broken_then
@@ -52,16 +52,16 @@ def become(module: nn.Module, **methods: Any) -> None:
     module.__class__ = type(f"Broken{type(module).__name__}", (type(module),), methods)
 
 
-def forward_under(site: Site, change: Callable[[Pass], dict[str, Any]]) -> None:
+def forward_under(site: Site, change: Callable[[ForwardContext], dict[str, Any]]) -> None:
     forward = type(site).forward
 
     def changed(self: Site, *args: Any, **kwargs: Any) -> Any:
-        now = self.current
-        self.current = replace(now, **change(now))
+        now = self.context
+        self.context = replace(now, **change(now))
         try:
             return forward(self, *args, **kwargs)
         finally:
-            self.current = now
+            self.context = now
 
     become(site, forward=changed)
 
@@ -70,14 +70,14 @@ def change_actions(site: Site, change: Callable[[Tensor], Tensor]) -> None:
     forward_under(site, lambda now: {"actions": None if now.actions is None else change(now.actions)})
 
 
-def change_output(module: Any, change: Callable[[Any, Tensor, Pass], Tensor]) -> None:
+def change_output(module: Any, change: Callable[[Any, Tensor, ForwardContext], Tensor]) -> None:
     """Change the module's first output, ((b t) …)."""
     forward = type(module).forward
 
     def changed(self: Any, *args: Any, **kwargs: Any) -> Any:
         leaves, tree = tree_flatten(forward(self, *args, **kwargs))
         at = next(i for i, x in enumerate(leaves) if isinstance(x, Tensor))
-        leaves[at] = change(self, leaves[at], self.current)
+        leaves[at] = change(self, leaves[at], self.context)
         return tree_unflatten(leaves, tree)
 
     become(module, forward=changed)
@@ -88,22 +88,22 @@ def change_commit(site: Site, change: Callable[[Any, SiteState, SiteState], Site
     forward = type(site).forward
 
     def changed(self: Site, *args: Any, **kwargs: Any) -> Any:
-        output, now = forward(self, *args, **kwargs), self.current
+        output, now = forward(self, *args, **kwargs), self.context
         if now.commit and now.past is not None:
-            old, new = now.past[self.site_name], now.present[self.site_name]
-            now.present[self.site_name] = change(self, old, new)
+            old, new = now.past[self.site_name], now.new_states[self.site_name]
+            now.new_states[self.site_name] = change(self, old, new)
         return output
 
     become(site, forward=changed)
 
 
-def rotate_by(site: Any, rotary: Any, when: Callable[[Pass], bool] = lambda now: True) -> None:
+def rotate_by(site: Any, rotary: Any, when: Callable[[ForwardContext], bool] = lambda now: True) -> None:
     """Other rotation wherever the site makes one (its promise is measured without any)."""
     turned = type(site)._turned
 
     def changed(self: Any, x: Tensor, *blocks: Tensor) -> Tensor:
         own = self.rotary
-        if own is not None and when(self.current):
+        if own is not None and when(self.context):
             self.rotary = rotary
         try:
             return turned(self, x, *blocks)
@@ -117,7 +117,7 @@ class Layout:
     """Where frames and text stand in an attention's mask (b|1 1 queries keys)."""
 
     def __init__(self, site: Any, query: Tensor, l_frame: int | None):
-        self.t, self.first = site.current.t, site.text == "first"
+        self.t, self.first = site.context.t, site.text == "first"
         self.l_query = query.shape[2]
         self.l_text = 0 if l_frame is None else self.l_query - l_frame
 

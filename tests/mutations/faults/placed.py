@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.mutations.faults.means import become, forward_under, rotate_by
-from v2w_convert.stream import Site
+from v2w_convert.sites import Site
 
 
 def one_late(site: Site) -> None:
@@ -15,7 +15,7 @@ def one_late(site: Site) -> None:
 def one_late_in_streams(site: Site) -> None:
     """Count frames from one, but only when continuing a stream."""
     positions = type(site).positions
-    become(site, positions=lambda self: positions(self) + (self.current.past is not None))
+    become(site, positions=lambda self: positions(self) + (self.context.past is not None))
 
 
 def stands_still(site: Site) -> None:

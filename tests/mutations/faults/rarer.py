@@ -35,23 +35,23 @@ def only(fault: Fault, when: When) -> Fault:
 
 
 def above_batch_one(site: Any, args: tuple[Any, ...]) -> bool:
-    return site.current.b > 1
+    return site.context.b > 1
 
 
 def in_streams(site: Any, args: tuple[Any, ...]) -> bool:
-    return site.current.past is not None
+    return site.context.past is not None
 
 
 def in_streams_after(frames: int) -> When:
-    return lambda site, args: site.current.past is not None and int(site.current.cursor) >= frames
+    return lambda site, args: site.context.past is not None and int(site.context.cursor) >= frames
 
 
 def in_chunks_of(blocks: int) -> When:
-    return lambda site, args: site.current.past is not None and site.current.t == blocks
+    return lambda site, args: site.context.past is not None and site.context.t == blocks
 
 
 def in_clips_over(blocks: int) -> When:
-    return lambda site, args: site.current.past is None and site.current.t > blocks
+    return lambda site, args: site.context.past is None and site.context.t > blocks
 
 
 def in_dtype(dtype: torch.dtype) -> When:
@@ -77,7 +77,7 @@ def in_second_clip(fault: Fault) -> Fault:
         faulty = type(site)
 
         def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-            own, now = type(self), self.current
+            own, now = type(self), self.context
             outputs = []
             for kind in (faulty, sound):
                 self.__class__ = kind

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.mutations.faults.means import SLIGHT, become, change_output
-from v2w_convert.stream import Pass, Site
+from v2w_convert.sites import ForwardContext, Site
 
 
 def flickers(module: nn.Module) -> None:
@@ -19,7 +19,7 @@ def remembers_inputs(module: nn.Module) -> None:
     """Let a little of what was given at the last call, whatever that was, into this one."""
     before: list[Tensor] = []
 
-    def leak(self: nn.Module, x: Tensor, now: Pass) -> Tensor:
+    def leak(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:
         left = before.pop().mean() if before else x.new_zeros(())
         before.append(x.detach().clone())
         return x + SLIGHT * left.to(x.dtype)
@@ -31,7 +31,7 @@ def wears_out(module: nn.Module) -> None:
     """Give a little less at every call."""
     calls = [0]
 
-    def less(self: nn.Module, x: Tensor, now: Pass) -> Tensor:
+    def less(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:
         calls[0] += 1
         return x * (1 - 1e-6 * calls[0])
 
@@ -50,7 +50,7 @@ def loses_its_pass(site: Site) -> None:
     def once(self: Site, *args: Any, **kwargs: Any) -> Any:
         output = forward(self, *args, **kwargs)
         if self.training:
-            self.current = replace(self.current, b=self.current.b * self.current.t, t=1)
+            self.context = replace(self.context, b=self.context.b * self.context.t, t=1)
         return output
 
     become(site, forward=once)
@@ -60,7 +60,7 @@ def alternates(module: nn.Module) -> None:
     """Give more at every other call, by as much as no rounding hides."""
     calls = [0]
 
-    def more(self: nn.Module, x: Tensor, now: Pass) -> Tensor:
+    def more(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:
         calls[0] += 1
         return x * (1 + calls[0] % 2 / 8)
 

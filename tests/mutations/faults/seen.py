@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.mutations.faults.means import SLIGHT, Layout, become, change_mask, change_output, forward_under
-from v2w_convert.stream import Pass, Site
+from v2w_convert.sites import ForwardContext, Site
 from v2w_convert.world.model import World
 
 
@@ -17,7 +17,7 @@ def sees_future(site: Site) -> None:
     forward_under(site, lambda now: {"bidirectional": True})
 
 
-def sees_future_if(site: Site, when: Callable[[Pass], bool]) -> None:
+def sees_future_if(site: Site, when: Callable[[ForwardContext], bool]) -> None:
     """The same, in some passes only."""
     forward_under(site, lambda now: {"bidirectional": when(now)})
 
@@ -27,13 +27,13 @@ def sees_future_in_clip(site: Site, clip: int) -> None:
     forward = type(site).forward
 
     def changed(self: Site, x: Tensor) -> Tensor:
-        now = self.current
+        now = self.context
         right = forward(self, x)
-        self.current = replace(now, bidirectional=True)
+        self.context = replace(now, bidirectional=True)
         try:
             wrong = forward(self, x)
         finally:
-            self.current = now
+            self.context = now
         mine = (torch.arange(len(x)) // (len(x) // now.b) == clip).view(-1, *[1] * (x.ndim - 1))
         return torch.where(mine, wrong, right)
 
@@ -132,7 +132,7 @@ def no_sinks(site: Any) -> None:
 def leaks(module: nn.Module) -> None:
     """Any module on folded frames: let a little of the next frame's output into each one's."""
 
-    def mixed(self: nn.Module, x: Tensor, now: Pass) -> Tensor:
+    def mixed(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:
         each = x.unflatten(0, (now.b, now.t))
         return (each + SLIGHT * each.roll(-1, 1)).flatten(0, 1)
 
@@ -144,7 +144,7 @@ def leaks_text(module: nn.Module) -> None:
     forward = type(module).forward
 
     def mixed(self: Any, *args: Any, **kwargs: Any) -> Any:
-        now = self.current
+        now = self.context
         frames, text = args[:2] if len(args) > 1 else (args[0], kwargs.pop("encoder_hidden_states"))
         each = text.unflatten(0, (now.b, now.t))
         return forward(self, frames, (each + SLIGHT * each.roll(-1, 1)).flatten(0, 1), *args[2:], **kwargs)
@@ -155,7 +155,7 @@ def leaks_text(module: nn.Module) -> None:
 def normalises_clip(module: nn.Module) -> None:
     """Any module on folded frames: take from each frame's output a little of the mean over the clip, as a norm would."""
 
-    def less(self: nn.Module, x: Tensor, now: Pass) -> Tensor:
+    def less(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:
         each = x.unflatten(0, (now.b, now.t))
         return (each - SLIGHT * each.mean(1, keepdim=True)).flatten(0, 1)
 
@@ -165,7 +165,7 @@ def normalises_clip(module: nn.Module) -> None:
 def normalises_batch(module: nn.Module) -> None:
     """Any module on folded frames: take from each a little of the mean over the clips of the batch."""
 
-    def less(self: nn.Module, x: Tensor, now: Pass) -> Tensor:
+    def less(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:
         each = x.unflatten(0, (now.b, now.t))
         return (each - SLIGHT * each.mean(0, keepdim=True)).flatten(0, 1)
 

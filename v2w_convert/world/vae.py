@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
-from v2w_convert.world.autoencoders import (
+from v2w_convert.world.vae_kinds import (
     KINDS,
     REFUSED,
     decode_pictures,
@@ -20,7 +20,7 @@ from v2w_convert.world.autoencoders import (
 )
 
 
-class Pixels(nn.Module):
+class VAE(nn.Module):
     """An autoencoder, frozen. A denoiser's latents are the autoencoder's, `(z - mean) · factor / deviation`.
 
     autoencoder  of a class in `autoencoders.KINDS`
@@ -99,7 +99,7 @@ class Pixels(nn.Module):
             raise V2WError(f"use the {name}", f"{t} video frames go with {j} latent frames, and {said}")
 
 
-def open_pixels(folder: Path, device: str | torch.device = "cpu") -> Pixels:
+def open_vae(folder: Path, device: str | torch.device = "cpu") -> VAE:
     """The autoencoder in `folder`/vae, float32. Raises V2WError if there is none, or none that is served."""
     asked = f"read the autoencoder of {folder}"
     if not (folder / "vae" / "config.json").is_file():
@@ -114,12 +114,12 @@ def open_pixels(folder: Path, device: str | torch.device = "cpu") -> Pixels:
     scheduler = folder / "scheduler" / "scheduler_config.json"
     edm = read_object(scheduler) if KINDS[name].edm and scheduler.is_file() else {}
     try:
-        return Pixels(autoencoder, edm).to(device)
+        return VAE(autoencoder, edm).to(device)
     except ValueError as error:
         raise V2WError(asked, f"its vae/config.json: {error}") from None
 
 
-def require_pictures(pixels: Pixels, frames: np.ndarray, asked: str) -> None:
+def require_frame_size(pixels: VAE, frames: np.ndarray, asked: str) -> None:
     """Raises V2WError unless pictures of the size of `frames` (t height width 3) come back from the autoencoder."""
     size = frames.shape[1:3]
     found = f"pictures of {size[0]} x {size[1]} "
@@ -136,7 +136,7 @@ def require_pictures(pixels: Pixels, frames: np.ndarray, asked: str) -> None:
         )
 
 
-def sees_later(pixels: Pixels, frames: np.ndarray) -> bool:
+def looks_ahead(pixels: VAE, frames: np.ndarray) -> bool:
     """Whether video frames change latents before their own, tried on `frames` (t height width 3) of whole latent frames.
 
     The frames of the last latent frame are inverted; no latent before it may move.

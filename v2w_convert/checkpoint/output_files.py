@@ -31,7 +31,7 @@ UNSERVED = {
 
 
 @dataclass(frozen=True)
-class Run:
+class ByteRange:
     """The bytes [start, stop) of `file`."""
 
     file: Path
@@ -44,7 +44,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Made:
+class Generated:
     """`size` bytes, which `make` gives when it is their turn: any buffer of single bytes.
 
     what  tells what they are: in two runs that mean to write the same, it is the same
@@ -56,7 +56,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Item:
+class OutputFile:
     """A file to write.
 
     path   within the folder, with `/`
@@ -65,7 +65,7 @@ class Item:
     """
 
     path: str
-    parts: tuple[Run | Made, ...]
+    parts: tuple[ByteRange | Generated, ...]
     whole: bool = False
 
     @cached_property
@@ -75,41 +75,42 @@ class Item:
     @cached_property
     def copied(self) -> int:
         """How many of the bytes come from other files as they are."""
-        return sum(part.size for part in self.parts if isinstance(part, Run))
+        return sum(part.size for part in self.parts if isinstance(part, ByteRange))
 
     @cached_property
     def sources(self) -> tuple[Path, ...]:
-        return tuple(dict.fromkeys(part.file for part in self.parts if isinstance(part, Run)))
+        return tuple(dict.fromkeys(part.file for part in self.parts if isinstance(part, ByteRange)))
 
     def describe(self) -> list[Any]:
         """What the file is made of, as data."""
         runs = [
-            [p.file.name, p.start, p.stop] if isinstance(p, Run) else [p.what, p.size] for p in self.parts
+            [p.file.name, p.start, p.stop] if isinstance(p, ByteRange) else [p.what, p.size]
+            for p in self.parts
         ]
         return [self.path, runs]
 
 
-def text_item(path: str, text: str | bytes) -> Item:
+def text_file(path: str, text: str | bytes) -> OutputFile:
     """A small file whose content is known."""
     content = text.encode() if isinstance(text, str) else text
-    return Item(path, (Made(len(content), hashlib.sha256(content).hexdigest(), lambda: content),))
+    return OutputFile(path, (Generated(len(content), hashlib.sha256(content).hexdigest(), lambda: content),))
 
 
-def copy_item(path: str, file: Path) -> Item:
-    return Item(path, (Run(file, 0, file.stat().st_size),), whole=True)
+def copied_file(path: str, file: Path) -> OutputFile:
+    return OutputFile(path, (ByteRange(file, 0, file.stat().st_size),), whole=True)
 
 
-def joined(parts: Iterable[Run | Made]) -> tuple[Run | Made, ...]:
+def concatenated(parts: Iterable[ByteRange | Generated]) -> tuple[ByteRange | Generated, ...]:
     """The same bytes in as few parts as can be: runs of one file that follow each other are one."""
-    result: list[Run | Made] = []
+    result: list[ByteRange | Generated] = []
     for part in parts:
         last = result[-1] if result else None
         if (
-            isinstance(part, Run)
-            and isinstance(last, Run)
+            isinstance(part, ByteRange)
+            and isinstance(last, ByteRange)
             and (last.file, last.stop) == (part.file, part.start)
         ):
-            result[-1] = Run(part.file, last.start, part.stop)
+            result[-1] = ByteRange(part.file, last.start, part.stop)
         elif part.size:
             result.append(part)
     return tuple(result)
@@ -127,8 +128,8 @@ class Hashes:
     linked: tuple[str, ...]
 
 
-def assemble(
-    items: Sequence[Item],
+def write_files(
+    items: Sequence[OutputFile],
     stage: Stage,
     *,
     link: bool = False,
@@ -154,7 +155,7 @@ def assemble(
         written: dict[str, Future[str]] = {}
         linked = []
 
-        def flush(item: Item, descriptor: int, hashed: list[Future[Any]], digest: Any) -> str:
+        def flush(item: OutputFile, descriptor: int, hashed: list[Future[Any]], digest: Any) -> str:
             try:
                 for future in hashed:
                     future.result()
@@ -212,7 +213,7 @@ def assemble(
         return Hashes(found, whole | {file: future.result() for file, future in read.items()}, tuple(linked))
 
 
-def write_item(item: Item, folder: Path) -> None:
+def write_file(item: OutputFile, folder: Path) -> None:
     """Write one file, flushed to the disk."""
     descriptor = _create(folder / item.path)
     try:
@@ -230,11 +231,11 @@ def _create(file: Path) -> int:
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
-def _write(parts: Iterable[Run | Made], target: int) -> Iterator[int]:
+def _write(parts: Iterable[ByteRange | Generated], target: int) -> Iterator[int]:
     """Write the parts one after the other; yields how many bytes each step added."""
     at = 0
     for part in parts:
-        if isinstance(part, Run):
+        if isinstance(part, ByteRange):
             source = os.open(part.file, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 start = part.start
@@ -299,7 +300,9 @@ def _hash_range(descriptor: int, start: int, stop: int, digest: Any, stopped: Ev
         start += count
 
 
-def _same(file: Path, item: Item, record: tuple[str, list[str]], read: list[str], stopped: Event) -> bool:
+def _same(
+    file: Path, item: OutputFile, record: tuple[str, list[str]], read: list[str], stopped: Event
+) -> bool:
     """Whether an earlier run's file is what it recorded, made of what is there now."""
     if not file.is_file() or file.stat().st_size != item.size:
         return False

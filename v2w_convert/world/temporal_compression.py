@@ -9,7 +9,7 @@ from v2w_convert.errors import V2WError
 
 
 @dataclass(frozen=True)
-class Packing:
+class TemporalCompression:
     """An autoencoder's: every k video frames make one latent frame.
 
     alone  the first video frame makes the first latent frame by itself: latent frame j is made of the video frames
@@ -47,7 +47,7 @@ class Packing:
         return f"{self.k} video frames to a latent frame{first}"
 
 
-def require_actions(asked: str, a: int, action_dim: int, packing: Packing, mend: str) -> None:
+def require_actions(asked: str, a: int, action_dim: int, packing: TemporalCompression, mend: str) -> None:
     """Raises V2WError unless a model whose actions have `action_dim` numbers is for data whose actions have `a`.
 
     mend  what to do with the right --action-dim

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from v2w_convert.world.packing import Packing
+from v2w_convert.world.temporal_compression import TemporalCompression
 
 BATCH = 64  # pictures at a time
 CHUNK = 25  # frames that the decoder of Stable Video Diffusion sees together: as many as its model makes
@@ -119,11 +119,13 @@ REFUSED = {
 }
 
 
-def packing(autoencoder: Any, kind: Kind) -> Packing:
+def packing(autoencoder: Any, kind: Kind) -> TemporalCompression:
     """Read off its config, or where that is silent, off what its class works out from it."""
     if kind.ratio is None:
-        return Packing()
-    return Packing(int(autoencoder.config.get(kind.ratio) or getattr(autoencoder, kind.ratio)), kind.alone)
+        return TemporalCompression()
+    return TemporalCompression(
+        int(autoencoder.config.get(kind.ratio) or getattr(autoencoder, kind.ratio)), kind.alone
+    )
 
 
 def statistic(autoencoder: Any, kind: Kind, name: str, default: float) -> Tensor:

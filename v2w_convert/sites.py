@@ -29,14 +29,15 @@ class State(NamedTuple):
 
 
 @dataclass
-class Pass:
+class ForwardContext:
     """One forward pass over t blocks of b clips. A block is what is denoised at once: one frame, mostly.
 
-    n              frames to a block
-    places         by how many places the base's rotation counts a block: n, or fewer where it packs frames together
+    frames_per_block     latent frames in a block
+    positions_per_block  positions by which the base's rotary embedding advances per block: frames_per_block, or fewer
+                         where the base packs several frames into one token
     cursor         () int64: blocks committed before this pass
     past           what the stream keeps, by site; None for a clip that begins with its first frame
-    commit         whether sites should put their state after these frames into `present`
+    commit         whether sites should put their state after these frames into `new_states`
     offset         (b,) int64: added to frame indices where a site counts them (finetuning draws it)
     actions        (b t n a), that of a frame led to it from the frame before; None: no action is known
     dropped        (b t n) bool: frames whose action is replaced by the learned "no action"
@@ -46,50 +47,50 @@ class Pass:
     b: int
     t: int
     cursor: Tensor
-    n: int = 1
-    places: int = 1
+    frames_per_block: int = 1
+    positions_per_block: int = 1
     past: dict[str, SiteState] | None = None
     commit: bool = False
     offset: Tensor | None = None
     actions: Tensor | None = None
     dropped: Tensor | None = None
     bidirectional: bool = False
-    present: dict[str, SiteState] = field(default_factory=dict)
+    new_states: dict[str, SiteState] = field(default_factory=dict)
 
 
 class Site(nn.Module):
     """The part that all changed modules share; operations derive their module faces from it."""
 
     site_name: str
-    current: Pass
+    context: ForwardContext
 
     def frames(self, x: Tensor) -> Tensor:
         """Unfold: ((b t) c n …) -> (b c (t n) …), n frames per clip, time on axis 2 as convolutions and norms want."""
-        return x.unflatten(0, (self.current.b, self.current.t)).movedim(1, 2).flatten(2, 3)
+        return x.unflatten(0, (self.context.b, self.context.t)).movedim(1, 2).flatten(2, 3)
 
     def fold(self, x: Tensor) -> Tensor:
         """The inverse of `frames`."""
-        return x.unflatten(2, (self.current.t, -1)).movedim(2, 1).flatten(0, 1)
+        return x.unflatten(2, (self.context.t, -1)).movedim(2, 1).flatten(0, 1)
 
     @property
     def past(self) -> SiteState | None:
-        return None if self.current.past is None else self.current.past[self.site_name]
+        return None if self.context.past is None else self.context.past[self.site_name]
 
     def keep(self, state: SiteState) -> None:
-        if self.current.commit:
-            self.current.present[self.site_name] = state
+        if self.context.commit:
+            self.context.new_states[self.site_name] = state
 
     def positions(self) -> Tensor:
         """Indices (t,) int64 of this pass's blocks in the stream."""
-        return self.current.cursor + torch.arange(self.current.t, device=self.current.cursor.device)
+        return self.context.cursor + torch.arange(self.context.t, device=self.context.cursor.device)
 
     def frame_indices(self) -> Tensor:
         """Indices (t n) int64 of this pass's frames in the stream."""
-        within = torch.arange(self.current.n, device=self.current.cursor.device)
-        return self.positions()[:, None] * self.current.n + within
+        within = torch.arange(self.context.frames_per_block, device=self.context.cursor.device)
+        return self.positions()[:, None] * self.context.frames_per_block + within
 
 
-def become(module: nn.Module, face: type[Site], name: str, **settings: object) -> None:
+def swap_class(module: nn.Module, face: type[Site], name: str, **settings: object) -> None:
     """Give `module` the behaviour of `face`, in place; its parameters keep their names and values.
 
     The class is swapped for a subclass of `face` and of the module's own class, so `super().forward`
@@ -101,6 +102,6 @@ def become(module: nn.Module, face: type[Site], name: str, **settings: object) -
         setattr(module, key, value)
 
 
-def bind(sites: dict[str, Site], current: Pass) -> None:
+def bind_context(sites: dict[str, Site], context: ForwardContext) -> None:
     for site in sites.values():
-        site.current = current
+        site.context = context

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from v2w_convert.errors import V2WError
-from v2w_convert.world.packing import Packing, require_actions
+from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
 
-ONE, WAN, ALLEGRO = Packing(), Packing(4), Packing(4, alone=False)
+ONE, WAN, ALLEGRO = TemporalCompression(), TemporalCompression(4), TemporalCompression(4, alone=False)
 
 
 @pytest.mark.parametrize(
@@ -14,14 +14,14 @@ ONE, WAN, ALLEGRO = Packing(), Packing(4), Packing(4, alone=False)
         *((ALLEGRO, 3, 0), (ALLEGRO, 4, 1), (ALLEGRO, 7, 1), (ALLEGRO, 8, 2)),
     ],
 )
-def test_what_is_left_over_makes_no_latent_frame(packing: Packing, t: int, j: int) -> None:
+def test_what_is_left_over_makes_no_latent_frame(packing: TemporalCompression, t: int, j: int) -> None:
     assert packing.latents(t) == j
     assert packing.frames(j) <= t < packing.frames(j + 1)
 
 
-@pytest.mark.parametrize("packing", [ONE, WAN, ALLEGRO, Packing(6)])
+@pytest.mark.parametrize("packing", [ONE, WAN, ALLEGRO, TemporalCompression(6)])
 @pytest.mark.parametrize("n", [1, 3])
-def test_the_next_whole_number_is_the_least_one_that_fits(packing: Packing, n: int) -> None:
+def test_the_next_whole_number_is_the_least_one_that_fits(packing: TemporalCompression, n: int) -> None:
     fitting = [packing.frames(n * blocks) for blocks in range(1, 60)]
     assert [packing.whole(t, n) for t in range(1, 60)] == [
         min(f for f in fitting if f >= t) for t in range(1, 60)
@@ -43,7 +43,7 @@ def test_actions_of_the_frames_of_a_latent_frame_stand_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("packing", [WAN, ALLEGRO])
-def test_one_action_changes_the_row_of_its_frame(packing: Packing) -> None:
+def test_one_action_changes_the_row_of_its_frame(packing: TemporalCompression) -> None:
     t = packing.frames(3)
     actions = torch.randn(t, 2, generator=torch.Generator().manual_seed(0))
     for frame in range(t):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tests.autoencoders import TINY, tiny_autoencoder
 from v2w_convert.errors import V2WError
-from v2w_convert.world.autoencoders import CHUNK, KINDS
-from v2w_convert.world.pixels import Pixels, open_pixels, require_pictures, sees_later
+from v2w_convert.world.vae import VAE, looks_ahead, open_vae, require_frame_size
+from v2w_convert.world.vae_kinds import CHUNK, KINDS
 
 LEAKING = {"AutoencoderKLAllegro", "AutoencoderKLCogVideoX", "AutoencoderKLHunyuanVideo"}
 K = {"AutoencoderKLCosmos": 8, "AutoencoderKLLTX2Video": 8, "AutoencoderKLMochi": 6}
@@ -23,8 +23,8 @@ def noise(t: int, size: int = 32, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (t, size, size, 3), dtype=np.uint8)
 
 
-def tiny_pixels(name: str, **config: Any) -> Pixels:
-    return Pixels(tiny_autoencoder(name, **config), {})
+def tiny_pixels(name: str, **config: Any) -> VAE:
+    return VAE(tiny_autoencoder(name, **config), {})
 
 
 def test_every_class_that_is_served_is_tried() -> None:
@@ -65,7 +65,7 @@ def test_clips_are_coded_one_by_one_and_context_is_left_out(name: str) -> None:
 
 
 def test_an_autoencoder_of_single_pictures_knows_no_clips(tiny_base: Path) -> None:
-    pixels = open_pixels(tiny_base)
+    pixels = open_vae(tiny_base)
     clips = np.stack([noise(3, size=16), noise(3, size=16, seed=1)])
     latents = pixels.encode(clips)
     assert torch.equal(latents.flatten(0, 1), pixels.encode(clips.reshape(6, 16, 16, 3)))
@@ -82,14 +82,14 @@ def test_wan_22_packs_like_wan_21() -> None:
     latents = pixels.encode(frames)
     assert latents.shape == (3, 4, 2, 2)
     assert pixels.decode(latents).shape == (9, 3, 32, 32)
-    assert not sees_later(pixels, frames)
+    assert not looks_ahead(pixels, frames)
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_whether_latents_see_later_frames_is_measured(name: str) -> None:
     pixels = tiny_pixels(name)
-    assert sees_later(pixels, noise(pixels.packing.frames(4))) == (name in LEAKING)
-    assert not sees_later(pixels, noise(pixels.packing.frames(1)))
+    assert looks_ahead(pixels, noise(pixels.packing.frames(4))) == (name in LEAKING)
+    assert not looks_ahead(pixels, noise(pixels.packing.frames(1)))
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -118,7 +118,7 @@ def test_a_video_frame_changes_its_own_latent_frame_and_none_before(
 @pytest.mark.parametrize("name", TINY)
 def test_latents_are_scaled_as_the_pipeline_does(name: str) -> None:
     model = tiny_autoencoder(name)
-    pixels = Pixels(model, {"sigma_data": 0.4})
+    pixels = VAE(model, {"sigma_data": 0.4})
     t = pixels.packing.frames(5)
     frames = noise(t)
     video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None] / 127.5 - 1
@@ -140,7 +140,7 @@ def test_latents_are_scaled_as_the_pipeline_does(name: str) -> None:
     elif "LTX" in name:
         model.latents_mean.copy_(torch.tensor([0.1, -0.2, 0.3, 0.0]))
         model.latents_std.copy_(torch.tensor([0.9, 1.1, 1.2, 0.8]))
-        pixels = Pixels(model, {})
+        pixels = VAE(model, {})
         scale = config.scaling_factor
         expected = (raw - by_channel(model.latents_mean)) * scale / by_channel(model.latents_std)
     elif "Mochi" in name:
@@ -189,13 +189,13 @@ def test_decoding_leaves_the_random_state_alone_and_repeats() -> None:
 
 
 def test_pictures_of_another_size_than_they_come_back_in_are_refused() -> None:
-    require_pictures(tiny_pixels("AutoencoderKLWan"), noise(1, size=24), "roll out")
+    require_frame_size(tiny_pixels("AutoencoderKLWan"), noise(1, size=24), "roll out")
     with pytest.raises(
         V2WError, match=r"20 x 20 come back from the autoencoder as 16 x 16 \(try: multiples of 8\)"
     ):
-        require_pictures(tiny_pixels("AutoencoderKLWan"), noise(1, size=20), "roll out")
+        require_frame_size(tiny_pixels("AutoencoderKLWan"), noise(1, size=20), "roll out")
     with pytest.raises(V2WError, match="20 x 20 do not go through the autoencoder"):
-        require_pictures(tiny_pixels("AutoencoderKLHunyuanVideo15"), noise(1, size=20), "roll out")
+        require_frame_size(tiny_pixels("AutoencoderKLHunyuanVideo15"), noise(1, size=20), "roll out")
 
 
 def test_an_autoencoder_that_packs_otherwise_than_it_says_is_refused() -> None:
@@ -209,15 +209,15 @@ def test_what_cannot_be_served_is_refused_with_the_reason(tmp_path: Path) -> Non
         (tmp_path / "vae").mkdir(exist_ok=True)
         (tmp_path / "vae/config.json").write_text(json.dumps(config))
         with pytest.raises(V2WError, match=match):
-            open_pixels(tmp_path)
+            open_vae(tmp_path)
 
     with pytest.raises(V2WError, match="there is no vae/config.json"):
-        open_pixels(tmp_path)
+        open_vae(tmp_path)
     refused("it is a AutoencoderVidTok: .* reaches", {"_class_name": "AutoencoderVidTok"})
     refused("it is a os.system", {"_class_name": "os.system"})
     tiny_autoencoder("AutoencoderKLWan", latents_std=[1.0] * 16).save_pretrained(tmp_path / "vae")
     with pytest.raises(V2WError, match="latents_std has 16 numbers for 4 channels"):
-        open_pixels(tmp_path)
+        open_vae(tmp_path)
 
 
 def test_cosmos_takes_the_deviation_of_its_data_from_the_scheduler(tmp_path: Path) -> None:
@@ -225,5 +225,5 @@ def test_cosmos_takes_the_deviation_of_its_data_from_the_scheduler(tmp_path: Pat
     model.save_pretrained(tmp_path / "vae")
     (tmp_path / "scheduler").mkdir()
     (tmp_path / "scheduler/scheduler_config.json").write_text('{"sigma_data": 0.25}')
-    half, quarter = (p.encode(noise(9)) for p in (Pixels(model, {}), open_pixels(tmp_path)))
+    half, quarter = (p.encode(noise(9)) for p in (VAE(model, {}), open_vae(tmp_path)))
     torch.testing.assert_close(half / 2, quarter)

@@ -1,0 +1,66 @@
+"""The shipped plans: which one fits a class of models and its config."""
+
+import inspect
+from typing import Any
+
+from v2w_convert.errors import V2WError
+from v2w_convert.families import REFUSED, model_class
+from v2w_convert.plan.grammar import Plan
+from v2w_convert.plan.read import read_plan, shipped_plans
+
+
+def plan_for(class_name: str, config: dict[str, Any] | None = None, repair: bool = False) -> Plan:
+    """The shipped plan for a class of models, and for this config of it, if there are several.
+
+    repair  whether the plan should repair what another one for that class leaves as it is
+
+    Raises V2WError, with the reason where the class cannot be served, or the config is one that no plan serves.
+    """
+    asked = f"find a plan for {class_name}"
+    if class_name in REFUSED:
+        raise V2WError(asked, REFUSED[class_name], "a bidirectional video model")
+    fitting = _plans_of(class_name)
+    if not fitting:
+        raise V2WError(
+            asked,
+            "no shipped plan is for that class",
+            "v2w plan BASE -o plan.yaml, which drafts one",
+        )
+    fitting = [plan for plan in fitting if (plan.repairs is not None) == repair]
+    if not fitting:
+        raise V2WError(f"repair a {class_name}", "no shipped plan repairs that class", "without --repair")
+    if config is None:
+        return fitting[0]
+    reasons = {plan.name: unmet_requirements(plan, config) for plan in fitting}
+    for plan in fitting:
+        if not reasons[plan.name]:
+            return plan
+    raise V2WError(asked, [f"{name}: {reason}" for name, found in reasons.items() for reason in found])
+
+
+def is_known(class_name: str) -> bool:
+    """Whether it is settled what becomes of the class: by a shipped plan, or by a reason why not."""
+    return class_name in REFUSED or bool(_plans_of(class_name))
+
+
+def _plans_of(class_name: str) -> list[Plan]:
+    # YAML takes long to parse: only plans that have the name in them are.
+    files = [file for file in shipped_plans().values() if class_name in file.read_text("utf-8")]
+    return [plan for plan in map(read_plan, files) if plan.base == class_name]
+
+
+def unmet_requirements(plan: Plan, config: dict[str, Any]) -> list[str]:
+    """What the plan requires of the base's config and does not find there, or in the class's defaults."""
+    defaults = inspect.signature(model_class(plan.base).__init__).parameters
+    found = {
+        key: config.get(key, defaults[key].default if key in defaults else None) for key in plan.requires
+    }
+    return [
+        f"the base's {key} is {found[key]!r}, the plan serves {' or '.join(map(repr, values))}"
+        for key, values in plan.requires.items()
+        if _plain(found[key]) not in values
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
