@@ -18,10 +18,10 @@ from tests.mutations import faults
 from v2w_convert.cli import run
 from v2w_convert.data import lerobot
 from v2w_convert.data.episode import Episode
-from v2w_convert.evaluate import run as evaluation
+from v2w_convert.evaluation import run as evaluation
 from v2w_convert.plan.read import shipped_plans
-from v2w_convert.verify import bench
-from v2w_convert.verify.models import open_world
+from v2w_convert.verification import bench
+from v2w_convert.verification.models import open_world
 from v2w_convert.world.model import World
 
 PLAN = shipped_plans()["stable-video-diffusion"].read_text()
@@ -221,7 +221,7 @@ def test_rollout_and_evaluate(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # How well it classifies is tests/evaluate's; here it only has to run.
+    # How well it classifies is tests/evaluation's; here it only has to run.
     monkeypatch.setattr(evaluation, "train_classifier", partial(evaluation.train_classifier, steps=3))
     for name in ("out.mp4", "sheet.png"):
         arguments = [

@@ -18,7 +18,7 @@ from tests.test_cli import refused
 from v2w_convert.cli import run
 from v2w_convert.data import lerobot
 from v2w_convert.data.episode import Episode
-from v2w_convert.evaluate import run as evaluation
+from v2w_convert.evaluation import run as evaluation
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
@@ -128,7 +128,7 @@ def test_from_a_pipeline_to_a_rollout(
 def test_actions_are_classified_by_video_frames(
     runs: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # How well it classifies is tests/evaluate's; here it only has to run.
+    # How well it classifies is tests/evaluation's; here it only has to run.
     monkeypatch.setattr(evaluation, "train_classifier", partial(evaluation.train_classifier, steps=3))
     chance = np.random.default_rng(0)
     episodes = [

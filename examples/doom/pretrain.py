@@ -30,7 +30,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from v2w_convert.data import lerobot
-from v2w_convert.finetune.curve import draw_curves
+from v2w_convert.finetuning.curve import draw_curves
 
 CLIP = 12  # frames
 FLIP = 0.5  # without actions a mirrored world is as good as the world

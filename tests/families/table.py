@@ -12,8 +12,8 @@ from tests.families.published import PUBLISHED
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.families import COMPUTED_ARGUMENTS, MODELS, REFUSED, model_class
 from v2w_convert.families.build import build_model, complete_config
-from v2w_convert.finetune.batches import sample_batch
-from v2w_convert.finetune.objective import loss
+from v2w_convert.finetuning.batches import sample_batch
+from v2w_convert.finetuning.objective import loss
 from v2w_convert.operations import CausalAttention, CausalConv, FramePosition
 from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.grammar import Plan
@@ -23,9 +23,9 @@ from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.surgery.change import added_tensors, install_operations
 from v2w_convert.surgery.convert import convert
 from v2w_convert.surgery.load import load
-from v2w_convert.verify.claims import VerifyReport
-from v2w_convert.verify.inputs import latent_size
-from v2w_convert.verify.run import verify
+from v2w_convert.verification.claims import VerifyReport
+from v2w_convert.verification.inputs import latent_size
+from v2w_convert.verification.run import verify
 from v2w_convert.world.model import RING_STATES, World
 from v2w_convert.world.rollout import Sampling
 

@@ -18,7 +18,7 @@ from v2w_convert.plan.read import parse_plan, read_plan, shipped_plans
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.surgery.convert import convert
-from v2w_convert.verify.run import verify
+from v2w_convert.verification.run import verify
 from v2w_convert.world.model import World
 
 Edit = Callable[[list[dict[str, Any]]], None]

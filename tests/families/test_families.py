@@ -18,8 +18,8 @@ from v2w_convert.cli import run as cli
 from v2w_convert.errors import V2WError
 from v2w_convert.families import REFUSED, model_class
 from v2w_convert.families.build import build_model, complete_config
-from v2w_convert.finetune.finetune import finetune
-from v2w_convert.finetune.settings import Settings
+from v2w_convert.finetuning.finetune import finetune
+from v2w_convert.finetuning.settings import Settings
 from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.call import call_base, condition_shape, null_condition, null_conditions
 from v2w_convert.plan.probe import randomize_zero_init
@@ -28,8 +28,8 @@ from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.surgery.convert import convert
-from v2w_convert.verify import inputs, streaming
-from v2w_convert.verify.run import verify
+from v2w_convert.verification import inputs, streaming
+from v2w_convert.verification.run import verify
 from v2w_convert.world.model import World
 
 PLANS = sorted(shipped_plans().keys() - TRAINED)

@@ -18,8 +18,8 @@ from tests.mutations.faults import broken
 from tests.mutations.folders import copied
 from tests.mutations.mutation import Mutation
 from tests.mutations.suite import model_of, suite
-from v2w_convert.verify.claims import Claim
-from v2w_convert.verify.run import verify
+from v2w_convert.verification.claims import Claim
+from v2w_convert.verification.run import verify
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
 from tests.mutations.run import judge
 from tests.mutations.suite import model_of, one_of_each, suite
-from v2w_convert.verify.catalogue import CATALOGUE
+from v2w_convert.verification.catalogue import CATALOGUE
 from v2w_convert.world.model import World
 
 SUITE = suite()

@@ -43,7 +43,7 @@ def rollout(
     present(data)
     if output.exists():
         raise V2WError(f"write a rollout to {output}", "the file exists", "another name")
-    from v2w_convert.evaluate.show import show
+    from v2w_convert.evaluation.show import show
     from v2w_convert.report import print_json, print_line
     from v2w_convert.world.rollout import Sampling
 
@@ -87,9 +87,9 @@ def evaluate(
         raise V2WError(f"write figures to {output}", "the file exists", "another name")
     from json import dumps
 
-    from v2w_convert.evaluate.run import Protocol
-    from v2w_convert.evaluate.run import evaluate as measure
-    from v2w_convert.evaluate.show import rows_of
+    from v2w_convert.evaluation.run import Protocol
+    from v2w_convert.evaluation.run import evaluate as measure
+    from v2w_convert.evaluation.show import rows_of
     from v2w_convert.report import print_json, print_line, print_table, progress_bar
     from v2w_convert.world.rollout import Sampling
 

@@ -60,9 +60,9 @@ def measure(
     from v2w_convert.report import fold_paths, print_line, print_table, progress_bar
     from v2w_convert.surgery.card import CARD, read_card, write_card
     from v2w_convert.surgery.manifest import read_manifest
-    from v2w_convert.verify.run import verify as measured
-    from v2w_convert.verify.summary import summary
-    from v2w_convert.verify.wording import state, verdict
+    from v2w_convert.verification.run import verify as measured
+    from v2w_convert.verification.summary import summary
+    from v2w_convert.verification.wording import state, verdict
 
     if card:
         read_card(
@@ -127,11 +127,11 @@ def export(
 ) -> None:
     """One streamed denoising step as an ONNX graph, checked against torch. Exit 1 if they differ."""
     present(converted)
-    from v2w_convert.export.target import require_packages, require_target
+    from v2w_convert.onnx_export.target import require_packages, require_target
 
     require_target(output)
     require_packages()
-    from v2w_convert.export.onnx import export as write
+    from v2w_convert.onnx_export.onnx import export as write
     from v2w_convert.report import print_json, print_line
 
     result = write(converted, output, b=batch, h=height, w=width, window=window, frames=frames)

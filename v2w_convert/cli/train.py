@@ -53,7 +53,7 @@ def finetune(
         present(folder)
     from pydantic import ValidationError
 
-    from v2w_convert.finetune.settings import Progress, Settings
+    from v2w_convert.finetuning.settings import Progress, Settings
     from v2w_convert.report import print_json, print_line, progress_bar
 
     try:
@@ -61,7 +61,7 @@ def finetune(
     except ValidationError as error:
         faults = [f"--{'-'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}" for e in error.errors()]
         raise V2WError("finetune", faults, "v2w finetune --help") from None
-    from v2w_convert.finetune.finetune import finetune as train
+    from v2w_convert.finetuning.finetune import finetune as train
 
     with progress_bar("finetune", total=steps) as update:
 

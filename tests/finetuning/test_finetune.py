@@ -1,0 +1,325 @@
+"""The whole of it, on files."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from torch import Tensor
+
+from v2w_convert.data import lerobot
+from v2w_convert.errors import V2WError
+from v2w_convert.finetuning import export, objective
+from v2w_convert.finetuning.finetune import finetune, start
+from v2w_convert.finetuning.settings import Progress, Settings
+from v2w_convert.surgery.load import load
+from v2w_convert.surgery.manifest import read_manifest
+
+Data = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def unbroken(
+    tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """A finished run that was never interrupted, and what it returned."""
+    run = tmp_path_factory.mktemp("runs") / "unbroken"
+    return run, finetune(tiny_converted, tiny_data, run, settings)
+
+
+def contents(run: Path) -> dict[str, str]:
+    """Hashes of all files, but for the log, where it says how long things took."""
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != "log.jsonl"]
+    return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(text) for text in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(task: str, done: int) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        if (progress.task, progress.done) == (task, done):
+            raise Stop
+
+    return report
+
+
+# Checkpoints are made after steps 2 and 4: step 3 is made twice; at 4 only the export is left.
+@pytest.mark.parametrize(("task", "done"), [("encode", 2), ("train", 3), ("train", 4)])
+def test_an_interrupted_run_ends_like_an_unbroken_one(
+    task: str,
+    done: int,
+    unbroken: Any,
+    tiny_converted: Path,
+    tiny_data: Path,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Stop):
+        finetune(tiny_converted, tiny_data, run, settings, stop_at(task, done))
+    assert not (run / "v2w.json").exists()
+    torch.rand(5)
+    result = finetune(tiny_converted, tiny_data, run, settings)
+    assert result == {**unbroken[1], "output": str(run)}
+    assert contents(run) == contents(unbroken[0])
+    assert logged(run) == logged(unbroken[0])
+
+
+def test_a_damaged_checkpoint_only_costs_time(
+    unbroken: Any, tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(unbroken[0], run)
+    (run / "v2w.json").unlink()
+    weights = run / "checkpoints/step-4/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    finetune(tiny_converted, tiny_data, run, settings)
+    shutil.rmtree(run / "checkpoints/step-4.damaged")
+    assert contents(run) == contents(unbroken[0])
+
+
+@pytest.mark.parametrize("files", [0, 7, 9])
+def test_an_export_that_breaks_off_is_done_again(
+    files: int,
+    unbroken: Any,
+    tiny_converted: Path,
+    tiny_data: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "run"
+    for name in ("latents", "checkpoints"):
+        shutil.copytree(unbroken[0] / name, run / name)
+    for name in ("run.json", "log.jsonl"):
+        shutil.copy(unbroken[0] / name, run)
+    placed = []
+    whole = export.write_atomically
+
+    def put(target: Path, write: Callable[[Path], object]) -> None:
+        placed.append(target)
+        if len(placed) > files:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.with_name(f".{target.name}.partial").write_text("half")
+            raise Stop
+        whole(target, write)
+
+    def put_json(target: Path, data: dict[str, Any]) -> None:
+        put(target, lambda file: file.write_text(json.dumps(data)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "write_atomically", put)
+        patch.setattr(export, "put_json", put_json)
+        with pytest.raises(Stop):
+            finetune(tiny_converted, tiny_data, run, settings)
+    assert len(placed) == files + 1
+    assert not (run / "v2w.json").exists()
+    with pytest.raises(V2WError):
+        load(run)
+    finetune(tiny_converted, tiny_data, run, settings)
+    assert contents(run) == contents(unbroken[0])
+
+
+def test_a_finished_run_is_left_as_it_is(
+    unbroken: Any, tiny_converted: Path, tiny_data: Path, settings: Settings
+) -> None:
+    run, result = unbroken
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert finetune(tiny_converted, tiny_data, run, settings) == {**result, "finished_before": True}
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_another_run_does_not_touch_it(
+    unbroken: Any, tiny_converted: Path, tiny_data: Path, tiny_validation: Path, settings: Settings
+) -> None:
+    run, _ = unbroken
+    before = contents(run)
+    with pytest.raises(V2WError, match=r"another run lies there; its lr is 0\.001, not 0\.5"):
+        finetune(tiny_converted, tiny_data, run, settings.model_copy(update={"lr": 0.5}))
+    with pytest.raises(V2WError, match="its data is another one"):
+        finetune(tiny_converted, tiny_validation, run, settings)
+    assert contents(run) == before
+
+
+def test_the_result_is_a_converted_model_with_the_averaged_weights(
+    unbroken: Any, tiny_converted: Path
+) -> None:
+    run, result = unbroken
+    manifest, before = read_manifest(run), read_manifest(tiny_converted)
+    assert manifest.stage == "finetuned"
+    assert manifest.model_dump(exclude={"stage", "result", "finetuning"}) == before.model_dump(
+        exclude={"stage", "result", "finetuning"}
+    )
+    assert manifest.finetuning == {k: v for k, v in result.items() if k not in ("output", "finished_before")}
+    assert manifest.result.keys() == before.result.keys()
+    for name, digest in manifest.result.items():
+        assert hashlib.sha256((run / name).read_bytes()).hexdigest() == digest
+
+    stored = {k: v for file in (run / "unet").glob("*.safetensors") for k, v in load_file(file).items()}
+    average, model = (
+        load_file(run / f"checkpoints/step-4/{name}.safetensors") for name in ("average", "model")
+    )
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    assert stored.keys() == average.keys()
+    assert all(torch.equal(stored[name], average[name].half()) for name in stored)
+    assert any(not torch.equal(stored[name], model[name].half()) for name in stored)
+    world = load(run)
+    assert all(torch.equal(stored[name], tensor) for name, tensor in world.base.state_dict().items())
+
+    for file in tiny_converted.rglob("*"):
+        relative = file.relative_to(tiny_converted)
+        if file.is_file() and file.suffix != ".safetensors" and file.name not in ("v2w.json", "README.md"):
+            assert (run / relative).read_bytes() == file.read_bytes(), relative
+    assert (run / "vae/diffusion_pytorch_model.safetensors").read_bytes() == (
+        tiny_converted / "vae/diffusion_pytorch_model.safetensors"
+    ).read_bytes()
+
+
+def test_actions_are_normalised_by_the_data(unbroken: Any, tiny_data: Path) -> None:
+    actions = np.concatenate([episode.actions[:-1] for episode in lerobot.read(tiny_data)])
+    embedding = load(unbroken[0]).base.get_submodule("time_embedding.v2w_action")
+    expected = {"center": actions.mean(0), "scale": [*actions.std(0)[:2], 1.0]}
+    for name, value in expected.items():
+        torch.testing.assert_close(embedding.get_buffer(name), torch.tensor(np.array(value)).half())
+
+
+def test_the_loss_falls(tiny_converted: Path, write_squares: Data, tmp_path: Path) -> None:
+    data = write_squares(tmp_path / "one", (6,))
+    settings = Settings(
+        steps=12, batch=2, frames=6, lr=3e-3, warmup=0, validation=data, validation_clips=1, ema_decay=0.5
+    )
+    losses = finetune(tiny_converted, data, tmp_path / "run", settings)["validation_loss"]
+    assert losses["last"] < 0.5 * losses["first"]
+
+
+def test_a_finetuned_model_can_be_finetuned_further(
+    unbroken: Any, write_squares: Data, settings: Settings, tmp_path: Path
+) -> None:
+    """It keeps the normalisation that it has learned with, and says what came before."""
+    first, _ = unbroken
+    run = tmp_path / "run"
+    data = write_squares(tmp_path / "other", (8,), seed=7)
+    finetune(first, data, run, settings.model_copy(update={"steps": 1, "validation": None}))
+    manifest = read_manifest(run)
+    assert manifest.finetuning is not None
+    assert manifest.finetuning["before"] == read_manifest(first).finetuning
+    assert len(list((run / "latents").iterdir())) == 1
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-1"]
+    for name in ("center", "scale"):
+        name = f"time_embedding.v2w_action.{name}"
+        assert torch.equal(load(run).base.get_buffer(name), load(first).base.get_buffer(name))
+
+
+def test_data_that_does_not_fit_is_refused_before_anything_is_written(
+    tiny_converted: Path,
+    tiny_data: Path,
+    tiny_base: Path,
+    write_squares: Data,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    def refused(match: str, converted: Path = tiny_converted, data: Path = tiny_data, **changes: Any) -> None:
+        here = set(tmp_path.iterdir())
+        with pytest.raises(V2WError, match=match):
+            finetune(converted, data, tmp_path / "run", settings.model_copy(update=changes))
+        assert set(tmp_path.iterdir()) == here
+
+    refused("its actions have 2 numbers", data=write_squares(tmp_path / "two", (8,), actions=2))
+    refused("its actions have 2 numbers", validation=tmp_path / "two")
+    refused("no episode has 13 frames, the longest has 12", frames=13)
+    refused("4 x 4 do not go through the model", data=write_squares(tmp_path / "small", (8,), size=4))
+    refused("no camera 'left'", camera="left")
+    refused("no such folder", data=tmp_path / "nowhere")
+    refused("not a converted model", converted=tiny_base)
+    empty = write_squares(tmp_path / "empty", (8,))
+    info = json.loads((empty / "meta/info.json").read_text())
+    (empty / "meta/info.json").write_text(json.dumps(info | {"total_episodes": 0}))
+    refused("it has no episode", data=empty)
+
+
+def test_actions_that_do_not_fit_the_stored_dtype_are_refused(
+    tiny_converted: Path, tiny_data: Path, tmp_path: Path, settings: Settings
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = tmp_path / "large"
+    shutil.copytree(tiny_data, data)
+    file = data / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    actions = np.stack(table["action"].to_numpy()) * np.float32(1e6)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(actions.ravel()), 3)
+    pq.write_table(table.set_column(table.schema.get_field_index("action"), "action", column), file)
+    with pytest.raises(V2WError, match=r"actions of mean .* do not fit torch\.float16"):
+        finetune(tiny_converted, data, tmp_path / "run", settings)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
+    tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, whole, calls = tmp_path / "run", objective.loss, []
+
+    def broken(*given: Any) -> Tensor:
+        if given[0].training:
+            calls.append(1)
+        return whole(*given) * (torch.nan if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(objective, "loss", broken)
+    with pytest.raises(V2WError, match="make step 3: its loss is nan"):
+        finetune(tiny_converted, tiny_data, run, settings)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-2"]
+    kept = load_file(run / "checkpoints/step-2/model.safetensors")
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())
+    assert not (run / "v2w.json").exists()
+
+
+def test_a_full_disk_is_a_clear_error_and_costs_no_checkpoint(
+    tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, whole = tmp_path / "run", torch.save
+
+    def full(state: Any, file: Path) -> None:
+        whole(state, file)
+        if "step-4" in str(file):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(V2WError, match="No space left on device"):
+        finetune(tiny_converted, tiny_data, run, settings)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-2"]
+
+
+def test_mixed_precision_trains_and_is_not_mixed_up(
+    tiny_converted: Path, write_squares: Data, settings: Settings, tmp_path: Path
+) -> None:
+    data = write_squares(tmp_path / "one", (6,))
+    bf16 = settings.model_copy(update={"steps": 1, "validation": None, "mixed_precision": "bf16"})
+    start(settings, "cpu")
+    with pytest.raises(V2WError, match="already been initialized"):
+        finetune(tiny_converted, data, tmp_path / "run", bf16)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        finetune(tiny_converted, data, tmp_path / "run", bf16)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    kept = load_file(tmp_path / "run/checkpoints/step-1/model.safetensors")
+    assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
+
+
+def test_a_device_that_is_not_there_is_refused(settings: Settings) -> None:
+    with pytest.raises(V2WError, match="accelerate found cpu"):
+        start(settings, "xpu")

@@ -1,0 +1,58 @@
+"""The averaged weights as a folder of the converted model's layout: what `load` and all other commands take."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from v2w_convert.checkpoint.headers import DTYPES
+from v2w_convert.checkpoint.output import copy, sha256, write_safetensors
+from v2w_convert.checkpoint.source import Source
+from v2w_convert.errors import V2WError
+from v2w_convert.finetuning.run import CHECKPOINTS, CURVE, LATENTS, LOG, RECORD, put_json, write_atomically
+from v2w_convert.surgery.card import CARD, card
+from v2w_convert.surgery.manifest import MANIFEST, Manifest
+
+OWN = (CHECKPOINTS, LATENTS, LOG, CURVE, RECORD, CARD, MANIFEST)
+
+
+def save_model(
+    source: Source, manifest: Manifest, values: dict[str, Tensor], finetuning: dict[str, Any], output: Path
+) -> None:
+    """Put every file of the converted model `source` into `output`, the weights with new `values`.
+
+    values      by name, of any dtype and device; each is stored in the dtype that it has in `source`
+    finetuning  for the manifest
+
+    File by file, each whole or not at all, the manifest last: without it `output` is not taken for a model.
+    Raises V2WError if a value is too large for its dtype.
+    """
+    component = output / source.component
+    settings = [file.relative_to(source.folder) for file in (source.folder / source.component).glob("*.json")]
+    plain = [relative for relative in (*source.others, *settings) if relative.parts[0] not in OWN]
+    for relative in sorted(plain):
+        write_atomically(output / relative, partial(copy, source.folder / relative))
+    for file in source.files:
+        infos = [(name, info.dtype, info.shape) for name, info in source.tensors.items() if info.file == file]
+        stored = ((name, as_stored(name, values[name], code, output)) for name, code, _ in infos)
+        write_atomically(
+            component / file.name,
+            partial(write_safetensors, tensors=stored, infos=infos, metadata={"format": "pt"}),
+        )
+    result = {path: sha256(output / path) for path in manifest.result}
+    update = {"stage": "finetuned", "result": result, "finetuning": finetuning}
+    manifest = manifest.model_copy(update=update)
+    write_atomically(output / CARD, lambda file: file.write_text(card(manifest), encoding="utf-8"))
+    put_json(output / MANIFEST, manifest.model_dump())
+
+
+def as_stored(name: str, value: Tensor, code: str, output: Path) -> Tensor:
+    """`value` in the dtype that safetensors calls `code`."""
+    stored = value.detach().to(getattr(torch, str(DTYPES[code].torch)))
+    if not bool(torch.isfinite(stored).all()):
+        raise V2WError(
+            f"write {output}", f"{name} is too large for {stored.dtype}", "a base stored in bfloat16"
+        )
+    return stored
