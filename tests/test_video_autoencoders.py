@@ -85,9 +85,9 @@ def runs(pipelines: Make, data: Path, tmp_path_factory: pytest.TempPathFactory) 
 
     def make(family: str) -> Path:
         if not (root / family).exists():
-            assert v2w("convert", pipelines(family), root / f"{family}0", "--action-dim", 4 * A) == 0
+            assert v2w("convert", pipelines(family), "-o", root / f"{family}0", "--action-dim", 4 * A) == 0
             options = ["--steps", 2, "--batch", 2, "--frames", 3, "--lr", 0.01, "--device", "cpu"]
-            folders = [root / f"{family}0", "--data", data, "--output-dir", root / family]
+            folders = [root / f"{family}0", "--data", data, "-o", root / family]
             assert v2w("finetune", *folders, *options) == 0
         return root / family
 
@@ -150,7 +150,7 @@ def test_horizons_may_end_within_a_latent_frame(
     pipelines: Make, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "mochi"  # six video frames to a latent frame: 16 are no whole ones
-    assert v2w("convert", pipelines("mochi"), folder, "--action-dim", 6 * A) == 0
+    assert v2w("convert", pipelines("mochi"), "-o", folder, "--action-dim", 6 * A) == 0
     arguments = ["evaluate", folder, "--data", data, "--steps", 1, "--samples", 1, "--long-frames", 0]
     capsys.readouterr()
     assert v2w(*arguments, "--history", 7, "--json") == 0
@@ -163,7 +163,7 @@ def test_a_leak_is_said_in_one_line(runs: Make, data: Path, capsys: pytest.Captu
         capsys.readouterr()
         options = ["--steps", 2, "--batch", 2, "--frames", 3, "--lr", 0.01, "--device", "cpu"]
         converted = folder.parent / f"{family}0"
-        assert v2w("finetune", converted, "--data", data, "--output-dir", folder, *options) == 0
+        assert v2w("finetune", converted, "--data", data, "-o", folder, *options) == 0
         lines = capsys.readouterr().err.splitlines()
         assert sum("latents see later frames" in line for line in lines) == said
 
@@ -250,10 +250,10 @@ def test_misfits(
     pipelines: Make, runs: Make, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong, right = tmp_path / "wrong", runs("wan").parent / "wan0"
-    assert v2w("convert", pipelines("wan"), wrong, "--action-dim", A) == 0
+    assert v2w("convert", pipelines("wan"), "-o", wrong, "--action-dim", A) == 0
     said = partial(refused, capsys)
     made = set(tmp_path.iterdir())
-    run = ["--output-dir", tmp_path / "run", "--device", "cpu"]
+    run = ["-o", tmp_path / "run", "--device", "cpu"]
     line = said("finetune", wrong, "--data", data, *run)
     assert "have 3 numbers, 12 with 4 video frames to a latent frame" in line
     assert "convert with --action-dim 12" in line
@@ -281,7 +281,7 @@ def test_blocks_are_of_latent_frames(
 ) -> None:
     blocks = tmp_path / "blocks"
     options = ["--action-dim", 4 * A, "--frames-per-block", 2]
-    assert v2w("convert", pipelines("wan"), blocks, *options) == 0
+    assert v2w("convert", pipelines("wan"), "-o", blocks, *options) == 0
     out = ["-o", tmp_path / "out.png", "--frames", 5, "--steps", 1]
     line = refused(capsys, "rollout", blocks, "--data", data, *out, "--history", 9)
     assert "blocks of 2 and the autoencoder packs 4 video frames" in line
@@ -306,7 +306,7 @@ def test_an_episode_that_does_not_fit_into_memory_is_a_clear_error(
 
     monkeypatch.setattr(VAE, "encode", encode)
     converted = runs("wan").parent / "wan0"
-    run = ["--output-dir", tmp_path / "run", "--device", "cpu", "--frames", 3]
+    run = ["-o", tmp_path / "run", "--device", "cpu", "--frames", 3]
     line = refused(capsys, "finetune", converted, "--data", data, *run)
     assert "no room to encode the 25 pictures of episode 0 in one go" in line
     assert not (tmp_path / "run").exists()

@@ -53,9 +53,9 @@ def main() -> None:
 
     train, test = HERE / "data/train", HERE / "data/test"
     v2w("inspect", HERE / "base")
-    v2w("convert", HERE / "base", out / "converted", "--action-dim", 3)
-    claims = v2w("verify", out / "converted", "--base", HERE / "base", "--report", out / "verify")["claims"]
-    v2w("finetune", out / "converted", "--data", train, "--output-dir", out / "briefly", "--steps", BRIEFLY)
+    v2w("convert", HERE / "base", "-o", out / "converted", "--action-dim", 3)
+    claims = v2w("verify", out / "converted", "--base", HERE / "base", "-o", out / "verify")["claims"]
+    v2w("finetune", out / "converted", "--data", train, "-o", out / "briefly", "--steps", BRIEFLY)
     figures = {}
     for name, world in (
         ("finetuned here, briefly", out / "briefly"),

@@ -51,7 +51,7 @@ def test_the_base_itself_is_at_no_distance_on_them(
 def test_the_report_says_what_the_distance_was_measured_on(
     tiny_converted: Path, tiny_base: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["verify", tiny_converted, "--base", tiny_base, "--clips", tiny_data, "--report", tmp_path]
+    arguments = ["verify", tiny_converted, "--base", tiny_base, "--clips", tiny_data, "-o", tmp_path]
     assert v2w([*map(str, arguments), "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     claim = next(claim for claim in result["claims"] if claim["name"] == "distance")
@@ -82,5 +82,5 @@ def test_what_cannot_be_measured_on_is_refused(
         ["--base", str(tiny_base), "--clips", str(tmp_path / "none")],
         ["--base", str(tiny_base), "--clips", str(tmp_path / "short")],
     ):
-        assert v2w(["verify", str(tiny_converted), *arguments, "--report", str(report)]) == 2
+        assert v2w(["verify", str(tiny_converted), *arguments, "-o", str(report)]) == 2
     assert not report.exists()

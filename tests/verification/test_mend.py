@@ -76,7 +76,7 @@ def test_norms_left_over_the_clip_are_told_of_mend() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("tensors-kept", "v2w convert BASE OUT"),
+        ("tensors-kept", "v2w convert BASE -o OUT"),
         ("base-files", "--base"),
         ("identity", "`call` in the plan"),
         ("base-mixes", "`call` in the plan"),

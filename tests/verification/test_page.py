@@ -1,4 +1,4 @@
-"""What `v2w verify --report` and `--card` write, through the command line."""
+"""What `v2w verify -o` and `--card` write, through the command line."""
 
 import copy
 import json
@@ -63,7 +63,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def reported(tiny_converted: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "--report", str(folder)]) == 0
+    assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "-o", str(folder)]) == 0
     return folder
 
 
@@ -119,7 +119,7 @@ def test_other_reports_are_described_too(
     ):
         capsys.readouterr()
         folder = tmp_path / "report"
-        assert run(["verify", *map(str, arguments), "--report", str(folder), "--json"]) == code
+        assert run(["verify", *map(str, arguments), "-o", str(folder), "--json"]) == code
         printed = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert printed == json.loads((folder / "report.json").read_text())
         assert valid(printed)
@@ -199,7 +199,7 @@ def test_a_failing_model_is_told_from_the_top(
 
     monkeypatch.setattr(bench, "open_world", opened)
     folder = tmp_path / "report"
-    assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "--report", str(folder)]) == 1
+    assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "-o", str(folder)]) == 1
     result = json.loads((folder / "report.json").read_text())
     assert valid(result)
     assert result["figures"]["leak"]["world"][SITE] > 0.01

@@ -106,7 +106,7 @@ def _draft(source: Any, output: Path, json: bool) -> None:
 
 def convert(
     base: Base,
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="the folder to make")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="the folder to make")],
     action_dim: Annotated[
         int,
         typer.Option(

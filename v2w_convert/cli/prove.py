@@ -19,7 +19,8 @@ def verify(
     ] = None,
     camera: Camera = None,
     report: Annotated[
-        Path | None, typer.Option("--report", help="a folder for a page, pictures, report.json and a summary")
+        Path | None,
+        typer.Option("-o", "--output", help="a folder for a page, pictures, report.json and a summary"),
     ] = None,
     card: Annotated[
         bool, typer.Option("--card", help="put the summary into the model card, OUT/README.md")

@@ -13,7 +13,7 @@ def finetune(
     converted: Converted,
     data: Data,
     output: Annotated[
-        Path, typer.Option("--output-dir", help="the run's folder; an unfinished run is resumed")
+        Path, typer.Option("-o", "--output", help="the run's folder; an unfinished run is resumed")
     ],
     steps: Annotated[int, typer.Option("--steps", help="optimizer steps")] = 1000,
     batch: Annotated[int, typer.Option("--batch", help="clips to a step")] = 8,

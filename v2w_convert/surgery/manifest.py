@@ -73,7 +73,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise V2WError(asked, "no such folder", "check the path")
     file = folder / MANIFEST
     if not file.is_file():
-        raise V2WError(asked, f"it has no {MANIFEST}: not a converted model", "v2w convert BASE OUT")
+        raise V2WError(asked, f"it has no {MANIFEST}: not a converted model", "v2w convert BASE -o OUT")
     try:
         return Manifest.model_validate(read_object(file))
     except ValidationError as error:

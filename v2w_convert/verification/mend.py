@@ -14,7 +14,7 @@ from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.verification.catalogue import CATALOGUE
 from v2w_convert.verification.claims import Claim
 
-AGAIN = "convert again: v2w convert BASE OUT"
+AGAIN = "convert again: v2w convert BASE -o OUT"
 LINES = 8  # at most
 FILES = {
     "tensors-complete": AGAIN,

@@ -39,7 +39,7 @@ def of_run(
     words += ["--base", shown(base)] if base is not None else []
     words += ["--clips", shown(clips)] if clips is not None else []
     words += ["--camera", camera] if camera is not None else []
-    words += ["--report", shown(report)] if report is not None else []
+    words += ["-o", shown(report)] if report is not None else []
     return {
         "v2w": version("v2w-convert"),
         "torch": torch.__version__,

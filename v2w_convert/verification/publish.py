@@ -1,4 +1,4 @@
-"""What `--report` writes: a page, its data, its pictures, and a summary in a few lines."""
+"""What `-o` writes: a page, its data, its pictures, and a summary in a few lines."""
 
 import json
 from pathlib import Path
