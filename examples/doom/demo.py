@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from v2w_convert.report import print_line, print_table
+from v2w_convert.console import print_line, print_table
 
 HERE = Path(os.path.relpath(Path(__file__).parent))  # short, as a user would type it
 MARK = "made-by-demo.txt"

@@ -9,10 +9,11 @@ from typing_extensions import TypedDict
 
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.surgery.settings import MAX_ACTION_DIM
 
 MANIFEST = "v2w.json"
 CONDITIONS = "conditions.safetensors"
-MOST_ACTIONS = 100_000
+
 
 
 def _inside(path: str) -> str:
@@ -55,7 +56,7 @@ class Manifest(BaseModel):
     stage: Literal["converted", "finetuned"]
     component: Annotated[str, StringConstraints(pattern="^(unet|transformer)?$")]
     plan: dict[str, Any]
-    action_dim: int = Field(ge=1, le=MOST_ACTIONS)
+    action_dim: int = Field(ge=1, le=MAX_ACTION_DIM)
     seed: int = Field(ge=0)
     source: Origin
     result: dict[Inside, Hash]

@@ -1,4 +1,4 @@
-from v2w_convert.report import fold_paths
+from v2w_convert.text import fold_paths
 
 
 def test_paths_that_differ_in_numbers_are_one_line() -> None:

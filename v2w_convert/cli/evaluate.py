@@ -1,0 +1,34 @@
+"""`v2w evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from v2w_convert import api
+from v2w_convert.cli.options import Data, Json, output_option, takes_settings
+from v2w_convert.cli.rollout import World
+from v2w_convert.evaluation.settings import EvaluateSettings
+
+
+@takes_settings
+def evaluate(
+    world: World,
+    data: Data,
+    settings: EvaluateSettings,
+    output: Annotated[Path | None, output_option("new JSON file for the figures")] = None,
+    json: Json = False,
+) -> None:
+    """Measure picture quality by horizon, action following, and long-horizon stability.
+
+    Every figure stands beside baselines and has a bootstrap interval over episodes.
+    """
+    from v2w_convert.console import print_line, print_result, print_table, show_progress
+    from v2w_convert.evaluation.tables import tables
+
+    with show_progress("evaluate") as progress:
+        result = api.evaluate(world, data, settings, output=output, progress=progress)
+    for title, columns, rows in tables(result):
+        print_table(title, columns, rows)
+    if output is not None:
+        print_line(f"{output}: the figures")
+    if json:
+        print_result(result)
