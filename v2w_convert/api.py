@@ -51,10 +51,12 @@ def inspect(base: Folder, *, plan: Folder | None = None) -> "InspectResult":
     Raises:
         V2WError: The base cannot be read, no plan fits it, or the plan has faults.
     """
-    from v2w_convert.checkpoint.hub import local
+    from v2w_convert.checkpoint.hub import resolve_hub_id
     from v2w_convert.surgery.inspect import inspect as inspect_base
 
-    return inspect_base(local(Path(base)), InspectSettings(plan=None if plan is None else Path(plan)))
+    return inspect_base(
+        resolve_hub_id(Path(base)), InspectSettings(plan=None if plan is None else Path(plan))
+    )
 
 
 def draft_plan(
@@ -73,11 +75,11 @@ def draft_plan(
     Raises:
         V2WError: The file exists, the base cannot be read, or its class cannot be converted.
     """
-    from v2w_convert.checkpoint.hub import local
+    from v2w_convert.checkpoint.hub import resolve_hub_id
     from v2w_convert.draft.plan import write_plan
 
     return write_plan(
-        local(Path(base)), None if output is None else Path(output), progress or no_progress
+        resolve_hub_id(Path(base)), None if output is None else Path(output), progress or no_progress
     )
 
 
@@ -101,10 +103,10 @@ def convert(
     Raises:
         V2WError: The base, the plan or the folder does not fit, or the disk fails.
     """
-    from v2w_convert.checkpoint.hub import local
+    from v2w_convert.checkpoint.hub import resolve_hub_id
     from v2w_convert.surgery.perform import convert_checkpoint
 
-    base, output, progress = local(Path(base)), Path(output), progress or no_progress
+    base, output, progress = resolve_hub_id(Path(base)), Path(output), progress or no_progress
     result = convert_checkpoint(base, output, settings, progress)
     if not settings.dry_run and not result.already_converted:
         _save(settings, output, "convert BASE -o OUT")

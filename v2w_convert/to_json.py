@@ -37,4 +37,6 @@ def _finite(data: Any) -> Any:
         return {key: _finite(value) for key, value in data.items()}
     if isinstance(data, list):
         return [_finite(value) for value in data]
-    return None if isinstance(data, float) and (data != data or data in (float("inf"), -float("inf"))) else data
+    return (
+        None if isinstance(data, float) and (data != data or data in (float("inf"), -float("inf"))) else data
+    )

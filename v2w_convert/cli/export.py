@@ -25,9 +25,7 @@ def export(
         result = api.export(converted, output, settings, progress=progress)
     difference = result.largest_difference
     found = "not a finite number" if difference is None else f"{difference:.1e}"
-    outcome = (
-        f"onnxruntime differs from torch over {result.frames} frames by {found} (allowed {result.allowed:.0e})"
-    )
+    outcome = f"onnxruntime differs from torch over {result.frames} frames by {found} (allowed {result.allowed:.0e})"
     if result.ok:
         print_line(f"{output}: {result.bytes} bytes; {outcome}")
     else:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from v2w_convert.console import quiet_libraries
 from v2w_convert.errors import V2WError
 from v2w_convert.onnx_export.runner import METADATA, OnnxStream
 from v2w_convert.onnx_export.step import StreamStep
 from v2w_convert.onnx_export.target import parts, put, require_packages, require_target
 from v2w_convert.operations.base import max_abs_diff
-from v2w_convert.console import quiet_libraries
 from v2w_convert.sites import State
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.world.model import World

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from v2w_convert.checkpoint.headers import read_header
-from v2w_convert.checkpoint.output import check_target, same_hashes
+from v2w_convert.checkpoint.output import check_target, hashes_match
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.choose import choose_plan
@@ -49,16 +49,16 @@ def convert_checkpoint(
             raise V2WError(
                 f"convert into {output}", "another plan, source or option made what is there", "a new folder"
             )
-        from v2w_convert.checkpoint.resumable import sweep
+        from v2w_convert.checkpoint.resumable import remove_leftovers
 
-        sweep(output)
+        remove_leftovers(output)
         counts = Counter(read_manifest(output).tensors.values())
         return ConvertResult(
             base, output, resolved.plan.name, _counts(counts), already_converted=True, settings=settings
         )
     check_target(output, base, f"convert into {output}")
     source, resolved = _choose(base, settings)
-    from v2w_convert.checkpoint.preflight import check, room
+    from v2w_convert.checkpoint.preflight import check_writable, disk_space
     from v2w_convert.plan.coverage import require_coverage
     from v2w_convert.surgery.convert import plan_conversion, write_conversion
 
@@ -74,8 +74,8 @@ def convert_checkpoint(
     counts = Counter(planned.tensors.values())
     notes = list(source.notes)
     if settings.dry_run:
-        space = room(planned.items, output, settings.link)
-        check(planned.items, output, settings.link)
+        space = disk_space(planned.items, output, settings.link)
+        check_writable(planned.items, output, settings.link)
         return ConvertResult(
             base,
             output,
@@ -100,7 +100,7 @@ def convert_checkpoint(
     with error_context(base, settings.plan):
         _, hashes = write_conversion(planned, output, link=settings.link, progress=written)
     if settings.link:
-        whole = [item.path for item in planned.items if item.whole]
+        whole = [item.path for item in planned.items if item.is_copy]
         if copied := [path for path in whole if path not in hashes.linked]:
             notes.append(
                 f"{len(copied)} of {len(whole)} whole files are copies, where the file system gave no link"
@@ -116,21 +116,19 @@ def convert_checkpoint(
     )
 
 
-def is_result_of(
-    output: Path, source: "Source", resolved: "ResolvedPlan", settings: ConvertSettings
-) -> bool:
+def is_result_of(output: Path, source: "Source", resolved: "ResolvedPlan", settings: ConvertSettings) -> bool:
     """Whether the converted folder `output` is what this conversion would write, unchanged since."""
-    from v2w_convert.surgery.conditions import same_conditions
+    from v2w_convert.surgery.conditions import conditions_match
 
     manifest = read_manifest(output)
     return (
-        same_conditions(resolved, settings.conditions, output / CONDITIONS)
+        conditions_match(resolved, settings.conditions, output / CONDITIONS)
         and manifest.finetuning is None
         and manifest.plan == resolved.plan.model_dump(mode="json")
         and (manifest.action_dim, manifest.seed) == (settings.action_dim, settings.seed)
         and manifest.source["files"].keys() == {file.name for file in source.files}
-        and same_hashes({file: manifest.source["files"][file.name] for file in source.files})
-        and same_hashes({output / name: digest for name, digest in manifest.result.items()})
+        and hashes_match({file: manifest.source["files"][file.name] for file in source.files})
+        and hashes_match({output / name: digest for name, digest in manifest.result.items()})
     )
 
 

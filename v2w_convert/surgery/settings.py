@@ -57,7 +57,8 @@ class ConvertSettings(BaseModel):
         False, description="report what would change and the disk space needed; write nothing"
     )
     verify: bool = Field(
-        False, description="then verify the result and write the outcome into its model card; exit 1 on failure"
+        False,
+        description="then verify the result and write the outcome into its model card; exit 1 on failure",
     )
 
     @model_validator(mode="after")
