@@ -108,7 +108,7 @@ _MODULES = {
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = [  # noqa: RUF022: in the order of use
+__all__ = [
     "ConvertResult",
     "ConvertSettings",
     "Dataset",

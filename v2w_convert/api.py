@@ -173,7 +173,7 @@ def load(
 def verify(
     converted: Folder,
     base: Folder | None = None,
-    settings: VerifySettings = VerifySettings(),  # noqa: B008: frozen
+    settings: VerifySettings = VerifySettings(),  # noqa: B008 (frozen)
     *,
     report: Folder | None = None,
     card: bool = False,
@@ -241,7 +241,7 @@ def finetune(
     converted: Folder,
     data: Folder,
     output: Folder,
-    settings: FinetuneSettings = FinetuneSettings(),  # noqa: B008: frozen
+    settings: FinetuneSettings = FinetuneSettings(),  # noqa: B008 (frozen)
     *,
     progress: Progress | None = None,
 ) -> "FinetuneResult":
@@ -272,7 +272,7 @@ def rollout(
     world_folder: Folder,
     data: Folder,
     output: Folder,
-    settings: RolloutSettings = RolloutSettings(),  # noqa: B008: frozen
+    settings: RolloutSettings = RolloutSettings(),  # noqa: B008 (frozen)
     *,
     progress: Progress | None = None,
 ) -> "RolloutResult":
@@ -304,7 +304,7 @@ def rollout(
 def evaluate(
     world_folder: Folder,
     data: Folder,
-    settings: EvaluateSettings = EvaluateSettings(),  # noqa: B008: frozen
+    settings: EvaluateSettings = EvaluateSettings(),  # noqa: B008 (frozen)
     *,
     output: Folder | None = None,
     progress: Progress | None = None,
@@ -338,7 +338,7 @@ def evaluate(
 def export(
     converted: Folder,
     output: Folder,
-    settings: ExportSettings = ExportSettings(),  # noqa: B008: frozen
+    settings: ExportSettings = ExportSettings(),  # noqa: B008 (frozen)
     *,
     progress: Progress | None = None,
 ) -> "ExportResult":
