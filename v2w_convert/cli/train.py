@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from v2w_convert.cli.options import Camera, Converted, Data, Json, Seed, present
+from v2w_convert.cli.options import Camera, Converted, Data, Device, Json, Seed, present
 from v2w_convert.errors import V2WError
 
 
@@ -38,26 +38,21 @@ def finetune(
     checkpoint_every: Annotated[int, typer.Option("--checkpoint-every", help="steps")] = 250,
     camera: Camera = None,
     seed: Seed = 0,
-    device: Annotated[
-        str | None, typer.Option("--device", help="where to train; else the best there is")
-    ] = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Complete the transfer on action data, by diffusion forcing. Run it again to resume."""
-    given = {
-        name: value
-        for name, value in locals().items()
-        if name not in ("converted", "output", "device", "json")
-    }
+    given = {name: value for name, value in locals().items() if name not in ("converted", "output", "json")}
     for folder in filter(None, (converted, data, validation)):
         present(folder)
     from pydantic import ValidationError
 
-    from v2w_convert.finetuning.settings import Progress, Settings
+    from v2w_convert.finetuning.settings import FinetuneSettings
+    from v2w_convert.progress import ProgressEvent
     from v2w_convert.report import print_json, print_line, progress_bar
 
     try:
-        settings = Settings(**{name: value for name, value in given.items() if name != "data"})
+        settings = FinetuneSettings(**{name: value for name, value in given.items() if name != "data"})
     except ValidationError as error:
         faults = [f"--{'-'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}" for e in error.errors()]
         raise V2WError("finetune", faults, "v2w finetune --help") from None
@@ -65,15 +60,14 @@ def finetune(
 
     with progress_bar("finetune", total=steps) as update:
 
-        def show(now: Progress) -> None:
-            loss = "" if now.loss is None else f", loss {now.loss:.4f}"
+        def show(now: ProgressEvent) -> None:
             update(
                 completed=now.done,
                 total=now.total,
-                description=f"{now.task}{loss}, {now.seconds_left:.0f} s left",
+                description=f"{now.task} {now.detail}, {now.seconds_left:.0f} s left",
             )
 
-        result = train(converted, data, output, settings, progress=show, device=device)
+        result = train(converted, data, output, settings, progress=show)
     print_line(f"{output}: a world model after {steps} steps")
     if result.get("autoencoder", {}).get("sees_later_frames"):
         print_line(
