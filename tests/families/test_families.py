@@ -19,7 +19,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.families import REFUSED, model_class
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.finetuning.finetune import finetune
-from v2w_convert.finetuning.settings import Settings
+from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.call import call_base, condition_shape, null_condition, null_conditions
 from v2w_convert.plan.probe import randomize_zero_init
@@ -83,7 +83,7 @@ def test_a_family_converts_is_proven_and_trains(
         out,
         tiny_data,
         run,
-        Settings(
+        FinetuneSettings(
             steps=1, batch=2, frames=-(-5 // resolved.frames_per_block) * resolved.frames_per_block, lr=1e-3
         ),
     )

@@ -17,8 +17,10 @@ from torch import Tensor
 from v2w_convert.data import lerobot
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import export, objective
+from v2w_convert.finetuning import finetune as module
 from v2w_convert.finetuning.finetune import finetune, start
-from v2w_convert.finetuning.settings import Progress, Settings
+from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.progress import ProgressEvent
 from v2w_convert.surgery.load import load
 from v2w_convert.surgery.manifest import read_manifest
 
@@ -27,7 +29,10 @@ Data = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def unbroken(
-    tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory
+    tiny_converted: Path,
+    tiny_data: Path,
+    settings: FinetuneSettings,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, dict[str, Any]]:
     """A finished run that was never interrupted, and what it returned."""
     run = tmp_path_factory.mktemp("runs") / "unbroken"
@@ -49,8 +54,8 @@ class Stop(Exception):
     pass
 
 
-def stop_at(task: str, done: int) -> Callable[[Progress], None]:
-    def report(progress: Progress) -> None:
+def stop_at(task: str, done: int) -> Callable[[ProgressEvent], None]:
+    def report(progress: ProgressEvent) -> None:
         if (progress.task, progress.done) == (task, done):
             raise Stop
 
@@ -65,7 +70,7 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(
     unbroken: Any,
     tiny_converted: Path,
     tiny_data: Path,
-    settings: Settings,
+    settings: FinetuneSettings,
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
@@ -80,7 +85,7 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(
 
 
 def test_a_damaged_checkpoint_only_costs_time(
-    unbroken: Any, tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path: Path
+    unbroken: Any, tiny_converted: Path, tiny_data: Path, settings: FinetuneSettings, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(unbroken[0], run)
@@ -98,7 +103,7 @@ def test_an_export_that_breaks_off_is_done_again(
     unbroken: Any,
     tiny_converted: Path,
     tiny_data: Path,
-    settings: Settings,
+    settings: FinetuneSettings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -135,7 +140,7 @@ def test_an_export_that_breaks_off_is_done_again(
 
 
 def test_a_finished_run_is_left_as_it_is(
-    unbroken: Any, tiny_converted: Path, tiny_data: Path, settings: Settings
+    unbroken: Any, tiny_converted: Path, tiny_data: Path, settings: FinetuneSettings
 ) -> None:
     run, result = unbroken
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
@@ -144,7 +149,7 @@ def test_a_finished_run_is_left_as_it_is(
 
 
 def test_another_run_does_not_touch_it(
-    unbroken: Any, tiny_converted: Path, tiny_data: Path, tiny_validation: Path, settings: Settings
+    unbroken: Any, tiny_converted: Path, tiny_data: Path, tiny_validation: Path, settings: FinetuneSettings
 ) -> None:
     run, _ = unbroken
     before = contents(run)
@@ -199,7 +204,7 @@ def test_actions_are_normalised_by_the_data(unbroken: Any, tiny_data: Path) -> N
 
 def test_the_loss_falls(tiny_converted: Path, write_squares: Data, tmp_path: Path) -> None:
     data = write_squares(tmp_path / "one", (6,))
-    settings = Settings(
+    settings = FinetuneSettings(
         steps=12, batch=2, frames=6, lr=3e-3, warmup=0, validation=data, validation_clips=1, ema_decay=0.5
     )
     losses = finetune(tiny_converted, data, tmp_path / "run", settings)["validation_loss"]
@@ -207,7 +212,7 @@ def test_the_loss_falls(tiny_converted: Path, write_squares: Data, tmp_path: Pat
 
 
 def test_a_finetuned_model_can_be_finetuned_further(
-    unbroken: Any, write_squares: Data, settings: Settings, tmp_path: Path
+    unbroken: Any, write_squares: Data, settings: FinetuneSettings, tmp_path: Path
 ) -> None:
     """It keeps the normalisation that it has learned with, and says what came before."""
     first, _ = unbroken
@@ -229,7 +234,7 @@ def test_data_that_does_not_fit_is_refused_before_anything_is_written(
     tiny_data: Path,
     tiny_base: Path,
     write_squares: Data,
-    settings: Settings,
+    settings: FinetuneSettings,
     tmp_path: Path,
 ) -> None:
     def refused(match: str, converted: Path = tiny_converted, data: Path = tiny_data, **changes: Any) -> None:
@@ -252,7 +257,7 @@ def test_data_that_does_not_fit_is_refused_before_anything_is_written(
 
 
 def test_actions_that_do_not_fit_the_stored_dtype_are_refused(
-    tiny_converted: Path, tiny_data: Path, tmp_path: Path, settings: Settings
+    tiny_converted: Path, tiny_data: Path, tmp_path: Path, settings: FinetuneSettings
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -269,7 +274,11 @@ def test_actions_that_do_not_fit_the_stored_dtype_are_refused(
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
-    tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_converted: Path,
+    tiny_data: Path,
+    settings: FinetuneSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, whole, calls = tmp_path / "run", objective.loss, []
 
@@ -288,7 +297,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
 
 
 def test_a_full_disk_is_a_clear_error_and_costs_no_checkpoint(
-    tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_converted: Path,
+    tiny_data: Path,
+    settings: FinetuneSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, whole = tmp_path / "run", torch.save
 
@@ -304,11 +317,11 @@ def test_a_full_disk_is_a_clear_error_and_costs_no_checkpoint(
 
 
 def test_mixed_precision_trains_and_is_not_mixed_up(
-    tiny_converted: Path, write_squares: Data, settings: Settings, tmp_path: Path
+    tiny_converted: Path, write_squares: Data, settings: FinetuneSettings, tmp_path: Path
 ) -> None:
     data = write_squares(tmp_path / "one", (6,))
     bf16 = settings.model_copy(update={"steps": 1, "validation": None, "mixed_precision": "bf16"})
-    start(settings, "cpu")
+    start(settings.model_copy(update={"device": "cpu"}))
     with pytest.raises(V2WError, match="already been initialized"):
         finetune(tiny_converted, data, tmp_path / "run", bf16)
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -320,6 +333,12 @@ def test_mixed_precision_trains_and_is_not_mixed_up(
     assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
 
 
-def test_a_device_that_is_not_there_is_refused(settings: Settings) -> None:
-    with pytest.raises(V2WError, match="accelerate found cpu"):
-        start(settings, "xpu")
+def test_a_device_that_is_not_there_is_refused(
+    settings: FinetuneSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = settings.model_copy(update={"device": "xpu"})
+    with pytest.raises(V2WError, match="'xpu': this machine has no xpu"):
+        start(elsewhere)
+    monkeypatch.setattr(module, "resolve_device", torch.device)
+    with pytest.raises(V2WError, match="accelerate chose cpu"):
+        start(elsewhere)

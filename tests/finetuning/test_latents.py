@@ -10,7 +10,7 @@ from v2w_convert.data import lerobot
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import latents as module
 from v2w_convert.finetuning.latents import LatentDataset, check_data, encoded, fingerprint
-from v2w_convert.finetuning.settings import Progress, no_progress
+from v2w_convert.progress import ProgressEvent, no_progress
 from v2w_convert.world.temporal_compression import TemporalCompression
 from v2w_convert.world.vae import open_vae
 
@@ -59,7 +59,7 @@ def test_moments_are_those_of_the_actions_that_led_somewhere(cached: LatentDatas
 def test_encoding_again_is_not_needed(tiny_data: Path, tiny_converted: Path, tmp_path: Path) -> None:
     pixels, told = open_vae(tiny_converted), []
 
-    def report(progress: Progress) -> None:
+    def report(progress: ProgressEvent) -> None:
         told.append((progress.task, progress.done, progress.total))
 
     for _ in range(2):
@@ -116,7 +116,7 @@ def test_the_fingerprint_is_of_the_content(tiny_data: Path, tmp_path: Path) -> N
 def test_a_data_set_that_breaks_off_leaves_nothing(
     tiny_data: Path, tiny_converted: Path, tmp_path: Path
 ) -> None:
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: ProgressEvent) -> None:
         if progress.done == 3:
             raise KeyboardInterrupt
 

@@ -9,11 +9,12 @@ from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import objective
 from v2w_convert.finetuning.latents import LatentDataset, encoded
 from v2w_convert.finetuning.loop import averaged_loss, make_step, prepare
-from v2w_convert.finetuning.settings import Settings, no_progress
+from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.progress import no_progress
 from v2w_convert.world.model import World
 from v2w_convert.world.vae import open_vae
 
-SETTINGS = Settings(batch=4, frames=6, lr=1e-3, warmup=0, weight_decay=0)
+SETTINGS = FinetuneSettings(batch=4, frames=6, lr=1e-3, warmup=0, weight_decay=0)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def clips(tiny_data: Path, tiny_converted: Path, tmp_path_factory: pytest.TempPa
     return encoded(tiny_data, tiny_converted, cache, open_vae(tiny_converted), None, 6, no_progress)
 
 
-def steps(world: World, clips: LatentDataset, settings: Settings, count: int) -> dict[str, Tensor]:
+def steps(world: World, clips: LatentDataset, settings: FinetuneSettings, count: int) -> dict[str, Tensor]:
     """The base's tensors after `count` steps."""
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=settings.gradient_accumulation)
     training = prepare(world, settings, accelerator)
@@ -76,22 +77,26 @@ def test_accumulation_splits_the_memory_and_not_the_batch(
         torch.testing.assert_close(in_parts[name], gradient, rtol=1e-3, atol=1e-6)
 
 
-def gradients(world: World, clips: LatentDataset, settings: Settings) -> tuple[float, dict[str, Tensor]]:
+def gradients(
+    world: World, clips: LatentDataset, settings: FinetuneSettings
+) -> tuple[float, dict[str, Tensor]]:
     """The first step's loss, and what the optimizer was given for it without clipping."""
     seen: dict[str, Tensor] = {}
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=settings.gradient_accumulation)
-    training = prepare(world, settings.model_copy(update={"clip": 1e9}), accelerator)
+    training = prepare(world, settings.model_copy(update={"max_gradient_norm": 1e9}), accelerator)
 
     def look(*_: object) -> None:
         seen.update((n, p.grad.clone()) for n, p in world.base.named_parameters() if p.grad is not None)
 
     training.optimizer.optimizer.register_step_pre_hook(look)  # type: ignore[attr-defined]
-    loss, _ = make_step(world, training, clips, settings.model_copy(update={"clip": 1e9}), accelerator, 0)
+    loss, _ = make_step(
+        world, training, clips, settings.model_copy(update={"max_gradient_norm": 1e9}), accelerator, 0
+    )
     return loss, seen
 
 
 def test_the_gradient_is_clipped(world: World, clips: LatentDataset) -> None:
-    settings = SETTINGS.model_copy(update={"clip": 1e-3})
+    settings = SETTINGS.model_copy(update={"max_gradient_norm": 1e-3})
     accelerator = Accelerator(cpu=True)
     training = prepare(world, settings, accelerator)
     norms = []

@@ -11,14 +11,16 @@ from v2w_convert.checkpoint.headers import DTYPES
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.data import lerobot
+from v2w_convert.device import resolve_device
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.curve import draw_log
 from v2w_convert.finetuning.export import save_model
 from v2w_convert.finetuning.latents import LatentDataset, check_data, encoded, fingerprint
 from v2w_convert.finetuning.loop import prepare, train
 from v2w_convert.finetuning.run import CURVE, LATENTS, Log, Record, claimed, require_own, write_atomically
-from v2w_convert.finetuning.settings import ProgressCallback, Settings, no_progress
+from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.operations.action import ACTION_MODULE, ActionSite
+from v2w_convert.progress import Progress, no_progress
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.surgery.manifest import MANIFEST, Manifest, read_manifest
 from v2w_convert.world.model import World
@@ -32,9 +34,8 @@ def finetune(
     converted: Path,
     data: Path,
     output: Path,
-    settings: Settings,
-    progress: ProgressCallback = no_progress,
-    device: str | None = None,
+    settings: FinetuneSettings,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Train the world model in `converted` on the LeRobot set `data`; `output` becomes a folder of the same layout.
 
@@ -42,7 +43,6 @@ def finetune(
               bit for bit, on one machine. Beside the model it holds checkpoints/, latents/, log.jsonl,
               loss.png, run.json.
     progress  called after every episode encoded and every step made
-    device    a type, such as cpu; None: as accelerate finds it
 
     Returns what the manifest says under `finetuning`, with `output`, and `finished_before`: nothing was left to do.
     Raises V2WError, before anything is written, if the data does not fit the model or the output is not this run's;
@@ -63,7 +63,7 @@ def finetune(
     if (output / MANIFEST).exists():
         return {"output": str(output), "finished_before": True, **(read_manifest(output).finetuning or {})}
 
-    accelerator = start(settings, device)
+    accelerator = start(settings)
     world = load(converted, device=accelerator.device, dtype=torch.float32)
     pixels.to(accelerator.device)
     for folder in sets:
@@ -87,7 +87,7 @@ def finetune(
     return {"output": str(output), "finished_before": False, **finetuning}
 
 
-def describe(converted: Path, data: Path, settings: Settings) -> Record:
+def describe(converted: Path, data: Path, settings: FinetuneSettings) -> Record:
     """What makes a run the same run."""
 
     def data_set(folder: Path) -> dict[str, str]:
@@ -95,14 +95,14 @@ def describe(converted: Path, data: Path, settings: Settings) -> Record:
 
     return {
         "version": version("v2w-convert"),
-        "settings": settings.model_dump(mode="json", exclude={"validation"}),
+        "settings": settings.model_dump(mode="json", exclude={"validation", "device"}),
         "converted": {"name": converted.resolve().name, "sha256": sha256(converted / MANIFEST)},
         "data": data_set(data),
         "validation": data_set(settings.validation) if settings.validation else None,
     }
 
 
-def describe_autoencoder(pixels: VAE, data: Path, settings: Settings) -> dict[str, Any]:
+def describe_autoencoder(pixels: VAE, data: Path, settings: FinetuneSettings) -> dict[str, Any]:
     """How it packs frames, and whether its latents see later ones, tried on the first pictures of `data`."""
     frames = next(lerobot.read(data, settings.camera)).frames
     whole = pixels.packing.frames(min(pixels.packing.latents(len(frames)), TRIED))
@@ -127,11 +127,14 @@ def summary(manifest: Manifest, record: Record, log: Log) -> dict[str, Any]:
     }
 
 
-def start(settings: Settings, device: str | None) -> Accelerator:
-    asked = f"finetune on {device or 'this machine'} with mixed precision {settings.mixed_precision!r}"
+def start(settings: FinetuneSettings) -> Accelerator:
+    device = resolve_device(settings.device)
+    asked = f"finetune on {device} with mixed precision {settings.mixed_precision!r}"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # accelerate takes the current one
     try:
         accelerator = Accelerator(
-            cpu=device == "cpu",
+            cpu=device.type == "cpu",
             mixed_precision=settings.mixed_precision,
             gradient_accumulation_steps=settings.gradient_accumulation,
         )
@@ -141,8 +144,8 @@ def start(settings: Settings, device: str | None) -> Accelerator:
         raise V2WError(
             asked, f"{accelerator.num_processes} processes", "one: gradients are not shared between several"
         )
-    if device is not None and accelerator.device.type != device:
-        raise V2WError(asked, f"accelerate found {accelerator.device}", "--device cpu, or none")
+    if accelerator.device.type != device.type:
+        raise V2WError(asked, f"accelerate chose {accelerator.device}", "device cpu or auto")
     return accelerator
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.data import lerobot
 from v2w_convert.errors import V2WError
-from v2w_convert.finetuning.settings import Pace, Progress, ProgressCallback
+from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
 from v2w_convert.world.vae import VAE
 
@@ -118,7 +118,7 @@ def encoded(
     pixels: VAE,
     camera: str | None,
     frames: int,
-    report: ProgressCallback,
+    progress: Progress,
 ) -> LatentDataset:
     """The latents of `data` by the autoencoder `pixels` of `converted`, from a folder in `cache` if it is there.
 
@@ -131,11 +131,11 @@ def encoded(
     ]
     if not (cache / key).exists():
         with staging_folder(cache / key) as stage:
-            encode(data, stage, pixels, camera, report)
+            encode(data, stage, pixels, camera, progress)
     return LatentDataset(cache / key, frames)
 
 
-def encode(data: Path, folder: Path, pixels: VAE, camera: str | None, report: ProgressCallback) -> None:
+def encode(data: Path, folder: Path, pixels: VAE, camera: str | None, progress: Progress) -> None:
     """Write the shards of `Latents` to `folder`, holding one shard and one episode at a time."""
     total = lerobot.read_info(data)["total_episodes"]
     pace = Pace(0, total)
@@ -156,7 +156,7 @@ def encode(data: Path, folder: Path, pixels: VAE, camera: str | None, report: Pr
             shard[f"{number:08d}.actions"] = pixels.packing.actions(arriving).contiguous()
         if sum(tensor.nbytes for tensor in shard.values()) > SHARD_BYTES:
             write()
-        report(Progress("encode", number + 1, total, None, pace.seconds_left(number + 1)))
+        progress(ProgressEvent("encode", number + 1, total, "", pace.seconds_left(number + 1)))
     if shard:
         write()
 

@@ -16,11 +16,12 @@ from v2w_convert.finetuning.batches import draw_clips, generator, sample_batch, 
 from v2w_convert.finetuning.checkpoints import Training, restore, save
 from v2w_convert.finetuning.latents import LatentDataset
 from v2w_convert.finetuning.run import CHECKPOINTS, LOG, Log, sync
-from v2w_convert.finetuning.settings import Pace, Progress, ProgressCallback, Settings
+from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.world.model import World
 
 
-def prepare(world: World, settings: Settings, accelerator: Accelerator) -> Training:
+def prepare(world: World, settings: FinetuneSettings, accelerator: Accelerator) -> Training:
     """What training `world` takes, at its first step."""
     world.train().requires_grad_(True)
     if settings.gradient_checkpointing:
@@ -45,10 +46,10 @@ def train(
     training: Training,
     clips: LatentDataset,
     held_out: LatentDataset | None,
-    settings: Settings,
+    settings: FinetuneSettings,
     accelerator: Accelerator,
     output: Path,
-    progress: ProgressCallback,
+    progress: Progress,
 ) -> Log:
     """Make the steps that are still to be made, with checkpoints in `output`; return the whole run's log."""
     step = restore(output / CHECKPOINTS, training)
@@ -76,8 +77,9 @@ def train(
                 validate()
             if step % settings.checkpoint_every == 0 or step == settings.steps:
                 sync(log.file)
-                save(output / CHECKPOINTS, step, training, settings.keep)
-            progress(Progress("train", step, settings.steps, loss, pace.seconds_left(step)))
+                save(output / CHECKPOINTS, step, training, settings.keep_checkpoints)
+            seconds_left = pace.seconds_left(step)
+            progress(ProgressEvent("train", step, settings.steps, f"loss {loss:.4f}", seconds_left))
     return log
 
 
@@ -85,7 +87,7 @@ def make_step(
     world: World,
     training: Training,
     clips: LatentDataset,
-    settings: Settings,
+    settings: FinetuneSettings,
     accelerator: Accelerator,
     step: int,
 ) -> tuple[float, float]:
@@ -107,7 +109,7 @@ def make_step(
             )
         accelerator.backward(value)  # divides by the number of parts
         total += value.item() / settings.gradient_accumulation
-    norm = float(accelerator.clip_grad_norm_(training.base.parameters(), settings.clip))
+    norm = float(accelerator.clip_grad_norm_(training.base.parameters(), settings.max_gradient_norm))
     # With a loss scaler an overflowing gradient is usual: it skips that update.
     if not (math.isfinite(total) and (math.isfinite(norm) or training.scaler)):
         raise V2WError(
@@ -123,7 +125,7 @@ def make_step(
 
 
 def averaged_loss(
-    world: World, training: Training, latents: Tensor, actions: Tensor, settings: Settings
+    world: World, training: Training, latents: Tensor, actions: Tensor, settings: FinetuneSettings
 ) -> float:
     """The validation loss with the averaged weights, which are lent to the world for it."""
     parameters = list(training.base.parameters())
