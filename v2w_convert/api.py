@@ -195,14 +195,14 @@ def verify(
     Raises:
         V2WError: A folder cannot be read as what it should be.
     """
+    converted = _folder(converted)
+    if base is not None and not Path(base).is_file():
+        base = _folder(base)
     from v2w_convert.surgery.card import read_card, write_card
     from v2w_convert.surgery.manifest import read_manifest
     from v2w_convert.verification.report.summary import summary
     from v2w_convert.verification.run import verify as measure
 
-    converted = _folder(converted)
-    if base is not None and not Path(base).is_file():
-        base = _folder(base)
     if card:  # a card that cannot be read is refused now, not when everything is done
         read_card(converted, read_manifest(converted))
     result = measure(
@@ -232,9 +232,10 @@ def open_dataset(path: Folder, *, camera: str | None = None) -> "Dataset":
     Raises:
         V2WError: The folder is not a data set of a format that is known, or has no such camera.
     """
+    path = _folder(path)
     from v2w_convert.data.dataset import open_dataset as open_path
 
-    return open_path(_folder(path), camera)
+    return open_path(path, camera=camera)
 
 
 def finetune(
@@ -260,10 +261,12 @@ def finetune(
     Raises:
         V2WError: The data does not fit the model, the folder holds another run, or the loss is not finite.
     """
+    converted, data, output = _folder(converted), _folder(data), Path(output)
+    if settings.validation is not None:
+        _folder(settings.validation)
     from v2w_convert.finetuning.finetune import finetune as train
 
-    output = Path(output)
-    result = train(_folder(converted), _folder(data), output, settings, progress or no_progress)
+    result = train(converted, data, output, settings, progress or no_progress)
     _save(settings, output, "finetune CONVERTED --data DATA -o RUN")
     return result
 
@@ -293,10 +296,10 @@ def rollout(
     Raises:
         V2WError: The data does not fit the model, or the file exists.
     """
+    world_folder, data, output = _folder(world_folder), _folder(data), _new_file(output, "a rollout")
     from v2w_convert.evaluation.rollout_video import rollout as generate
 
-    output = _new_file(output, "a rollout")
-    result = generate(_folder(world_folder), _folder(data), output, settings, progress or no_progress)
+    result = generate(world_folder, data, output, settings, progress or no_progress)
     _save_beside(settings, output, "rollout RUN --data DATA -o FILE")
     return result
 
@@ -324,11 +327,14 @@ def evaluate(
     Raises:
         V2WError: The data does not fit the model, or the file exists.
     """
-    from v2w_convert.evaluation.evaluate import evaluate as measure
-
+    world_folder, data = _folder(world_folder), _folder(data)
+    if settings.classifier_data is not None:
+        _folder(settings.classifier_data)
     if output is not None:
         output = _new_file(output, "figures")
-    result = measure(_folder(world_folder), _folder(data), settings, progress or no_progress)
+    from v2w_convert.evaluation.evaluate import evaluate as measure
+
+    result = measure(world_folder, data, settings, progress or no_progress)
     if output is not None:
         _write_text(output, result_json(result, indent=1) + "\n")
         _save_beside(settings, output, "evaluate RUN --data DATA -o FIGURES.json")

@@ -1,7 +1,7 @@
 """A result as JSON: what `--json` prints and `docs/schemas` describes."""
 
 import json
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic_core import to_jsonable_python
 
@@ -9,7 +9,7 @@ from pydantic_core import to_jsonable_python
 class Result(Protocol):
     """A dataclass that a function of the API returns."""
 
-    __dataclass_fields__: Any
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 def result_data(result: Result) -> dict[str, Any]:

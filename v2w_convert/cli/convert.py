@@ -12,7 +12,7 @@ from v2w_convert.surgery.settings import ConvertSettings
 @takes_settings
 def convert(
     base: Base,
-    output: Annotated[Path, output_option("folder to write: new or empty")],
+    output: Annotated[Path, output_option("OUT", "folder to write: new or empty")],
     settings: ConvertSettings,
     json: Json = False,
 ) -> int:

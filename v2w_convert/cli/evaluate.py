@@ -14,7 +14,7 @@ def evaluate(
     world: World,
     data: Data,
     settings: EvaluateSettings,
-    output: Annotated[Path | None, output_option("new JSON file for the figures")] = None,
+    output: Annotated[Path | None, output_option("FILE", "new JSON file for the figures")] = None,
     json: Json = False,
 ) -> None:
     """Measure picture quality by horizon, action following, and long-horizon stability.

@@ -11,7 +11,7 @@ from v2w_convert.onnx_export.settings import ExportSettings
 @takes_settings
 def export(
     converted: Converted,
-    output: Annotated[Path, output_option("new .onnx file")],
+    output: Annotated[Path, output_option("FILE", "new .onnx file")],
     settings: ExportSettings,
     json: Json = False,
 ) -> int:

@@ -12,7 +12,9 @@ from v2w_convert.finetuning.settings import FinetuneSettings
 def finetune(
     converted: Converted,
     data: Data,
-    output: Annotated[Path, output_option("run folder: new, or an unfinished run, which is continued")],
+    output: Annotated[
+        Path, output_option("RUN", "run folder: new, or an unfinished run, which is continued")
+    ],
     settings: FinetuneSettings,
     json: Json = False,
 ) -> None:

@@ -44,7 +44,9 @@ Base = Annotated[
 Converted = Annotated[
     Path, typer.Argument(metavar="CONVERTED", help="folder that `v2w convert` or `v2w finetune` wrote")
 ]
-Data = Annotated[Path, typer.Option("--data", help="data set of episodes", rich_help_panel=FILES)]
+Data = Annotated[
+    Path, typer.Option("--data", metavar="DATA", help="data set of episodes", rich_help_panel=FILES)
+]
 Json = Annotated[
     bool,
     typer.Option(
@@ -55,19 +57,24 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config",
+        metavar="FILE",
         help="YAML or JSON file of settings, named as the flags; flags take precedence",
         rich_help_panel=FILES,
     ),
 ]
 
 
-def output_option(help: str) -> Any:
+def output_option(metavar: str, help: str) -> Any:
     """The option `-o/--output`, with what it names."""
-    return typer.Option("-o", "--output", help=help, rich_help_panel=FILES)
+    return typer.Option("-o", "--output", metavar=metavar, help=help, rich_help_panel=FILES)
 
 
 class SectionedCommand(TyperCommand):
     """A command whose help lists its parameters by section."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Name arguments in the usage line as the documentation does: BASE, not {BASE}."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the sections."""
@@ -77,9 +84,10 @@ class SectionedCommand(TyperCommand):
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is None:
                 continue
-            panel = getattr(parameter, "rich_help_panel", None)
-            section = panel or (ARGUMENTS if parameter.param_type_name == "argument" else OTHER)
-            sections.setdefault(section, []).append(record)
+            if parameter.param_type_name == "argument":
+                sections[ARGUMENTS].append((parameter.metavar or record[0], record[1]))
+            else:
+                sections[getattr(parameter, "rich_help_panel", None) or OTHER].append(record)
         for name, records in sections.items():
             if records:
                 with formatter.section(name):
@@ -156,7 +164,7 @@ def _option(name: str, field: FieldInfo) -> Any:
             if (largest := getattr(constraint, "le", None)) is not None:
                 limits["max"] = largest
     is_flag = bool in _plain_types(field.annotation)
-    help = _help(field) + (" [required]" if field.is_required() else "")
+    help = _help(field) + ("  [required]" if field.is_required() else "")
     return typer.Option(
         flag(name) + (f"/--no-{name.replace('_', '-')}" if is_flag else ""),
         help=help,

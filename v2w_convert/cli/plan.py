@@ -9,7 +9,7 @@ from v2w_convert.cli.options import Base, Json, output_option
 
 def plan(
     base: Base,
-    output: Annotated[Path, output_option("YAML file to write")],
+    output: Annotated[Path, output_option("FILE", "YAML file to write")],
     json: Json = False,
 ) -> None:
     """Write the plan that fits a checkpoint, or draft one for a class that has none.

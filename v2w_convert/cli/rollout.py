@@ -18,7 +18,7 @@ World = Annotated[
 def rollout(
     world: World,
     data: Data,
-    output: Annotated[Path, output_option("new .mp4, .gif or .png (contact sheet)")],
+    output: Annotated[Path, output_option("FILE", "new .mp4, .gif or .png (contact sheet)")],
     settings: RolloutSettings,
     json: Json = False,
 ) -> None:

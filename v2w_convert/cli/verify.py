@@ -17,10 +17,11 @@ def verify(
     converted: Converted,
     settings: VerifySettings,
     base: Annotated[
-        Path | None, typer.Option("--base", help="what it was converted from", rich_help_panel=FILES)
+        Path | None,
+        typer.Option("--base", metavar="BASE", help="what it was converted from", rich_help_panel=FILES),
     ] = None,
     output: Annotated[
-        Path | None, output_option("folder for a page, pictures, report.json and a summary")
+        Path | None, output_option("REPORT", "folder for a page, pictures, report.json and a summary")
     ] = None,
     card: Annotated[
         bool,

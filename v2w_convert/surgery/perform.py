@@ -1,6 +1,7 @@
 """A base becomes a converted folder: the plan is chosen, everything is checked, then files are written."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,9 @@ def convert_checkpoint(
         from v2w_convert.checkpoint.resumable import remove_leftovers
 
         remove_leftovers(output)
-        counts = Counter(read_manifest(output).tensors.values())
+        counts = _count(read_manifest(output).tensors.values())
         return ConvertResult(
-            base, output, resolved.plan.name, _counts(counts), already_converted=True, settings=settings
+            base, output, resolved.plan.name, counts, already_converted=True, settings=settings
         )
     check_target(output, base, f"convert into {output}")
     source, resolved = _choose(base, settings)
@@ -71,7 +72,7 @@ def convert_checkpoint(
         seed=settings.seed,
         conditions=settings.conditions,
     )
-    counts = Counter(planned.tensors.values())
+    counts = _count(planned.tensors.values())
     notes = list(source.notes)
     if settings.dry_run:
         space = disk_space(planned.items, output, settings.link)
@@ -80,7 +81,7 @@ def convert_checkpoint(
             base,
             output,
             resolved.plan.name,
-            _counts(counts),
+            counts,
             dry_run=True,
             changes={name: status for name, status in planned.tensors.items() if status != "kept"},
             files=[PlannedFile(item.path, item.size, item.copied) for item in planned.items],
@@ -109,7 +110,7 @@ def convert_checkpoint(
         base,
         output,
         resolved.plan.name,
-        _counts(counts),
+        counts,
         linked=list(hashes.linked),
         notes=notes,
         settings=settings,
@@ -144,5 +145,6 @@ def _choose(base: Path, settings: ConvertSettings) -> "tuple[Source, ResolvedPla
     )
 
 
-def _counts(counts: "Counter[str]") -> TensorCounts:
+def _count(statuses: Iterable[str]) -> TensorCounts:
+    counts = Counter(statuses)
     return TensorCounts(counts["kept"], counts["transferred"], counts["added"])

@@ -13,7 +13,7 @@ class InspectSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    plan: Path | None = Field(None, description="plan to try; default: the shipped plan that fits")
+    plan: Path | None = Field(default=None, description="plan to try; default: the shipped plan that fits")
 
 
 class ConvertSettings(BaseModel):
@@ -26,38 +26,40 @@ class ConvertSettings(BaseModel):
         le=MAX_ACTION_DIM,
         description="numbers in one action, times the video frames that make one latent frame",
     )
-    plan: Path | None = Field(None, description="plan to apply; default: the shipped plan that fits")
+    plan: Path | None = Field(default=None, description="plan to apply; default: the shipped plan that fits")
     transfer: Literal["shift", "masked", "extrapolative"] | None = Field(
-        None, description="how kernels of temporal convolutions become causal; default: as the plan says"
+        default=None,
+        description="how kernels of temporal convolutions become causal; default: as the plan says",
     )
     frames_per_block: int | None = Field(
-        None, ge=1, description="latent frames denoised together; default: as the plan says"
+        default=None, ge=1, description="latent frames denoised together; default: as the plan says"
     )
     window: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="latent frames in the context, the current ones included; default: as the plan says",
     )
     sinks: int | None = Field(
-        None,
+        default=None,
         ge=0,
         description="first latent frames that stay in the context for ever; default: as the plan says",
     )
     conditions: Path | None = Field(
-        None, description="safetensors file with the conditions to use where a caller passes none"
+        default=None, description="safetensors file with the conditions to use where a caller passes none"
     )
     repair: bool = Field(
-        False, description="repair the layers that let frames of a released Vid2World model see later ones"
+        default=False,
+        description="repair the layers that let frames of a released Vid2World model see later ones",
     )
-    seed: int = Field(0, ge=0, description="seed of the added weights")
+    seed: int = Field(default=0, ge=0, description="seed of the added weights")
     link: bool = Field(
-        False, description="hard-link files that are copied unchanged; editing one then edits both"
+        default=False, description="hard-link files that are copied unchanged; editing one then edits both"
     )
     dry_run: bool = Field(
-        False, description="report what would change and the disk space needed; write nothing"
+        default=False, description="report what would change and the disk space needed; write nothing"
     )
     verify: bool = Field(
-        False,
+        default=False,
         description="then verify the result and write the outcome into its model card; exit 1 on failure",
     )
 
