@@ -25,7 +25,7 @@ and on models and data in memory:
     read_plan       a plan file becomes a Plan
     assert_causal, assert_streams  checks for any module with a frame axis
 
-A `World` is a `torch.nn.Module`; `start_stream(world, …)` begins a rollout, a `Stream`. Functions take their
+A `World` is a `torch.nn.Module`; `World.stream` begins a rollout, a `Stream`. Functions take their
 `…Settings`, which are also the commands' flags, and return their `…Result`, which are also the commands'
 `--json`. A mistake of the caller is a `V2WError`.
 
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from v2w_convert.verification.result import VerifyReport
     from v2w_convert.verification.settings import VerifySettings
     from v2w_convert.world.model import World
-    from v2w_convert.world.rollout import Sampling, Stream, start_stream
+    from v2w_convert.world.rollout import Sampling, Stream
 
 # Where each name is defined; a test checks that this and the imports above agree.
 _MODULES = {
@@ -104,7 +104,7 @@ _MODULES = {
     "v2w_convert.verification.result": ("VerifyReport",),
     "v2w_convert.verification.settings": ("VerifySettings",),
     "v2w_convert.world.model": ("World",),
-    "v2w_convert.world.rollout": ("Sampling", "Stream", "start_stream"),
+    "v2w_convert.world.rollout": ("Sampling", "Stream"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -145,7 +145,6 @@ __all__ = [
     "open_dataset",
     "read_plan",
     "rollout",
-    "start_stream",
     "verify",
 ]  # fmt: skip
 

@@ -22,10 +22,11 @@ def evaluate(
     Every figure stands beside baselines and has a bootstrap interval over episodes.
     """
     from v2w_convert.console import print_line, print_result, print_table, show_progress
-    from v2w_convert.evaluation.tables import tables
 
     with show_progress("evaluate") as progress:
         result = api.evaluate(world, data, settings, output=output, progress=progress)
+    from v2w_convert.evaluation.tables import tables
+
     for title, columns, rows in tables(result):
         print_table(title, columns, rows)
     if output is not None:

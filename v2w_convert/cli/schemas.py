@@ -27,6 +27,27 @@ RESULTS = {
     "export": "ExportResult",
 }
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+ERROR = {
+    "$schema": DIALECT,
+    "title": "v2w --json, on a mistake of the user",
+    "description": "What every command prints with exit code 2.",
+    "type": "object",
+    "properties": {
+        "ok": {"const": False},
+        "error": {
+            "type": "object",
+            "properties": {
+                "asked": {"type": "string", "description": "What was asked for."},
+                "found": {"type": "string", "description": "What was found instead."},
+                "try": {"type": "string", "description": "What to try; may be empty."},
+            },
+            "required": ["asked", "found", "try"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["ok", "error"],
+    "additionalProperties": False,
+}
 
 
 def schema(command: str) -> dict[str, Any]:
@@ -89,17 +110,18 @@ def _ok_description(kind: type) -> str:
     return " ".join(((ok.__doc__ if ok else None) or "Always true: mistakes are errors.").split())
 
 
-def text(command: str) -> str:
-    """The schema file of a command."""
-    return json.dumps(schema(command), indent=1) + "\n"
+def files() -> dict[str, str]:
+    """Name and text of every schema file."""
+    schemas = {command: schema(command) for command in RESULTS} | {"error": ERROR}
+    return {f"{name}.schema.json": json.dumps(content, indent=1) + "\n" for name, content in schemas.items()}
 
 
 def main() -> None:
-    """Write the schema of every command into the folder that is named."""
+    """Write the schema files into the folder that is named."""
     [folder] = map(Path, sys.argv[1:])
     folder.mkdir(parents=True, exist_ok=True)
-    for command in RESULTS:
-        (folder / f"{command}.schema.json").write_text(text(command), encoding="utf-8")
+    for name, text in files().items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

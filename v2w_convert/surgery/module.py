@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from v2w_convert.errors import V2WError
 from v2w_convert.families.build import complete_config
 from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.coverage import require_coverage
@@ -43,6 +44,9 @@ def convert_module(
         V2WError: No plan fits the model, or the plan does not cover every module that mixes frames.
     """
     class_name = type(model).__name__
+    if not hasattr(model, "config"):
+        plan_for(class_name)  # the reason, where the class is known
+        raise V2WError(f"convert a {class_name}", "it has no config", "a diffusers model")
     config = {**complete_config(model), "_class_name": class_name}
     if plan is None:
         plan = plan_for(class_name, config)
