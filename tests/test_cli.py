@@ -21,7 +21,7 @@ from v2w_convert.data.episode import Episode
 from v2w_convert.evaluation import run as evaluation
 from v2w_convert.plan.read import shipped_plans
 from v2w_convert.verification import bench
-from v2w_convert.verification.models import open_world
+from v2w_convert.verification.engine.models import open_world
 from v2w_convert.world.model import World
 
 PLAN = shipped_plans()["stable-video-diffusion"].read_text()

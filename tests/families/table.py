@@ -23,8 +23,8 @@ from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.surgery.change import added_tensors, install_operations
 from v2w_convert.surgery.convert import convert
 from v2w_convert.surgery.load import load
-from v2w_convert.verification.claims import VerifyReport
-from v2w_convert.verification.inputs import latent_size
+from v2w_convert.verification.claim import VerifyReport
+from v2w_convert.verification.engine.inputs import latent_size
 from v2w_convert.verification.run import verify
 from v2w_convert.world.model import RING_STATES, World
 from v2w_convert.world.rollout import Sampling

@@ -18,7 +18,7 @@ from tests.mutations.faults import broken
 from tests.mutations.folders import copied
 from tests.mutations.mutation import Mutation
 from tests.mutations.suite import model_of, suite
-from v2w_convert.verification.claims import Claim
+from v2w_convert.verification.claim import Claim
 from v2w_convert.verification.run import verify
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.verification import bench
-from v2w_convert.verification.claims import Claim
-from v2w_convert.verification.models import Models, open_models, open_world
+from v2w_convert.verification.claim import Claim
+from v2w_convert.verification.engine.models import Models, open_models, open_world
 from v2w_convert.verification.run import verify
 from v2w_convert.world.model import World
 

@@ -16,9 +16,9 @@ from v2w_convert.errors import V2WError
 from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.verification import bench
 from v2w_convert.verification.catalogue import CATALOGUE
-from v2w_convert.verification.claims import Claim
+from v2w_convert.verification.claim import Claim
 from v2w_convert.verification.run import verify
-from v2w_convert.verification.tensors import CLAIMS
+from v2w_convert.verification.claims.tensors import CLAIMS
 from v2w_convert.world.model import World
 
 CONV = "down_blocks.1.resnets.0.temporal_res_block.conv2"

@@ -61,8 +61,8 @@ def measure(
     from v2w_convert.surgery.card import CARD, read_card, write_card
     from v2w_convert.surgery.manifest import read_manifest
     from v2w_convert.verification.run import verify as measured
-    from v2w_convert.verification.summary import summary
-    from v2w_convert.verification.wording import state, verdict
+    from v2w_convert.verification.report.summary import summary
+    from v2w_convert.verification.report.wording import state, verdict
 
     if card:
         read_card(

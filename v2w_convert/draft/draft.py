@@ -26,8 +26,8 @@ from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import MixingSite
 from v2w_convert.plan.read import parse_plan
 from v2w_convert.plan.resolve import resolve
-from v2w_convert.verification.exact import exact
-from v2w_convert.verification.identity import ALLOWED, identity
+from v2w_convert.verification.engine.exact import exact
+from v2w_convert.verification.claims.identity import ALLOWED, identity
 from v2w_convert.world.model import World
 
 LARGEST = 500_000_000  # parameters of a model that is tried out

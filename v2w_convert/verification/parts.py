@@ -23,13 +23,13 @@ from v2w_convert.verification import (
     tensors,
     vae,
 )
-from v2w_convert.verification.bench import VerifyContext
-from v2w_convert.verification.claims import MODEL_FORWARD, Claim, not_measured
-from v2w_convert.verification.clips import size_of
-from v2w_convert.verification.course import Check
-from v2w_convert.verification.inputs import base_call, enough_frames, random_inputs, uniform
+from v2w_convert.verification.engine.context import VerifyContext
+from v2w_convert.verification.claim import MODEL_FORWARD, Claim, not_measured
+from v2w_convert.verification.engine.clips import size_of
+from v2w_convert.verification.engine.runner import Check
+from v2w_convert.verification.engine.inputs import base_call, enough_frames, random_inputs, uniform
 from v2w_convert.verification.module import influence
-from v2w_convert.verification.streaming import blocks_of, streaming
+from v2w_convert.verification.claims.streaming import blocks_of, streaming
 from v2w_convert.world.model import World
 
 NEEDS_BASE = "it needs the base (--base)"

@@ -12,17 +12,17 @@ from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.load import open_converted
 from v2w_convert.surgery.manifest import Manifest
 from v2w_convert.verification import parts, tensors
-from v2w_convert.verification.bench import VerifyContext, with_base, with_stored, with_training, with_world
-from v2w_convert.verification.budget import Budget, Estimate, estimate
-from v2w_convert.verification.claims import Claim, VerifyReport, not_measured
-from v2w_convert.verification.clips import read_clips, size_of
-from v2w_convert.verification.course import Phase, Progress, Runner
-from v2w_convert.verification.exact import exact
-from v2w_convert.verification.mend import mended
-from v2w_convert.verification.models import open_world
-from v2w_convert.verification.provenance import of_model, of_run
-from v2w_convert.verification.publish import publish
-from v2w_convert.verification.weights import numbers
+from v2w_convert.verification.engine.context import VerifyContext, with_base, with_stored, with_training, with_world
+from v2w_convert.verification.engine.budget import Budget, Estimate, estimate
+from v2w_convert.verification.claim import Claim, VerifyReport, not_measured
+from v2w_convert.verification.engine.clips import read_clips, size_of
+from v2w_convert.verification.engine.runner import Phase, Progress, Runner
+from v2w_convert.verification.engine.exact import exact
+from v2w_convert.verification.report.fixes import mended
+from v2w_convert.verification.engine.models import open_world
+from v2w_convert.verification.report.provenance import of_model, of_run
+from v2w_convert.verification.report.publish import publish
+from v2w_convert.verification.engine.weights import numbers
 
 UNTIL_BASE, UNTIL_WORLD = 0.4, 0.9  # shares of a budget at which the base and the world model must be done
 GB = 1e9

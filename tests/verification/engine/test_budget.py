@@ -1,0 +1,176 @@
+"""One model at a time, and no longer than was allowed; what was left out is said."""
+
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from v2w_convert.checkpoint.source import open_source
+from v2w_convert.cli import run as v2w
+from v2w_convert.verification import bench, budget, causality, coverage, parts, run, weights
+from v2w_convert.verification.engine.budget import Budget, OutOfTime, estimate
+from v2w_convert.verification.catalogue import CATALOGUE
+from v2w_convert.verification.engine.runner import Check
+from v2w_convert.verification.engine.models import open_base, open_world
+from v2w_convert.verification.run import verify
+from v2w_convert.verification.engine.weights import Unread
+from v2w_convert.world.model import World
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def held(model: nn.Module) -> bool:
+    return not any(isinstance(x, Unread) for x in model.parameters())
+
+
+def test_the_two_models_are_never_in_memory_together(
+    tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "SMALL", 0)
+    # What is measured in between is left out: this is about what is opened when.
+    for phase in ("base_parts", "world_parts", "stored_parts", "training_parts"):
+        monkeypatch.setattr(parts, phase, lambda *given: [Check("a part", (), lambda bench: [])])
+    opened: list[weakref.ref[nn.Module]] = []
+
+    def watch(open_model: Any) -> Any:
+        def opens(*arguments: Any, **options: Any) -> Any:
+            model = open_model(*arguments, **options)
+            if held(model):
+                assert [other for other in opened if other() is not None] == []
+                opened.append(weakref.ref(model))
+            return model
+
+        return opens
+
+    monkeypatch.setattr(bench, "open_base", watch(open_base))
+    monkeypatch.setattr(bench, "open_world", watch(open_world))
+    report = verify(tiny_converted, tiny_base)
+    assert report.ok
+    assert (
+        len(opened) == 4
+    )  # the base, the world model, that in the stored precision, and that which is trained
+
+
+def test_a_model_too_large_for_the_memory_is_verified_all_the_same(
+    tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(weights, "SMALL", 4000)
+    assert v2w(["verify", str(tiny_converted), "--base", str(tiny_base), "--memory", "0", "--json"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out.splitlines()[-1])
+    assert result["ok"] and result["not_measured"] == 0
+    assert result["figures"]["budget"]["weights_held"] == 0
+    assert "0% can be held in memory" in err
+
+
+def test_a_budget_of_nothing_measures_nothing_and_says_so(
+    tiny_converted: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert v2w(["verify", str(tiny_converted), "--base", str(tiny_base), "--budget", "0", "--json"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out.splitlines()[-1])
+    unmeasured = [claim for claim in result["claims"] if claim["measured"] is None]
+    assert (
+        result["not_measured"] == len(unmeasured) == len(result["claims"]) - 2
+    )  # files' headers are read first
+    assert {claim["name"] for claim in result["claims"]} == CATALOGUE.keys()
+    assert all("the budget of 0 minutes was used up" in claim["how"] for claim in unmeasured)
+    assert f"{len(unmeasured)} were not measured" in " ".join(err.split())
+    assert result["figures"]["budget"]["unmeasured"] == [claim["name"] for claim in unmeasured]
+    assert "future-unseen" in err
+
+
+def test_what_the_budget_still_allowed_is_measured(
+    tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The world model's last parts are given up in the middle of a forward; the base's and the stored precision are not."""
+    clock = Clock()
+    seen = causality.unseen_future
+
+    def lasting(world: World, *rest: Any, **more: Any) -> Any:
+        if world.dtype == torch.float64:
+            clock.now = 60 * 9.5  # beyond the world model's share
+        return seen(world, *rest, **more)
+
+    monkeypatch.setattr(causality, "unseen_future", lasting)
+    monkeypatch.setattr(run, "Budget", lambda minutes: Budget(minutes, clock))
+    report = verify(tiny_converted, tiny_base, budget=10)
+    found = {claim.name: claim for claim in report.claims}
+    assert report.ok
+    for name in (
+        "identity",
+        "coverage",
+        "promises",
+        "actions-unheeded",
+        "future-unseen-stored",
+        "deterministic-stored",
+    ):
+        assert found[name].measured is not None, name
+    for name in ("future-unseen", "past-seen", "streamed-by-block", "gradients-not-forward"):
+        assert found[name].measured is None, name
+        assert found[name].how == "not measured: the budget of 10 minutes was used up, 90% of it until here"
+    assert report.figures["budget"]["unmeasured"] == [c.name for c in report.claims if c.measured is None]
+
+
+def test_a_failure_within_the_budget_still_fails(
+    tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+
+    def failing(*given: Any) -> Any:
+        clock.now = 600.0
+        return coverage.counted("coverage", ["somewhere"], "")
+
+    monkeypatch.setattr(coverage, "coverage", failing)
+    monkeypatch.setattr(run, "Budget", lambda minutes: Budget(minutes, clock))
+    report = verify(tiny_converted, tiny_base, budget=10)
+    assert [claim.name for claim in report.claims if not claim.ok] == ["coverage"]
+    assert not report.ok
+
+
+def test_no_forward_begins_when_time_is_over() -> None:
+    clock = Clock()
+    time = Budget(1, clock)
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    time.watch(model, [model[1]])
+    x = torch.zeros(1, 2)
+    model(x)
+    clock.now = 60
+    for module in (model, model[1]):
+        with pytest.raises(OutOfTime):
+            module(x)
+    model[0](x)
+    time.share = 2
+    model(x)
+
+
+def test_the_estimate_counts_what_flows_and_what_has_room(tiny_converted: Path) -> None:
+    world, source = open_world(tiny_converted, room=0), open_source(tiny_converted)
+    clock = Clock()
+
+    def slow(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
+        clock.now += 1 + output.shape[1]  # a second to read the weights, and one for each frame
+
+    world.register_forward_hook(slow, with_kwargs=True)
+    whole = 8 * weights.numbers(source.tensors)
+    nothing = estimate(world, source, 0, clock)
+    assert (nothing.reading, nothing.passing, nothing.held) == (2, 16, 0)
+    assert nothing.memory > budget.PROGRAM
+    half = estimate(world, source, nothing.memory + budget.SPARE * whole / 2, clock)
+    assert half.held == pytest.approx(0.5)
+    assert half.passing == pytest.approx(2 * (8 - 0.5 * 2))
+    everything = estimate(world, source, None, clock)
+    assert everything.held == 1
+    assert everything.memory == pytest.approx(nothing.memory + budget.SPARE * whole)
