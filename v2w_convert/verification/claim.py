@@ -1,131 +1,159 @@
-"""What `v2w verify` says: sentences, each with a number and the largest number for which it holds."""
+"""Claims: what each one says, what was measured for it, and the words that every claim is built from."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from v2w_convert.verification.catalogue import CATALOGUE
+if TYPE_CHECKING:
+    from v2w_convert.verification.report.fixes import FixContext
 
-MODEL_FORWARD = "the model's own forward"  # where no module of it is to blame
-FIGURES = ("influence", "leak", "distance")  # null until measured
+MODEL_FORWARD = "the model's own forward"  # `where`, if no module inside the model is to blame
+
+Stage = Literal["converted", "trained_actions", "finetuned"]
+"""How far the weights have come: as surgery wrote them; the same, with actions that the base was trained with
+(Vid2World); finetuned by v2w."""
+ALL_STAGES: tuple[Stage, ...] = ("converted", "trained_actions", "finetuned")
+BEFORE_FINETUNING: tuple[Stage, ...] = ("converted", "trained_actions")
+BEFORE_ACTION_TRAINING: tuple[Stage, ...] = ("converted",)
+
+Status = Literal["holds", "fails", "figure", "not measured"]
+
+
+@dataclass(frozen=True)
+class ClaimSpec:
+    """One claim that `v2w verify` can make. It is registered by standing in the `CHECKS` of a module in `claims/`.
+
+    Attributes:
+        id: The claim's public name, the same for every model: lower case, words joined by hyphens.
+        topic: The section of the report that it stands in, a key of `report.wording.TOPICS`.
+        sentence: What it says. A result may carry a more exact sentence, with the model's unit of time or dtype.
+        stages: The stages at which it applies; at other stages it is reported as not measured.
+        figure: True for a measurement that is neither right nor wrong, such as a distance.
+        needs_base: True if it cannot be measured without the base.
+        fix: Suggests how to fix a model for which it fails, a line for each step. None: name the plan's rule
+            that made each of the modules in `where`.
+    """
+
+    id: str
+    topic: str
+    sentence: str
+    stages: tuple[Stage, ...] = ALL_STAGES
+    figure: bool = False
+    needs_base: bool = False
+    fix: "Fix | None" = None
+
+    def result(
+        self, measured: float, *, how: str, where: str = "", allowed: float = 0.0, sentence: str = ""
+    ) -> "Claim":
+        """Return the claim with its measurement.
+
+        Args:
+            measured: How far the model is from the sentence; 0 is perfect. For a figure, the figure.
+            how: How it was measured, in the unit of `measured`.
+            where: Names of the modules, tensors or files that break it, or of the one that comes closest.
+            allowed: The largest `measured` for which it holds; ignored for a figure.
+            sentence: A more exact sentence for this model.
+        """
+        return Claim(self, measured, None if self.figure else allowed, where, how, sentence=sentence)
+
+    def not_measured(self, why: str) -> "Claim":
+        """Return the claim without a measurement; `why` completes "not measured: "."""
+        return Claim(self, None, None, "", f"{NOT_MEASURED}{why}")
+
+    def count(self, broken: Iterable[str], how: str, sentence: str = "") -> "Claim":
+        """Return a claim about many modules, tensors or files: the number of those in `broken`, of which none is allowed."""
+        names = list(dict.fromkeys(broken))
+        return self.result(float(len(names)), how=how, where=join_names(names), sentence=sentence)
+
+    def count_frames(self, broken: list[str], where: str, how: str, sentence: str = "") -> "Claim":
+        """Return a claim about many frames: the number of those in `broken`, of which none is allowed.
+
+        Args:
+            broken: Frames that break the claim, such as "frame 3".
+            where: The module to blame if there are any.
+            how: How it was measured.
+            sentence: A more exact sentence for this model.
+        """
+        how += f"; broken at {join_names(broken)}" if broken else ""
+        return self.result(float(len(broken)), how=how, where=where if broken else "", sentence=sentence)
+
+
+NOT_MEASURED = "not measured: "
 
 
 @dataclass(frozen=True)
 class Claim:
     """One sentence about a converted model, and what was measured.
 
-    name      what the claim is called, the same for every model: one of `catalogue.CATALOGUE`
-    measured  how far the model is from it, 0 for perfect; None: it does not apply here, and holds for nothing
-    allowed   the largest `measured` for which it holds; None for a figure, which says how much and not whether: it
-              cannot fail
-    where     names of the modules, tensors or files that break it, or of the one that comes closest to
-    how       how it was measured, or why it was not
-    mend      where it fails: what would mend it, a line of the plan if there is one; "" where that cannot be told
-    claim     the sentence; the catalogue's unless it is given
+    Attributes:
+        spec: Which claim it is.
+        measured: How far the model is from the sentence; 0 is perfect. None: not measured.
+        allowed: The largest `measured` for which the claim holds. None for figures and where nothing was measured.
+        where: Names of the modules, tensors or files that break it, or of the one that comes closest.
+        how: How it was measured, or why it was not.
+        fix: Where it fails, how to fix it, a line for each step; "" where that is not known.
+        sentence: The sentence; that of `spec` unless a more exact one is given.
     """
 
-    name: str
+    spec: ClaimSpec
     measured: float | None
     allowed: float | None
     where: str
     how: str
-    mend: str = ""
-    claim: str = ""
+    fix: str = ""
+    sentence: str = ""
 
     def __post_init__(self) -> None:
-        about = CATALOGUE[self.name]
-        assert (self.allowed is None) == (self.measured is None or about.figure), self.name
-        object.__setattr__(self, "claim", self.claim or about.sentence)
+        assert (self.allowed is None) == (self.measured is None or self.spec.figure), self.spec.id
+        object.__setattr__(self, "sentence", self.sentence or self.spec.sentence)
+
+    @property
+    def id(self) -> str:
+        """The claim's public name."""
+        return self.spec.id
+
+    @property
+    def status(self) -> Status:
+        """What came of it."""
+        if self.measured is None:
+            return "not measured"
+        if self.allowed is None:
+            return "figure"
+        return "holds" if self.measured <= self.allowed else "fails"  # NaN fails
 
     @property
     def ok(self) -> bool:
-        # Written so that NaN does not pass.
-        return self.measured is None or self.allowed is None or self.measured <= self.allowed
+        """False if it fails."""
+        return self.status != "fails"
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data; a measurement that is not finite, which JSON cannot hold, becomes null with ok false."""
+        """Return plain data. A measurement that is not finite, which JSON cannot hold, becomes null."""
         finite = self.measured is not None and math.isfinite(self.measured)
         return {
-            "name": self.name,
-            "claim": self.claim,
+            "id": self.id,
+            "topic": self.spec.topic,
+            "sentence": self.sentence,
+            "status": self.status,
             "ok": self.ok,
             "measured": self.measured if finite else None,
             "allowed": self.allowed,
             "where": self.where,
             "how": self.how,
-            "mend": self.mend,
+            "fix": self.fix,
         }
 
 
-def not_measured(name: str, why: str) -> Claim:
-    return Claim(name, None, None, "", f"not measured: {why}")
-
-
-def figure(name: str, measured: float, where: str, how: str) -> Claim:
-    """A measurement that is neither right nor wrong, under a name that the catalogue has as a figure."""
-    return Claim(name, measured, None, where, how)
-
-
-def counted(name: str, broken_by: Iterable[str], how: str, claim: str = "") -> Claim:
-    """A claim about many modules, tensors or files, measured by the number of those that break it: none may."""
-    names = list(dict.fromkeys(broken_by))
-    return Claim(name, float(len(names)), 0.0, listed(names), how, claim=claim)
-
-
-def counted_frames(name: str, frames: list[str], where: str, how: str, claim: str = "") -> Claim:
-    """The same about frames; `where` is then the module to blame, if one can be."""
-    how += f"; broken at {listed(frames)}" if frames else ""
-    return Claim(name, float(len(frames)), 0.0, where if frames else "", how, claim=claim)
+Fix = Callable[[Claim, "FixContext"], list[str]]
 
 
 def nan_max(values: Iterable[float]) -> float:
-    """The largest, 0 of none; NaN if any is NaN, which `max` may pass over, so that it cannot hide behind a number."""
+    """Return the largest value, 0 if there are none, NaN if any is NaN (which `max` may pass over)."""
     values = list(values)
     return math.nan if any(map(math.isnan, values)) else max(values, default=0.0)
 
 
-def listed(names: Iterable[str], most: int = 64) -> str:
-    """`names` in one line, the first `most` of them."""
+def join_names(names: Iterable[str], limit: int = 64) -> str:
+    """Return `names` in one line: the first `limit`, and how many more there are."""
     names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-@dataclass
-class VerifyReport:
-    """All claims about one converted model, in the order in which they were measured.
-
-    figures  what pictures are drawn of, as plain data: measurements that say how much and not whether
-    model    what was measured, by its manifest (`provenance.of_model`)
-    run      by which versions, when, and how to do it again (`provenance.of_run`)
-    """
-
-    claims: list[Claim] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(FIGURES))
-    model: dict[str, Any] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        return all(claim.ok for claim in self.claims)
-
-    def as_json(self) -> dict[str, Any]:
-        """As `docs/verify-report.schema.json` describes it."""
-        return {
-            "v2w_report": 1,
-            "ok": self.ok,
-            "not_measured": sum(claim.measured is None for claim in self.claims),
-            "claims": [claim.as_json() for claim in self.claims],
-            "figures": finite(self.figures),
-            "model": self.model,
-            "run": self.run,
-        }
-
-
-def finite(data: Any) -> Any:
-    """`data` with null for every number that JSON cannot hold."""
-    if isinstance(data, dict):
-        return {key: finite(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return [finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

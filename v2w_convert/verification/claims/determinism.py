@@ -1,4 +1,4 @@
-"""The same input gives the same output: again, after others, in a stream, and under gradient checkpointing."""
+"""The same input gives the same output: again, after other inputs, in a stream, and with gradient checkpointing."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -10,55 +10,73 @@ from torch import Tensor, nn
 
 from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.probe import Visit, watched
-from v2w_convert.verification.claim import Claim, nan_max, not_measured
+from v2w_convert.verification.claim import Claim, ClaimSpec, nan_max
+from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.inputs import Inputs, conditions_of, enough_frames, random_inputs
+from v2w_convert.verification.engine.phases import STORED, TRAINING, WORLD_RANDOMIZED, Cost
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
+DETERMINISTIC = ClaimSpec(
+    "deterministic", "determinism", "The same input gives the same output, bit for bit, in float64"
+)
+DETERMINISTIC_STORED = ClaimSpec(
+    "deterministic-stored",
+    "determinism",
+    "The same input gives the same output, bit for bit, in the stored precision",
+)
+CHECKPOINTING = ClaimSpec(
+    "checkpointing-equal",
+    "determinism",
+    "With gradient checkpointing, output and gradient are the same",
+)
 
-def repeatable(world: World, name: str = "deterministic") -> Claim:
-    """A clip twice, and once more after another of other size; a rollout twice, a step of each in turn."""
+
+def measure_determinism(world: World, spec: ClaimSpec = DETERMINISTIC) -> Claim:
+    """Run a clip twice, and again after another of other size; run a rollout twice, the second in turns with another."""
     inputs, other = (
         random_inputs(world, 2, enough_frames(world), seed=0),
         random_inputs(world, 1, 2 * world.frames_per_block, seed=1),
     )
 
-    def once() -> Tensor:
-        return world(**inputs)
+    def run() -> Tensor:
+        output: Tensor = world(**inputs)
+        return output
 
-    def another() -> None:
+    def run_other() -> None:
         world(**other)
 
-    first, again = once(), once()
-    another()
-    gaps = {"twice": max_abs_diff(again, first), "after another": max_abs_diff(once(), first)}
+    first, second = run(), run()
+    run_other()
+    gaps = {"two runs": max_abs_diff(second, first), "a run after another input": max_abs_diff(run(), first)}
     alone = _rollout(world, 0)
-    together = _rollout(world, 0, beside=1)
-    gaps["rollouts"] = max_abs_diff(together, alone)
+    gaps["rollouts"] = max_abs_diff(_rollout(world, 0, other_seed=1), alone)
     measured = max(gaps.values())
     where = ""
     if measured > 0:
-        where = _parted(world.base, once, another) or _parted(
+        where = _first_changing_module(world.base, run, run_other) or _first_changing_module(
             world.base, lambda: _rollout(world, 0), lambda: _rollout(world, 1)
         )
-    return Claim(
-        name,
+    return spec.result(
         measured,
-        0.0,
-        where,
-        "two runs, one more after another input of other size, and a rollout by itself and in turns with another"
-        + "".join(f"; {what} differ by {far:.1e}" for what, far in gaps.items() if far > 0),
-        claim=f"The same input gives the same output, bit for bit, in {str(world.dtype).removeprefix('torch.')}",
+        where=where,
+        how="largest difference of two runs, of a run after another input of other size, and of a rollout alone and in "
+        "turns with another"
+        + "".join(f"; {what} differ by {gap:.1e}" for what, gap in gaps.items() if gap > 0),
+        sentence="The same input gives the same output, bit for bit, in "
+        f"{str(world.dtype).removeprefix('torch.')}",
     )
 
 
-def checkpointed(world: World) -> Claim:
-    """In training mode, as finetuning saves memory; nothing is dropped out. Not to be called under `exact`, which the
-    second computation, in the backward, would not see: so `world` has a dtype that its base can run in, float32.
+def measure_checkpointing(world: World) -> Claim:
+    """Compare output and gradient in training mode with gradient checkpointing, and in evaluation mode without.
+
+    Dropout stays off. Not for use under `exact`, which the second computation, in the backward, would not see: so
+    `world` has a dtype that its base can run in, float32.
     """
     base: Any = world.base
     if not getattr(base, "_supports_gradient_checkpointing", False):
-        return not_measured("checkpointing-same", "the base's class cannot do it")
+        return CHECKPOINTING.not_measured("the base's class has no gradient checkpointing")
     inputs = random_inputs(world, 2, enough_frames(world), seed=0)
 
     visits: list[tuple[str, Visit]] = []
@@ -68,41 +86,42 @@ def checkpointed(world: World) -> Claim:
     for module in base.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
-    said, where = "", ""
+    note, where = "", ""
     try:
-        output, other = _output_and_gradient(world, inputs)
-        pairs = ((output, expected), (other, gradient))
+        output, other_gradient = _output_and_gradient(world, inputs)
+        pairs = ((output, expected), (other_gradient, gradient))
         measured = nan_max(max_abs_diff(a, b) / float(b.abs().max()) for a, b in pairs)
-    except RuntimeError as error:  # torch noticed that the second computation was another
-        measured, said = float("inf"), f"; {' '.join(str(error).split())[:120]}"
+    except RuntimeError as error:  # torch noticed that the second computation differs
+        measured, note = float("inf"), f"; {' '.join(str(error).split())[:120]}"
     try:
         if measured != 0:
 
-            def again() -> None:
+            def run_again() -> None:
                 with suppress(RuntimeError):
                     _output_and_gradient(world, inputs)
 
-            visits = _visits(world.base, again)
+            visits = _record_visits(world.base, run_again)
     finally:
         world.eval()
         base.disable_gradient_checkpointing()
     if visits:
-        where = _first_other(_visits(world.base, lambda: _output_and_gradient(world, inputs)), visits)
-    return Claim(
-        "checkpointing-same",
+        where = _first_different(
+            _record_visits(world.base, lambda: _output_and_gradient(world, inputs)), visits
+        )
+    return CHECKPOINTING.result(
         measured,
-        0.0,
-        where,
-        "largest difference over the largest value, of the output and of its gradient by the latents, in training mode "
-        f"with checkpointing and in evaluation without; {str(world.dtype).removeprefix('torch.')}; zero layers woken{said}",
+        where=where,
+        how="largest difference over the largest value, of the output and of its gradient by the latents, in training mode "
+        f"with checkpointing and in evaluation mode without; {str(world.dtype).removeprefix('torch.')}; zero-initialised "
+        f"layers randomised{note}",
     )
 
 
-def _rollout(world: World, seed: int, beside: int | None = None) -> Tensor:
-    """Two blocks seen and two made, (b t c h w); `beside`: another rollout of that seed takes a step after each of its."""
+def _rollout(world: World, seed: int, other_seed: int | None = None) -> Tensor:
+    """Two observed blocks and two generated ones, (b t c h w), in turns with a rollout of `other_seed` if that is given."""
     n = world.frames_per_block
-    runs = []
-    for each in (seed, beside):
+    rollouts = []
+    for each in (seed, other_seed):
         if each is None:
             continue
         given = random_inputs(world, 2, 4 * n, each)
@@ -114,18 +133,18 @@ def _rollout(world: World, seed: int, beside: int | None = None) -> Tensor:
             window=None if world.resolved.window else 4 * n,
             **conditions_of(given, world),
         )
-        runs.append((stream, given))
-    for stream, given in runs:
+        rollouts.append((stream, given))
+    for stream, given in rollouts:
         stream.observe(given["latents"][:, : 2 * n], given["actions"][:, : 2 * n])
-    made: list[Tensor] = []
+    blocks: list[Tensor] = []
     for block in (2, 3):
-        for stream, given in runs:
-            made.append(stream.step_block(given["actions"][:, block * n : (block + 1) * n]))
-    return torch.cat(made[:: len(runs)], 1)
+        for stream, given in rollouts:
+            blocks.append(stream.step_block(given["actions"][:, block * n : (block + 1) * n]))
+    return torch.cat(blocks[:: len(rollouts)], 1)
 
 
 def _output_and_gradient(world: World, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """The output, and the gradient by the latents of its sum under random weights."""
+    """The output, and the gradient by the latents of its sum with random weights."""
     with torch.enable_grad():
         latents = inputs["latents"].clone().requires_grad_()
         output = world(**inputs | {"latents": latents})
@@ -134,17 +153,17 @@ def _output_and_gradient(world: World, inputs: Inputs) -> tuple[Tensor, Tensor]:
     return output.detach(), gradient
 
 
-def _parted(model: nn.Module, run: Callable[[], Any], between: Callable[[], Any]) -> str:
-    """The first module that gives something else for the same input: at once, or after `between`."""
+def _first_changing_module(model: nn.Module, run: Callable[[], Any], between: Callable[[], Any]) -> str:
+    """The first module whose output changes for the same input: in a second run, or in one after `between`."""
     run()
-    before = _visits(model, run)
-    if at_once := _first_other(before, _visits(model, run)):
+    before = _record_visits(model, run)
+    if at_once := _first_different(before, _record_visits(model, run)):
         return at_once
     between()
-    return _first_other(before, _visits(model, run))
+    return _first_different(before, _record_visits(model, run))
 
 
-def _visits(model: nn.Module, run: Callable[[], Any]) -> list[tuple[str, Visit]]:
+def _record_visits(model: nn.Module, run: Callable[[], Any]) -> list[tuple[str, Visit]]:
     """Every call of every module in the order of completion, copied."""
     found: list[tuple[str, Visit]] = []
 
@@ -156,8 +175,8 @@ def _visits(model: nn.Module, run: Callable[[], Any]) -> list[tuple[str, Visit]]
     return found
 
 
-def _first_other(before: list[tuple[str, Visit]], after: list[tuple[str, Visit]]) -> str:
-    """The first module that gave something else for what it was given before. It may be called again in `after`."""
+def _first_different(before: list[tuple[str, Visit]], after: list[tuple[str, Visit]]) -> str:
+    """The first module whose outputs differ for the same inputs. It may be called again in `after`."""
     known: dict[str, list[Visit]] = {}
     for name, visit in before:
         known.setdefault(name, []).append(visit)
@@ -172,3 +191,28 @@ def _first_other(before: list[tuple[str, Visit]], after: list[tuple[str, Visit]]
 
 def _same(a: list[Tensor], b: list[Tensor]) -> bool:
     return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+CHECKS = (
+    Check(
+        "determinism",
+        (DETERMINISTIC,),
+        WORLD_RANDOMIZED,
+        lambda c: [measure_determinism(c.world)],
+        Cost(passes=1.3),
+    ),
+    Check(
+        "determinism in the stored precision",
+        (DETERMINISTIC_STORED,),
+        STORED,
+        lambda c: [measure_determinism(c.world, DETERMINISTIC_STORED)],
+        Cost(passes=1.3),
+    ),
+    Check(
+        "gradient checkpointing",
+        (CHECKPOINTING,),
+        TRAINING,
+        lambda c: [measure_checkpointing(c.world)],
+        Cost(passes=3),
+    ),
+)

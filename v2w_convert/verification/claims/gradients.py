@@ -1,86 +1,111 @@
-"""The same two truths by automatic differentiation: a witness that changes no input.
+"""Causality and receptive field by automatic differentiation: a second witness, which changes no input.
 
-Changing an input shows what it does at one point; a gradient, what would come of the smallest change.
+A changed input shows the effect at one point; a gradient shows the effect of the smallest change.
 """
 
 import torch
 from torch import Tensor
 
 from v2w_convert.plan.probe import Visit, watched
-from v2w_convert.verification.claims.causality import first_module
-from v2w_convert.verification.claim import MODEL_FORWARD, Claim, counted_frames
-from v2w_convert.verification.engine.inputs import Inputs, change_frames, due_blocks, enough_frames, random_inputs
-from v2w_convert.verification.claims.receptive_field import first_forgetful
+from v2w_convert.verification.claim import MODEL_FORWARD, Claim, ClaimSpec
+from v2w_convert.verification.claims.receptive_field import first_blind_site
+from v2w_convert.verification.engine.blame import first_leaking_module
+from v2w_convert.verification.engine.check import Check
+from v2w_convert.verification.engine.inputs import (
+    Inputs,
+    change_frames,
+    due_blocks,
+    enough_frames,
+    random_inputs,
+)
+from v2w_convert.verification.engine.phases import WORLD_RANDOMIZED, Cost
+from v2w_convert.verification.report.fixes import advise_frame_statistics, advise_longer_window, fix_rules
 from v2w_convert.world.model import World
 
+CAUSAL = ClaimSpec(
+    "gradients-causal",
+    "causality",
+    "No gradient flows from a frame's output to a later frame",
+    fix=fix_rules(advise_frame_statistics),
+)
+RECEPTIVE_FIELD = ClaimSpec(
+    "gradients-receptive-field",
+    "receptive-field",
+    "Gradients flow from every frame's output to itself and the frames before it",
+    fix=fix_rules(advise_longer_window),
+)
 
-def gradients(world: World) -> list[Claim]:
-    """Of every frame's output by everything given for every frame, as far as it is a floating number."""
+
+def measure_gradients(world: World) -> list[Claim]:
+    """Differentiate every frame's output by every floating input of every frame."""
     n, blocks = world.frames_per_block, enough_frames(world) // world.frames_per_block
     inputs = random_inputs(world, 2, blocks * n, seed=0)
-    effect = _effects(world, inputs, blocks)
+    effect = _gradients(world, inputs, blocks)
     future = torch.stack(list(effect.values())).amax(0).triu(1)
     largest, where = float(future.max()), ""
     if largest > 0:
         after = int((future > 0).any(1).nonzero()[0]) * n + n - 1
         kept = (torch.arange(blocks * n) <= after).expand(2, -1)
-        where = first_module(
-            world, inputs, change_frames(inputs, 1, world, tuple(inputs), ~kept), kept, graded=True
-        )
+        changed = change_frames(inputs, 1, world, tuple(inputs), ~kept)
+        where = first_leaking_module(world, inputs, changed, kept, gradients=True)
     unit = "frame" if n == 1 else "block"
-    due = due_blocks(world, blocks)
-    unseen, smallest, ends = [], {}, ""
+    expected = due_blocks(world, blocks)
+    missing: list[str] = []
+    smallest: dict[str, float] = {}
+    blamed = ""
     for kind, each in effect.items():
-        wanted = due.clone()
-        if kind == "actions":  # nothing led to the first frame
+        wanted = expected.clone()
+        if kind == "actions":  # no action leads to the first frame
             wanted[:, 0] &= n > 1
-        missing = (wanted & (each == 0)).nonzero().tolist()
-        unseen += [f"{kind} of {unit} {i} in output {o}" for o, i in missing]
-        ends = ends or (_end(world, inputs, kind) if missing else "")
+        pairs = (wanted & (each == 0)).nonzero().tolist()
+        missing += [f"{kind} of {unit} {i} in output {o}" for o, i in pairs]
+        blamed = blamed or (_where_gradient_ends(world, inputs, kind) if pairs else "")
         smallest[kind] = float(each[wanted].min())
     return [
-        Claim(
-            "gradients-not-forward",
+        CAUSAL.result(
             largest,
-            0.0,
-            where,
-            f"largest of ∂ output ∂ input, {', '.join(effect)}, {blocks} {unit}s; float64; zero layers woken",
-            claim=f"No gradient runs from a {unit}'s output to a later {unit}",
+            where=where,
+            how=f"largest of ∂ output / ∂ input, {', '.join(effect)}, {blocks} {unit}s; float64; zero-initialised layers "
+            "randomised",
+            sentence=f"No gradient flows from a {unit}'s output to a later {unit}",
         ),
-        counted_frames(
-            "gradients-reach-past",
-            unseen,
-            ends,
-            f"pairs without a gradient, of {int(due.sum())} for each of "
-            f"{', '.join(f'{kind} (least {least:.1e})' for kind, least in smallest.items())}; float64; zero layers woken",
-            claim=f"Gradients run from every {unit}'s output to itself and the {int(due[-1].sum()) - 1} {unit}s before it",
+        RECEPTIVE_FIELD.count_frames(
+            missing,
+            blamed,
+            f"pairs without a gradient, of {int(expected.sum())} for each of "
+            f"{', '.join(f'{kind} (smallest {value:.1e})' for kind, value in smallest.items())}; float64; "
+            "zero-initialised layers randomised",
+            sentence=f"Gradients flow from every {unit}'s output to itself and the {int(expected[-1].sum()) - 1} {unit}s "
+            "before it",
         ),
     ]
 
 
-def _end(world: World, inputs: Inputs, kind: str) -> str:
-    """The first module that is given what depends on this kind of input and gives nothing that does; or, where all do, the
-    first site that forgets.
+def _where_gradient_ends(world: World, inputs: Inputs, kind: str) -> str:
+    """The first module whose inputs depend on this kind of input and whose outputs do not; if there is none, the first
+    site that does not see its past.
     """
-    reached: list[tuple[str, bool]] = []  # a module, and whether it hands the dependence on
+    reached: list[tuple[str, bool]] = []  # a module, and whether its outputs depend on that input
 
     def note(name: str, visit: Visit) -> None:
-        given, made = (any(x.requires_grad for x in side) for side in (visit.inputs, visit.outputs))
-        if given:
-            reached.append((name, made))
+        inputs_depend, outputs_depend = (
+            any(x.requires_grad for x in side) for side in (visit.inputs, visit.outputs)
+        )
+        if inputs_depend:
+            reached.append((name, outputs_depend))
 
     with torch.enable_grad(), watched(world.base, note):
         world(**inputs | {kind: inputs[kind].clone().requires_grad_()})
     if not reached:
         return MODEL_FORWARD
-    ends = (name for name, made in reached if not made)
-    return next(ends, None) or first_forgetful(world)
+    ends = (name for name, depends in reached if not depends)
+    return next(ends, None) or first_blind_site(world)
 
 
-def _effects(world: World, inputs: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
-    """For each kind of input: row o, column i, the largest gradient of block o's output by block i's input; infinite if not finite.
+def _gradients(world: World, inputs: Inputs, blocks: int) -> dict[str, Tensor]:
+    """For each kind of input, (blocks blocks): the largest gradient of block o's output (row) by block i's input (column).
 
-    The output is weighted by random numbers, so that what would cancel does not.
+    Infinite where it is not finite. Outputs have random weights, so that gradients do not cancel.
     """
     given = {
         kind: x.clone().requires_grad_() for kind, x in inputs.items() if x.is_floating_point() and x.numel()
@@ -94,10 +119,21 @@ def _effects(world: World, inputs: dict[str, Tensor], blocks: int) -> dict[str, 
             for o in range(blocks)
         ]
     found = {}
-    for place, (kind, x) in enumerate(given.items()):
-        columns = [torch.zeros_like(x) if row[place] is None else row[place] for row in rows]
+    for index, (kind, x) in enumerate(given.items()):
+        columns = [torch.zeros_like(x) if row[index] is None else row[index] for row in rows]
         each = torch.stack(
             [g.abs().unflatten(1, (blocks, -1)).transpose(0, 1).flatten(1).amax(1) for g in columns]
         )
         found[kind] = torch.where(torch.isfinite(each), each, torch.inf)
     return found
+
+
+CHECKS = (
+    Check(
+        "gradients",
+        (CAUSAL, RECEPTIVE_FIELD),
+        WORLD_RANDOMIZED,
+        lambda c: measure_gradients(c.world),
+        Cost(passes=8),
+    ),
+)

@@ -1,129 +1,148 @@
-"""The identity claim: with every operation in its bidirectional form, the folded model is the base.
+"""With every operation in its bidirectional form, the folded model equals the base.
 
-It tests what surgery must not change: layout, positions, conditions and wiring. What the causal form then
-changes is the operations, and nothing else.
+This tests what surgery must not change: layout, positions, conditions and wiring. The causal form then differs from
+the base by the operations alone.
 """
 
 from collections.abc import Collection
-from copy import deepcopy
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from v2w_convert.operations.base import max_abs_diff
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import Visit, watched
-from v2w_convert.plan.resolve import ResolvedPlan
-from v2w_convert.surgery.change import install_operations
-from v2w_convert.verification.claim import MODEL_FORWARD, Claim
+from v2w_convert.verification.claim import MODEL_FORWARD, Claim, ClaimSpec
+from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.inputs import base_call, random_inputs, uniform
+from v2w_convert.verification.engine.models import fold_base
+from v2w_convert.verification.engine.phases import BASE_RANDOMIZED, Cost
+from v2w_convert.verification.report.fixes import fix_rules
 from v2w_convert.world.model import World
 
 ALLOWED = 1e-9  # of the output's largest value, float64
 FRAMES = 5
 
+IDENTITY = ClaimSpec(
+    "identity",
+    "identity",
+    "With every operation in its bidirectional form, the folded model equals the base",
+    needs_base=True,
+    fix=fix_rules(otherwise="`call` in the plan: the folded model does not receive what the base does"),
+)
 
-def identity(base: nn.Module, world: World) -> Claim:
-    """`base` is float64 and woken; of `world`, what its plan says is used."""
+
+def measure_identity(base: nn.Module, world: World) -> Claim:
+    """Compare the outputs of the base and of the folded model in its bidirectional form.
+
+    Args:
+        base: Float64; its zero-initialised layers are randomised.
+        world: The world model, of which only the plan is used.
+    """
     inputs = uniform(random_inputs(world, 2, world.resolved.frames(FRAMES), seed=0))
-    before = Spread()
-    with watched(base, before.note):
+    before = CallStatistics()
+    with watched(base, before.record):
         expected = base_call(base, world, inputs)(inputs["latents"])
 
-    twin = folded(base, world.resolved, world.action_dim)
-    after = Spread()
-    with watched(twin.base, after.note):
-        output = twin(**inputs, bidirectional=True)
+    folded = fold_base(base, world.resolved, world.action_dim)
+    after = CallStatistics()
+    with watched(folded.base, after.record):
+        output = folded(**inputs, bidirectional=True)
 
     measured = max_abs_diff(output, expected) / float(expected.abs().max())
-    return Claim(
-        "identity",
-        measured,
-        ALLOWED,
-        ""
-        if measured <= ALLOWED
-        else before.first_difference(after, base, world.resolved.sites) or MODEL_FORWARD,
-        f"largest difference over the output's largest value, float64; {len(expected[0])} frames at one noise level, random "
-        "conditions; the base's weights, zero layers woken",
+    where = ""
+    if not measured <= ALLOWED:
+        where = before.first_difference(after, base, world.resolved.sites) or MODEL_FORWARD
+    how = (
+        f"largest difference over the output's largest value, float64; {len(expected[0])} frames at one noise level, "
+        "random conditions; the base's weights, zero-initialised layers randomised"
     )
+    return IDENTITY.result(measured, allowed=ALLOWED, where=where, how=how)
 
 
-def folded(base: nn.Module, resolved: ResolvedPlan, action_dim: int) -> World:
-    """The base's own weights under the operations of the plan, float64. `base` stays as it is, and shares its weights."""
-    shared = {id(x): x for x in (*base.parameters(), *base.buffers())}
-    twin = deepcopy(base, shared)
-    install_operations(resolved, twin, action_dim)
-    return World(twin, resolved, action_dim, null_conditions(resolved.plan.call, resolved.config)).to(
-        torch.float64
-    )
+class CallStatistics:
+    """For every call of every module: means over all values of each tensor, which do not depend on how frames are folded.
 
+    The values themselves would fill the memory, and a folded tensor has other axes than the base's. What the base
+    receives once for a clip, the folded model receives once for every frame: the means are the same, too.
 
-class Spread:
-    """Of every call of every module, what does not depend on how frames are laid out: means over all values of each tensor.
-
-    The values themselves would fill memory, and a folded tensor has other axes than the base's. What the base is given
-    once for a clip, the folded model has once for every frame: that has the same means, too.
+    Attributes:
+        calls: Module path -> for each call, the statistics of its inputs and of its outputs.
     """
 
     def __init__(self) -> None:
+        """Start with no calls."""
         self.calls: dict[str, list[tuple[list[Tensor], list[Tensor]]]] = {}
 
-    def note(self, name: str, visit: Visit) -> None:
-        inputs, outputs = ([_means(x) for x in side if _counts(x)] for side in (visit.inputs, visit.outputs))
+    def record(self, name: str, visit: Visit) -> None:
+        """Add one call of the module `name`."""
+        inputs, outputs = (
+            [_means(x) for x in side if x.is_floating_point() and x.numel() > 0]
+            for side in (visit.inputs, visit.outputs)
+        )
         self.calls.setdefault(name, []).append((inputs, outputs))
 
-    def first_difference(self, folded: "Spread", base: nn.Module, sites: Collection[str]) -> str:
-        """The first module of `base` to complete that makes something else of the same.
+    def first_difference(self, folded: "CallStatistics", base: nn.Module, sites: Collection[str]) -> str:
+        """Return the first module, in order of completion, whose outputs differ although its inputs are the same.
 
-        A prompt joined to frames has another share in the means of a folded tensor: such cannot be compared. Where no
-        module is found, it is the last that makes what cannot be compared of what is the same, before values differ;
-        else it happened in the site that holds the first whose outputs differ, or on the way to that.
+        A prompt joined to frames has another weight in the means of a folded tensor: such tensors cannot be compared.
+        If no module is found, it is the last module, before values differ, whose inputs are the same and whose
+        outputs cannot be compared; else the site that contains the first module whose outputs differ.
+
+        Args:
+            folded: The statistics of the folded model; these are the base's.
+            base: The base.
+            sites: Paths of the sites.
         """
-        # What has no parameters, is no site and is given numbers makes tables for their shape, of rotations say: those
-        # of a single frame differ anyway.
+        # A module without parameters that is no site and receives numbers makes tables for their shape, of rotations
+        # for example: those of a single frame differ in any case.
         tables = {name for name, module in base.named_modules() if not any(True for _ in module.parameters())}
         tables -= set(sites)
         first, suspect = "", ""
         for name, calls in self.calls.items():
-            for mine, its in zip(calls, folded.calls.get(name, []), strict=False):
-                given, made = (_compared(a, b) for a, b in zip(mine, its, strict=True))
-                if given != APART and name in tables and mine[0]:
+            for before, after in zip(calls, folded.calls.get(name, []), strict=False):
+                inputs, outputs = (_compare(a, b) for a, b in zip(before, after, strict=True))
+                if inputs != "different" and name in tables and before[0]:
                     continue
-                if given != APART and made == APART:
+                if inputs != "different" and outputs == "different":
                     return name
-                if not first and given == SAME and made == UNKNOWN:
+                if not first and inputs == "same" and outputs == "unknown":
                     suspect = name
-                if made == APART:
+                if outputs == "different":
                     first = first or name
         return first and (suspect or _site_of(first, sites))
 
 
 def _site_of(name: str, sites: Collection[str]) -> str:
-    """The innermost site that is the module, or holds it; without one, the module."""
+    """The innermost site that is the module or contains it; without one, the module."""
     parts = name.split(".")
     around = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
     return next((x for x in around if x in sites), name)
 
 
-SAME, APART, UNKNOWN = "same", "apart", "unknown"
-
-
-def _compared(a: list[Tensor], b: list[Tensor]) -> str:
-    """Whether two lists of means tell of the same values."""
-    found = set()
+def _compare(a: list[Tensor], b: list[Tensor]) -> Literal["same", "different", "unknown"]:
+    """Whether two lists of means are of the same values."""
+    unknown = False
     for x, y in zip(a, b, strict=False):
         if int(y[0]) % int(x[0]):
-            found.add(UNKNOWN)
-        else:
-            found.add(SAME if torch.allclose(x[1:], y[1:], rtol=1e-8, atol=1e-12) else APART)
-    return next((kind for kind in (APART, UNKNOWN) if kind in found), SAME)
-
-
-def _counts(x: Tensor) -> bool:
-    return x.is_floating_point() and x.numel() > 0
+            unknown = True
+        elif not torch.allclose(x[1:], y[1:], rtol=1e-8, atol=1e-12):
+            return "different"
+    return "unknown" if unknown else "same"
 
 
 def _means(x: Tensor) -> Tensor:
-    """How many values, and means of them, of their sizes and of their squares."""
+    """The number of values, and means of them, of their absolute values and of their squares."""
     x = x.to(torch.float64)
     return torch.stack([x.new_tensor(x.numel()), x.mean(), x.abs().mean(), (x**2).mean()])
+
+
+CHECKS = (
+    Check(
+        "identity",
+        (IDENTITY,),
+        BASE_RANDOMIZED,
+        lambda c: [measure_identity(c.base, c.world)],
+        Cost(passes=2),
+    ),
+)

@@ -1,6 +1,5 @@
-"""What claims are measured on: the files and the models, of which one at a time is in memory."""
+"""What claims are measured on: the files and the models. One model at a time is in memory."""
 
-import gc
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,44 +8,70 @@ import torch
 from torch import Tensor, nn
 
 from v2w_convert.checkpoint.source import Source
-from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.convert import stored_dtype
 from v2w_convert.surgery.manifest import Manifest
+from v2w_convert.verification.claim import Stage
 from v2w_convert.verification.engine.budget import Budget
 from v2w_convert.verification.engine.clips import ReferenceClips
-from v2w_convert.verification.claims.distance import Recorded
-from v2w_convert.verification.engine.inputs import enough_frames, random_inputs
-from v2w_convert.verification.engine.models import open_base, open_world
+from v2w_convert.verification.engine.inputs import Inputs
+from v2w_convert.verification.engine.recorded_calls import RecordedCall
 from v2w_convert.world.model import World
 
 
 @dataclass
-class BaseRecord:
-    """What is kept of the base once it has been freed, for claims that compare: small tensors.
+class BaseOutputs:
+    """What the base returned for clips, float64.
 
-    influence  (t t), of its real weights, for the picture
-    leak       how much of a later frame comes through each of its modules, woken
-    recorded   what it makes of a clip, and its sites, for the distance
-    asleep     whether any of its layers had to be woken
+    Attributes:
+        inputs: At each noise level, arguments of `World.forward` (b t …); no actions.
+        levels: Ascending, in the noise kind's unit.
+        outputs: At each level, (b t c h w).
+        sites: At the level in the middle: site name -> its call, and its output in the base.
+        description: What the clips are, for the report.
+    """
+
+    inputs: list[Inputs]
+    levels: list[float]
+    outputs: list[Tensor]
+    sites: dict[str, tuple[RecordedCall, Tensor]]
+    description: str
+
+
+@dataclass
+class BaseRecord:
+    """What is kept of the base after it has been freed, for claims that compare: small tensors.
+
+    Attributes:
+        influence: (t t), of its real weights.
+        leak: Module name -> how much of a later frame comes through it; zero-initialised layers randomised.
+        outputs: What it returned for clips, for the distance.
+        randomized: True if any of its layers was zero-initialised, and has been randomised.
     """
 
     influence: Tensor | None = None
     leak: dict[str, float] | None = None
-    recorded: Recorded | None = None
-    asleep: bool = True
+    outputs: BaseOutputs | None = None
+    randomized: bool = False
 
 
 @dataclass
 class VerifyContext:
-    """What is there to be measured, at one time.
+    """Everything that a check may measure.
 
-    time    is checked while a model runs
-    room    bytes that weights may take in memory; the rest stays on disk
-    clips   of the user's data, for the distance; None: what is drawn will do
-    large   whether measurements are to be brief where they would take hours otherwise; they say so
-    world   the converted model; while the base is examined, its weights are on disk
-    base    the base; while the world model is examined, its weights are on disk. None if it was not given
+    Attributes:
+        converted: The converted folder.
+        source: Its files.
+        origin: The base's files; None if the base was not given.
+        resolved: The plan.
+        manifest: The converted folder's record.
+        budget: Checked while a model runs.
+        weight_memory: Bytes of weights that may be in memory; the others stay on disk.
+        clips: Clips of the user's data, for the distance; None: generated ones.
+        large: True for a model so large that measurements are kept brief; they say so.
+        draw_influence: True if the influence of every frame on every frame is measured, for the report's pictures.
+        base_record: What is kept of the base after it has been freed.
+        figures: What the report's pictures show.
     """
 
     converted: Path
@@ -54,61 +79,36 @@ class VerifyContext:
     origin: Source | None
     resolved: ResolvedPlan
     manifest: Manifest
-    world: World
-    time: Budget
-    room: float
-    base: nn.Module | None = None
-    handed: BaseRecord = field(default_factory=BaseRecord)
-    figures: dict[str, Any] = field(default_factory=dict)
+    budget: Budget
+    weight_memory: float = float("inf")
     clips: ReferenceClips | None = None
     large: bool = False
+    draw_influence: bool = False
+    base_record: BaseRecord = field(default_factory=BaseRecord)
+    figures: dict[str, Any] = field(default_factory=dict)
+    open_world: World | None = None
+    open_base: nn.Module | None = None
 
     @property
-    def stored(self) -> torch.dtype:
+    def world(self) -> World:
+        """The converted model. While the base is measured, its weights are on disk."""
+        assert self.open_world is not None, "this phase opens no world model"
+        return self.open_world
+
+    @property
+    def base(self) -> nn.Module:
+        """The base. While the world model is measured, its weights are on disk."""
+        assert self.open_base is not None, "this phase opens no base, or none was given"
+        return self.open_base
+
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        """The dtype in which the weights are stored."""
         return stored_dtype(self.source)
 
-
-def with_base(bench: VerifyContext) -> None:
-    assert bench.origin is not None
-    bench.base = open_base(bench.origin, bench.room)
-    bench.time.watch(bench.base, [])
-
-
-def with_world(bench: VerifyContext) -> None:
-    """The base's weights go, and are read from disk where a site is compared."""
-    _freed(bench)
-    bench.world = open_world(bench.converted, room=bench.room)
-    bench.base = None if bench.origin is None else open_base(bench.origin, room=0)
-    bench.time.watch(bench.world.base, [*bench.world.sites.values()])
-
-
-def with_stored(bench: VerifyContext) -> None:
-    """In the dtype of its weights, or in float32 where this machine cannot; woken."""
-    _freed(bench)
-    bench.world = open_world(bench.converted, bench.stored, bench.room)
-    if not _runs(bench.world):
-        bench.world = open_world(bench.converted, torch.float32, bench.room)
-    randomize_zero_init(bench.world.base)
-    bench.time.watch(bench.world.base, [])
-
-
-def with_training(bench: VerifyContext) -> None:
-    """In float32, woken."""
-    _freed(bench)
-    bench.world = open_world(bench.converted, torch.float32, bench.room)
-    randomize_zero_init(bench.world.base)
-    bench.time.watch(bench.world.base, [])
-
-
-def _freed(bench: VerifyContext) -> None:
-    bench.base = None
-    del bench.world
-    gc.collect()  # a model may hold itself
-
-
-def _runs(world: World) -> bool:
-    """Whether this machine can run `world` in the dtype that it has."""
-    try:
-        return bool(world(**random_inputs(world, 2, enough_frames(world), seed=0)).isfinite().all())
-    except RuntimeError:  # torch has no such kernel here
-        return False
+    @property
+    def stage(self) -> Stage:
+        """How far the weights have come."""
+        if self.manifest.finetuning is not None:
+            return "finetuned"
+        return "converted" if self.manifest.stage == "converted" else "trained_actions"

@@ -1,8 +1,8 @@
-"""Measure in float64 what a base would round to float32 on the way.
+"""Measure in float64 what a base would round to float32.
 
 Some bases cast within their forward (norms, rotations) or keep tables in float32, whatever the dtype of their
-weights. What surgery did then drowns in their rounding. Under `exact()` such casts leave float64 as it is; the
-claims about the stored precision are measured outside of it.
+weights. That rounding hides what surgery did. Under `exact()` such casts leave float64 tensors as they are; the
+claims about the stored precision are measured without it.
 """
 
 from typing import Any
@@ -14,15 +14,16 @@ from torch.overrides import TorchFunctionMode
 
 NARROWER = (torch.float32, torch.float16, torch.bfloat16)
 CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
-FEW = 64  # positions in a small picture
-TABLES = (torch.arange, torch.linspace)  # what tables of positions begin with
-TYPED = frozenset((*CASTS, *TABLES, Tensor.to))  # others are told a dtype by its name
+SMALL_IMAGE = 64  # positions
+TABLES = (torch.arange, torch.linspace)  # from which tables of positions are made
+TYPED = frozenset((*CASTS, *TABLES, Tensor.to))  # others receive a dtype by keyword
 
 
 class exact(TorchFunctionMode):
     """While entered, no float64 tensor is cast to a narrower float, and tables are made in float64."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run `func` without narrowing float64 tensors."""
         kwargs = kwargs or {}
         if func not in TYPED and "dtype" not in kwargs:  # nearly every call
             return func(*args, **kwargs)
@@ -47,13 +48,13 @@ def _convolved(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """`torch.conv2d`; where pictures (b c h w) are small, as one product for all of them.
+    """Run `torch.conv2d`; a batch of small images (b c h w) as one matrix product.
 
-    For each of them by itself, torch would read the kernel anew: several times as slow for wide layers.
+    torch would read the kernel again for each image: several times as slow for wide layers.
     """
     kernel = weight.shape[2:]
-    few = x.ndim == 4 and len(x) > 1 and x.shape[2] * x.shape[3] < FEW
-    if not few or groups != 1 or isinstance(padding, str):
+    small = x.ndim == 4 and len(x) > 1 and x.shape[2] * x.shape[3] < SMALL_IMAGE
+    if not small or groups != 1 or isinstance(padding, str):
         return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
     h, w = (
         (x.shape[2 + i] + 2 * _of(padding, i) - _of(dilation, i) * (kernel[i] - 1) - 1) // _of(stride, i) + 1
@@ -61,14 +62,14 @@ def _convolved(
     )
     patches = F.unfold(x, tuple(kernel), dilation, padding, stride)
     rows = F.linear(patches.transpose(1, 2), weight.flatten(1), bias)
-    return rows.transpose(1, 2).contiguous().unflatten(2, (h, w))  # laid out as conv2d does
+    return rows.transpose(1, 2).contiguous().unflatten(2, (h, w))  # the memory layout of conv2d
 
 
 def _of(pair: Any, i: int) -> int:
-    return pair if isinstance(pair, int) else pair[i]
+    return pair if isinstance(pair, int) else int(pair[i])
 
 
 def _wide(x: Any) -> Any:
-    if isinstance(x, Tensor):  # "like that tensor"
+    if isinstance(x, Tensor):  # `x.to(other)`
         return x.double() if x.dtype in NARROWER else x
     return torch.float64 if isinstance(x, torch.dtype) and x in NARROWER else x

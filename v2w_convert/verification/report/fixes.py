@@ -1,9 +1,9 @@
-"""What would mend a claim that fails: a line of the plan, where there is one."""
+"""Suggestions: what would fix a claim that fails, as a line of the plan where there is one."""
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -11,112 +11,140 @@ from v2w_convert.operations import CausalAttention, FrameNorm, Operation
 from v2w_convert.operations.fitting import fitting
 from v2w_convert.plan.pattern import MAX_WILDCARDS, matches
 from v2w_convert.plan.resolve import ResolvedPlan
-from v2w_convert.verification.catalogue import CATALOGUE
-from v2w_convert.verification.claim import Claim
+from v2w_convert.verification.claim import Claim, Fix
 
-AGAIN = "convert again: v2w convert BASE OUT"
-LINES = 8  # at most
-FILES = {
-    "tensors-complete": AGAIN,
-    "tensors-kept": AGAIN,
-    "tensors-transferred": AGAIN,
-    "tensors-exact": AGAIN,
-    "tensors-added": AGAIN,
-    "files": f"{AGAIN}; a run of finetuning: copy its files again",
-    "config": AGAIN,
-    "base-files": "--base: the base that was converted, as it was then; v2w.json has its name and hashes",
-    "base-tensors-complete": "--base: a base whose files are whole; v2w.json has their names and hashes",
-    "base-mixes": "`call` in the plan: the base is not given the frames as one clip",
-}
-POSITIONS = ("Timesteps",)  # classes that make positions of indices
-OF_THE_PAST = ("past-seen", "sites-see-past", "gradients-reach-past")
+CONVERT_AGAIN = "convert again: v2w convert BASE -o OUT"
+MAX_LINES = 8
+POSITION_CLASSES = ("Timesteps",)  # diffusers' classes that turn frame indices into positions
+
+Advice = Callable[[Operation], str]
+"""What to change in an operation's rule; "" for nothing in particular."""
 
 
-def mended(claims: list[Claim], resolved: ResolvedPlan) -> list[Claim]:
-    """The claims; those that fail have their `mend`."""
+@dataclass(frozen=True)
+class FixContext:
+    """What suggestions are made from.
+
+    Attributes:
+        resolved: The plan.
+        modules: The base's modules by path.
+        uncovered: Modules through which the base's frames mix and that have no operation.
+    """
+
+    resolved: ResolvedPlan
+    modules: Mapping[str, nn.Module]
+    uncovered: frozenset[str]
+
+
+def add_fixes(claims: list[Claim], resolved: ResolvedPlan) -> list[Claim]:
+    """Return the claims; those that fail with their `fix`."""
     if all(claim.ok for claim in claims):
         return claims
-    modules = dict(resolved.base.named_modules())
-    missing = {name for claim in claims if claim.name == "coverage" for name in claim.where.split(", ")}
-    return [
-        claim if claim.ok else replace(claim, mend=_mend(claim, resolved, modules, missing))
-        for claim in claims
-    ]
+    uncovered = {name for claim in claims if claim.id == "coverage" for name in claim.where.split(", ")}
+    context = FixContext(resolved, dict(resolved.base.named_modules()), frozenset(uncovered))
+    return [claim if claim.ok else replace(claim, fix=_fix(claim, context)) for claim in claims]
 
 
-def _mend(claim: Claim, resolved: ResolvedPlan, modules: Mapping[str, nn.Module], missing: set[str]) -> str:
-    """`missing`: modules through which the base's frames mix without a rule."""
-    if claim.name in FILES:
-        return FILES[claim.name]
-    named = [name for name in claim.where.split(", ") if name in modules]
-    said = _added([name for name in named if name not in resolved.sites], modules, missing)
-    for operation in dict.fromkeys(resolved.sites[name] for name in named if name in resolved.sites):
-        said += _changed(operation, claim.name)
-    if claim.name == "identity" and not said:
-        said = ["`call` in the plan: the folded model is given something else than the base"]
-    return "\n".join([*said[:LINES], *([f"and {len(said) - LINES} more"] if len(said) > LINES else [])])
+def _fix(claim: Claim, context: FixContext) -> str:
+    lines = (claim.spec.fix or fix_rules())(claim, context)
+    more = [f"and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
+    return "\n".join([*lines[:MAX_LINES], *more])
 
 
-def _added(names: list[str], modules: Mapping[str, nn.Module], missing: set[str]) -> list[str]:
-    """Rules for modules that the plan has none for."""
+# ------------------------------------------------------------------------------- fixes, for `ClaimSpec.fix`
+
+
+def fix_text(line: str) -> Fix:
+    """Return a fix that is the same line for every model."""
+    return lambda claim, context: [line]
+
+
+def fix_rules(advice: Advice = lambda operation: "", otherwise: str = "") -> Fix:
+    """Return a fix that names, for each module in the claim's `where`, its rule in the plan or the one that is missing.
+
+    Args:
+        advice: What to change in a rule.
+        otherwise: The line for a claim that names no such module.
+    """
+
+    def fix(claim: Claim, context: FixContext) -> list[str]:
+        sites = context.resolved.sites
+        names = [name for name in claim.where.split(", ") if name in context.modules]
+        lines = missing_rules([name for name in names if name not in sites], context)
+        for operation in dict.fromkeys(sites[name] for name in names if name in sites):
+            lines.append(
+                "; ".join(filter(None, [f"its rule in the plan: {rule(operation)}", advice(operation)]))
+            )
+        return lines or ([otherwise] if otherwise else [])
+
+    return fix
+
+
+def advise_frame_statistics(operation: Operation) -> str:
+    """Advise against norms over the whole clip, which see the future."""
+    if isinstance(operation, FrameNorm) and operation.statistics == "clip":
+        return "without `statistics: clip` (v2w convert --repair), which then needs finetuning"
+    return ""
+
+
+def advise_longer_window(operation: Operation) -> str:
+    """Advise a longer window where there is one."""
+    if isinstance(operation, CausalAttention) and operation.window is not None:
+        return "a longer window (v2w convert --window) sees further back"
+    return ""
+
+
+def advise_finetuning(operation: Operation) -> str:
+    """Advise training on actions."""
+    return "finetune the model on data with actions (v2w finetune), if that has not been done"
+
+
+def advise_converting_again(operation: Operation) -> str:
+    """Advise to convert again, for weights that are not what the operation makes of the base's."""
+    return CONVERT_AGAIN
+
+
+# ------------------------------------------------------------------------------------------- lines of the plan
+
+
+def missing_rules(names: list[str], context: FixContext) -> list[str]:
+    """Return rules for modules that have none in the plan, below a heading if there are any."""
     groups: dict[str, list[str]] = {}
+    lines, rules = [], []
     for name in names:
-        kind = type(modules[name]).__name__
-        if kind in POSITIONS:
+        class_name = type(context.modules[name]).__name__
+        if class_name in POSITION_CLASSES:
             groups.setdefault("frame_position", []).append(name)
-        elif name in missing:
-            operation = fitting(modules[name])
-            groups.setdefault(
-                f"no operation fits a {kind}" if operation is None else operation.name, []
-            ).append(name)
-    lines = []
-    for said, group in groups.items():
-        if " " in said:
-            lines.append(f"{said}: {', '.join(group[:LINES])}")
+        elif name in context.uncovered:
+            operation = fitting(context.modules[name])
+            if operation is None:
+                groups.setdefault(f"no operation fits a {class_name}", []).append(name)
+            else:
+                groups.setdefault(operation.name, []).append(name)
+    for label, group in groups.items():
+        if " " in label:
+            lines.append(f"{label}: {', '.join(group[:MAX_LINES])}")
         else:
-            lines += [f"- {said}: {{at: {json.dumps(at)}}}" for at in patterns(group, modules)]
-    return (
-        ["add to the plan's operations, and convert again:", *lines]
-        if any(x[0] == "-" for x in lines)
-        else lines
-    )
-
-
-def _changed(operation: Operation, claim: str) -> list[str]:
-    """What to do about the rule that made a site."""
-    made = f"the rule that made it: {rule(operation)}"
-    topic = CATALOGUE[claim].topic
-    if (
-        isinstance(operation, FrameNorm)
-        and operation.statistics == "clip"
-        and topic in ("causality", "streaming")
-    ):
-        return [f"{made}; without `statistics: clip` (v2w convert --repair), which wants finetuning"]
-    if claim in OF_THE_PAST and isinstance(operation, CausalAttention) and operation.window is not None:
-        return [f"{made}; a longer window (v2w convert --window) sees further back"]
-    if claim == "promises":
-        return [f"{made}; {AGAIN}"]
-    if topic == "actions":
-        return [f"{made}; finetune it on data with actions (v2w finetune), if it was not"]
-    return [made]
+            rules += [f"- {label}: {{at: {json.dumps(at)}}}" for at in patterns(group, context.modules)]
+    return [*(["add to the plan's operations, and convert again:", *rules] if rules else []), *lines]
 
 
 def rule(operation: Operation) -> str:
-    """The operation as the plan says it."""
+    """Return the operation as the plan has it."""
     fields = {"at": operation.at} | operation.model_dump(exclude_defaults=True, exclude_none=True)
     written = ", ".join(f"{key}: {json.dumps(value)}" for key, value in fields.items())
     return f"- {operation.name}: {{{written}}}"
 
 
 def patterns(names: Iterable[str], modules: Iterable[str]) -> list[str]:
-    """As few patterns as can be that match these paths, and of all modules no other; numbers become stars."""
+    """Return as few patterns as possible that match the paths `names` and no other of `modules`; numbers become stars."""
     modules, found = list(modules), []
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(re.sub(r"(?<![^.])\d+(?![^.])", "*", name), []).append(name)
-    for star, group in groups.items():
-        alone = star.count("*") <= MAX_WILDCARDS and {path for path in modules if matches(star, path)} == set(
-            group
-        )
-        found += [star] if alone else group
+    for pattern, group in groups.items():
+        exact = pattern.count("*") <= MAX_WILDCARDS and {
+            path for path in modules if matches(pattern, path)
+        } == set(group)
+        found += [pattern] if exact else group
     return found

@@ -1,6 +1,6 @@
-"""One self-contained page of a report, for a reader who has never heard of any of it: `page.html`, filled in.
+"""The report's page, self-contained, for a reader who does not know v2w: `page.html`, filled in.
 
-Names come from files: everything is escaped by the template, and control characters are spelt out.
+Names come from files: the template escapes everything, and control characters are spelled out.
 """
 
 import re
@@ -13,11 +13,11 @@ from markupsafe import Markup
 
 from v2w_convert.errors import printable
 from v2w_convert.report import fold_paths
-from v2w_convert.verification import drawing
+from v2w_convert.verification.report import svg
 from v2w_convert.verification.report.wording import (
     TOPICS,
     count,
-    faults,
+    group_failures,
     heading,
     number,
     rank,
@@ -28,14 +28,14 @@ from v2w_convert.verification.report.wording import (
 )
 
 TEMPLATE = Path(__file__).with_name("page.html")
-MOST = 300  # modules that are listed one by one
-SHOWN = 6  # names under a claim; the rest behind a fold
+MAX_MODULES = 300  # that are listed one by one
+MAX_NAMES = 6  # under a claim; the others are folded away
 
 
 def page(result: dict[str, Any]) -> str:
-    """HTML of `result` (`Report.as_json`). It loads nothing: no script, no font, no picture."""
+    """Return HTML of `result` (`VerifyReport.as_json`). It loads nothing: no script, no font, no picture."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
     )
     claims, figures = result["claims"], result["figures"]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -47,13 +47,13 @@ def page(result: dict[str, Any]) -> str:
             name: [state(c) for c in claims].count(name)
             for name in ("holds", "fails", "figure", "not measured")
         },
-        by_name={claim["name"]: claim for claim in claims},
-        faults=faults(claims),
+        by_id={claim["id"]: claim for claim in claims},
+        failures=group_failures(claims),
         skipped=_grouped([claim for claim in claims if state(claim) == "not measured"]),
-        promises=[
-            _promise(claim)
+        invariants=[
+            _invariant(claim)
             for claim in claims
-            if claim["name"] == "promises" and state(claim) != "not measured"
+            if claim["id"] == "invariants" and state(claim) != "not measured"
         ],
         topics=_by_topic(claims),
         influence=_influence(figures["influence"], result["model"]["frames_per_block"]),
@@ -63,19 +63,19 @@ def page(result: dict[str, Any]) -> str:
         readable=readable,
         state=state,
         count=count,
-        places=_places,
-        most=MOST,
+        split_names=_split_names,
+        max_modules=MAX_MODULES,
     )
 
 
-def _shown(value: Any) -> Any:
+def _finalize(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _by_topic(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Topics in the order of TOPICS, what fails first; promises have a table of their own."""
-    told = [claim for claim in claims if state(claim) != "not measured" and claim["name"] != "promises"]
-    told.sort(key=lambda claim: (rank(claim), claim["ok"]))
+    """Topics in the order of TOPICS, failing claims first; invariants have a table of their own."""
+    measured = [claim for claim in claims if state(claim) != "not measured" and claim["id"] != "invariants"]
+    measured.sort(key=lambda claim: (rank(claim), claim["ok"]))
     return [
         {
             "id": topic,
@@ -83,31 +83,31 @@ def _by_topic(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "intro": TOPICS.get(topic, ("", ""))[1],
             "claims": list(group),
         }
-        for (_, topic), group in groupby(told, rank)
+        for (_, topic), group in groupby(measured, rank)
     ]
 
 
 def _grouped(claims: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Sentences by the reason for which they were not measured."""
+    """Sentences of claims that were not measured, by the reason."""
     reasons: dict[str, list[str]] = {}
     for claim in claims:
-        reasons.setdefault(reason(claim), []).append(claim["claim"])
+        reasons.setdefault(reason(claim), []).append(claim["sentence"])
     return reasons
 
 
-def _promise(claim: dict[str, Any]) -> dict[str, Any]:
-    operation, _, sentence = claim["claim"].partition(": ")
-    return claim | {"operation": operation, "sentence": sentence}
+def _invariant(claim: dict[str, Any]) -> dict[str, Any]:
+    operation, _, invariant = claim["sentence"].partition(": ")
+    return claim | {"operation": operation, "invariant": invariant}
 
 
-def _places(where: str) -> tuple[list[str], list[str]]:
-    """The names in `where`, those that differ in numbers only as one: the first few, and the rest."""
+def _split_names(where: str) -> tuple[list[str], list[str]]:
+    """The names in `where`, those that differ in numbers only as one: the first few, and the others."""
     names = [
         name + (f" ({times}×)" if times > 1 else "")
         for name, times in fold_paths(where.split(", ")).items()
         if name
     ]
-    return names[:SHOWN], names[SHOWN:]
+    return names[:MAX_NAMES], names[MAX_NAMES:]
 
 
 def _influence(found: dict[str, Any] | None, n: int) -> dict[str, Any] | None:
@@ -116,8 +116,8 @@ def _influence(found: dict[str, Any] | None, n: int) -> dict[str, Any] | None:
     matrices = {"before": found["base"], "after": found["world"]}
     matrices = {name: matrix for name, matrix in matrices.items() if matrix is not None}
     unit = "frame"
-    if n > 1 and len(found["world"]) > drawing.TOLD:
-        matrices = {name: drawing.blocks_of(matrix, n) for name, matrix in matrices.items()}
+    if n > 1 and len(found["world"]) > svg.MAX_LABELLED:
+        matrices = {name: svg.merge_blocks(matrix, n) for name, matrix in matrices.items()}
         n, unit = 1, "block"
     both = list(matrices.values())
     panels = []
@@ -125,23 +125,25 @@ def _influence(found: dict[str, Any] | None, n: int) -> dict[str, Any] | None:
         later = [v for o, row in enumerate(matrix) for i, v in enumerate(row) if i // n > o // n]
         reached = sum(v != 0 for v in later)
         ending = f"{len(later)} pairs" + ("" if reached else ": exactly 0")
-        told = f"a later {'block' if n > 1 else unit} has an influence in {reached or 'none'} of {ending}"
+        found_text = (
+            f"a later {'block' if n > 1 else unit} has an influence in {reached or 'none'} of {ending}"
+        )
         title = {"before": "Before: the base", "after": "After: the world model"}[name]
-        drawn = drawing.matrix_drawing(matrix, both, n, unit, f"{title}. {told}.")
+        drawn = svg.draw_matrix(matrix, both, n, unit, f"{title}. {found_text}.")
         panels.append(
-            {"title": title, "told": told, "drawing": drawn, "rows": matrix, "leaks": bool(reached)}
+            {"title": title, "text": found_text, "drawing": drawn, "rows": matrix, "leaks": bool(reached)}
         )
     return {
         "panels": panels,
-        "scale": drawing.scale_drawing(both),
+        "scale": svg.draw_scale(both),
         "unit": unit,
         "n": n,
-        "dots": len(matrices["after"]) > drawing.TOLD,
+        "dots": len(matrices["after"]) > svg.MAX_LABELLED,
     }
 
 
 def _leak(found: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Modules whose paths differ in numbers only in one row, with the largest of their numbers; those that leak first."""
+    """Rows of modules, those that leak first. Paths that differ in numbers only share a row, with the largest number."""
     if found is None or not found["world"]:
         return None
     before, after = found["base"] or {}, found["world"]
@@ -150,8 +152,8 @@ def _leak(found: dict[str, Any] | None) -> dict[str, Any] | None:
     def row(label: str, members: list[str]) -> dict[str, Any]:
         return {
             "label": label,
-            "base": _most([before[m] for m in members if m in before]),
-            "world": _most([after[m] for m in members if m in after]),
+            "base": _largest([before[m] for m in members if m in before]),
+            "world": _largest([after[m] for m in members if m in after]),
         }
 
     groups: dict[str, list[str]] = {}
@@ -177,7 +179,7 @@ def _leak(found: dict[str, Any] | None) -> dict[str, Any] | None:
         "with_base": bool(before),
         "mixing": sum(_size(v) > 0 for v in before.values()),
         "leaking": sum(_size(v) > 0 for v in after.values()),
-        "judged": len(after),
+        "measured": len(after),
         "largest": max([v for v in (*before.values(), *after.values()) if v is not None], default=0.0) or 1.0,
     }
 
@@ -185,7 +187,7 @@ def _leak(found: dict[str, Any] | None) -> dict[str, Any] | None:
 NOTHING = "—"
 
 
-def _most(values: list[float | None]) -> float | str | None:
+def _largest(values: list[float | None]) -> float | str | None:
     """The largest; None if one is not finite; a dash if there are none."""
     if not values:
         return NOTHING
@@ -193,7 +195,7 @@ def _most(values: list[float | None]) -> float | str | None:
 
 
 def _size(value: float | str | None) -> float:
-    """For sorting: what is not finite is the largest."""
+    """For sorting: a value that is not finite is the largest."""
     return float("inf") if value is None else value if isinstance(value, float | int) else 0.0
 
 
@@ -206,10 +208,10 @@ def _distance(found: dict[str, Any] | None) -> dict[str, Any] | None:
     sites = sorted(found["sites"].items(), key=lambda item: -_size(item[1]))
     return {
         "clips": found["clips"],
-        "drawing": drawing.lines_drawing(rows, label),
+        "drawing": svg.draw_lines(rows, label),
         "lines": [
-            {"level": level, "sample": drawing.line_sample(place), "frames": row}
-            for place, (level, row) in enumerate(zip(found["noise_levels"], rows, strict=True))
+            {"level": level, "sample": svg.draw_line_sample(index), "frames": row}
+            for index, (level, row) in enumerate(zip(found["noise_levels"], rows, strict=True))
         ],
         "sites": sites[:8],
         "largest": max([v for _, v in sites if v is not None], default=0.0) or 1.0,

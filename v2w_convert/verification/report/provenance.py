@@ -1,4 +1,4 @@
-"""What was measured, by which versions, when, and the command that does it again."""
+"""What was measured, by which versions, when, and the command that measures it again."""
 
 import shlex
 from datetime import UTC, datetime
@@ -11,10 +11,11 @@ import torch
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.convert import source_name
 from v2w_convert.surgery.manifest import Manifest
+from v2w_convert.verification.settings import VerifySettings
 
 
-def of_model(manifest: Manifest, resolved: ResolvedPlan) -> dict[str, Any]:
-    """What the manifest says; hashes of what was converted are those of its weight files."""
+def describe_model(manifest: Manifest, resolved: ResolvedPlan) -> dict[str, Any]:
+    """Return what the manifest says, as plain data. Hashes of the base are those of its weight files."""
     operations = [operation.name for operation in resolved.sites.values()]
     return {
         "stage": manifest.stage,
@@ -31,15 +32,17 @@ def of_model(manifest: Manifest, resolved: ResolvedPlan) -> dict[str, Any]:
     }
 
 
-def of_run(
-    converted: Path, base: Path | None, clips: Path | None, camera: str | None, report: Path | None
+def describe_run(
+    converted: Path, base: Path | None, settings: VerifySettings, report: Path | None
 ) -> dict[str, Any]:
-    """Versions, date (UTC) and command; of absolute paths, which are nobody else's, only the last part."""
-    words = ["v2w", "verify", shown(converted)]
-    words += ["--base", shown(base)] if base is not None else []
-    words += ["--clips", shown(clips)] if clips is not None else []
-    words += ["--camera", camera] if camera is not None else []
-    words += ["--report", shown(report)] if report is not None else []
+    """Return versions, date (UTC) and command as plain data. Of absolute paths only the last part is shown."""
+    words = ["v2w", "verify", public_path(converted)]
+    words += ["--base", public_path(base)] if base is not None else []
+    words += ["--clips", public_path(settings.clips)] if settings.clips is not None else []
+    words += ["--camera", settings.camera] if settings.camera is not None else []
+    words += ["--memory", f"{settings.memory:g}"] if settings.memory is not None else []
+    words += ["--budget", f"{settings.budget:g}"] if settings.budget is not None else []
+    words += ["-o", public_path(report)] if report is not None else []
     return {
         "v2w": version("v2w-convert"),
         "torch": torch.__version__,
@@ -48,6 +51,6 @@ def of_run(
     }
 
 
-def shown(path: Path) -> str:
-    """For a report that others read."""
+def public_path(path: Path) -> str:
+    """Return `path` as it may stand in a report that others read: of an absolute one only the last part."""
     return source_name(path) if path.is_absolute() else str(path)

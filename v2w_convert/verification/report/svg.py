@@ -1,22 +1,22 @@
-"""Drawings of a report's page, as SVG that takes its colours from the page's style sheet. Only numbers come in."""
+"""The page's drawings, as SVG that takes its colours from the page's style sheet. Their text is numbers and fixed words."""
 
 import math
 from collections.abc import Iterable
 
 from markupsafe import Markup
 
-from v2w_convert.verification.report.influence_png import Matrix, decades, share
+from v2w_convert.verification.report.influence_png import Matrix, decades
 
 EDGE, SIDE = 44, 320  # units of the drawing: the margin, and about as wide as a matrix becomes
-FAINTEST = 0.16  # opacity of the least influence, which must still be told from none
-TOLD = 16  # rows up to which each cell says what it shows; where more are blocks of frames, a block is a row
+MIN_OPACITY = 0.16  # of the smallest influence, which must look different from none
+MAX_LABELLED = 16  # rows up to which each cell has a title; with more frames than that, a row is a block if there are blocks
 
 
-def blocks_of(matrix: Matrix, n: int) -> Matrix:
-    """The largest influences between blocks of n frames."""
-    places = range(0, len(matrix), n)
+def merge_blocks(matrix: Matrix, n: int) -> Matrix:
+    """Return the largest influences between blocks of n frames."""
+    starts = range(0, len(matrix), n)
     return [
-        [_largest(v for row in matrix[o : o + n] for v in row[i : i + n]) for i in places] for o in places
+        [_largest(v for row in matrix[o : o + n] for v in row[i : i + n]) for i in starts] for o in starts
     ]
 
 
@@ -25,13 +25,15 @@ def _largest(values: Iterable[float | None]) -> float | None:
     return None if None in found else max(v for v in found if v is not None)
 
 
-def matrix_drawing(matrix: Matrix, both: list[Matrix], n: int, unit: str, label: str) -> Markup:
-    """Which output frame (row) depends on which input frame (column).
+def draw_matrix(matrix: Matrix, both: list[Matrix], n: int, unit: str, label: str) -> Markup:
+    """Draw which output frame (row) depends on which input frame (column).
 
-    both   all matrices that share one scale
-    n      frames to a block, which may see each other
-    unit   what a row is: `frame`, or `block`
-    label  what it shows, for those who do not see it
+    Args:
+        matrix: The influences.
+        both: All matrices that share one scale.
+        n: Frames in a block, which may see each other.
+        unit: What a row is: `frame`, or `block`.
+        label: A description for screen readers.
     """
     low, high = decades(both)
     t = len(matrix)
@@ -45,9 +47,9 @@ def matrix_drawing(matrix: Matrix, both: list[Matrix], n: int, unit: str, label:
     for o in range(0, t, math.ceil(t / 12)):
         parts.append(_text(EDGE - 10, EDGE + (o + 0.5) * cell + 4, o))
         parts.append(_text(EDGE + (o + 0.5) * cell, EDGE - 8, o))
-    if t > TOLD:
+    if t > MAX_LABELLED:
         parts += _shades(matrix, cell, n, low, high)
-    for o, row in enumerate(matrix if t <= TOLD else []):
+    for o, row in enumerate(matrix if t <= MAX_LABELLED else []):
         for i, value in enumerate(row):
             drawn = _cell(EDGE + i * cell, EDGE + o * cell, cell, value, i // n > o // n, low, high)
             title = (
@@ -67,7 +69,7 @@ def _cell(x: int, y: int, size: int, value: float | None, later: bool, low: int,
         return (
             f'{box} class="{kind}"/>{_text(x + size / 2, y + size / 2 + min(4, size / 4), mark, style=style)}'
         )
-    shade = FAINTEST + (1 - FAINTEST) * share(value, low, high)
+    shade = MIN_OPACITY + (1 - MIN_OPACITY) * log_position(value, low, high)
     return f'{box} class="{"later" if later else "past"}" fill-opacity="{shade:.2f}"/>'
 
 
@@ -81,7 +83,7 @@ def _shades(matrix: Matrix, cell: int, n: int, low: int, high: int) -> list[str]
                 middle = f"M{x + cell / 2:g} {y + cell / 2:g}h.01"
                 found.setdefault('class="dot"', []).append(middle)
                 continue
-            shade = 1.0 if value is None else FAINTEST + (1 - FAINTEST) * share(value, low, high)
+            shade = 1.0 if value is None else MIN_OPACITY + (1 - MIN_OPACITY) * log_position(value, low, high)
             kind = "odd" if value is None else "later" if i // n > o // n else "past"
             look = f'class="{kind}" fill-opacity="{shade:.2f}"'
             found.setdefault(look, []).append(f"M{x} {y}h{cell}v{cell}h-{cell}z")
@@ -89,15 +91,15 @@ def _shades(matrix: Matrix, cell: int, n: int, low: int, high: int) -> list[str]
 
 
 def _amount(value: float | None) -> str:
-    return "by no finite number" if value is None else f"by {value:.2g}" if value else "by nothing at all"
+    return "by no finite number" if value is None else f"by {value:.2g}" if value else "not at all"
 
 
-def scale_drawing(both: list[Matrix]) -> Markup:
-    """What the shades of `matrix_drawing` mean."""
+def draw_scale(both: list[Matrix]) -> Markup:
+    """Draw what the shades of `draw_matrix` mean."""
     low, high = decades(both)
     parts = ['<svg viewBox="0 0 320 52" class="scale" aria-hidden="true">']
     for step in range(40):
-        shade = FAINTEST + (1 - FAINTEST) * (step + 0.5) / 40
+        shade = MIN_OPACITY + (1 - MIN_OPACITY) * (step + 0.5) / 40
         for y, kind in ((2, "past"), (16, "later")):
             parts.append(
                 f'<rect x="{20 + 7 * step}" y="{y}" width="7.2" height="14" class="{kind}" fill-opacity="{shade:.2f}"/>'
@@ -107,8 +109,13 @@ def scale_drawing(both: list[Matrix]) -> Markup:
     return Markup("\n".join([*parts, "</svg>"]))
 
 
-def lines_drawing(rows: list[list[float | None]], label: str) -> Markup:
-    """One line for each row over its frames, from 0 up; the later the row, the more broken its line."""
+def draw_lines(rows: list[list[float | None]], label: str) -> Markup:
+    """Draw one line for each row over its frames, from 0 up; each row has its own dashes.
+
+    Args:
+        rows: Numbers by frame; None where they are not finite.
+        label: A description for screen readers.
+    """
     left, bottom, width, height = 44, 190, 300, 170
     top = round_up(max([v for row in rows for v in row if v is not None], default=0.0))
     t = max(len(row) for row in rows)
@@ -130,20 +137,21 @@ def lines_drawing(rows: list[list[float | None]], label: str) -> Markup:
     return Markup("\n".join([*parts, "</svg>"]))
 
 
-def line_sample(number: int) -> Markup:
+def draw_line_sample(number: int) -> Markup:
+    """Draw the line of a row, for the legend."""
     return Markup(
         f'<svg viewBox="0 0 36 8" class="sample" aria-hidden="true"><path class="line line{number % 4}" d="M1 4H35"/></svg>'
     )
 
 
 def round_up(value: float) -> float:
-    """The next of 1, 2, 4, 5, 8 and 10 times a power of ten; 1 for 0."""
+    """Return the next of 1, 2, 4, 5, 8 and 10 times a power of ten; 1 for 0."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 4, 5, 8, 10) if step * power >= value * (1 - 1e-12))
 
 
-def _text(x: float, y: float, words: object, anchor: str = "middle", style: str = "") -> str:
+def _text(x: float, y: float, content: object, anchor: str = "middle", style: str = "") -> str:
     styled = f' style="{style}"' if style else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{styled}>{words}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{styled}>{content}</text>'

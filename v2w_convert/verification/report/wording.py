@@ -1,132 +1,141 @@
-"""How a report speaks to a reader who knows nothing of it: topics, the verdict, numbers."""
+"""The words of a report for a reader who does not know v2w: topics, the verdict, numbers."""
 
 import re
 from typing import Any
 
-from v2w_convert.verification.catalogue import CATALOGUE
+from v2w_convert.verification.claim import NOT_MEASURED, Status
 
 TOPICS = {
     "causality": (
         "Does a frame see the future?",
-        "Everything that comes after a frame is replaced: pictures, noise levels, actions, prompts. Nothing that comes "
-        "out for that frame or an earlier one may change, not by the last bit.",
+        "Everything that comes after a frame is replaced: images, noise levels, actions, prompts. The output for that "
+        "frame and earlier ones must not change, not by one bit.",
     ),
-    "past": (
+    "receptive-field": (
         "Does it see the past?",
-        "A model that ignores everything would pass for causal. So each earlier frame is replaced as well, and that "
+        "A model that ignores all other frames would pass for causal. So each earlier frame is replaced as well, and that "
         "must have an effect.",
     ),
     "streaming": (
-        "Is it the same when it runs frame by frame?",
-        "A world model runs step by step and remembers what it has worked out. That must give what one pass over the "
-        "whole clip gives.",
+        "Is the output the same when it runs frame by frame?",
+        "A world model runs step by step and keeps a stream state. That must give the same output as one pass over the "
+        "whole clip.",
     ),
     "actions": (
-        "What do actions do?",
-        "Until it has been trained, an action must do nothing. Once it has, it must change the frame that it led to, "
-        "and none before.",
+        "What do actions change?",
+        "Before training, an action must have no effect. After training, it must change the frame that it leads to, and "
+        "none before it.",
     ),
     "coverage": (
-        "Was a module forgotten?",
-        "One frame is changed, and every module of the base is watched: where other frames react, frames mix. Each "
-        "such module must have been operated on.",
+        "Has any module been missed?",
+        "One frame is changed while every module of the base is watched: where other frames react, frames mix. Each such "
+        "module must have an operation.",
     ),
     "identity": (
         "Is it still the same model?",
-        "Every change can be switched back to its two-sided form. The converted model must then give what the base gives.",
+        "Every operation can be switched to its bidirectional form. The converted model must then give the base's output.",
     ),
     "equivalence": (
         "Is every number accounted for?",
-        "Files, settings and tensors are compared with the base's, bit for bit, and each kind of change is held to what "
-        "it promises to keep.",
+        "Files, config and tensors are compared with the base's, bit for bit, and each operation's invariants are measured.",
     ),
     "determinism": (
         "Is it repeatable?",
-        "The same input is given again: in one run, in the next, and in a rollout.",
+        "The same input is given again: in one run, in the next, in a rollout, and with gradient checkpointing.",
     ),
     "distance": (
         "How far is it from the base?",
-        "A figure, neither right nor wrong: a model that may no longer look ahead cannot give quite what it gave.",
+        "A figure, neither right nor wrong: a model that cannot look ahead cannot give exactly the base's output.",
     ),
     "autoencoder": (
         "Does the autoencoder look ahead?",
-        "Pictures are turned into latents and back by a model of their own, which conversion leaves as it is. Where it looks "
-        "ahead, a rollout may only encode what has been shown. Figures, neither right nor wrong.",
+        "An autoencoder, which conversion does not change, encodes frames to latents and decodes them. If it looks ahead, a "
+        "rollout may only encode frames that have been observed. Figures, neither right nor wrong.",
     ),
-}  # in the order in which a page tells of them
+}
+"""Heading and introduction of each topic, in the order of the page."""
 
-LEFT_OUT = "not measured: "  # how `not_measured` begins
-DIGITS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+ClaimData = dict[str, Any]
+"""A claim as in `Claim.as_json`."""
 
 
-def faults(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The claims that fail; those that blame the same place together, with what to do, each step once."""
-    places: dict[str, list[dict[str, Any]]] = {}
+def group_failures(claims: list[ClaimData]) -> list[dict[str, Any]]:
+    """Return the claims that fail, those with the same `where` together, in the order of the topics.
+
+    Returns:
+        For each group: `where`, `claims`, and `fixes`, each step once.
+    """
+    places: dict[str, list[ClaimData]] = {}
     for claim in sorted((claim for claim in claims if state(claim) == "fails"), key=rank):
         places.setdefault(claim["where"], []).append(claim)
     return [
         {
             "where": where,
-            "claims": broken,
-            "mends": list(
+            "claims": failing,
+            "fixes": list(
                 dict.fromkeys(
-                    step for claim in broken for step in re.split(r"\n|; ", claim["mend"]) if step.strip()
+                    step for claim in failing for step in re.split(r"\n|; ", claim["fix"]) if step.strip()
                 )
             ),
         }
-        for where, broken in places.items()
+        for where, failing in places.items()
     ]
 
 
-def rank(claim: dict[str, Any]) -> tuple[int, str]:
-    """By which claims are put in the order of TOPICS."""
-    topic = CATALOGUE[claim["name"]].topic
+def rank(claim: ClaimData) -> tuple[int, str]:
+    """Return a key that sorts claims in the order of `TOPICS`."""
+    topic = claim["topic"]
     return ([*TOPICS].index(topic) if topic in TOPICS else len(TOPICS), topic)
 
 
 def heading(topic: str) -> str:
+    """Return the heading of a topic."""
     return TOPICS[topic][0] if topic in TOPICS else topic.capitalize()
 
 
 def count(number: int, noun: str) -> str:
+    """Return "1 noun" or "2 nouns"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def state(claim: dict[str, Any]) -> str:
-    """Of `claim`, as in `Claim.as_json`: fails, holds, not measured, or figure, which does neither."""
-    if claim["how"].startswith(LEFT_OUT):
-        return "not measured"
-    return "figure" if CATALOGUE[claim["name"]].figure else "holds" if claim["ok"] else "fails"
+def state(claim: ClaimData) -> Status:
+    """Return what came of a claim: "holds", "fails", "figure" (neither) or "not measured"."""
+    status: Status = claim["status"]
+    return status
 
 
-def reason(claim: dict[str, Any]) -> str:
-    """Why it was not measured."""
-    return claim["how"].removeprefix(LEFT_OUT)
+def reason(claim: ClaimData) -> str:
+    """Return why a claim was not measured."""
+    how: str = claim["how"]
+    return how.removeprefix(NOT_MEASURED)
 
 
-def verdict(claims: list[dict[str, Any]]) -> str:
-    """One sentence."""
+def verdict(claims: list[ClaimData]) -> str:
+    """Return the result of all claims in one sentence."""
     states = [state(claim) for claim in claims]
-    holds, fails, open_ = (states.count(name) for name in ("holds", "fails", "not measured"))
-    left_out = f"; {open_} {'was' if open_ == 1 else 'were'} not measured" if open_ else ""
-    if fails:
-        return f"{fails} of {count(holds + fails, 'claim')} {'fails' if fails == 1 else 'fail'}{left_out}."
-    return f"All {count(holds, 'claim')} that {'was' if holds == 1 else 'were'} measured hold{left_out}."
+    holding, failing = states.count("holds"), states.count("fails")
+    rest = states.count("not measured")
+    left_out = f"; {rest} {'was' if rest == 1 else 'were'} not measured" if rest else ""
+    if failing:
+        return f"{failing} of {count(holding + failing, 'claim')} {'fails' if failing == 1 else 'fail'}{left_out}."
+    return f"All {count(holding, 'claim')} that {'was' if holding == 1 else 'were'} measured hold{left_out}."
 
 
 def number(value: float | None) -> str:
-    """Short and exact where it can be: 0, 12, 0.034, 6.0 × 10⁻¹⁶."""
+    """Return `value` in short: 0, 12, 0.034, 6.0 × 10⁻¹⁶; None stands for NaN or infinity."""
     if value is None:
-        return "not a finite number"
+        return "not finite"
     if value == round(value) and abs(value) < 1e6:
         return str(round(value))
     if 1e-3 <= abs(value) < 1e4:
         return f"{value:.3g}"
     digits, power = f"{value:.1e}".split("e")
     times = "" if digits in ("1.0",) else f"{digits} × "
-    return f"{times}10{str(int(power)).translate(DIGITS)}"
+    return f"{times}10{str(int(power)).translate(SUPERSCRIPTS)}"
 
 
 def readable(text: str) -> str:
-    """`text` with numbers such as 1.6e-01 as `number` writes them."""
+    """Return `text` with numbers such as 1.6e-01 as `number` writes them."""
     return re.sub(r"\b\d+(\.\d+)?e[-+]\d+\b", lambda found: number(float(found[0])), text)
