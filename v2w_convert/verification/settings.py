@@ -11,19 +11,19 @@ class VerifySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     clips: Path | None = Field(
-        None,
+        default=None,
         description="A LeRobot v3 data set: the distance from the base is measured on clips of it, not on generated "
         "ones. Needs the base.",
     )
-    camera: str | None = Field(None, description="The camera of --clips, where it has several.")
+    camera: str | None = Field(default=None, description="The camera of --clips, where it has several.")
     memory: float | None = Field(
-        None,
+        default=None,
         ge=0,
         description="GB of memory that may be used; default: what the machine has free. Weights that do not fit are "
         "read from disk at every use.",
     )
     budget: float | None = Field(
-        None,
+        default=None,
         ge=0,
         description="Minutes that it may take; default: no limit. What does not fit is reported as not measured.",
     )

@@ -6,21 +6,21 @@ from torch import nn
 
 from tests.autoencoders import tiny_autoencoder
 from v2w_convert.verification.claim import Claim
-from v2w_convert.verification.claims.autoencoder import autoencoder, looking_ahead
+from v2w_convert.verification.claims.autoencoder import measure_autoencoder, modules_looking_ahead
 
 
 def measured(name: str, folder: Path) -> tuple[dict[str, Claim], dict]:
     tiny_autoencoder(name).save_pretrained(folder / "vae")
-    claims, figures = autoencoder(folder)
+    claims, figures = measure_autoencoder(folder)
     assert figures is not None
-    return {claim.name: claim for claim in claims}, figures
+    return {claim.id: claim for claim in claims}, figures
 
 
 def test_one_that_looks_back_only(tmp_path: Path) -> None:
     claims, figures = measured("AutoencoderKLWan", tmp_path)
     assert [claim.measured for claim in claims.values()] == [0.0, 0.0]
     assert "may be encoded" in claims["autoencoder-encode"].how
-    assert "as their latents are made" in claims["autoencoder-decode"].how
+    assert "as soon as their latents are generated" in claims["autoencoder-decode"].how
     encode, decode = (torch.tensor(figures[way]["influence"]) for way in ("encode", "decode"))
     assert (encode.shape, decode.shape) == ((3, 9), (9, 3))
     # The first picture alone, then four to a latent frame: none is left out, none comes early.
@@ -53,7 +53,7 @@ def test_one_that_decodes_ahead_by_padding(tmp_path: Path) -> None:
 
 
 def test_one_that_codes_pictures(tiny_base: Path) -> None:
-    claims, figures = autoencoder(tiny_base)
+    claims, figures = measure_autoencoder(tiny_base)
     assert [claim.measured for claim in claims] == [0.0, 0.0]
     assert all("by construction" in claim.how for claim in claims)
     assert figures is not None
@@ -61,13 +61,13 @@ def test_one_that_codes_pictures(tiny_base: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "why"), [(None, "lies beside"), ('{"_class_name": "AutoencoderDC"}', "AutoencoderDC")]
+    ("config", "why"), [(None, "beside the model"), ('{"_class_name": "AutoencoderDC"}', "AutoencoderDC")]
 )
 def test_where_there_is_none_to_measure(config: str | None, why: str, tmp_path: Path) -> None:
     if config is not None:
         (tmp_path / "vae").mkdir()
         (tmp_path / "vae" / "config.json").write_text(config)
-    claims, figures = autoencoder(tmp_path)
+    claims, figures = measure_autoencoder(tmp_path)
     assert figures is None
     assert all(claim.measured is None and why in claim.how for claim in claims)
 
@@ -81,4 +81,4 @@ def test_the_innermost_module_that_looks_ahead_is_named() -> None:
         nn.Conv3d(2, 2, 1), nn.Sequential(nn.Identity(), Flipped()), nn.Conv3d(2, 2, (3, 1, 1))
     )
     with torch.no_grad():
-        assert looking_ahead(model, lambda: model(torch.randn(1, 2, 5, 4, 4))) == ["1.1 (Flipped)"]
+        assert modules_looking_ahead(model, lambda: model(torch.randn(1, 2, 5, 4, 4))) == ["1.1 (Flipped)"]

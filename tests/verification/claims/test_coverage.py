@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from v2w_convert.plan.probe import randomize_zero_init
-from v2w_convert.verification.claims.coverage import base_sites, coverage, tiny_coverage
+from v2w_convert.verification.claims.coverage import base_sites, measure_coverage, measure_family_coverage
 from v2w_convert.verification.engine.models import Models
 
 LOST = (
@@ -14,9 +14,9 @@ def test_every_site_that_is_left_out_is_named(models: Models) -> None:
     assert models.base is not None
     randomize_zero_init(models.base)
     sites, resolved = base_sites(models.base, models.world), models.world.resolved
-    assert coverage(sites, resolved).ok
+    assert measure_coverage(sites, resolved).ok
     lost = replace(resolved, sites={n: op for n, op in resolved.sites.items() if n not in LOST})
-    assert set(coverage(sites, lost).where.split(", ")) == set(LOST)
+    assert set(measure_coverage(sites, lost).where.split(", ")) == set(LOST)
 
 
 def test_through_every_site_some_of_a_later_frame_comes(models: Models) -> None:
@@ -34,7 +34,7 @@ def test_through_every_site_some_of_a_later_frame_comes(models: Models) -> None:
 
 def test_without_the_base_a_lost_rule_still_shows(models: Models) -> None:
     resolved = models.world.resolved
-    assert tiny_coverage(resolved).ok
+    assert measure_family_coverage(resolved).ok
     rest = tuple(op for op in resolved.plan.operations if op.name != "causal_conv")
     without = replace(resolved, plan=resolved.plan.model_copy(update={"operations": rest}))
-    assert LOST[0] in tiny_coverage(without).where.split(", ")
+    assert LOST[0] in measure_family_coverage(without).where.split(", ")

@@ -4,7 +4,7 @@ import pytest
 
 from tests.mutations import faults
 from v2w_convert.sites import Site
-from v2w_convert.verification.claims.streaming import mixed_sizes, streaming
+from v2w_convert.verification.claims.streaming import measure_streaming, mixed_sizes
 from v2w_convert.world.model import World
 
 CONV = "down_blocks.0.resnets.0.temporal_res_block.conv1"
@@ -13,7 +13,7 @@ POSITION = "mid_block.attentions.0.time_proj"
 
 
 def test_unbroken(woken: World) -> None:
-    for claim in streaming(woken):
+    for claim in measure_streaming(woken):
         assert claim.ok
         assert claim.measured is not None
         assert 0 < claim.measured < 1e-12
@@ -28,14 +28,14 @@ def test_a_site_that_loses_the_thread_is_named(
     woken: World, name: str, fault: Callable[[Site], None]
 ) -> None:
     fault(woken.sites[name])
-    for claim in streaming(woken):
+    for claim in measure_streaming(woken):
         assert not claim.ok
         assert claim.where == name
 
 
 def test_an_uncommitted_pass_that_leaves_a_trace_is_found(woken: World) -> None:
     faults.remembers_drafts(woken.sites[CONV])
-    assert [claim.where for claim in streaming(woken)] == [CONV, CONV]
+    assert [claim.where for claim in measure_streaming(woken)] == [CONV, CONV]
 
 
 @pytest.mark.parametrize("window", [1, 3, 12])
@@ -48,7 +48,7 @@ def test_chunks_cover_the_clip_and_one_exceeds_the_window(window: int) -> None:
 
 def test_uncommitted_passes_see_the_past_too(woken: World) -> None:
     faults.stale_in_drafts(woken.sites[ATTENTION])
-    for claim in streaming(woken):
+    for claim in measure_streaming(woken):
         assert claim.where == ATTENTION
         assert claim.how.endswith("broken in uncommitted passes")
 
@@ -57,21 +57,21 @@ def test_a_fault_after_the_ring_was_overwritten_twice_is_found(woken: World) -> 
     window = woken.resolved.window
     assert window is not None
     faults.forgets_after(woken.sites[ATTENTION], 2 * (window - 1))
-    assert [claim.where for claim in streaming(woken)] == [ATTENTION, ATTENTION]
+    assert [claim.where for claim in measure_streaming(woken)] == [ATTENTION, ATTENTION]
 
 
 def test_a_state_that_is_written_in_place_is_found(woken: World) -> None:
     """A branch of the rollout may hold it, too."""
     faults.commits_in_place(woken.sites[CONV])
-    assert [claim.where for claim in streaming(woken)] == [CONV, CONV]
+    assert [claim.where for claim in measure_streaming(woken)] == [CONV, CONV]
 
 
 def test_a_module_that_is_no_site_is_named(woken: World) -> None:
     name = "up_blocks.0.resnets.0.spatial_res_block.conv1"
     faults.at(name, faults.leaks)(woken)
-    assert streaming(woken)[0].where == name
+    assert measure_streaming(woken)[0].where == name
 
 
 def test_what_lies_between_modules_is_named_so(woken: World) -> None:
     faults.noise_of_last(woken)
-    assert streaming(woken)[0].where == "the model's own forward"
+    assert measure_streaming(woken)[0].where == "the model's own forward"

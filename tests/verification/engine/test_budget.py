@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.cli import run as v2w
-from v2w_convert.verification import bench, budget, causality, coverage, parts, run, weights
+from v2w_convert.verification import run
+from v2w_convert.verification.claims import SPECS, causality, coverage
+from v2w_convert.verification.engine import budget, phases, weights
+from v2w_convert.verification.engine import budget, causality, coverage, phases, run, weights
 from v2w_convert.verification.engine.budget import Budget, OutOfTime, estimate
-from v2w_convert.verification.catalogue import CATALOGUE
-from v2w_convert.verification.engine.runner import Check
+from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.models import open_base, open_world
+from v2w_convert.verification.engine.weights import DiskTensor
 from v2w_convert.verification.run import verify
-from v2w_convert.verification.engine.weights import Unread
+from v2w_convert.verification.settings import VerifySettings
 from v2w_convert.world.model import World
 
 
@@ -32,16 +35,16 @@ class Clock:
 
 
 def held(model: nn.Module) -> bool:
-    return not any(isinstance(x, Unread) for x in model.parameters())
+    return not any(isinstance(x, DiskTensor) for x in model.parameters())
 
 
 def test_the_two_models_are_never_in_memory_together(
     tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "SMALL", 0)
-    # What is measured in between is left out: this is about what is opened when.
-    for phase in ("base_parts", "world_parts", "stored_parts", "training_parts"):
-        monkeypatch.setattr(parts, phase, lambda *given: [Check("a part", (), lambda bench: [])])
+    monkeypatch.setattr(weights, "ALWAYS_HELD", 0)
+    # This is about which model is open when: nothing is measured.
+    checks = [Check(phase.name, (), phase, lambda context: []) for phase in phases.PHASES]
+    monkeypatch.setattr(run, "CHECKS", checks)
     opened: list[weakref.ref[nn.Module]] = []
 
     def watch(open_model: Any) -> Any:
@@ -54,8 +57,8 @@ def test_the_two_models_are_never_in_memory_together(
 
         return opens
 
-    monkeypatch.setattr(bench, "open_base", watch(open_base))
-    monkeypatch.setattr(bench, "open_world", watch(open_world))
+    monkeypatch.setattr(phases, "open_base", watch(open_base))
+    monkeypatch.setattr(phases, "open_world", watch(open_world))
     report = verify(tiny_converted, tiny_base)
     assert report.ok
     assert (
@@ -66,7 +69,7 @@ def test_the_two_models_are_never_in_memory_together(
 def test_a_model_too_large_for_the_memory_is_verified_all_the_same(
     tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(weights, "SMALL", 4000)
+    monkeypatch.setattr(weights, "ALWAYS_HELD", 4000)
     assert v2w(["verify", str(tiny_converted), "--base", str(tiny_base), "--memory", "0", "--json"]) == 0
     out, err = capsys.readouterr()
     result = json.loads(out.splitlines()[-1])
@@ -85,11 +88,11 @@ def test_a_budget_of_nothing_measures_nothing_and_says_so(
     assert (
         result["not_measured"] == len(unmeasured) == len(result["claims"]) - 2
     )  # files' headers are read first
-    assert {claim["name"] for claim in result["claims"]} == CATALOGUE.keys()
+    assert {claim["id"] for claim in result["claims"]} == SPECS.keys()
     assert all("the budget of 0 minutes was used up" in claim["how"] for claim in unmeasured)
     assert f"{len(unmeasured)} were not measured" in " ".join(err.split())
-    assert result["figures"]["budget"]["unmeasured"] == [claim["name"] for claim in unmeasured]
-    assert "future-unseen" in err
+    assert result["figures"]["budget"]["unmeasured"] == [claim["id"] for claim in unmeasured]
+    assert "causal" in err
 
 
 def test_what_the_budget_still_allowed_is_measured(
@@ -97,31 +100,33 @@ def test_what_the_budget_still_allowed_is_measured(
 ) -> None:
     """The world model's last parts are given up in the middle of a forward; the base's and the stored precision are not."""
     clock = Clock()
-    seen = causality.unseen_future
+    seen = causality.measure_causality
 
     def lasting(world: World, *rest: Any, **more: Any) -> Any:
         if world.dtype == torch.float64:
             clock.now = 60 * 9.5  # beyond the world model's share
         return seen(world, *rest, **more)
 
-    monkeypatch.setattr(causality, "unseen_future", lasting)
+    monkeypatch.setattr(causality, "measure_causality", lasting)
     monkeypatch.setattr(run, "Budget", lambda minutes: Budget(minutes, clock))
-    report = verify(tiny_converted, tiny_base, budget=10)
-    found = {claim.name: claim for claim in report.claims}
+    report = verify(tiny_converted, tiny_base, VerifySettings(budget=10))
+    found = {claim.id: claim for claim in report.claims}
     assert report.ok
     for name in (
         "identity",
         "coverage",
-        "promises",
-        "actions-unheeded",
-        "future-unseen-stored",
+        "invariants",
+        "actions-no-effect-before-training",
+        "causal-stored",
         "deterministic-stored",
     ):
         assert found[name].measured is not None, name
-    for name in ("future-unseen", "past-seen", "streamed-by-block", "gradients-not-forward"):
+    for name in ("causal", "receptive-field", "stream-by-block", "gradients-causal"):
         assert found[name].measured is None, name
-        assert found[name].how == "not measured: the budget of 10 minutes was used up, 90% of it until here"
-    assert report.figures["budget"]["unmeasured"] == [c.name for c in report.claims if c.measured is None]
+        assert found[name].how == (
+            "not measured: the budget of 10 minutes, of which this phase may use 90%, was used up"
+        )
+    assert report.figures["budget"]["unmeasured"] == [c.id for c in report.claims if c.measured is None]
 
 
 def test_a_failure_within_the_budget_still_fails(
@@ -131,12 +136,12 @@ def test_a_failure_within_the_budget_still_fails(
 
     def failing(*given: Any) -> Any:
         clock.now = 600.0
-        return coverage.counted("coverage", ["somewhere"], "")
+        return coverage.COVERAGE.count(["somewhere"], "")
 
-    monkeypatch.setattr(coverage, "coverage", failing)
+    monkeypatch.setattr(coverage, "measure_coverage", failing)
     monkeypatch.setattr(run, "Budget", lambda minutes: Budget(minutes, clock))
-    report = verify(tiny_converted, tiny_base, budget=10)
-    assert [claim.name for claim in report.claims if not claim.ok] == ["coverage"]
+    report = verify(tiny_converted, tiny_base, VerifySettings(budget=10))
+    assert [claim.id for claim in report.claims if not claim.ok] == ["coverage"]
     assert not report.ok
 
 
@@ -157,20 +162,20 @@ def test_no_forward_begins_when_time_is_over() -> None:
 
 
 def test_the_estimate_counts_what_flows_and_what_has_room(tiny_converted: Path) -> None:
-    world, source = open_world(tiny_converted, room=0), open_source(tiny_converted)
+    world, source = open_world(tiny_converted, memory=0), open_source(tiny_converted)
     clock = Clock()
 
     def slow(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
         clock.now += 1 + output.shape[1]  # a second to read the weights, and one for each frame
 
     world.register_forward_hook(slow, with_kwargs=True)
-    whole = 8 * weights.numbers(source.tensors)
+    whole = 8 * weights.count_numbers(source.tensors)
     nothing = estimate(world, source, 0, clock)
-    assert (nothing.reading, nothing.passing, nothing.held) == (2, 16, 0)
-    assert nothing.memory > budget.PROGRAM
-    half = estimate(world, source, nothing.memory + budget.SPARE * whole / 2, clock)
-    assert half.held == pytest.approx(0.5)
-    assert half.passing == pytest.approx(2 * (8 - 0.5 * 2))
+    assert (nothing.read_seconds, nothing.pass_seconds, nothing.held_share) == (2, 16, 0)
+    assert nothing.memory > budget.PROGRAM_BYTES
+    half = estimate(world, source, nothing.memory + budget.ALLOCATOR_OVERHEAD * whole / 2, clock)
+    assert half.held_share == pytest.approx(0.5)
+    assert half.pass_seconds == pytest.approx(2 * (8 - 0.5 * 2))
     everything = estimate(world, source, None, clock)
-    assert everything.held == 1
-    assert everything.memory == pytest.approx(nothing.memory + budget.SPARE * whole)
+    assert everything.held_share == 1
+    assert everything.memory == pytest.approx(nothing.memory + budget.ALLOCATOR_OVERHEAD * whole)

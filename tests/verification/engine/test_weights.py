@@ -13,21 +13,21 @@ from tests.mutations import faults
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.plan.probe import randomize_zero_init
-from v2w_convert.verification import (
+from v2w_convert.verification.claim import Claim
+from v2w_convert.verification.claims import (
     actions,
     causality,
     coverage,
-    gradient,
+    gradients,
     identity,
-    past,
-    promises,
-    weights,
+    invariants,
+    receptive_field,
+    streaming,
 )
-from v2w_convert.verification.claim import Claim
+from v2w_convert.verification.engine import weights
 from v2w_convert.verification.engine.exact import exact
 from v2w_convert.verification.engine.models import Models, open_base, open_world
-from v2w_convert.verification.claims.streaming import streaming
-from v2w_convert.verification.engine.weights import Unread, read_weights
+from v2w_convert.verification.engine.weights import DiskTensor, read_weights
 
 CONV = "down_blocks.1.resnets.0.temporal_res_block.conv2"
 ATTENTION = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
@@ -36,7 +36,7 @@ ATTENTION = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if every tensor were a large one."""
-    monkeypatch.setattr(weights, "SMALL", 0)
+    monkeypatch.setattr(weights, "ALWAYS_HELD", 0)
 
 
 @pytest.fixture
@@ -56,33 +56,38 @@ def linear(tmp_path: Path) -> Iterator[tuple[nn.Linear, nn.Linear]]:
 
 
 def models(converted: Path, base: Path, room: float) -> Models:
-    return Models(open_world(converted, room=room), open_base(open_source(base), room))
+    return Models(open_world(converted, memory=room), open_base(open_source(base), room))
 
 
 def claims(models: Models) -> list[Claim]:
     """Of every kind that runs a model."""
     world, base = models.world, models.base
     assert base is not None
-    found = [*promises.promises(base, world, 1e-3), actions.unheeded(world)]
+    found = [*invariants.measure_invariants(base, world, 1e-3), actions.measure_no_effect(world)]
     randomize_zero_init(world.base)
     randomize_zero_init(base)
     found += [
-        coverage.coverage(coverage.base_sites(base, world), world.resolved),
-        identity.identity(base, world),
+        coverage.measure_coverage(coverage.base_sites(base, world), world.resolved),
+        identity.measure_identity(base, world),
     ]
-    found += [*actions.effects(world, "woken"), causality.unseen_future(world), causality.unseen_clips(world)]
-    found += [past.seen_past(world), *past.sites(world), *gradient.gradients(world), *streaming(world)]
+    found += [
+        *actions.measure_effects(world, "zero-initialised layers randomised"),
+        causality.measure_causality(world),
+        causality.measure_batch_independence(world),
+    ]
+    found += [receptive_field.measure_receptive_field(world), *receptive_field.measure_sites(world)]
+    found += [*gradients.measure_gradients(world), *streaming.measure_streaming(world)]
     return found
 
 
 def test_every_claim_is_the_same_to_the_bit(
     tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "SMALL", 1000)
+    monkeypatch.setattr(weights, "ALWAYS_HELD", 1000)
     with exact():
         held, unread = (models(tiny_converted, tiny_base, room) for room in (float("inf"), 0.0))
-        assert sum(isinstance(x, Unread) for x in unread.world.base.parameters()) > 100
-        assert not any(isinstance(x, Unread) for x in held.world.base.parameters())
+        assert sum(isinstance(x, DiskTensor) for x in unread.world.base.parameters()) > 100
+        assert not any(isinstance(x, DiskTensor) for x in held.world.base.parameters())
         found = claims(unread)
         assert found == claims(held)
     assert all(claim.ok for claim in found)
@@ -90,29 +95,29 @@ def test_every_claim_is_the_same_to_the_bit(
 
 @pytest.mark.parametrize("site", [CONV, ATTENTION])
 def test_a_leak_is_found_and_named(tiny_converted: Path, site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "SMALL", 1000)
-    world = open_world(tiny_converted, room=0)
+    monkeypatch.setattr(weights, "ALWAYS_HELD", 1000)
+    world = open_world(tiny_converted, memory=0)
     randomize_zero_init(world.base)
     faults.sees_future(world.base.get_submodule(site))
-    claim = causality.unseen_future(world)
+    claim = causality.measure_causality(world)
     assert not claim.ok
     assert claim.where == site
-    assert not gradient.gradients(world)[0].ok
+    assert not gradients.measure_gradients(world)[0].ok
 
 
 def test_as_much_as_has_room_is_held(on_disk: None, tiny_base: Path) -> None:
     tensors = open_source(tiny_base).tensors
-    whole = 8 * weights.numbers(tensors)
+    whole = 8 * weights.count_numbers(tensors)
     for room in (whole, whole / 2, 0):
         read = read_weights(tensors, torch.float64, room)
         assert list(read) == list(tensors)
-        held = sum(x.numel() * 8 for x in read.values() if not isinstance(x, Unread))
+        held = sum(x.numel() * 8 for x in read.values() if not isinstance(x, DiskTensor))
         assert room - whole / 10 < held <= room
 
 
 def test_any_function_computes_with_the_values(on_disk: None, linear: tuple[nn.Linear, nn.Linear]) -> None:
     held, unread = linear
-    assert isinstance(unread.weight, nn.Parameter) and isinstance(unread.weight, Unread)
+    assert isinstance(unread.weight, nn.Parameter) and isinstance(unread.weight, DiskTensor)
     x = torch.randn(2, 3, dtype=torch.float64)
     assert torch.equal(unread(x), held(x))
     assert torch.equal(x @ unread.weight.t(), x @ held.weight.t())
@@ -123,7 +128,7 @@ def test_any_function_computes_with_the_values(on_disk: None, linear: tuple[nn.L
     assert unread.weight.dtype == torch.float64
 
 
-def test_waking_is_kept_though_the_file_is_not_written(
+def test_randomised_layers_are_kept_though_the_file_is_not_written(
     on_disk: None, linear: tuple[nn.Linear, nn.Linear], tmp_path: Path
 ) -> None:
     held, unread = linear
@@ -150,7 +155,7 @@ def test_gradients_keep_no_weights(on_disk: None, linear: tuple[nn.Linear, nn.Li
         torch.autograd.graph.saved_tensors_hooks(lambda y: kept.append(y) or y, lambda y: y),
     ):
         output = linear[1](x).sum()
-    assert [type(y) for y in kept if y.shape != x.shape] == [Unread] * len(kept)
+    assert [type(y) for y in kept if y.shape != x.shape] == [DiskTensor] * len(kept)
     assert torch.equal(torch.autograd.grad(output, x)[0], linear[0].weight.sum(0).expand(2, 3))
 
 
@@ -181,7 +186,7 @@ def test_a_pass_takes_the_memory_of_a_layer(tmp_path: Path) -> None:
 
     for layer in model:
         layer.register_forward_hook(sample)
-    model.load_state_dict(read_weights(info, torch.float64, room=0), assign=True)
+    model.load_state_dict(read_weights(info, torch.float64, memory=0), assign=True)
     model(x)
     assert peak - before < whole / 3
     model.load_state_dict(read_weights(info, torch.float64), assign=True)

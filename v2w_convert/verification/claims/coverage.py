@@ -1,6 +1,5 @@
 """Every module through which the base's frames mix has an operation."""
 
-import torch
 from torch import Tensor, nn
 
 from v2w_convert.plan.call import per_frame_inputs
@@ -48,7 +47,8 @@ def base_sites(base: nn.Module, world: World) -> list[MixingSite]:
 
     def call(packs: Tensor) -> Tensor:
         latents, conditions = split(packs.flatten(1, 2))
-        return base_call(base, world, inputs, conditions)(latents).unflatten(1, (-1, packed))
+        output: Tensor = base_call(base, world, inputs, conditions)(latents).unflatten(1, (-1, packed))
+        return output
 
     return mixing_sites(base, call, frames.unflatten(1, (-1, packed)), frame_axis=1)
 
@@ -94,7 +94,7 @@ def _measure_coverage(context: VerifyContext) -> list[Claim]:
 
 
 def _measure_control(context: VerifyContext) -> list[Claim]:
-    known: torch.Tensor | None = None
+    known: Tensor | None = None
     if not context.base_record.randomized:  # the influence of the real weights is the same
         known = context.base_record.influence
     return [measure_control(base_influence(context) if known is None else known)]

@@ -29,7 +29,8 @@ def first_leaking_module(
     def call(latents: Tensor) -> Tensor:
         with torch.set_grad_enabled(gradients):
             output: Tensor = world(**(before if latents is x else after)).detach()
-        return output.flatten(0, 1).unflatten(0, latents.shape[:3])
+        folded: Tensor = output.flatten(0, 1).unflatten(0, latents.shape[:3])
+        return folded
 
     name = first_leak(world.base, call, x, y, kept[:, :: world.frames_per_block])
     return MODEL_FORWARD if name == "" else name or ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from v2w_convert.verification.claim import Claim, ClaimSpec, Stage
 from v2w_convert.verification.engine.context import VerifyContext
-from v2w_convert.verification.engine.phases import Cost, Phase
+from v2w_convert.verification.engine.phases import NO_COST, Cost, Phase
 
 NEEDS_BASE = "it needs the base (--base)"
 WRONG_STAGE: dict[Stage, str] = {
@@ -37,7 +37,7 @@ class Check:
     specs: tuple[ClaimSpec, ...]
     phase: Phase
     measure: Callable[[VerifyContext], list[Claim]]
-    cost: Cost | Callable[[VerifyContext], Cost] = Cost()
+    cost: Cost | Callable[[VerifyContext], Cost] = NO_COST
     applies: Callable[[VerifyContext], bool] = always
 
     def cost_of(self, context: VerifyContext) -> Cost:

@@ -62,7 +62,8 @@ def _convolved(
     )
     patches = F.unfold(x, tuple(kernel), dilation, padding, stride)
     rows = F.linear(patches.transpose(1, 2), weight.flatten(1), bias)
-    return rows.transpose(1, 2).contiguous().unflatten(2, (h, w))  # the memory layout of conv2d
+    images: Tensor = rows.transpose(1, 2).contiguous().unflatten(2, (h, w))
+    return images  # the memory layout of conv2d
 
 
 def _of(pair: Any, i: int) -> int:

@@ -31,6 +31,9 @@ class Cost(NamedTuple):
     reads: float = 0.0
 
 
+NO_COST = Cost()
+
+
 @dataclass(frozen=True)
 class Phase:
     """A state of the models.
@@ -51,7 +54,7 @@ class Phase:
     until: float = 1.0
     exact: bool = False
     budgeted: bool = True
-    cost: Cost = Cost()
+    cost: Cost = NO_COST
 
 
 def begin_base(context: VerifyContext) -> None:

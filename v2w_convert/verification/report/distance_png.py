@@ -60,7 +60,7 @@ def draw_distance(figure: dict[str, Any]) -> np.ndarray[Any, Any]:
         y = bars + number * BAR_HEIGHT
         draw.text((24, y), _short(name), INK, small)
         length = BAR_WIDTH * min(value / longest, 1.0)
-        draw.rectangle((40 + NAMES, y + 2, 40 + NAME_WIDTH + length, y + BAR_HEIGHT - 6), FAR)
+        draw.rectangle((40 + NAME_WIDTH, y + 2, 40 + NAME_WIDTH + length, y + BAR_HEIGHT - 6), FAR)
         draw.text((48 + NAME_WIDTH + length, y), f"{value:.2f}" if math.isfinite(value) else "∞", INK, small)
     return np.array(picture)
 

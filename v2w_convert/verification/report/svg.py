@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
-from v2w_convert.verification.report.influence_png import Matrix, decades
+from v2w_convert.verification.report.influence_png import Matrix, decades, log_position
 
 EDGE, SIDE = 44, 320  # units of the drawing: the margin, and about as wide as a matrix becomes
 MIN_OPACITY = 0.16  # of the smallest influence, which must look different from none
