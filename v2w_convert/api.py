@@ -13,7 +13,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.onnx_export.settings import ExportSettings
-from v2w_convert.progress import Progress, no_progress
+from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.settings import ConvertSettings, InspectSettings
 from v2w_convert.to_json import result_json
 from v2w_convert.verification.settings import VerifySettings
@@ -205,12 +205,14 @@ def verify(
 
     if card:  # a card that cannot be read is refused now, not when everything is done
         read_card(converted, read_manifest(converted))
+    progress = progress or no_progress
     result = measure(
         converted,
         None if base is None else Path(base),
         settings,
         report=None if report is None else Path(report),
-        progress=progress or no_progress,
+        progress=progress,
+        say=lambda line: progress(ProgressEvent("estimate", detail=line)),
     )
     if report is not None:
         _save(settings, Path(report), "verify CONVERTED -o REPORT")

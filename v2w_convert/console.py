@@ -57,13 +57,17 @@ def print_error(error: V2WError, as_json: bool) -> None:
 def show_progress(title: str) -> Iterator[Progress]:
     """Show a progress bar while the block runs; yields the callback that moves it.
 
-    Nothing is shown where standard error is not a terminal.
+    Where standard error is not a terminal there is no bar. An event with a detail but without a count is
+    printed as a line in any case.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
         def progress(event: ProgressEvent) -> None:
+            if event.done is None and event.total is None and event.detail:
+                print_line(printable(event.detail))
+                return
             if event.task not in tasks:
                 for task in tasks.values():
                     bar.update(task, visible=False)

@@ -23,8 +23,8 @@ from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.surgery.change import added_tensors, install_operations
 from v2w_convert.surgery.convert import convert
 from v2w_convert.surgery.load import load
-from v2w_convert.verification.claims import VerifyReport
-from v2w_convert.verification.inputs import latent_size
+from v2w_convert.verification.engine.inputs import latent_size
+from v2w_convert.verification.result import VerifyReport
 from v2w_convert.verification.run import verify
 from v2w_convert.world.model import RING_STATES, World
 from v2w_convert.world.rollout import Sampling
@@ -51,12 +51,12 @@ resolved as well; so is the state of a stream, for one rollout of latents {SIDE}
 - *leak*: the largest change of any frame when anything after it changes; float64 and float32. It is 0, not almost 0.
 - *identity*: with every operation in its bidirectional form, the distance from the untouched base, over the largest value; float64.
 - *streamed*: the distance of a stream, frame by frame and in chunks, past the window several times, from one pass over the clip; likewise.
-- *promises*: statements that operations make about what they keep, of those that held.
+- *invariants*: statements about what operations keep of the base, and how many of them hold.
 - *rollout*: frames of the longest rollout tried: all values stay finite, the state keeps its size.
 - *besides the YAML*: the Python that was written for one family alone, a file or a form of an operation. Where it is
   empty, the family is one YAML file.
 
-| plan | class | sites | parameters added | window | state, MB a frame in view (+ fixed) | leak | identity | streamed | promises | finetuned a step | rollout | beyond the trained length | besides the YAML |
+| plan | class | sites | parameters added | window | state, MB a frame in view (+ fixed) | leak | identity | streamed | invariants | finetuned a step | rollout | beyond the trained length | besides the YAML |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 FAMILIES = [name for name in shipped_plans() if name not in TRAINED]
@@ -102,7 +102,7 @@ def row(name: str) -> str:
         f"{figures['leak']:g}",
         f"{figures['identity']:.0e}",
         f"{figures['streamed']:.0e}",
-        f"{figures['promises kept']} of {figures['promises']}",
+        f"{figures['invariants kept']} of {figures['invariants']}",
         "holds" if figures["finetuned"] else "FAILS",
         f"{figures['rollout']} frames",
         beyond(resolved),
@@ -119,17 +119,17 @@ def figures_of(report: VerifyReport) -> dict[str, Any]:
     """What the table says of a report on a converted model."""
 
     def worst(beginning: str) -> float:
-        found = [c.measured for c in report.claims if c.name.startswith(beginning) and c.measured is not None]
+        found = [c.measured for c in report.claims if c.id.startswith(beginning) and c.measured is not None]
         assert found, beginning
         return max(found)
 
-    promised = [c for c in report.claims if c.name == "promises"]
+    kept = [c for c in report.claims if c.id == "invariants"]
     return {
-        "leak": worst("future-unseen"),
+        "leak": worst("causal"),
         "identity": worst("identity"),
-        "streamed": worst("streamed"),
-        "promises": len(promised),
-        "promises kept": sum(c.ok for c in promised),
+        "streamed": worst("stream-"),
+        "invariants": len(kept),
+        "invariants kept": sum(c.ok for c in kept),
     }
 
 

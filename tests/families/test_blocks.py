@@ -15,7 +15,7 @@ from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import apply_surgery
-from v2w_convert.verification.exact import exact
+from v2w_convert.verification.engine.exact import exact
 from v2w_convert.world.model import World
 
 ONE_LAYER = {

@@ -18,7 +18,7 @@ from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import apply_surgery, install_operations
-from v2w_convert.verification.inputs import random_inputs
+from v2w_convert.verification.engine.inputs import random_inputs
 from v2w_convert.world.model import World
 
 GOLDEN = Path(__file__).parent / "golden"

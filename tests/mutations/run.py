@@ -18,7 +18,7 @@ from tests.mutations.faults import broken
 from tests.mutations.folders import copied
 from tests.mutations.mutation import Mutation
 from tests.mutations.suite import model_of, suite
-from v2w_convert.verification.claims import Claim
+from v2w_convert.verification.claim import Claim
 from v2w_convert.verification.run import verify
 
 
@@ -72,7 +72,7 @@ def judge(mutation: Mutation, folder: Path) -> Verdict:
 def verdict(mutation: Mutation, failing: list[Claim], refused: str, seconds: float) -> Verdict:
     by: dict[str, str] = {}
     for claim in failing:
-        by[claim.name] = ", ".join(filter(None, (by.get(claim.name), claim.where)))
+        by[claim.id] = ", ".join(filter(None, (by.get(claim.id), claim.where)))
     named = by.get(mutation.claim, "")
     if refused:
         by["refused"] = refused

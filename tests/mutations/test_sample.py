@@ -10,7 +10,7 @@ from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
 from tests.mutations.run import judge
 from tests.mutations.suite import model_of, one_of_each, suite
-from v2w_convert.verification.catalogue import CATALOGUE
+from v2w_convert.verification.claims import SPECS
 from v2w_convert.world.model import World
 
 SUITE = suite()
@@ -37,7 +37,7 @@ def test_a_broken_model_is_caught_by_the_claim_that_must_and_what_is_broken_is_n
 def test_the_suite_is_of_hundreds_and_each_stands_alone() -> None:
     assert len(SUITE) > 300
     assert max(Counter(map(str, SUITE)).values()) == 1
-    assert {mutation.claim for mutation in SUITE} - {""} < CATALOGUE.keys()
+    assert {mutation.claim for mutation in SUITE} - {""} < SPECS.keys()
     assert {mutation.model for mutation in SUITE} > MODELS.keys()
 
 

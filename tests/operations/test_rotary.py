@@ -13,7 +13,7 @@ from diffusers.models.transformers.transformer_ltx import apply_rotary_emb as tu
 from torch import Tensor
 
 from v2w_convert.operations.rotary import Rotary
-from v2w_convert.verification.exact import exact
+from v2w_convert.verification.engine.exact import exact
 
 HEADS, T, TOKENS, WIDTH = 2, 5, 6, 12
 

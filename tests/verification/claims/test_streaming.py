@@ -1,0 +1,77 @@
+from collections.abc import Callable
+
+import pytest
+
+from tests.mutations import faults
+from v2w_convert.sites import Site
+from v2w_convert.verification.claims.streaming import measure_streaming, mixed_sizes
+from v2w_convert.world.model import World
+
+CONV = "down_blocks.0.resnets.0.temporal_res_block.conv1"
+ATTENTION = "up_blocks.1.attentions.1.temporal_transformer_blocks.0.attn1"
+POSITION = "mid_block.attentions.0.time_proj"
+
+
+def test_unbroken(woken: World) -> None:
+    for claim in measure_streaming(woken):
+        assert claim.ok
+        assert claim.measured is not None
+        assert 0 < claim.measured < 1e-12
+        assert claim.where == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [(CONV, faults.stale), (ATTENTION, faults.stale), (POSITION, faults.one_late_in_streams)],
+)
+def test_a_site_that_loses_the_thread_is_named(
+    woken: World, name: str, fault: Callable[[Site], None]
+) -> None:
+    fault(woken.sites[name])
+    for claim in measure_streaming(woken):
+        assert not claim.ok
+        assert claim.where == name
+
+
+def test_an_uncommitted_pass_that_leaves_a_trace_is_found(woken: World) -> None:
+    faults.remembers_drafts(woken.sites[CONV])
+    assert [claim.where for claim in measure_streaming(woken)] == [CONV, CONV]
+
+
+@pytest.mark.parametrize("window", [1, 3, 12])
+def test_chunks_cover_the_clip_and_one_exceeds_the_window(window: int) -> None:
+    sizes = mixed_sizes(2 * window + 4, window)
+    assert sum(sizes) == 2 * window + 4
+    assert max(sizes) > window
+    assert len(set(sizes)) > 2 or window == 1
+
+
+def test_uncommitted_passes_see_the_past_too(woken: World) -> None:
+    faults.stale_in_drafts(woken.sites[ATTENTION])
+    for claim in measure_streaming(woken):
+        assert claim.where == ATTENTION
+        assert claim.how.endswith("broken in uncommitted passes")
+
+
+def test_a_fault_after_the_ring_was_overwritten_twice_is_found(woken: World) -> None:
+    window = woken.resolved.window
+    assert window is not None
+    faults.forgets_after(woken.sites[ATTENTION], 2 * (window - 1))
+    assert [claim.where for claim in measure_streaming(woken)] == [ATTENTION, ATTENTION]
+
+
+def test_a_state_that_is_written_in_place_is_found(woken: World) -> None:
+    """A branch of the rollout may hold it, too."""
+    faults.commits_in_place(woken.sites[CONV])
+    assert [claim.where for claim in measure_streaming(woken)] == [CONV, CONV]
+
+
+def test_a_module_that_is_no_site_is_named(woken: World) -> None:
+    name = "up_blocks.0.resnets.0.spatial_res_block.conv1"
+    faults.at(name, faults.leaks)(woken)
+    assert measure_streaming(woken)[0].where == name
+
+
+def test_what_lies_between_modules_is_named_so(woken: World) -> None:
+    faults.noise_of_last(woken)
+    assert measure_streaming(woken)[0].where == "the model's own forward"
