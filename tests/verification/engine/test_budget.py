@@ -14,7 +14,6 @@ from v2w_convert.cli import run as v2w
 from v2w_convert.verification import run
 from v2w_convert.verification.claims import SPECS, causality, coverage
 from v2w_convert.verification.engine import budget, phases, weights
-from v2w_convert.verification.engine import budget, causality, coverage, phases, run, weights
 from v2w_convert.verification.engine.budget import Budget, OutOfTime, estimate
 from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.models import open_base, open_world
