@@ -99,7 +99,7 @@ def change_commit(site: Site, change: Callable[[Any, SiteState, SiteState], Site
 
 def rotate_by(site: Any, rotary: Any, when: Callable[[ForwardContext], bool] = lambda now: True) -> None:
     """Other rotation wherever the site makes one (its promise is measured without any)."""
-    turned = type(site)._turned
+    turned = type(site)._rotate
 
     def changed(self: Any, x: Tensor, *blocks: Tensor) -> Tensor:
         own = self.rotary
@@ -110,7 +110,7 @@ def rotate_by(site: Any, rotary: Any, when: Callable[[ForwardContext], bool] = l
         finally:
             self.rotary = own
 
-    become(site, _turned=changed)
+    become(site, _rotate=changed)
 
 
 class Layout:
