@@ -12,7 +12,7 @@ LINEAR, POSITION, ACTION = ("linear_attention",), ("frame_position",), ("action"
 MIXING = CONV + NORM + ATTENTION + LINEAR
 CARRYING = CONV + ATTENTION + LINEAR
 ATTENDING = ATTENTION + LINEAR
-CHECKPOINTED = "checkpointing-same"
+CHECKPOINTED = "checkpointing-equal"
 SLOW = ("svd", "i2vgen", "animatediff", "unet-3d, asleep")  # deep: many modules to call
 
 

@@ -30,6 +30,7 @@ from v2w_convert.operations.base import (
     clip_context,
     max_abs_diff,
 )
+from v2w_convert.operations.interception import SITE_ATTENTION, call_unchanged
 from v2w_convert.operations.rotary import Rotary
 from v2w_convert.sites import Reference, Site, swap_class
 
@@ -213,6 +214,13 @@ class CausalAttentionSite(Site):
     root: Reference[nn.Module] | None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return (self._forward_per_sample if self.per_sample_calls else self._forward)(*args, **kwargs)
+
+    @torch.compiler.disable(reason="the base calls attention once per sample, on tensors of varying length")
+    def _forward_per_sample(self, *args: Any, **kwargs: Any) -> Any:
+        return self._forward(*args, **kwargs)
+
+    def _forward(self, *args: Any, **kwargs: Any) -> Any:
         # What is not a frame's is text: the prompt, or what is left of it, if the base drops its padding.
         frames = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         attend = partial(self._attend, None if self.text is None else frames.shape[1])
@@ -266,7 +274,7 @@ class CausalAttentionSite(Site):
         else:
             q = self._rotate(q, blocks)
         padding = self._padding(attn_mask, l_text) if l_text and attn_mask is not None else None
-        attend = partial(F.scaled_dot_product_attention, dropout_p=dropout_p, **options)
+        attend = partial(SITE_ATTENTION, dropout_p=dropout_p, **options)
         size = now.t * q.shape[4] * sum(x.keys.shape[3] * x.keys.shape[4] for x in sources)
         if size > MAX_MASK and all(x.spans is not None for x in sources):
             out = _block_by_block(attend, q, sources, padding)
@@ -438,7 +446,7 @@ class _AttentionCalls(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             self.count += 1
             return self.attend(*args, **(kwargs or {}))  # the mode is off in here
-        return func(*args, **(kwargs or {}))
+        return call_unchanged(func, args, kwargs)
 
 
 class _PerSampleCalls(_AttentionCalls):
@@ -461,4 +469,4 @@ class _PerSampleCalls(_AttentionCalls):
             self.recorded, self.count = [], self.count + 1
             out = self.attend(query, key, value)
             return F.pad(out, (0, 0, 0, padded - out.shape[-2]))
-        return func(*args, **(kwargs or {}))
+        return call_unchanged(func, args, kwargs)

@@ -23,6 +23,7 @@ from v2w_convert.operations.base import (
     clip_context,
     max_abs_diff,
 )
+from v2w_convert.operations.interception import call_unchanged
 from v2w_convert.operations.rotary import Rotary
 from v2w_convert.sites import Site, swap_class
 
@@ -117,18 +118,18 @@ class LinearAttentionSite(Site):
 
     def _scores(self, value: Tensor, key: Tensor) -> Tensor:
         """Values ((b t) h e l) times keys ((b t) h l e), summed over all frames so far: ((b t) h e e)."""
-        return self._running_sum("products", torch.matmul(value, self._rotate(key)))
+        return self._running_sum("products", value @ self._rotate(key))
 
     def _read(self, scores: Tensor, query: Tensor) -> Tensor:
         """What queries ((b t) h e l) read from the scores."""
-        return torch.matmul(scores, self._rotate(query.transpose(-1, -2)).transpose(-1, -2))
+        return scores @ self._rotate(query.transpose(-1, -2)).transpose(-1, -2)
 
     def _running_sum(self, name: str, own: Tensor) -> Tensor:
         """Each frame's summands ((b t) …) -> sums over all frames so far, kept under `name`."""
         now = self.context
         each = own.unflatten(0, (now.b, now.t))
         if now.bidirectional:
-            return each.sum(1, keepdim=True).expand_as(each).flatten(0, 1)
+            return torch.sum(each, 1, keepdim=True).expand_as(each).flatten(0, 1)
         if self.past is not None:
             each = torch.cat([self.past[name][:, None], each], 1)
         sums = each.cumsum(1)[:, -now.t :]
@@ -161,8 +162,8 @@ class _LinearCalls(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is Tensor.sum and kwargs.get("keepdim"):
             self.sums += 1
-            return self.site._keys(func(*args, **kwargs))
+            return self.site._keys(torch.sum(*args, **kwargs))
         if func is torch.matmul:
             self.products += 1
             return (self.site._scores if self.products == 1 else self.site._read)(*args)
-        return func(*args, **kwargs)
+        return call_unchanged(func, args, kwargs)
