@@ -4,7 +4,7 @@ import torch
 from tests.mutations import faults
 from v2w_convert.verification.claim import MODEL_FORWARD
 from v2w_convert.verification.claims.gradients import measure_gradients
-from v2w_convert.verification.engine.inputs import past_seeing
+from v2w_convert.verification.engine.inputs import sites_with_past
 from v2w_convert.world import model
 from v2w_convert.world.model import World
 
@@ -38,7 +38,7 @@ def test_an_action_that_comes_a_frame_early_is_found(woken: World) -> None:
 
 
 def test_a_model_that_forgets_its_past_is_found(woken: World) -> None:
-    for name in past_seeing(woken):
+    for name in sites_with_past(woken):
         faults.forgets_past(woken.sites[name])
     _, past = measure_gradients(woken)
     assert not past.ok
@@ -47,13 +47,13 @@ def test_a_model_that_forgets_its_past_is_found(woken: World) -> None:
 
 
 def test_a_condition_without_a_gradient_is_found(woken: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = model._per_frame
+    right = model._per_block
 
-    def cut(value: torch.Tensor, call: object, name: str, *rest: object) -> torch.Tensor:
-        folded = right(value, call, name, *rest)  # type: ignore[arg-type]
+    def cut(value: torch.Tensor, name: str, *rest: object) -> torch.Tensor:
+        folded = right(value, name, *rest)  # type: ignore[arg-type]
         return folded.detach() if name == "image_latents" else folded
 
-    monkeypatch.setattr(model, "_per_frame", cut)
+    monkeypatch.setattr(model, "_per_block", cut)
     _, past = measure_gradients(woken)
     assert not past.ok
     assert "image_latents of frame 0 in output 0" in past.how

@@ -8,7 +8,7 @@ from v2w_convert.verification.claims.receptive_field import (
     measure_sites,
     measure_sites_stored,
 )
-from v2w_convert.verification.engine.inputs import past_seeing
+from v2w_convert.verification.engine.inputs import sites_with_past
 from v2w_convert.world.model import World
 
 
@@ -20,7 +20,7 @@ def test_unbroken(woken: World) -> None:
 
 def test_every_single_site_that_forgets_is_named(woken: World) -> None:
     """Sites are called one by one on inputs of their own, so all can be broken at once."""
-    seeing = past_seeing(woken)
+    seeing = sites_with_past(woken)
     assert len(seeing) == 20
     for name in seeing:
         faults.forgets_past(woken.sites[name])
@@ -59,7 +59,7 @@ def test_every_single_site_that_sees_the_future_is_named(woken: World) -> None:
 
 
 def test_every_single_site_that_mixes_clips_is_named(woken: World) -> None:
-    seeing = past_seeing(woken)
+    seeing = sites_with_past(woken)
     for name in seeing:
         faults.mixes_clips(woken.sites[name])
     assert set(measure_sites(woken)[1].where.split(", ")) == set(seeing)
