@@ -1,4 +1,4 @@
-"""For each claim one broken model that it must catch, and an unbroken one; the whole is `python -m tests.mutations` (see `make mutations`)."""
+"""For each claim one broken model that it must catch, and an unbroken one; `python -m tests.mutations` runs all (`make mutations`)."""
 
 from collections import Counter
 from pathlib import Path

@@ -101,13 +101,13 @@ def test_sites_that_see_the_future(failing: Failing) -> None:
 
 def test_sites_that_forget_and_positions_that_stumble(failing: Failing) -> None:
     forgetful = ((site, faults.forgets_past) for site in (CONV, ATTENTION))
-    found = failing(*forgetful, (POSITION, faults.one_late_in_streams))
+    found = failing(*forgetful, (POSITION, faults.position_one_too_large_in_streams))
     assert set(found[PAST].where.split(", ")) == {CONV, ATTENTION}
     assert found[STREAMED].where == POSITION
 
 
 def test_a_stream_whose_state_is_stale(failing: Failing) -> None:
-    found = failing((ATTENTION, faults.stale))
+    found = failing((ATTENTION, faults.state_never_updated))
     assert found[STREAMED].where == ATTENTION
     assert {*found} == {STREAMED, STREAMED.replace("frame by frame", "in chunks of mixed sizes")}
 

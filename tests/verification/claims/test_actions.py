@@ -32,17 +32,17 @@ def test_a_new_world_has_no_effects(models: Models) -> None:
 
 
 def test_actions_a_frame_early(woken: World) -> None:
-    faults.acts_early(woken.sites[SITE])
+    faults.action_one_frame_early(woken.sites[SITE])
     assert failing(woken)["An action changes no frame before the one that it leads to"] == SITE
 
 
 def test_actions_a_frame_late(woken: World) -> None:
-    faults.acts_late(woken.sites[SITE])
+    faults.action_one_frame_late(woken.sites[SITE])
     assert "An action changes the frame that it leads to" in failing(woken)
 
 
 def test_a_first_action_that_is_looked_at(woken: World) -> None:
-    faults.one_late(woken.sites[SITE])
+    faults.position_one_too_large(woken.sites[SITE])
     assert failing(woken) == {"The first frame's action has no effect": SITE}
 
 
@@ -60,7 +60,7 @@ def test_actions_that_a_rollout_forgets(woken: World) -> None:
 
 
 def test_a_dropped_action_that_is_heeded(woken: World) -> None:
-    faults.never_drops(woken.sites[SITE])
+    faults.never_drops_actions(woken.sites[SITE])
     assert failing(woken) == {"Dropping an action equals passing none": SITE}
 
 

@@ -23,7 +23,7 @@ def test_unbroken(woken: World) -> None:
     assert not woken.base.gradient_checkpointing if hasattr(woken.base, "gradient_checkpointing") else True
 
 
-@pytest.mark.parametrize("fault", [faults.flickers, faults.remembers_inputs])
+@pytest.mark.parametrize("fault", [faults.adds_noise, faults.leaks_previous_call])
 def test_a_site_that_gives_something_else_is_named(woken: World, fault: Callable[[Site], None]) -> None:
     fault(woken.sites[CONV])
     claim = measure_determinism(woken)
@@ -51,7 +51,7 @@ def test_what_is_kept_from_one_rollout_to_another_is_found(woken: World) -> None
     assert claim.where == CONV
 
 
-@pytest.mark.parametrize("fault", [faults.differs_in_training, faults.loses_its_pass])
+@pytest.mark.parametrize("fault", [faults.differs_in_training, faults.loses_context_after_call])
 def test_a_site_that_is_another_under_checkpointing_is_found(
     woken: World, fault: Callable[[Site], None]
 ) -> None:

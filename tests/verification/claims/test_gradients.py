@@ -31,7 +31,7 @@ def test_one_site_that_sees_the_future_is_named(woken: World, name: str) -> None
 
 
 def test_an_action_that_comes_a_frame_early_is_found(woken: World) -> None:
-    faults.acts_early(woken.sites["time_embedding"])
+    faults.action_one_frame_early(woken.sites["time_embedding"])
     future, _ = measure_gradients(woken)
     assert not future.ok
     assert future.where == "time_embedding"

@@ -76,7 +76,7 @@ def test_an_attention_whose_last_frame_is_another_than_without_a_mask_is_named(w
     claim = measure_last_frame(woken)
     assert claim.ok
     assert claim.where == ""
-    faults.blind_to_last(woken.sites[name])
+    faults.blind_to_previous_frame(woken.sites[name])
     claim = measure_last_frame(woken)
     assert not claim.ok
     assert claim.where == name

@@ -22,7 +22,11 @@ def test_unbroken(woken: World) -> None:
 
 @pytest.mark.parametrize(
     ("name", "fault"),
-    [(CONV, faults.stale), (ATTENTION, faults.stale), (POSITION, faults.one_late_in_streams)],
+    [
+        (CONV, faults.state_never_updated),
+        (ATTENTION, faults.state_never_updated),
+        (POSITION, faults.position_one_too_large_in_streams),
+    ],
 )
 def test_a_site_that_loses_the_thread_is_named(
     woken: World, name: str, fault: Callable[[Site], None]
@@ -34,7 +38,7 @@ def test_a_site_that_loses_the_thread_is_named(
 
 
 def test_an_uncommitted_pass_that_leaves_a_trace_is_found(woken: World) -> None:
-    faults.remembers_drafts(woken.sites[CONV])
+    faults.keeps_uncommitted_passes(woken.sites[CONV])
     assert [claim.where for claim in measure_streaming(woken)] == [CONV, CONV]
 
 
@@ -47,7 +51,7 @@ def test_chunks_cover_the_clip_and_one_exceeds_the_window(window: int) -> None:
 
 
 def test_uncommitted_passes_see_the_past_too(woken: World) -> None:
-    faults.stale_in_drafts(woken.sites[ATTENTION])
+    faults.no_past_in_uncommitted_passes(woken.sites[ATTENTION])
     for claim in measure_streaming(woken):
         assert claim.where == ATTENTION
         assert claim.how.endswith("broken in uncommitted passes")
@@ -56,7 +60,7 @@ def test_uncommitted_passes_see_the_past_too(woken: World) -> None:
 def test_a_fault_after_the_ring_was_overwritten_twice_is_found(woken: World) -> None:
     window = woken.resolved.window
     assert window is not None
-    faults.forgets_after(woken.sites[ATTENTION], 2 * (window - 1))
+    faults.state_not_updated_after(woken.sites[ATTENTION], 2 * (window - 1))
     assert [claim.where for claim in measure_streaming(woken)] == [ATTENTION, ATTENTION]
 
 
@@ -68,10 +72,10 @@ def test_a_state_that_is_written_in_place_is_found(woken: World) -> None:
 
 def test_a_module_that_is_no_site_is_named(woken: World) -> None:
     name = "up_blocks.0.resnets.0.spatial_res_block.conv1"
-    faults.at(name, faults.leaks)(woken)
+    faults.at(name, faults.leaks_next_frame)(woken)
     assert measure_streaming(woken)[0].where == name
 
 
 def test_what_lies_between_modules_is_named_so(woken: World) -> None:
-    faults.noise_of_last(woken)
+    faults.noise_level_of_previous_frame(woken)
     assert measure_streaming(woken)[0].where == "the model's own forward"

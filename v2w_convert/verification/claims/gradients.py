@@ -14,9 +14,9 @@ from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.inputs import (
     Inputs,
     change_frames,
-    visible_blocks,
     enough_frames,
     random_inputs,
+    visible_blocks,
 )
 from v2w_convert.verification.engine.phases import WORLD_RANDOMIZED, Cost
 from v2w_convert.verification.report.fixes import advise_against, fix_rules

@@ -6,7 +6,12 @@ from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.verification.claim import MODEL_FORWARD, Claim, ClaimSpec, join_names, nan_max
 from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.context import VerifyContext
-from v2w_convert.verification.engine.inputs import visible_blocks, enough_frames, sites_with_past, random_inputs
+from v2w_convert.verification.engine.inputs import (
+    enough_frames,
+    random_inputs,
+    sites_with_past,
+    visible_blocks,
+)
 from v2w_convert.verification.engine.phases import STORED, WORLD_RANDOMIZED, Cost
 from v2w_convert.verification.engine.recorded_calls import record_calls
 from v2w_convert.verification.module import influence
