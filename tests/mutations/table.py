@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.mutations.run import Verdict
 
-HEAD = """# WorldFault models
+HEAD = """# Broken models
 
 Written by `python -m tests.mutations --docs`; `make test` checks a sample.
 

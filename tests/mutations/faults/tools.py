@@ -49,7 +49,7 @@ def at(name: str, fault: Fault) -> WorldFault:
 
 
 def override_methods(module: nn.Module, **methods: Any) -> None:
-    module.__class__ = type(f"WorldFault{type(module).__name__}", (type(module),), methods)
+    module.__class__ = type(f"Broken{type(module).__name__}", (type(module),), methods)
 
 
 def change_context(site: Site, change: Callable[[ForwardContext], dict[str, Any]]) -> None:
