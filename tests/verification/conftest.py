@@ -28,7 +28,7 @@ def models(tiny_converted: Path, tiny_base: Path) -> Models:
 
 
 @pytest.fixture
-def woken(tiny_converted: Path) -> World:
+def randomized(tiny_converted: Path) -> World:
     world = open_models(tiny_converted, None).world
     randomize_zero_init(world.base)
     return world

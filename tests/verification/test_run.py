@@ -99,20 +99,20 @@ def test_sites_that_see_the_future(failing: Failing) -> None:
     assert found[f"{FUTURE} float64"].where == found[f"{FUTURE} float16"].where == CONV
 
 
-def test_sites_that_forget_and_positions_that_stumble(failing: Failing) -> None:
+def test_sites_that_forget_and_positions_that_are_wrong(failing: Failing) -> None:
     forgetful = ((site, faults.forgets_past) for site in (CONV, ATTENTION))
-    found = failing(*forgetful, (POSITION, faults.one_late_in_streams))
+    found = failing(*forgetful, (POSITION, faults.position_one_too_large_in_streams))
     assert set(found[PAST].where.split(", ")) == {CONV, ATTENTION}
     assert found[STREAMED].where == POSITION
 
 
-def test_a_stream_whose_state_is_stale(failing: Failing) -> None:
-    found = failing((ATTENTION, faults.stale))
+def test_a_stream_state_that_is_never_updated(failing: Failing) -> None:
+    found = failing((ATTENTION, faults.state_never_updated))
     assert found[STREAMED].where == ATTENTION
     assert {*found} == {STREAMED, STREAMED.replace("frame by frame", "in chunks of mixed sizes")}
 
 
-def test_tensors_that_are_not_what_surgery_made(failing: Failing, rewritten: Rewritten) -> None:
+def test_tensors_that_surgery_would_not_write(failing: Failing, rewritten: Rewritten) -> None:
     def spoil(found: dict[str, Tensor]) -> None:
         if LAST_ACTION_LAYER in found:
             found[LAST_ACTION_LAYER][0, 0] = 1.0
@@ -134,7 +134,9 @@ def test_tensors_that_are_not_what_surgery_made(failing: Failing, rewritten: Rew
     assert set(kept.split(", ")) == {CONV, CONV.replace("conv2", "conv1")}
 
 
-def test_a_rule_that_the_plan_lost(failing: Failing, rewritten: Rewritten, tiny_converted: Path) -> None:
+def test_a_rule_that_is_missing_in_the_plan(
+    failing: Failing, rewritten: Rewritten, tiny_converted: Path
+) -> None:
     plan = read_manifest(tiny_converted).plan
     rest = [entry for entry in plan["operations"] if "frame_norm" not in entry]
     missing = failing(folder=rewritten(plan=plan | {"operations": rest}))[SENTENCES["coverage"]]
@@ -154,7 +156,9 @@ def test_identity_is_lost_with_the_positions(
     assert found[SENTENCES["identity"]].where == "down_blocks.0.attentions.0.time_proj"
 
 
-def test_a_missing_tensor_ends_the_report(rewritten: Rewritten, tiny_base: Path, tmp_path: Path) -> None:
+def test_with_a_missing_tensor_only_files_are_checked(
+    rewritten: Rewritten, tiny_base: Path, tmp_path: Path
+) -> None:
     def lose(found: dict[str, Tensor]) -> None:
         found.pop(LAST_ACTION_LAYER, None)
 
@@ -170,7 +174,7 @@ def test_a_missing_tensor_ends_the_report(rewritten: Rewritten, tiny_base: Path,
     assert not json.loads((tmp_path / "report" / "report.json").read_text())["ok"]
 
 
-def test_a_converted_model_is_no_base(tiny_converted: Path) -> None:
+def test_a_converted_model_is_refused_as_a_base(tiny_converted: Path) -> None:
     with pytest.raises(V2WError, match="a converted model"):
         verify(tiny_converted, tiny_converted)
 
@@ -182,7 +186,7 @@ def test_a_report_that_cannot_be_written_is_refused_at_once(tiny_converted: Path
 
 
 def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
-    woken: World, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch
+    randomized: World, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_halves(self: World, *args: object, **kwargs: object) -> Tensor:
         if self.dtype == torch.float16:
@@ -190,7 +194,7 @@ def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
         return forward(self, *args, **kwargs)
 
     forward = World.forward
-    assert phases.can_run(woken)
+    assert phases.can_run(randomized)
     monkeypatch.setattr(World, "forward", no_halves)
     stored = next(c for c in verify(tiny_converted).claims if c.id == "causal-stored")
     assert stored.ok and stored.claim.endswith("in float32")

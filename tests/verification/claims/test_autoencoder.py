@@ -52,7 +52,7 @@ def test_one_that_decodes_ahead_by_padding(tmp_path: Path) -> None:
     assert claims["autoencoder-decode"].where.startswith("decoder.conv_in (LTXVideoCausalConv3d)")
 
 
-def test_one_that_codes_pictures(tiny_base: Path) -> None:
+def test_one_that_encodes_frame_by_frame(tiny_base: Path) -> None:
     claims, figures = measure_autoencoder(tiny_base)
     assert [claim.measured for claim in claims] == [0.0, 0.0]
     assert all("by construction" in claim.how for claim in claims)
@@ -63,7 +63,7 @@ def test_one_that_codes_pictures(tiny_base: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "why"), [(None, "beside the model"), ('{"_class_name": "AutoencoderDC"}', "AutoencoderDC")]
 )
-def test_where_there_is_none_to_measure(config: str | None, why: str, tmp_path: Path) -> None:
+def test_without_an_autoencoder_nothing_is_measured(config: str | None, why: str, tmp_path: Path) -> None:
     if config is not None:
         (tmp_path / "vae").mkdir()
         (tmp_path / "vae" / "config.json").write_text(config)

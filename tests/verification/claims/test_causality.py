@@ -22,45 +22,45 @@ NORM = "down_blocks.0.resnets.0.temporal_res_block.norm2"
 ATTENTION = "up_blocks.1.attentions.1.temporal_transformer_blocks.0.attn1"
 
 
-def test_unbroken(woken: World) -> None:
-    for claim in (measure_causality(woken), measure_batch_independence(woken)):
+def test_unbroken(randomized: World) -> None:
+    for claim in (measure_causality(randomized), measure_batch_independence(randomized)):
         assert (claim.measured, claim.where, claim.ok) == (0.0, "", True)
 
 
 @pytest.mark.parametrize("name", [CONV, NORM, ATTENTION])
-def test_one_site_that_sees_the_future_is_named(woken: World, name: str) -> None:
-    faults.sees_future(woken.sites[name])
-    claim = measure_causality(woken)
+def test_one_site_that_sees_the_future_is_named(randomized: World, name: str) -> None:
+    faults.sees_future(randomized.sites[name])
+    claim = measure_causality(randomized)
     assert not claim.ok
     assert claim.measured is not None
     assert claim.measured > 1e-6
     assert claim.where == name
 
 
-def test_an_action_that_comes_a_frame_early_is_found(woken: World) -> None:
-    faults.acts_early(woken.sites["time_embedding"])
-    claim = measure_causality(woken)
+def test_an_action_that_comes_a_frame_early_is_found(randomized: World) -> None:
+    faults.action_one_frame_early(randomized.sites["time_embedding"])
+    claim = measure_causality(randomized)
     assert not claim.ok
     assert claim.where == "time_embedding"
 
 
-def test_a_site_that_mixes_clips_is_named(woken: World) -> None:
-    faults.mixes_clips(woken.sites[CONV])
-    claim = measure_batch_independence(woken)
-    assert not claim.ok  # the second clip goes on from the end of the first
+def test_a_site_that_mixes_clips_is_named(randomized: World) -> None:
+    faults.mixes_clips(randomized.sites[CONV])
+    claim = measure_batch_independence(randomized)
+    assert not claim.ok  # the second clip continues the first
     assert "Clips" in claim.sentence
 
 
-def test_a_norm_over_the_batch_is_named(woken: World) -> None:
-    site = woken.sites[NORM]
+def test_a_norm_over_the_batch_is_named(randomized: World) -> None:
+    site = randomized.sites[NORM]
 
     forward = type(site).forward
     over_all = {"forward": lambda self, x: forward(self, x) - 1e-9 * x.mean(0)}
     site.__class__ = type("BatchNorm", (type(site),), over_all)
-    assert measure_batch_independence(woken).where == NORM
+    assert measure_batch_independence(randomized).where == NORM
 
 
-def test_the_control_sees_the_base_mix_and_the_world_not(models: Models) -> None:
+def test_the_control_finds_the_leak_of_the_base_and_none_in_the_world(models: Models) -> None:
     assert models.base is not None
     randomize_zero_init(models.base)
     inputs = uniform(random_inputs(models.world, 1, 4, seed=0))
@@ -71,51 +71,51 @@ def test_the_control_sees_the_base_mix_and_the_world_not(models: Models) -> None
     assert (claim.measured, claim.ok) == (3.0, False)
 
 
-def test_a_fault_in_the_second_clip_alone_is_found(woken: World) -> None:
-    faults.sees_future_in_clip(woken.sites[CONV], 1)
-    claim = measure_causality(woken)
+def test_a_fault_in_the_second_clip_alone_is_found(randomized: World) -> None:
+    faults.sees_future_in_clip(randomized.sites[CONV], 1)
+    claim = measure_causality(randomized)
     assert not claim.ok
     assert claim.where == CONV
 
 
-def test_a_fault_above_a_batch_of_one_is_found(woken: World) -> None:
-    faults.sees_future_if(woken.sites[CONV], lambda now: now.b > 1)
-    assert measure_causality(woken, trials=[Trial(0, 2, [0])]).ok
-    assert measure_causality(woken).where == CONV
+def test_a_fault_above_a_batch_of_one_is_found(randomized: World) -> None:
+    faults.sees_future_if(randomized.sites[CONV], lambda now: now.b > 1)
+    assert measure_causality(randomized, trials=[Trial(0, 2, [0])]).ok
+    assert measure_causality(randomized).where == CONV
 
 
-def test_a_fault_in_a_batch_of_one_is_found(woken: World) -> None:
-    faults.sees_future_if(woken.sites[CONV], lambda now: now.b == 1)
-    assert measure_causality(woken).where == CONV
+def test_a_fault_in_a_batch_of_one_is_found(randomized: World) -> None:
+    faults.sees_future_if(randomized.sites[CONV], lambda now: now.b == 1)
+    assert measure_causality(randomized).where == CONV
 
 
-def test_a_fault_in_clips_longer_than_the_window_is_found(woken: World) -> None:
-    window = woken.resolved.window
+def test_a_fault_in_clips_longer_than_the_window_is_found(randomized: World) -> None:
+    window = randomized.resolved.window
     assert window is not None
-    faults.sees_future_if(woken.sites[CONV], lambda now: now.t > window)
-    usual = [trial for trial in choose_trials(woken) if trial.blocks <= window]
+    faults.sees_future_if(randomized.sites[CONV], lambda now: now.t > window)
+    usual = [trial for trial in choose_trials(randomized) if trial.blocks <= window]
     assert [trial.blocks for trial in usual] == [2]  # this model's window is five frames: seven are beyond it
-    assert measure_causality(woken, trials=usual).ok
-    assert measure_causality(woken).where == CONV
+    assert measure_causality(randomized, trials=usual).ok
+    assert measure_causality(randomized).where == CONV
 
 
 @pytest.mark.parametrize("kind", ["text", "image_latents", "added_time_ids"])
 def test_a_leak_through_one_condition_is_found(
-    woken: World, kind: str, monkeypatch: pytest.MonkeyPatch
+    randomized: World, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each frame is given a trace of the next one's."""
-    right = model._per_frame
+    right = model._per_block
 
-    def leaky(value: torch.Tensor, call: object, name: str, *rest: object) -> torch.Tensor:
-        folded = right(value, call, name, *rest)  # type: ignore[arg-type]
+    def leaky(value: torch.Tensor, name: str, *rest: object) -> torch.Tensor:
+        folded = right(value, name, *rest)  # type: ignore[arg-type]
         return folded + 1e-9 * folded.roll(-1, 0) if name == kind else folded
 
-    monkeypatch.setattr(model, "_per_frame", leaky)
-    assert not measure_causality(woken).ok
+    monkeypatch.setattr(model, "_per_block", leaky)
+    assert not measure_causality(randomized).ok
 
 
-def test_a_third_clip_that_the_first_sees_is_found(woken: World) -> None:
-    site = woken.sites[NORM]
+def test_a_third_clip_that_the_first_sees_is_found(randomized: World) -> None:
+    site = randomized.sites[NORM]
     forward = type(site).forward
 
     def first_sees_last(self: Site, x: torch.Tensor) -> torch.Tensor:
@@ -126,4 +126,4 @@ def test_a_third_clip_that_the_first_sees_is_found(woken: World) -> None:
         return clips.flatten(0, 1)
 
     site.__class__ = type("FirstSeesLast", (type(site),), {"forward": first_sees_last})
-    assert measure_batch_independence(woken).where == NORM
+    assert measure_batch_independence(randomized).where == NORM

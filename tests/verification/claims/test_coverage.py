@@ -19,7 +19,7 @@ def test_every_site_that_is_left_out_is_named(models: Models) -> None:
     assert set(measure_coverage(sites, lost).where.split(", ")) == set(LOST)
 
 
-def test_through_every_site_some_of_a_later_frame_comes(models: Models) -> None:
+def test_every_site_of_the_base_leaks_some_of_a_later_frame(models: Models) -> None:
     assert models.base is not None
     randomize_zero_init(models.base)
     mixing = {
@@ -32,7 +32,7 @@ def test_through_every_site_some_of_a_later_frame_comes(models: Models) -> None:
     assert min(leak.values()) > 0
 
 
-def test_without_the_base_a_lost_rule_still_shows(models: Models) -> None:
+def test_without_the_base_a_missing_rule_still_shows(models: Models) -> None:
     resolved = models.world.resolved
     assert measure_family_coverage(resolved).ok
     rest = tuple(op for op in resolved.plan.operations if op.name != "causal_conv")

@@ -35,7 +35,7 @@ def test_every_frame_level_and_site_has_a_number(models: Models, recorded: BaseO
     assert (numbers > 0).all()
     assert claim.measured == pytest.approx(float(numbers.mean()))
     sites = models.world.resolved.sites
-    # Positions are told indices, no floating numbers; the action is not the base's.
+    # Positions receive indices, no floating numbers; the action is not the base's.
     assert figure["sites"].keys() == {
         n for n, op in sites.items() if op.name not in ("action", "frame_position")
     }
@@ -44,7 +44,7 @@ def test_every_frame_level_and_site_has_a_number(models: Models, recorded: BaseO
     json.dumps(figure, allow_nan=False)
 
 
-def test_a_world_in_the_bidirectional_form_is_at_no_distance(models: Models, recorded: BaseOutputs) -> None:
+def test_a_world_in_the_bidirectional_form_has_no_distance(models: Models, recorded: BaseOutputs) -> None:
     """With the base's own weights: it is not the measurement that tells them apart."""
     assert models.base is not None
     weights = models.base.state_dict()
@@ -64,7 +64,7 @@ def test_one_broken_site_is_the_worst(models: Models, recorded: BaseOutputs) -> 
     assert figure["sites"][CONV] > 10
 
 
-def test_what_is_no_number_is_null(models: Models, recorded: BaseOutputs) -> None:
+def test_nan_becomes_null(models: Models, recorded: BaseOutputs) -> None:
     models.world.base.get_parameter(f"{CONV}.weight").fill_(math.nan)
     claim, figure = measure_distance(models.world, recorded)
     assert figure["sites"][CONV] is None
@@ -75,7 +75,7 @@ def test_what_is_no_number_is_null(models: Models, recorded: BaseOutputs) -> Non
     assert draw_distance(figure).shape[2] == 3
 
 
-def test_convolutions_are_farther_than_norms(models: Models, recorded: BaseOutputs) -> None:
+def test_convolutions_have_a_larger_distance_than_norms(models: Models, recorded: BaseOutputs) -> None:
     """Masked convolutions lose a third of their taps; norms on a clip that moves have about a frame's statistics."""
     _, figure = measure_distance(models.world, recorded)
     sites = models.world.resolved.sites

@@ -29,7 +29,7 @@ def test_files_that_differ_are_missing_or_unknown_are_named(rewritten: Callable[
         (folder / name).write_bytes(whole)
 
 
-def test_another_base_is_told_by_its_files(tiny_base: Path, tiny_converted: Path) -> None:
+def test_another_base_is_recognised_by_its_files(tiny_base: Path, tiny_converted: Path) -> None:
     base, manifest = open_source(tiny_base), read_manifest(tiny_converted)
     assert measure_base_files(base, manifest).ok
     other = manifest.model_copy(update={"source": {"files": {"diffusion_pytorch_model.safetensors": "0"}}})

@@ -25,7 +25,7 @@ def test_every_site_that_breaks_an_invariant_is_named_the_worst_first(models: Mo
     weights[f"{worse}.weight"].mul_(2.0)
     weights[f"{bad}.weight"].mul_(1 + 1e-6)
     weights[f"{NORM}.weight"].add_(1.0)
-    faults.one_late(models.world.sites[POSITION])
+    faults.position_one_too_large(models.world.sites[POSITION])
     found = {
         claim.sentence: claim for claim in measure_invariants(models.base, models.world, UNIT) if not claim.ok
     }
@@ -36,8 +36,8 @@ def test_every_site_that_breaks_an_invariant_is_named_the_worst_first(models: Mo
     assert len(found) == 4
 
 
-def test_a_position_that_takes_no_notice_of_where_a_clip_begins_is_named(models: Models) -> None:
+def test_a_position_that_ignores_the_start_of_a_clip_is_named(models: Models) -> None:
     assert models.base is not None
-    faults.ignores_offset(models.world.sites[POSITION])
+    faults.ignores_position_offset(models.world.sites[POSITION])
     broken = [claim for claim in measure_invariants(models.base, models.world, UNIT) if not claim.ok]
     assert [claim.where for claim in broken] == [POSITION]

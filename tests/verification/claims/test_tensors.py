@@ -65,7 +65,7 @@ def test_one_changed_tensor_is_named(
     assert broken(rewritten(spoil), tiny_base) == dict.fromkeys(names, name)
 
 
-def test_one_unit_in_the_last_place_is_another_tensor_and_two_are_inexact(
+def test_one_unit_in_the_last_place_changes_a_tensor_and_two_are_inexact(
     rewritten: Callable[..., Path], tiny_base: Path
 ) -> None:
     def nudge(places: int) -> Callable[[dict[str, Tensor]], None]:
@@ -95,7 +95,7 @@ def test_transfers_are_exact_to_the_last_place(dtype: torch.dtype, k: int) -> No
         )
 
 
-def test_last_places() -> None:
+def test_last_place_error() -> None:
     exact = torch.tensor([1.0, -3.0, 0.0], dtype=torch.float64)
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
         found = exact.to(dtype)
@@ -116,7 +116,7 @@ def test_two_swapped_tensors_are_named(rewritten: Callable[..., Path], tiny_base
     assert set(broken(rewritten(swap), tiny_base)["tensors-kept"].split(", ")) == {a, b}
 
 
-def test_a_fate_that_the_manifest_tells_wrongly(
+def test_a_wrong_tensor_status_in_the_manifest(
     rewritten: Callable[..., Path], tiny_converted: Path, tiny_base: Path
 ) -> None:
     fates = open_converted(tiny_converted)[0].tensors

@@ -24,7 +24,7 @@ from v2w_convert.world.model import World
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -77,7 +77,7 @@ def test_a_model_too_large_for_the_memory_is_verified_all_the_same(
     assert "0% can be held in memory" in err
 
 
-def test_a_budget_of_nothing_measures_nothing_and_says_so(
+def test_a_budget_of_zero_measures_nothing_and_says_so(
     tiny_converted: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert v2w(["verify", str(tiny_converted), "--base", str(tiny_base), "--budget", "0", "--json"]) == 0
@@ -144,7 +144,7 @@ def test_a_failure_within_the_budget_still_fails(
     assert not report.ok
 
 
-def test_no_forward_begins_when_time_is_over() -> None:
+def test_no_forward_begins_when_the_time_is_up() -> None:
     clock = Clock()
     time = Budget(1, clock)
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
@@ -160,7 +160,7 @@ def test_no_forward_begins_when_time_is_over() -> None:
     model(x)
 
 
-def test_the_estimate_counts_what_flows_and_what_has_room(tiny_converted: Path) -> None:
+def test_the_estimate_counts_activations_and_weights_that_fit(tiny_converted: Path) -> None:
     world, source = open_world(tiny_converted, memory=0), open_source(tiny_converted)
     clock = Clock()
 

@@ -30,7 +30,7 @@ def test_the_middle_of_each_episode_that_is_long_enough(
     assert relative_size(clips, models.world) == 3 * 8 * 8 / (4 * 8)
 
 
-def test_the_base_itself_is_at_no_distance_on_them(
+def test_the_base_itself_has_no_distance_on_them(
     models: Models, tiny_converted: Path, tiny_data: Path
 ) -> None:
     """In the bidirectional form with the base's own weights; the causal form is at some distance."""

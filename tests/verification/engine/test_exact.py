@@ -39,7 +39,7 @@ def test_other_dtypes_and_casts_are_left_alone() -> None:
 
 @pytest.mark.parametrize("stride, padding, dilation", [(1, 1, 1), (2, 1, 1), (1, (0, 1), 1), (1, 2, 2)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_small_pictures_are_convolved_as_one_product(
+def test_small_images_are_convolved_as_one_product(
     stride: int, padding: int, dilation: int, bias: bool
 ) -> None:
     layer = nn.Conv2d(3, 5, 3, stride, padding, dilation, bias=bias).double()

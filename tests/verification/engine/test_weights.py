@@ -105,7 +105,7 @@ def test_a_leak_is_found_and_named(tiny_converted: Path, site: str, monkeypatch:
     assert not gradients.measure_gradients(world)[0].ok
 
 
-def test_as_much_as_has_room_is_held(on_disk: None, tiny_base: Path) -> None:
+def test_as_many_weights_as_fit_are_held(on_disk: None, tiny_base: Path) -> None:
     tensors = open_source(tiny_base).tensors
     whole = 8 * weights.count_numbers(tensors)
     for room in (whole, whole / 2, 0):

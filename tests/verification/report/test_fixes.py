@@ -59,7 +59,7 @@ def test_positions_that_are_missing_are_written_out() -> None:
     assert claim.fix.endswith('- frame_position: {at: "down_blocks.*.attentions.*.time_proj"}')
 
 
-def test_a_site_names_the_rule_that_made_it() -> None:
+def test_the_fix_names_the_rule_of_a_site() -> None:
     made = 'its rule in the plan: - causal_conv: {"at"'.replace('"at"', "at")
     assert fix("causal", CONV).startswith(f'{made}: "**.temporal_res_block.conv[12]"')
     assert fix("sites-receptive-field", f"{CONV}, {CONV.replace('conv2', 'conv1')}").count("causal_conv") == 1
@@ -83,11 +83,11 @@ def test_norms_left_over_the_clip_have_repair_as_their_fix() -> None:
         ("control-base-leaks-future", "`call` in the plan"),
     ],
 )
-def test_what_no_module_is_to_blame_for(id: str, expected: str) -> None:
+def test_fixes_where_no_module_is_to_blame(id: str, expected: str) -> None:
     assert expected in fix(id, "")
 
 
-def test_what_no_operation_fits() -> None:
+def test_a_module_that_no_operation_fits() -> None:
     assert (
         fix("coverage", "conv_in.bias, time_embedding.linear_1")
         == "no operation fits a Linear: time_embedding.linear_1"

@@ -149,11 +149,11 @@ def test_the_page_loads_nothing_and_says_everything(reported: Path, result: dict
     for claim in result["claims"]:
         assert (claim["sentence"].partition(": ")[2] or claim["sentence"]) in shown
         assert readable(claim["how"]) in shown
-    for told in (
+    for sentence in (
         "a later frame has an influence in none of 21 pairs: exactly 0",
         "a later frame has an influence in 21 of 21 pairs",
     ):
-        assert told in shown
+        assert sentence in shown
     assert result["run"]["command"] in shown
     assert result["model"]["source"]["files"]["diffusion_pytorch_model.safetensors"][:12] in shown
     assert {"influence.png", "report.html", "report.json", "summary.md"} <= {
@@ -208,8 +208,8 @@ def test_a_failing_model_is_described_from_the_top(
     shown = Page((folder / "report.html").read_text()).text
     top, _, rest = shown.partition("What this is A video model")
     assert "Frames depend on later frames." in top
-    judged = [claim for claim in result["claims"] if claim["allowed"] is not None]
-    assert f"{len(failing)} of {len(judged)} claims fail" in top
+    measured = [claim for claim in result["claims"] if claim["allowed"] is not None]
+    assert f"{len(failing)} of {len(measured)} claims fail" in top
     assert SITE in top
     assert all(f"{claim['claim']}: {number(claim['measured'])}" in top for claim in failing)
     assert "1 of 37 modules does" in rest
@@ -243,7 +243,7 @@ def hostile(result: dict[str, Any]) -> dict[str, Any]:
     return spoilt
 
 
-def test_names_that_are_hostile_are_only_text(result: dict[str, Any]) -> None:
+def test_hostile_names_are_only_text(result: dict[str, Any]) -> None:
     text = page(hostile(result))
     found = Page(text)
     assert not {tag for tag, _ in found.tags} & {"script", "img"}
@@ -294,7 +294,7 @@ def test_odd_figures_are_drawn(result: dict[str, Any], tmp_path: Path) -> None:
     assert valid(odd)
 
 
-def test_a_page_of_a_large_model_is_not_large(result: dict[str, Any]) -> None:
+def test_the_page_of_a_large_model_is_not_large(result: dict[str, Any]) -> None:
     result["figures"]["influence"] = dict.fromkeys(("base", "world"), [[0.123456789] * 48] * 48)
     paths = [f"transformer_blocks.{n}.attentions.temporal_{kind}" for n in range(200) for kind in "abcdefgh"]
     result["figures"]["leak"] = dict.fromkeys(("base", "world"), dict.fromkeys(paths, 0.5))

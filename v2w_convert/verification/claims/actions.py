@@ -2,7 +2,6 @@
 
 import torch
 
-from v2w_convert.operations import Action, TrainedAction
 from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.verification.claim import (
     BEFORE_ACTION_TRAINING,
@@ -178,9 +177,7 @@ def _without_actions(inputs: Inputs) -> Inputs:
 
 
 def _action_sites(world: World) -> str:
-    return join_names(
-        name for name, op in world.resolved.sites.items() if isinstance(op, Action | TrainedAction)
-    )
+    return join_names(name for name, op in world.resolved.sites.items() if op.embeds_actions)
 
 
 def _actions_trained(context: VerifyContext) -> bool:

@@ -38,12 +38,11 @@ CONTROL = ClaimSpec(
 
 def base_sites(base: nn.Module, world: World) -> list[MixingSite]:
     """Return the base's mixing sites, found by a probe; its zero-initialised layers are randomised."""
-    packed = world.resolved.frames_per_token
+    packed = world.resolved.call.frames_per_token
     inputs = uniform(random_inputs(world, 1, world.resolved.frames(PROBED_TOKENS * packed), seed=0))
-    if world.resolved.plan.call.latents.clip_length is None:  # the base does not need whole blocks
+    if world.resolved.call.clip_length is None:  # the base does not need whole blocks
         inputs = slice_of(inputs, 0, PROBED_TOKENS * packed)
-    planned, config = world.resolved.plan.call, world.resolved.config
-    frames, split = per_frame_inputs(planned, config, inputs["latents"], conditions_of(inputs, world))
+    frames, split = per_frame_inputs(world.resolved.call, inputs["latents"], conditions_of(inputs, world))
 
     def call(packs: Tensor) -> Tensor:
         latents, conditions = split(packs.flatten(1, 2))

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_unflatten
 
-from v2w_convert.operations import Action, TrainedAction
 from v2w_convert.operations.base import clip_context
-from v2w_convert.plan.call import null_condition
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import bind_context
 from v2w_convert.verification.claim import Claim, ClaimSpec
@@ -87,7 +85,7 @@ def measure_distance(world: World, recorded: BaseOutputs) -> tuple[Claim, dict[s
         )
     sites: dict[str, float] = {}
     for name, (call, expected) in recorded.sites.items():
-        if name not in world.sites or isinstance(world.resolved.sites[name], Action | TrainedAction):
+        if name not in world.sites or world.resolved.sites[name].embeds_actions:
             continue
         then = call.site.context
         bind_context(
@@ -137,17 +135,15 @@ def _generated_clip(world: World, generator: torch.Generator) -> tuple[Inputs, T
     _, _, c, h, w = inputs["latents"].shape
     image = torch.randn(1, c, h, w, generator=generator)
     clean = torch.stack([image.roll(frame, -1) for frame in range(t)], 1)
-    active = world.resolved.plan.call.active_conditions(world.resolved.config)
-    return {name: inputs[name] for name in active}, clean
+    return {name: inputs[name] for name in world.resolved.call.conditions}, clean
 
 
 def _null_conditions(world: World, latents: Tensor) -> Inputs:
     """For clips (b t c h w), the conditions that stand for none given."""
-    call, config = world.resolved.plan.call, world.resolved.config
     b, t, _, h, w = latents.shape
     found = {}
-    for name in call.active_conditions(config):
-        value = null_condition(call, name, config, h, w)
+    for name, condition in world.resolved.call.conditions.items():
+        value = condition.null(h, w)
         value = value.to(world.dtype) if value.is_floating_point() else value
         found[name] = value.expand(b, t // world.frames_per_block, *value.shape)
     return found

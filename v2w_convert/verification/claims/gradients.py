@@ -14,25 +14,25 @@ from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.inputs import (
     Inputs,
     change_frames,
-    due_blocks,
     enough_frames,
     random_inputs,
+    visible_blocks,
 )
 from v2w_convert.verification.engine.phases import WORLD_RANDOMIZED, Cost
-from v2w_convert.verification.report.fixes import advise_frame_statistics, advise_longer_window, fix_rules
+from v2w_convert.verification.report.fixes import advise_against, fix_rules
 from v2w_convert.world.model import World
 
 CAUSAL = ClaimSpec(
     "gradients-causal",
     "causality",
     "No gradient flows from a frame's output to a later frame",
-    fix=fix_rules(advise_frame_statistics),
+    fix=fix_rules(advise_against("leaks_future")),
 )
 RECEPTIVE_FIELD = ClaimSpec(
     "gradients-receptive-field",
     "receptive-field",
     "Gradients flow from every frame's output to itself and the frames before it",
-    fix=fix_rules(advise_longer_window),
+    fix=fix_rules(advise_against("forgets_past")),
 )
 
 
@@ -49,7 +49,7 @@ def measure_gradients(world: World) -> list[Claim]:
         changed = change_frames(inputs, 1, world, tuple(inputs), ~kept)
         where = first_leaking_module(world, inputs, changed, kept, gradients=True)
     unit = "frame" if n == 1 else "block"
-    expected = due_blocks(world, blocks)
+    expected = visible_blocks(world, blocks)
     missing: list[str] = []
     smallest: dict[str, float] = {}
     blamed = ""

@@ -2,16 +2,20 @@
 
 import torch
 
-from v2w_convert.operations import CausalAttention, LinearAttention
 from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.verification.claim import MODEL_FORWARD, Claim, ClaimSpec, join_names, nan_max
 from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.context import VerifyContext
-from v2w_convert.verification.engine.inputs import due_blocks, enough_frames, past_seeing, random_inputs
+from v2w_convert.verification.engine.inputs import (
+    enough_frames,
+    random_inputs,
+    sites_with_past,
+    visible_blocks,
+)
 from v2w_convert.verification.engine.phases import STORED, WORLD_RANDOMIZED, Cost
 from v2w_convert.verification.engine.recorded_calls import record_calls
 from v2w_convert.verification.module import influence
-from v2w_convert.verification.report.fixes import advise_frame_statistics, advise_longer_window, fix_rules
+from v2w_convert.verification.report.fixes import advise_against, fix_rules
 from v2w_convert.world.model import World
 
 ALLOWED = 1e-9  # of the output's largest value, float64
@@ -20,25 +24,25 @@ RECEPTIVE_FIELD = ClaimSpec(
     "receptive-field",
     "receptive-field",
     "Every frame sees itself and the frames before it",
-    fix=fix_rules(advise_longer_window),
+    fix=fix_rules(advise_against("forgets_past")),
 )
 SITES = ClaimSpec(
     "sites-receptive-field",
     "receptive-field",
     "Every site sees its past, as far back as the plan says",
-    fix=fix_rules(advise_longer_window),
+    fix=fix_rules(advise_against("forgets_past")),
 )
 SITES_CAUSAL = ClaimSpec(
     "sites-causal",
     "causality",
     "No site sees a later frame or another clip",
-    fix=fix_rules(advise_frame_statistics),
+    fix=fix_rules(advise_against("leaks_future")),
 )
 SITES_STORED = ClaimSpec(
     "sites-receptive-field-stored",
     "receptive-field",
     "Every site sees the frame before, in the stored precision",
-    fix=fix_rules(advise_longer_window),
+    fix=fix_rules(advise_against("forgets_past")),
 )
 LAST_FRAME = ClaimSpec(
     "sites-last-frame",
@@ -56,7 +60,7 @@ def measure_receptive_field(world: World) -> Claim:
     inputs = random_inputs(world, 1, t * n, seed=0)
     latents = inputs.pop("latents")
     effect = influence(lambda x: world(x, **inputs), latents, frame_dim=1).view(t, n, t, n).amax((1, 3))
-    expected = due_blocks(world, t)
+    expected = visible_blocks(world, t)
     unit = "frame" if n == 1 else "block"
     unseen = [f"{unit} {i} in output {o}" for o, i in (expected & (effect == 0)).nonzero().tolist()]
     return RECEPTIVE_FIELD.count_frames(
@@ -88,7 +92,7 @@ def measure_sites(world: World, leak: dict[str, float] | None = None) -> list[Cl
     Returns:
         Two claims: which sites do not see their past, and which see the future or another clip.
     """
-    seeing = past_seeing(world)
+    seeing = sites_with_past(world)
     t = max(
         [
             enough_frames(world) // world.frames_per_block,
@@ -101,7 +105,7 @@ def measure_sites(world: World, leak: dict[str, float] | None = None) -> list[Cl
     calls = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
     blind = [name for name in seeing if name not in calls]  # never called, or not installed
     for name, call in calls.items():
-        expected = seeing[name].due(t) if name in seeing else torch.zeros(t, t, dtype=torch.bool)
+        expected = seeing[name].visible(t) if name in seeing else torch.zeros(t, t, dtype=torch.bool)
         before = call.output(t)
         leak[name] = 0.0
         for clip, frame in ((0, 0), (1, t // 2), (0, t - 1)):
@@ -123,7 +127,7 @@ def measure_sites(world: World, leak: dict[str, float] | None = None) -> list[Cl
 
 def measure_sites_stored(world: World) -> Claim:
     """Call each site alone with the frame before changed: the only effect that the stored dtype surely does not round away."""
-    seeing, t = past_seeing(world), enough_frames(world) // world.frames_per_block
+    seeing, t = sites_with_past(world), enough_frames(world) // world.frames_per_block
     calls = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
     blind = [name for name in seeing if name not in calls]
     for name in seeing.keys() & calls.keys():
@@ -146,9 +150,9 @@ def measure_last_frame(world: World) -> Claim:
     which the identity claim compares with the base.
     """
     operations = world.resolved.sites
-    attending = [name for name, op in operations.items() if isinstance(op, CausalAttention | LinearAttention)]
-    windows = [op.window for op in operations.values() if isinstance(op, CausalAttention)]
-    t = min([4, *(window // world.frames_per_block for window in windows if isinstance(window, int))])
+    attending = [name for name, op in operations.items() if op.equals_base_at_last_frame]
+    windows = [window.frames for op in operations.values() if (window := op.attention_window) is not None]
+    t = min([4, *(frames // world.frames_per_block for frames in windows if frames is not None)])
     calls = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
     differences = {}
     for name in attending:

@@ -12,7 +12,6 @@ from torch import nn
 
 from v2w_convert.checkpoint.source import Source, open_source
 from v2w_convert.families.build import build_model
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.change import install_operations
 from v2w_convert.surgery.load import build_world
@@ -64,5 +63,4 @@ def fold_base(base: nn.Module, resolved: ResolvedPlan, action_dim: int) -> World
     shared = {id(x): x for x in (*base.parameters(), *base.buffers())}
     folded = deepcopy(base, shared)
     install_operations(resolved, folded, action_dim)
-    conditions = null_conditions(resolved.plan.call, resolved.config)
-    return World(folded, resolved, action_dim, conditions).to(torch.float64)
+    return World(folded, resolved, action_dim).to(torch.float64)

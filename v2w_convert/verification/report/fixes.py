@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from v2w_convert.operations import CausalAttention, FrameNorm, Operation
+from v2w_convert.operations import Operation
+from v2w_convert.operations.base import Problem
 from v2w_convert.operations.fitting import fitting
 from v2w_convert.plan.pattern import MAX_WILDCARDS, matches
 from v2w_convert.plan.resolve import ResolvedPlan
@@ -80,18 +81,9 @@ def fix_rules(advice: Advice = lambda operation: "", otherwise: str = "") -> Fix
     return fix
 
 
-def advise_frame_statistics(operation: Operation) -> str:
-    """Advise against norms over the whole clip, which see the future."""
-    if isinstance(operation, FrameNorm) and operation.statistics == "clip":
-        return "without `statistics: clip` (v2w convert --repair), which then needs finetuning"
-    return ""
-
-
-def advise_longer_window(operation: Operation) -> str:
-    """Advise a longer window where there is one."""
-    if isinstance(operation, CausalAttention) and operation.window is not None:
-        return "a longer window (v2w convert --window) sees further back"
-    return ""
+def advise_against(problem: Problem) -> Advice:
+    """Return what the operation itself suggests against a problem."""
+    return lambda operation: operation.suggestion(problem) or ""
 
 
 def advise_finetuning(operation: Operation) -> str:

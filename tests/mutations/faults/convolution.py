@@ -1,19 +1,19 @@
-"""What a convolution does."""
+"""Faults of convolutions."""
 
 from typing import Any
 
 from torch import nn
 
-from tests.mutations.faults.means import become
+from tests.mutations.faults.tools import override_methods
 
 
-def holds_or_not(site: Any) -> None:
-    """A convolution with something else before the first frame."""
+def other_padding(site: Any) -> None:
+    """Toggle the padding before the first frame."""
     site.hold = not site.hold
 
 
-def reads_late(site: Any) -> None:
-    """A convolution that reads frame t-1 and before."""
+def convolves_one_frame_late(site: Any) -> None:
+    """Convolve frame t-1 and before."""
     forward = type(site).forward
 
     def late(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -24,4 +24,4 @@ def reads_late(site: Any) -> None:
         finally:
             self.weight = own
 
-    become(site, forward=late)
+    override_methods(site, forward=late)

@@ -1,4 +1,4 @@
-"""How a live module or world is changed."""
+"""How to change a live module or world."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,22 +6,22 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from v2w_convert.operations.interception import SITE_ATTENTION
 from v2w_convert.sites import ForwardContext, Site, SiteState
 from v2w_convert.world.model import World
 
 Fault = Callable[[Any], None]  # of a module
-Broken = Callable[[World], None]  # of a world
+WorldFault = Callable[[World], None]  # of a world
 SLIGHT = 1e-3
 
 
 @contextmanager
-def broken(fault: Broken) -> Iterator[None]:
-    """Every world that is made within it is broken, the base in its folded form included: as by a fault in the code."""
+def broken(fault: WorldFault) -> Iterator[None]:
+    """Every world created inside is broken, the folded base too: as by a bug in the code."""
     made = World.__init__
 
     def init(self: World, *args: Any, **kwargs: Any) -> None:
@@ -35,24 +35,24 @@ def broken(fault: Broken) -> Iterator[None]:
         World.__init__ = made  # type: ignore[method-assign]
 
 
-def at(name: str, fault: Fault) -> Broken:
+def at(name: str, fault: Fault) -> WorldFault:
     """The fault at one module, be it a site or not."""
 
     def broken_then(world: World) -> None:
         module = world.base.get_submodule(name)
-        if not isinstance(module, Site):  # it is not told of the pass
-            told = next(iter(world.sites.values()))
-            become(module, context=property(lambda self: told.context))
+        if not isinstance(module, Site):  # it has no context of its own
+            any_site = next(iter(world.sites.values()))
+            override_methods(module, context=property(lambda self: any_site.context))
         fault(module)
 
     return broken_then
 
 
-def become(module: nn.Module, **methods: Any) -> None:
+def override_methods(module: nn.Module, **methods: Any) -> None:
     module.__class__ = type(f"Broken{type(module).__name__}", (type(module),), methods)
 
 
-def forward_under(site: Site, change: Callable[[ForwardContext], dict[str, Any]]) -> None:
+def change_context(site: Site, change: Callable[[ForwardContext], dict[str, Any]]) -> None:
     forward = type(site).forward
 
     def changed(self: Site, *args: Any, **kwargs: Any) -> Any:
@@ -63,11 +63,11 @@ def forward_under(site: Site, change: Callable[[ForwardContext], dict[str, Any]]
         finally:
             self.context = now
 
-    become(site, forward=changed)
+    override_methods(site, forward=changed)
 
 
 def change_actions(site: Site, change: Callable[[Tensor], Tensor]) -> None:
-    forward_under(site, lambda now: {"actions": None if now.actions is None else change(now.actions)})
+    change_context(site, lambda now: {"actions": None if now.actions is None else change(now.actions)})
 
 
 def change_output(module: Any, change: Callable[[Any, Tensor, ForwardContext], Tensor]) -> None:
@@ -80,11 +80,11 @@ def change_output(module: Any, change: Callable[[Any, Tensor, ForwardContext], T
         leaves[at] = change(self, leaves[at], self.context)
         return tree_unflatten(leaves, tree)
 
-    become(module, forward=changed)
+    override_methods(module, forward=changed)
 
 
 def change_commit(site: Site, change: Callable[[Any, SiteState, SiteState], SiteState]) -> None:
-    """Change what is committed, from what was carried in and what should be carried on."""
+    """Change what is committed, from the old state and the right new one."""
     forward = type(site).forward
 
     def changed(self: Site, *args: Any, **kwargs: Any) -> Any:
@@ -94,12 +94,14 @@ def change_commit(site: Site, change: Callable[[Any, SiteState, SiteState], Site
             now.new_states[self.site_name] = change(self, old, new)
         return output
 
-    become(site, forward=changed)
+    override_methods(site, forward=changed)
 
 
-def rotate_by(site: Any, rotary: Any, when: Callable[[ForwardContext], bool] = lambda now: True) -> None:
-    """Other rotation wherever the site makes one (its promise is measured without any)."""
-    turned = type(site)._turned
+def replace_rotation(
+    site: Any, rotary: Any, when: Callable[[ForwardContext], bool] = lambda now: True
+) -> None:
+    """Other rotation wherever the site makes one (its invariants are measured without any)."""
+    turned = type(site)._rotate
 
     def changed(self: Any, x: Tensor, *blocks: Tensor) -> Tensor:
         own = self.rotary
@@ -110,11 +112,11 @@ def rotate_by(site: Any, rotary: Any, when: Callable[[ForwardContext], bool] = l
         finally:
             self.rotary = own
 
-    become(site, _turned=changed)
+    override_methods(site, _rotate=changed)
 
 
 class Layout:
-    """Where frames and text stand in an attention's mask (b|1 1 queries keys)."""
+    """Positions of frames and text in an attention's mask (b|1 1 queries keys)."""
 
     def __init__(self, site: Any, query: Tensor, l_frame: int | None):
         self.t, self.first = site.context.t, site.text == "first"
@@ -141,7 +143,7 @@ def change_mask(site: Any, change: Callable[[Tensor, Layout], None]) -> None:
         with _Masks(partial(change, seen=Layout(self, query, l_frame))):
             return attend(self, l_frame, query, *args, **kwargs)
 
-    become(site, _attend=changed)
+    override_methods(site, _attend=changed)
 
 
 class _Masks(TorchFunctionMode):
@@ -153,7 +155,7 @@ class _Masks(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func is F.scaled_dot_product_attention and kwargs.get("attn_mask") is not None:
+        if func is SITE_ATTENTION and kwargs.get("attn_mask") is not None:
             mask = kwargs["attn_mask"].clone()
             self.change(mask)
             kwargs["attn_mask"] = mask

@@ -1,4 +1,4 @@
-"""Which frames, clips and words a module sees."""
+"""Which frames, clips and text tokens a module sees."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,19 +7,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.mutations.faults.means import SLIGHT, Layout, become, change_mask, change_output, forward_under
+from tests.mutations.faults.tools import (
+    SLIGHT,
+    Layout,
+    change_context,
+    change_mask,
+    change_output,
+    override_methods,
+)
 from v2w_convert.sites import ForwardContext, Site
 from v2w_convert.world.model import World
 
 
 def sees_future(site: Site) -> None:
-    """Take the base's form again: both-sided convolution, no mask, statistics over the clip."""
-    forward_under(site, lambda now: {"bidirectional": True})
+    """Use the bidirectional form: symmetric convolution, no mask, statistics over the clip."""
+    change_context(site, lambda now: {"bidirectional": True})
 
 
 def sees_future_if(site: Site, when: Callable[[ForwardContext], bool]) -> None:
     """The same, in some passes only."""
-    forward_under(site, lambda now: {"bidirectional": when(now)})
+    change_context(site, lambda now: {"bidirectional": when(now)})
 
 
 def sees_future_in_clip(site: Site, clip: int) -> None:
@@ -37,36 +44,37 @@ def sees_future_in_clip(site: Site, clip: int) -> None:
         mine = (torch.arange(len(x)) // (len(x) // now.b) == clip).view(-1, *[1] * (x.ndim - 1))
         return torch.where(mine, wrong, right)
 
-    become(site, forward=changed)
+    override_methods(site, forward=changed)
 
 
 def forgets_past(site: Site) -> None:
-    """Take every frame for a clip of its own."""
-    forward_under(site, lambda now: {"b": now.b * now.t, "t": 1, "past": None})
+    """Treat every frame as a clip of its own."""
+    change_context(site, lambda now: {"b": now.b * now.t, "t": 1, "past": None})
 
 
-def all_forget(world: World) -> None:
+def all_sites_forget_past(world: World) -> None:
+    fields = world.receptive_fields()
     for name, site in world.sites.items():
-        if world.resolved.sites[name].sees_past():
+        if fields[name].sees_past:
             forgets_past(site)
 
 
-def forgets_stream(site: Site) -> None:
-    """Take every pass for the beginning of a clip."""
-    forward_under(site, lambda now: {"past": None})
+def ignores_stream_state(site: Site) -> None:
+    """Treat every pass as the start of a clip."""
+    change_context(site, lambda now: {"past": None})
 
 
 def mixes_clips(site: Site) -> None:
-    """Take the clips of a batch for one; not in streams, whose state could not be of one clip."""
-    forward_under(site, lambda now: {"b": 1, "t": now.b * now.t} if now.past is None else {})
+    """Treat the clips of a batch as one clip; not in streams, whose state is per clip."""
+    change_context(site, lambda now: {"b": 1, "t": now.b * now.t} if now.past is None else {})
 
 
-def never_installed(site: Site) -> None:
+def not_installed(site: Site) -> None:
     """Be the base's module again, on folded frames."""
     site.__class__ = type(site).__bases__[1]
 
 
-def one_frame_too_many(site: Site) -> None:
+def mask_one_frame_too_far(site: Site) -> None:
     """An attention whose mask lets each frame see the next one."""
 
     def change(mask: Tensor, seen: "Layout") -> None:
@@ -77,7 +85,7 @@ def one_frame_too_many(site: Site) -> None:
     change_mask(site, change)
 
 
-def blind_to_itself(site: Site) -> None:
+def blind_to_own_frame(site: Site) -> None:
     """An attention in which only the first frame sees itself."""
 
     def change(mask: Tensor, seen: "Layout") -> None:
@@ -88,7 +96,7 @@ def blind_to_itself(site: Site) -> None:
     change_mask(site, change)
 
 
-def blind_to_last(site: Site) -> None:
+def blind_to_previous_frame(site: Site) -> None:
     """An attention in which no frame sees the one right before it."""
 
     def change(mask: Tensor, seen: "Layout") -> None:
@@ -99,7 +107,7 @@ def blind_to_last(site: Site) -> None:
     change_mask(site, change)
 
 
-def text_sees_all(site: Site) -> None:
+def text_sees_all_frames(site: Site) -> None:
     """A joint attention in which the text's rows see every frame's video."""
 
     def change(mask: Tensor, seen: "Layout") -> None:
@@ -108,8 +116,8 @@ def text_sees_all(site: Site) -> None:
     change_mask(site, change)
 
 
-def text_sees_text(site: Site) -> None:
-    """A joint attention in which each frame sees the text of all frames, which have seen those frames."""
+def frames_see_text_of_all_frames(site: Site) -> None:
+    """A joint attention in which each frame sees the text of all frames, which has seen those frames."""
 
     def change(mask: Tensor, seen: "Layout") -> None:
         mask[..., : seen.t * seen.l_text] = True
@@ -129,8 +137,8 @@ def no_sinks(site: Any) -> None:
     site.sinks = 0
 
 
-def leaks(module: nn.Module) -> None:
-    """Any module on folded frames: let a little of the next frame's output into each one's."""
+def leaks_next_frame(module: nn.Module) -> None:
+    """Any module on folded frames: add a little of the next frame's output to each one."""
 
     def mixed(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:
         each = x.unflatten(0, (now.b, now.t))
@@ -139,8 +147,8 @@ def leaks(module: nn.Module) -> None:
     change_output(module, mixed)
 
 
-def leaks_text(module: nn.Module) -> None:
-    """A cross-attention: let a little of the next frame's prompt into each one's."""
+def leaks_next_prompt(module: nn.Module) -> None:
+    """A cross-attention: add a little of the next frame's prompt to each one."""
     forward = type(module).forward
 
     def mixed(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -149,11 +157,11 @@ def leaks_text(module: nn.Module) -> None:
         each = text.unflatten(0, (now.b, now.t))
         return forward(self, frames, (each + SLIGHT * each.roll(-1, 1)).flatten(0, 1), *args[2:], **kwargs)
 
-    become(module, forward=mixed)
+    override_methods(module, forward=mixed)
 
 
-def normalises_clip(module: nn.Module) -> None:
-    """Any module on folded frames: take from each frame's output a little of the mean over the clip, as a norm would."""
+def normalises_over_clip(module: nn.Module) -> None:
+    """Any module on folded frames: subtract a little of the mean over the clip, as a norm would."""
 
     def less(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:
         each = x.unflatten(0, (now.b, now.t))
@@ -162,8 +170,8 @@ def normalises_clip(module: nn.Module) -> None:
     change_output(module, less)
 
 
-def normalises_batch(module: nn.Module) -> None:
-    """Any module on folded frames: take from each a little of the mean over the clips of the batch."""
+def normalises_over_batch(module: nn.Module) -> None:
+    """Any module on folded frames: subtract a little of the mean over the clips of the batch."""
 
     def less(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:
         each = x.unflatten(0, (now.b, now.t))

@@ -1,4 +1,4 @@
-"""The same faults, where they are harder to find."""
+"""The same faults in some passes only, where they are harder to find."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from tests.mutations.faults.means import Broken, Fault
+from tests.mutations.faults.tools import Fault, WorldFault
 from v2w_convert.world.model import World
 
 When = Callable[[Any, tuple[Any, ...]], bool]  # (module, its arguments)
@@ -58,13 +58,13 @@ def in_dtype(dtype: torch.dtype) -> When:
     return lambda site, args: any(isinstance(x, Tensor) and x.dtype == dtype for x in args)
 
 
-def recomputing(site: Any, args: tuple[Any, ...]) -> bool:
+def while_recomputing(site: Any, args: tuple[Any, ...]) -> bool:
     """While gradient checkpointing runs the forward again, in the backward."""
     return torch._C._current_graph_task_id() != -1
 
 
-def training(site: Any, args: tuple[Any, ...]) -> bool:
-    """While gradients are kept account of."""
+def with_gradients(site: Any, args: tuple[Any, ...]) -> bool:
+    """While gradients are enabled."""
     return torch.is_grad_enabled()
 
 
@@ -100,7 +100,7 @@ def in_second_clip(fault: Fault) -> Fault:
     return rarer
 
 
-def under_checkpointing(site_name: str, fault: Fault) -> Broken:
+def under_checkpointing(site_name: str, fault: Fault) -> WorldFault:
     """The fault, while the base's gradient checkpointing is switched on."""
 
     def broken_then(world: World) -> None:

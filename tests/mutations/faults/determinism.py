@@ -1,4 +1,4 @@
-"""What is not the same twice."""
+"""Outputs that differ for the same input."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.mutations.faults.means import SLIGHT, become, change_output
+from tests.mutations.faults.tools import SLIGHT, change_output, override_methods
 from v2w_convert.sites import ForwardContext, Site
 
 
-def flickers(module: nn.Module) -> None:
-    """Give another output each time."""
+def adds_noise(module: nn.Module) -> None:
+    """Return another output each time."""
     change_output(module, lambda self, x, now: x + 1e-6 * torch.randn_like(x))
 
 
-def remembers_inputs(module: nn.Module) -> None:
-    """Let a little of what was given at the last call, whatever that was, into this one."""
+def leaks_previous_call(module: nn.Module) -> None:
+    """Add a little of the previous call's input, whatever it was."""
     before: list[Tensor] = []
 
     def leak(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:
@@ -27,8 +27,8 @@ def remembers_inputs(module: nn.Module) -> None:
     change_output(module, leak)
 
 
-def wears_out(module: nn.Module) -> None:
-    """Give a little less at every call."""
+def decays_with_calls(module: nn.Module) -> None:
+    """Return a little less at every call."""
     calls = [0]
 
     def less(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:
@@ -39,12 +39,12 @@ def wears_out(module: nn.Module) -> None:
 
 
 def differs_in_training(site: Site) -> None:
-    """Give another output where gradients are taken in training mode."""
+    """Return another output in training mode."""
     change_output(site, lambda self, x, now: x * (1 + 1e-3) if self.training else x)
 
 
-def loses_its_pass(site: Site) -> None:
-    """Be told of the pass for one call only: the backward's second computation gets another."""
+def loses_context_after_call(site: Site) -> None:
+    """Have the right context for one call only: the recomputation in the backward gets another."""
     forward = type(site).forward
 
     def once(self: Site, *args: Any, **kwargs: Any) -> Any:
@@ -53,11 +53,11 @@ def loses_its_pass(site: Site) -> None:
             self.context = replace(self.context, b=self.context.b * self.context.t, t=1)
         return output
 
-    become(site, forward=once)
+    override_methods(site, forward=once)
 
 
 def alternates(module: nn.Module) -> None:
-    """Give more at every other call, by as much as no rounding hides."""
+    """Return more at every other call, by more than rounding."""
     calls = [0]
 
     def more(self: nn.Module, x: Tensor, now: ForwardContext) -> Tensor:

@@ -1,26 +1,26 @@
-"""What is carried from pass to pass."""
+"""What is carried from block to block."""
 
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from tests.mutations.faults.means import Fault, become, change_commit, forward_under
+from tests.mutations.faults.tools import Fault, change_commit, change_context, override_methods
 from v2w_convert.sites import ForwardContext, Site, SiteState
 
 
-def stale(site: Site) -> None:
-    """Carry on what was carried in: the stream's state is never renewed."""
+def state_never_updated(site: Site) -> None:
+    """Commit the old state: the stream state is never updated."""
     change_commit(site, lambda site, past, present: past)
 
 
-def stale_entry(name: str) -> Fault:
-    """The same for one of the tensors that are carried."""
+def entry_never_updated(name: str) -> Fault:
+    """The same for one tensor of the state."""
     return lambda site: change_commit(site, lambda _, past, present: present | {name: past[name]})
 
 
-def shifted(site: Site) -> None:
-    """Carry everything one frame out of place."""
+def state_shifted(site: Site) -> None:
+    """Commit everything shifted by one frame."""
 
     def change(site: Any, past: SiteState, present: SiteState) -> SiteState:
         found = dict(present)
@@ -36,8 +36,8 @@ def shifted(site: Site) -> None:
     change_commit(site, change)
 
 
-def misses_newest(site: Site) -> None:
-    """Carry nothing in the newest frame's place; of sums, nothing at all."""
+def newest_frame_missing(site: Site) -> None:
+    """Commit zeros for the newest frame; zeros for all sums."""
 
     def change(site: Any, past: SiteState, present: SiteState) -> SiteState:
         found = {}
@@ -56,7 +56,7 @@ def misses_newest(site: Site) -> None:
     change_commit(site, change)
 
 
-def commits_twice(site: Site) -> None:
+def last_block_committed_twice(site: Site) -> None:
     """Commit the last block twice."""
 
     def change(site: Any, past: SiteState, present: SiteState) -> SiteState:
@@ -76,13 +76,13 @@ def commits_twice(site: Site) -> None:
     change_commit(site, change)
 
 
-def exchanges_clips(site: Site) -> None:
-    """Carry each clip's state for another."""
+def states_of_clips_swapped(site: Site) -> None:
+    """Swap the states of the clips."""
     change_commit(site, lambda site, past, present: {name: x.flip(0) for name, x in present.items()})
 
 
-def remembers_drafts(site: Site) -> None:
-    """Let passes that were not committed change the past, as a buffer written in place would."""
+def keeps_uncommitted_passes(site: Site) -> None:
+    """Let uncommitted passes change the state, as a buffer written in place would."""
     forward = type(site).forward
 
     def in_place(self: Site, *args: Any, **kwargs: Any) -> Any:
@@ -96,11 +96,11 @@ def remembers_drafts(site: Site) -> None:
         self.context = now
         return output
 
-    become(site, forward=in_place)
+    override_methods(site, forward=in_place)
 
 
-def stale_in_drafts(site: Site) -> None:
-    """See a past of zeros in passes that are not committed."""
+def no_past_in_uncommitted_passes(site: Site) -> None:
+    """See a state of zeros in uncommitted passes."""
 
     def forgotten(now: ForwardContext) -> dict[str, Any]:
         if now.past is None or now.commit:
@@ -109,22 +109,22 @@ def stale_in_drafts(site: Site) -> None:
             "past": {s: {k: torch.zeros_like(x) for k, x in kept.items()} for s, kept in now.past.items()}
         }
 
-    forward_under(site, forgotten)
+    change_context(site, forgotten)
 
 
-def forgets_after(site: Site, blocks: int) -> None:
-    """Stop renewing the stream's state after so many blocks."""
+def state_not_updated_after(site: Site, blocks: int) -> None:
+    """Stop updating the stream state after so many blocks."""
     keep = type(site).keep
 
     def until(self: Site, state: SiteState) -> None:
         late = self.past is not None and int(self.context.cursor) >= blocks
         keep(self, self.past if late and self.past is not None else state)
 
-    become(site, keep=until)
+    override_methods(site, keep=until)
 
 
 def commits_in_place(site: Site) -> None:
-    """Write a committed block into the state that was given, which a branch of the rollout may hold, too."""
+    """Write a committed block into the given state, which a branch of the rollout may share."""
 
     def change(site: Any, past: SiteState, present: SiteState) -> SiteState:
         for name, value in present.items():
