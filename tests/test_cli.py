@@ -16,8 +16,7 @@ import pytest
 from tests.conftest import ACTIONS
 from tests.mutations import faults
 from v2w_convert.cli import run
-from v2w_convert.data import lerobot
-from v2w_convert.data.episode import Episode
+from v2w_convert.data import Episode, write_dataset
 from v2w_convert.evaluation import run as evaluation
 from v2w_convert.plan.read import shipped_plans
 from v2w_convert.verification import bench
@@ -51,7 +50,7 @@ def data(tmp_path: Path) -> Path:
         for _ in range(3)
     ]
     folder = tmp_path / "data"
-    lerobot.write(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
+    write_dataset(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
     return folder
 
 

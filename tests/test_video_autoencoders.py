@@ -16,8 +16,7 @@ from tests.autoencoders import tiny_autoencoder
 from tests.squares import write
 from tests.test_cli import refused
 from v2w_convert.cli import run
-from v2w_convert.data import lerobot
-from v2w_convert.data.episode import Episode
+from v2w_convert.data import Episode, open_dataset, write_dataset
 from v2w_convert.evaluation import run as evaluation
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.probe import randomize_zero_init
@@ -104,8 +103,8 @@ def test_from_a_pipeline_to_a_rollout(
 ) -> None:
     folder, leaks = runs(family), family != "wan"
     told = {
-        "class": FAMILIES[family],
-        "video_frames_per_latent_frame": 4,
+        "name": FAMILIES[family],
+        "temporal_compression": 4,
         "sees_later_frames": leaks,
     }
     assert json.loads((folder / "run.json").read_text())["autoencoder"] == told
@@ -139,7 +138,7 @@ def test_actions_are_classified_by_video_frames(
         for _ in range(2)
     ]
     folder = tmp_path / "data"
-    lerobot.write(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
+    write_dataset(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
     arguments = ["evaluate", runs("wan"), "--data", folder, "--classifier-data", folder, "--history", 5]
     assert v2w(*arguments, "--steps", 1, "--samples", 1, "--long-frames", 0, "--json") == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -175,7 +174,7 @@ def test_episodes_are_cut_to_whole_latent_frames_with_their_actions(
     folder = runs(family)
     (file,) = (folder / "latents").rglob("*.safetensors")
     stored, pixels = load_file(file), open_vae(folder)
-    for number, episode in enumerate(lerobot.read(data)):
+    for number, episode in enumerate(open_dataset(data).episodes()):
         j = len(episode) // 4 if family == "allegro" else 1 + (len(episode) - 1) // 4
         t = 4 * j if family == "allegro" else 4 * j - 3
         latents, actions = (stored[f"{number:08d}.{name}"] for name in ("latents", "actions"))
@@ -220,7 +219,7 @@ def test_predictions_know_nothing_of_the_frames_to_come(
 def test_a_rollout_follows_its_packed_actions_and_decodes_in_context(runs: Make, data: Path) -> None:
     folder = runs("wan")
     world, pixels = load(folder), open_vae(folder)
-    episode = next(iter(lerobot.read(data)))
+    episode = next(iter(open_dataset(data).episodes()))
     frames, actions = episode.frames[:9], torch.from_numpy(episode.arriving_actions[:20])[None]
     latents = pixels.encode(frames[None])
 
@@ -308,5 +307,5 @@ def test_an_episode_that_does_not_fit_into_memory_is_a_clear_error(
     converted = runs("wan").parent / "wan0"
     run = ["--output-dir", tmp_path / "run", "--device", "cpu", "--frames", 3]
     line = refused(capsys, "finetune", converted, "--data", data, *run)
-    assert "no room to encode the 25 pictures of episode 0 in one go" in line
+    assert "not enough memory to encode the 25 frames of episode 0 as a whole" in line
     assert not (tmp_path / "run").exists()

@@ -20,7 +20,7 @@ Converted = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="print one JSON object as the last line of standard output")
 ]
-Data = Annotated[Path, typer.Option("--data", help="a LeRobot v3 data set")]
+Data = Annotated[Path, typer.Option("--data", help="a data set of recorded episodes")]
 Camera = Annotated[
     str | None, typer.Option("--camera", help="which video of the data set, where there are several")
 ]

@@ -15,7 +15,7 @@ def verify(
     base: Annotated[Path | None, typer.Option("--base", help="what it was converted from")] = None,
     clips: Annotated[
         Path | None,
-        typer.Option("--clips", help="a LeRobot v3 data set: the distance from the base is measured on it"),
+        typer.Option("--clips", help="a data set: the distance from the base is measured on it"),
     ] = None,
     camera: Camera = None,
     report: Annotated[

@@ -45,6 +45,8 @@ def finetune(
     given = {name: value for name, value in locals().items() if name not in ("converted", "output", "json")}
     for folder in filter(None, (converted, data, validation)):
         present(folder)
+    from dataclasses import asdict
+
     from pydantic import ValidationError
 
     from v2w_convert.finetuning.settings import FinetuneSettings
@@ -69,9 +71,9 @@ def finetune(
 
         result = train(converted, data, output, settings, progress=show)
     print_line(f"{output}: a world model after {steps} steps")
-    if result.get("autoencoder", {}).get("sees_later_frames"):
+    if result.autoencoder is not None and result.autoencoder.sees_later_frames:
         print_line(
             f"{output}: the autoencoder's latents see later frames: the history it learnt from held traces of what comes next"
         )
     if json:
-        print_json({"ok": True, **result})
+        print_json({"ok": True, **asdict(result)})

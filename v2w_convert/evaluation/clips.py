@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from v2w_convert.data import lerobot
-from v2w_convert.data.episode import Episode
+from v2w_convert.data import Episode, open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
 
@@ -36,7 +35,7 @@ def read_episodes(
     """The first `episodes` episodes (None: all). Raises V2WError if their actions, packed, are not `action_dim` long."""
     mend = "the data that the model was made for, or convert again with"
     found = []
-    for episode in lerobot.read(data, camera):
+    for episode in open_dataset(data, camera=camera).episodes():
         require_actions(f"read the data set {data}", episode.actions.shape[1], action_dim, packing, mend)
         found.append(episode)
         if episodes is not None and len(found) == episodes:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from v2w_convert.data import lerobot
+from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.verification.inputs import enough_frames, latent_size
 from v2w_convert.verification.provenance import shown
@@ -45,9 +45,10 @@ def read_clips(data: Path, camera: str | None, converted: Path, world: World) ->
     latents do not go through the model.
     """
     asked = f"measure the distance on clips of {data}"
+    data_set = open_dataset(data, camera=camera)
     pixels = open_vae(converted)
     t = pixels.packing.frames(world.resolved.frames(enough_frames(world)))
-    long = (episode.frames for episode in lerobot.read(data, camera) if len(episode) >= t)
+    long = (episode.frames for episode in data_set.episodes() if len(episode) >= t)
     chosen = [frames[(len(frames) - t) // 2 :][:t] for frames in islice(long, CLIPS)]
     if not chosen:
         raise V2WError(asked, f"no episode has {t} frames", "longer episodes")

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from v2w_convert.checkpoint.source import Source, open_source
-from v2w_convert.data.lerobot import read_info
+from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.plan.coverage import uncovered_sites
 from v2w_convert.plan.resolve import ResolvedPlan
@@ -44,7 +44,7 @@ def verify(
 ) -> VerifyReport:
     """Measure every claim at the model's stage. Claims that need the base are left out without it, and say so.
 
-    clips     a LeRobot v3 data set: the distance is measured on clips of it, not on what is drawn; it needs the base
+    clips     a data set: the distance is measured on clips of it, not on what is drawn; it needs the base
     camera    which of its cameras, where there are several
     report    a folder, made if need be, for report.html, report.json, summary.md and pictures (`publish`)
     progress  called with a few words before each part
@@ -70,7 +70,7 @@ def verify(
     if clips is not None and base is None:
         raise V2WError(f"measure the distance on clips of {clips}", "no base", "--base")
     if clips is not None:
-        read_info(clips)
+        open_dataset(clips, camera=camera)
     progress("files")
     result = VerifyReport(_headers(source, origin, resolved, manifest))
     result.model, result.run = of_model(manifest, resolved), of_run(converted, base, clips, camera, report)
