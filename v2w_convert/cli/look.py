@@ -35,25 +35,34 @@ def rollout(
     context_noise: Noise = 0.0,
     seed: Seed = 0,
     camera: Camera = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Autoregressive rollout beside the truth, and the same start with other actions."""
     present(world)
     present(data)
-    if output.exists():
-        raise V2WError(f"write a rollout to {output}", "the file exists", "another name")
-    from v2w_convert.evaluation.show import show
-    from v2w_convert.report import print_json, print_line
-    from v2w_convert.world.rollout import Sampling
+    from dataclasses import asdict
 
-    sampling = Sampling(steps, guidance, context_noise)
-    result = show(world, data, output, episode, history, frames, sampling, seed, camera, device)
-    print_line(
-        f"{output}: truth | rollout | same start, other actions; {sampling}, history {result['history']}, seed {seed}"
+    from v2w_convert.evaluation.rollout_video import rollout as write
+    from v2w_convert.evaluation.settings import RolloutSettings
+    from v2w_convert.report import print_json, print_line
+
+    settings = RolloutSettings(
+        steps=steps,
+        guidance=guidance,
+        context_noise=context_noise,
+        history=history,
+        seed=seed,
+        camera=camera,
+        device=device,
+        episode=episode,
+        frames=frames,
     )
+    result = write(world, data, output, settings)
+    used = ", ".join(f"{name} {value}" for name, value in result.settings.items())
+    print_line(f"{output}: {' | '.join(result.panels)}; {used}")
     if json:
-        print_json({"ok": True, **result})
+        print_json({"ok": True, **asdict(result)})
 
 
 def evaluate(
@@ -76,7 +85,7 @@ def evaluate(
     context_noise: Noise = 0.0,
     seed: Seed = 0,
     camera: Camera = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="a JSON file for the figures")] = None,
     json: Json = False,
 ) -> None:
@@ -85,36 +94,36 @@ def evaluate(
         present(folder)
     if output is not None and output.exists():
         raise V2WError(f"write figures to {output}", "the file exists", "another name")
+    from dataclasses import asdict
     from json import dumps
 
-    from v2w_convert.evaluation.run import Protocol
-    from v2w_convert.evaluation.run import evaluate as measure
-    from v2w_convert.evaluation.show import rows_of
+    from v2w_convert.evaluation.evaluate import evaluate as measure
+    from v2w_convert.evaluation.settings import EvaluateSettings
+    from v2w_convert.evaluation.tables import tables
     from v2w_convert.report import print_json, print_line, print_table, progress_bar
-    from v2w_convert.world.rollout import Sampling
 
-    protocol = Protocol(
+    settings = EvaluateSettings(
+        steps=steps,
+        guidance=guidance,
+        context_noise=context_noise,
         history=history,
+        seed=seed,
+        camera=camera,
+        device=device,
         samples=samples,
         episodes=episodes,
+        classifier_data=classifier_data,
         long_frames=long_frames,
-        seed=seed,
-        sampling=Sampling(steps, guidance, context_noise),
     )
     with progress_bar("evaluate") as update:
-        result = measure(
-            world,
-            data,
-            protocol,
-            classifier_data=classifier_data,
-            camera=camera,
-            device=device,
-            progress=lambda what: update(description=what),
-        )
-    print_line(", ".join(f"{k} {v}" for k, v in result["settings"].items()))
-    for title, columns, rows in rows_of(result):
-        print_table(title, columns, rows)
+        result = measure(world, data, settings, progress=lambda now: update(description=now.detail))
+    used = ", ".join(f"{name} {value}" for name, value in result.settings.items())
+    print_line(
+        f"{result.world} on {result.clips} clips of {result.episodes} episodes of {result.data}; {used}"
+    )
+    for table in tables(result):
+        print_table(*table)
     if output is not None:
-        write_text(output, dumps(result, indent=1) + "\n")
+        write_text(output, dumps(asdict(result), indent=1) + "\n")
     if json:
-        print_json({"ok": True, **result})
+        print_json({"ok": True, **asdict(result)})

@@ -131,19 +131,21 @@ def export(
 
     require_target(output)
     require_packages()
+    from dataclasses import asdict
+
     from v2w_convert.onnx_export.onnx import export as write
+    from v2w_convert.onnx_export.settings import ExportSettings
     from v2w_convert.report import print_json, print_line
 
-    result = write(converted, output, b=batch, h=height, w=width, window=window, frames=frames)
-    far = result["largest_difference"]
+    settings = ExportSettings(batch=batch, height=height, width=width, window=window, frames=frames)
+    result = write(converted, output, settings)
+    far = result.largest_difference
     found = "not a finite number" if far is None else f"{far:.1e}"
-    what = f"onnxruntime differs from torch over {result['frames']} frames by {found} (allowed {result['allowed']:.0e})"
-    print_line(
-        f"{output}: {result['bytes']} bytes; {what}" if result["ok"] else f"{output} is not written: {what}"
-    )
+    what = f"onnxruntime differs from torch over {result.frames} frames by {found} (allowed {result.allowed:.0e})"
+    print_line(f"{output}: {result.bytes} bytes; {what}" if result.ok else f"{output} is not written: {what}")
     if json:
-        print_json(result)
-    if not result["ok"]:
+        print_json(asdict(result))
+    if not result.ok:
         raise typer.Exit(1)
 
 
