@@ -16,9 +16,8 @@ import pytest
 from tests.conftest import ACTIONS
 from tests.mutations import faults
 from v2w_convert.cli import run
-from v2w_convert.data import lerobot
-from v2w_convert.data.episode import Episode
-from v2w_convert.evaluation import run as evaluation
+from v2w_convert.data import Episode, write_dataset
+from v2w_convert.evaluation import action_following
 from v2w_convert.plan.read import shipped_plans
 from v2w_convert.verification.engine import phases
 from v2w_convert.verification.engine.models import open_world
@@ -51,7 +50,7 @@ def data(tmp_path: Path) -> Path:
         for _ in range(3)
     ]
     folder = tmp_path / "data"
-    lerobot.write(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
+    write_dataset(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
     return folder
 
 
@@ -225,7 +224,8 @@ def test_rollout_and_evaluate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # How well it classifies is tests/evaluation's; here it only has to run.
-    monkeypatch.setattr(evaluation, "train_classifier", partial(evaluation.train_classifier, steps=3))
+    train = partial(action_following.train_classifier, steps=3)
+    monkeypatch.setattr(action_following, "train_classifier", train)
     for name in ("out.mp4", "sheet.png"):
         arguments = [
             "rollout",
@@ -262,16 +262,16 @@ def test_rollout_and_evaluate(
     assert result["horizons"].keys() == {"1", "4", "8", "16"}
     assert result["horizons"]["1"]["psnr"].keys() == {"mean", "low", "high"}
     # An untrained action embedding ends in zeros: no action has an effect, and the gap is exactly nothing.
-    assert result["actions"]["psnr gap, true minus other actions"]["1"] == {
+    assert result["actions"]["psnr_gap"]["1"] == {
         "mean": 0.0,
         "low": 0.0,
         "high": 0.0,
     }
-    assert result["actions"]["inverse dynamics"].keys() == {
+    assert result["actions"]["inverse_dynamics"].keys() == {
         "real",
-        "round-tripped",
+        "round_tripped",
         "generated",
-        "majority class",
+        "majority_class",
     }
 
 

@@ -108,7 +108,7 @@ def convert(
 
     base, output, progress = resolve_hub_id(Path(base)), Path(output), progress or no_progress
     result = convert_checkpoint(base, output, settings, progress)
-    if not settings.dry_run and not result.already_converted:
+    if not (settings.dry_run or result.already_converted or (output / CONFIG).exists()):
         _save(settings, output, "convert BASE -o OUT")
     if settings.verify:
         report = verify(output, base, card=True, progress=progress)
@@ -212,7 +212,7 @@ def verify(
         settings,
         report=None if report is None else Path(report),
         progress=progress,
-        say=lambda line: progress(ProgressEvent("estimate", detail=line)),
+        say=lambda line: progress(ProgressEvent("note", detail=line)),
     )
     if report is not None:
         _save(settings, Path(report), "verify CONVERTED -o REPORT")
@@ -268,9 +268,7 @@ def finetune(
         _folder(settings.validation)
     from v2w_convert.finetuning.finetune import finetune as train
 
-    result = train(converted, data, output, settings, progress or no_progress)
-    _save(settings, output, "finetune CONVERTED --data DATA -o RUN")
-    return result
+    return train(converted, data, output, settings, progress=progress)
 
 
 def rollout(
@@ -298,10 +296,10 @@ def rollout(
     Raises:
         V2WError: The data does not fit the model, or the file exists.
     """
-    world_folder, data, output = _folder(world_folder), _folder(data), _new_file(output, "a rollout")
+    world_folder, data, output = _folder(world_folder), _folder(data), Path(output)
     from v2w_convert.evaluation.rollout_video import rollout as generate
 
-    result = generate(world_folder, data, output, settings, progress or no_progress)
+    result = generate(world_folder, data, output, settings, progress=progress)
     _save_beside(settings, output, "rollout RUN --data DATA -o FILE")
     return result
 
@@ -332,14 +330,14 @@ def evaluate(
     world_folder, data = _folder(world_folder), _folder(data)
     if settings.classifier_data is not None:
         _folder(settings.classifier_data)
-    if output is not None:
-        output = _new_file(output, "figures")
+    if output is not None and Path(output).exists():
+        raise V2WError(f"write figures to {output}", "the file exists", "another name")
     from v2w_convert.evaluation.evaluate import evaluate as measure
 
-    result = measure(world_folder, data, settings, progress or no_progress)
+    result = measure(world_folder, data, settings, progress=progress)
     if output is not None:
-        _write_text(output, result_json(result, indent=1) + "\n")
-        _save_beside(settings, output, "evaluate RUN --data DATA -o FIGURES.json")
+        _write_text(Path(output), result_json(result, indent=1) + "\n")
+        _save_beside(settings, Path(output), "evaluate RUN --data DATA -o FIGURES.json")
     return result
 
 
@@ -371,8 +369,8 @@ def export(
     require_packages()
     from v2w_convert.onnx_export.onnx import export as write
 
-    result = write(converted, output, settings, progress=progress or no_progress)
-    if output.is_file():
+    result = write(converted, output, settings, progress=progress)
+    if result.written:
         _save_beside(settings, output, "export RUN -o FILE")
     return result
 
@@ -382,13 +380,6 @@ def _folder(path: Folder) -> Path:
     path = Path(path)
     if not path.is_dir():
         raise V2WError(f"read {path}", "no such folder", "check the path")
-    return path
-
-
-def _new_file(path: Folder, what: str) -> Path:
-    path = Path(path)
-    if path.exists():
-        raise V2WError(f"write {what} to {path}", "the file exists", "another name")
     return path
 
 

@@ -15,7 +15,7 @@ from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.document import Lines, read_document
 
-CONFIG = "config.yaml"
+CONFIG = "config.yaml"  # in the folder that a command writes
 Model = TypeVar("Model", bound=BaseModel)
 
 

@@ -57,15 +57,15 @@ def print_error(error: V2WError, as_json: bool) -> None:
 def show_progress(title: str) -> Iterator[Progress]:
     """Show a progress bar while the block runs; yields the callback that moves it.
 
-    Where standard error is not a terminal there is no bar. An event with a detail but without a count is
-    printed as a line in any case.
+    Where standard error is not a terminal there is no bar. The details of "note" events are printed as lines
+    in any case.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
         def progress(event: ProgressEvent) -> None:
-            if event.done is None and event.total is None and event.detail:
+            if event.task == "note":
                 print_line(printable(event.detail))
                 return
             if event.task not in tasks:

@@ -71,11 +71,11 @@ def main() -> None:
 
     held = sum(claim["ok"] for claim in claims)
     first = next(iter(figures.values()))
-    copied = first["baselines"]["last frame copied"]["psnr"]
+    copied = first["baselines"]["last_frame_copied"]
     horizons = list(first["horizons"])
-    rows = [["copying the last frame", *(f"{copied[x]['mean']:.2f}" for x in horizons), ""]]
+    rows = [["copying the last frame", *(f"{copied[x]['psnr']['mean']:.2f}" for x in horizons), ""]]
     for name, found in figures.items():
-        gap = found["actions"]["psnr gap, true minus other actions"]["4"]["mean"]
+        gap = found["actions"]["psnr_gap"]["4"]["mean"]
         rows.append([name, *(f"{found['horizons'][x]['psnr']['mean']:.2f}" for x in horizons), f"{gap:.2f}"])
     print_line("")
     print_table(

@@ -27,8 +27,12 @@ def evaluate(
         result = api.evaluate(world, data, settings, output=output, progress=progress)
     from v2w_convert.evaluation.tables import tables
 
-    for title, columns, rows in tables(result):
-        print_table(title, columns, rows)
+    used = ", ".join(f"{name} {value}" for name, value in result.settings.items())
+    print_line(
+        f"{result.world} on {result.clips} clips of {result.episodes} episodes of {result.data}; {used}"
+    )
+    for table in tables(result):
+        print_table(*table)
     if output is not None:
         print_line(f"{output}: the figures")
     if json:

@@ -26,7 +26,7 @@ def export(
     difference = result.largest_difference
     found = "not a finite number" if difference is None else f"{difference:.1e}"
     outcome = f"onnxruntime differs from torch over {result.frames} frames by {found} (allowed {result.allowed:.0e})"
-    if result.ok:
+    if result.written:
         print_line(f"{output}: {result.bytes} bytes; {outcome}")
     else:
         print_line(f"{output} is not written: {outcome}")

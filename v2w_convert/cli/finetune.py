@@ -27,7 +27,7 @@ def finetune(
     with show_progress("finetune") as progress:
         result = api.finetune(converted, data, output, settings, progress=progress)
     print_line(f"{output}: a world model after {settings.steps} steps")
-    if result.autoencoder is not None and result.autoencoder["sees_later_frames"]:
+    if result.autoencoder is not None and result.autoencoder.sees_later_frames:
         print_line(
             f"{output}: the autoencoder's latents depend on later frames, so the history in training held traces of "
             "the frames to predict"

@@ -27,6 +27,7 @@ def rollout(
 
     with show_progress("rollout") as progress:
         result = api.rollout(world, data, output, settings, progress=progress)
-    print_line(f"{output}: {' | '.join(result.panels)}; history {result.history}, seed {settings.seed}")
+    used = ", ".join(f"{name} {value}" for name, value in result.settings.items())
+    print_line(f"{output}: {' | '.join(result.panels)}; {used}")
     if json:
         print_result(result)

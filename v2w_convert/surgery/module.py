@@ -6,7 +6,6 @@ from torch import nn
 
 from v2w_convert.errors import V2WError
 from v2w_convert.families.build import complete_config
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.coverage import require_coverage
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.registry import plan_for
@@ -56,8 +55,7 @@ def convert_module(
     check_actions(resolved, action_dim)
     device = next(model.parameters()).device
     apply_surgery(resolved, model, action_dim, seed)
-    world = World(model, resolved, action_dim, null_conditions(resolved.plan.call, resolved.config))
-    return world.to(device)
+    return World(model, resolved, action_dim).to(device)
 
 
 def _scheduler_config(scheduler: Any) -> dict[str, Any]:

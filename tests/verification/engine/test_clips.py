@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 from tests.mutations import faults
 from tests.squares import write
 from v2w_convert.cli import run as v2w
-from v2w_convert.data import lerobot
+from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.verification.claims.distance import measure_distance, record_base
 from v2w_convert.verification.engine.clips import read_clips, relative_size
@@ -21,7 +21,7 @@ def test_the_middle_of_each_episode_that_is_long_enough(
     models: Models, tiny_converted: Path, tiny_data: Path
 ) -> None:
     clips = read_clips(tiny_data, None, tiny_converted, models.world)
-    episodes = [episode.frames for episode in lerobot.read(tiny_data)]
+    episodes = [episode.frames for episode in open_dataset(tiny_data).episodes()]
     assert [len(frames) for frames in episodes] == [9, 3, 7, 12]
     pixels = open_vae(tiny_converted)
     for clip, frames in zip(clips.latents, [episodes[0][1:8], episodes[2], episodes[3][2:9]], strict=True):

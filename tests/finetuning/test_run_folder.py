@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from v2w_convert.errors import V2WError
-from v2w_convert.finetuning.run import Log, Record, claimed, require_own, write_atomically
+from v2w_convert.finetuning.run_folder import Log, Record, locked, require_own, write_atomically
 
 RECORD: Record = {
     "version": "1",
@@ -14,6 +14,7 @@ RECORD: Record = {
     "data": {"name": "set", "sha256": "b"},
     "validation": None,
 }
+CONFIG = "lr: 0.1\nsteps: 4\n"
 
 
 def other(**changes: Any) -> Record:
@@ -22,7 +23,10 @@ def other(**changes: Any) -> Record:
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("all my work")
-    with pytest.raises(V2WError, match="not empty, and no run of finetuning"), claimed(tmp_path, RECORD, []):
+    with (
+        pytest.raises(V2WError, match="not empty, and not a finetuning run"),
+        locked(tmp_path, RECORD, CONFIG, []),
+    ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(V2WError, match="it is a file"):
@@ -40,67 +44,68 @@ def test_a_folder_within_the_inputs_is_refused(tmp_path: Path) -> None:
     [
         ({"settings": {"lr": 0.2, "steps": 4}}, "its lr is 0.1, not 0.2"),
         ({"settings": {"lr": 0.1, "steps": 4, "new": 1}}, "its new is None, not 1"),
-        ({"data": {"name": "other", "sha256": "c"}}, r"its data is another one \(set, not other\)"),
-        ({"converted": {"name": "model", "sha256": "c"}}, "its converted is another one"),
+        ({"data": {"name": "other", "sha256": "c"}}, r"its data differs \(set, not other\)"),
+        ({"converted": {"name": "model", "sha256": "c"}}, r"its converted differs \(model, not model\)"),
         (
             {"validation": {"name": "held", "sha256": "c"}},
-            r"its validation is another one \(none, not held\)",
+            r"its validation differs \(none, not held\)",
         ),
     ],
 )
 def test_another_run_is_refused_by_what_differs(changed: Record, found: str, tmp_path: Path) -> None:
-    with claimed(tmp_path, RECORD, []):
+    with locked(tmp_path, RECORD, CONFIG, []):
         write_atomically(tmp_path / "log.jsonl", lambda file: file.write_text(""))
     with pytest.raises(V2WError, match=found):
         require_own(tmp_path, other(**changed), [])
 
 
 def test_the_same_run_is_recognised_wherever_its_inputs_lie(tmp_path: Path) -> None:
-    with claimed(tmp_path, RECORD, []):
+    with locked(tmp_path, RECORD, CONFIG, []):
         pass
     require_own(tmp_path, other(version="2", data={"name": "moved", "sha256": "b"}), [])
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     with (
-        claimed(tmp_path / "run", RECORD, []),
+        locked(tmp_path / "run", RECORD, CONFIG, []),
         pytest.raises(V2WError, match="another process"),
-        claimed(tmp_path / "run", RECORD, []),
+        locked(tmp_path / "run", RECORD, CONFIG, []),
     ):
         pass
-    with claimed(tmp_path / "run", RECORD, []):
+    with locked(tmp_path / "run", RECORD, CONFIG, []):
         pass
 
 
 def test_a_run_that_made_nothing_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "deep/run", RECORD, []):
-        assert (tmp_path / "deep/run/run.json").exists()
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path / "deep/run", RECORD, CONFIG, []):
+        assert (tmp_path / "deep/run/run.json").exists() and (tmp_path / "deep/run/config.yaml").exists()
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_made_something_stays(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt), claimed(run, RECORD, []):
+    with pytest.raises(KeyboardInterrupt), locked(run, RECORD, CONFIG, []):
         (run / "checkpoints").mkdir()
         raise KeyboardInterrupt
     assert json.loads((run / "run.json").read_text()) == RECORD
+    assert (run / "config.yaml").read_text() == CONFIG
 
 
 def test_remains_of_a_killed_start_are_cleared(tmp_path: Path) -> None:
-    with claimed(tmp_path, RECORD, []):
+    with locked(tmp_path, RECORD, CONFIG, []):
         pass
     for name in ("latents/.key.partial-12-ab", "checkpoints/.step-5.partial-12-ab", "checkpoints/.step-4"):
         (tmp_path / name / "half").mkdir(parents=True)
     (tmp_path / "checkpoints/step-3").mkdir()
-    with claimed(tmp_path, RECORD, []):
+    with locked(tmp_path, RECORD, CONFIG, []):
         left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
     assert left == ["checkpoints/step-3"]
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(V2WError, match="finetune into"), claimed(tmp_path / "file/run", RECORD, []):
+    with pytest.raises(V2WError, match="finetune into"), locked(tmp_path / "file/run", RECORD, CONFIG, []):
         pass
 
 
