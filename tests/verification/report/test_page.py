@@ -23,8 +23,9 @@ from v2w_convert.verification.report.publish import publish
 from v2w_convert.verification.report.summary import summary
 from v2w_convert.verification.report.wording import number, readable, verdict
 from v2w_convert.verification.result import VerifyReport
+from v2w_convert.verification.settings import VerifySettings
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "verify-report.schema.json"
+SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "verify.schema.json"
 SITE = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
 HOSTILE = "</code><script src=//x.test>alert('1')</script>&\x1b[31m\u202e`|\n# <img onerror=x>"
 
@@ -122,6 +123,8 @@ def test_other_reports_are_described_too(
         folder = tmp_path / "report"
         assert run(["verify", *map(str, arguments), "-o", str(folder), "--json"]) == code
         printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert valid(printed)
+        assert printed.pop("settings").keys() == VerifySettings.model_fields.keys()
         assert printed == json.loads((folder / "report.json").read_text())
         assert valid(printed)
         text = Page((folder / "report.html").read_text()).text
