@@ -12,7 +12,6 @@ from torch import nn
 
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.adjust import adjust_plan
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
@@ -54,7 +53,7 @@ def tiny_world(name: str, config: Config | None = None, *, seed: int = 0, **view
     """A freshly converted world: its action layers end in zero."""
     resolved, model = tiny_resolved(name, config, **view), tiny_model(name, config, seed=seed)
     apply_surgery(resolved, model, ACTIONS, seed=0)
-    return World(model, resolved, ACTIONS, null_conditions(resolved.plan.call, resolved.config))
+    return World(model, resolved, ACTIONS)
 
 
 def tiny_folded(name: str, config: Config | None = None, **view: int) -> tuple[World, nn.Module]:
@@ -62,7 +61,7 @@ def tiny_folded(name: str, config: Config | None = None, **view: int) -> tuple[W
     resolved = tiny_resolved(name, config, **view)
     base, folded = (tiny_model(name, config) for _ in range(2))
     install_operations(resolved, folded, ACTIONS)
-    return World(folded, resolved, ACTIONS, null_conditions(resolved.plan.call, resolved.config)), base
+    return World(folded, resolved, ACTIONS), base
 
 
 def component(plan: Plan) -> str:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tests.tiny import tiny_folded
-from v2w_convert.plan.call import call_base, null_condition
-from v2w_convert.verification.exact import exact
+from v2w_convert.plan.call import call_base
+from v2w_convert.verification.engine.exact import exact
 from v2w_convert.world.model import World
 
 ONE_LAYER = {
@@ -30,12 +30,12 @@ def world_and_base(name: str, **view: int) -> tuple[World, torch.nn.Module]:
 
 def of_base(world: World, base: torch.nn.Module, latents: Tensor, level: float) -> Tensor:
     b, t, _, h, w = latents.shape
-    call, config = world.resolved.plan.call, world.resolved.config
-    given = {name: null_condition(call, name, config, h, w) for name in call.active_conditions(config)}
+    call = world.resolved.call
+    given = {name: condition.null(h, w) for name, condition in call.conditions.items()}
     levels = torch.full((b, t), level)
     noisy, timestep = world.noise.model_input(latents, levels), world.noise.timestep(levels)[:, 0]
     repeated = {name: x.expand(b, *x.shape) for name, x in given.items()}
-    return call_base(base, call, config, noisy, timestep, repeated)
+    return call_base(base, call, noisy, timestep, repeated)
 
 
 def frames(world: World, t: int) -> Tensor:

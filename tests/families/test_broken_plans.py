@@ -10,7 +10,6 @@ import torch
 from tests.tiny import tiny_model
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.coverage import require_coverage
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import parse_plan, read_plan, shipped_plans
@@ -92,7 +91,7 @@ def test_an_error_in_a_plan_fails_the_identity_claim(
     plan, base = edited(name, edit), tiny_checkpoint(name)
     source = open_source(base)
     convert(source, resolve(plan, source.config), tmp_path / "out", action_dim=3)
-    broken = {claim.name for claim in verify(tmp_path / "out", base).claims if not claim.ok}
+    broken = {claim.id for claim in verify(tmp_path / "out", base).claims if not claim.ok}
     assert "identity" in broken
 
 
@@ -101,7 +100,7 @@ def test_a_prompt_of_another_length_is_refused_where_a_plan_takes_it_for_frames(
     base = tiny_model("easyanimate")
     resolved = resolve(plan, plan.tiny)
     apply_surgery(resolved, base, 3, seed=0)
-    world = World(base, resolved, 3, null_conditions(plan.call, resolved.config))
+    world = World(base, resolved, 3, resolved.call.null_conditions())
     stream = world.stream(1, 4, 8)  # begins with the null prompt
     with pytest.raises(V2WError, match="and had 264 when the stream began"):
         world.forward_streamed(

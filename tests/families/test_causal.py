@@ -12,10 +12,10 @@ from torch import Tensor
 from tests.families.published import TRAINED
 from tests.tiny import ACTIONS, tiny_folded, tiny_resolved, tiny_world
 from v2w_convert.operations import CausalAttention
-from v2w_convert.plan.call import call_base, null_condition
+from v2w_convert.plan.call import call_base
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import shipped_plans
-from v2w_convert.verification.exact import exact
+from v2w_convert.verification.engine.exact import exact
 from v2w_convert.world.model import World
 
 # `vid2world` is imported as it is, and leaks: tests/families/test_vid2world.py
@@ -102,13 +102,13 @@ def test_the_bidirectional_form_is_the_base(name: str) -> None:
         world, base = (model.double() for model in tiny_folded(name))
         inputs = clip(world, world.resolved.frames(4 * world.frames_per_block) // world.frames_per_block)
         level = inputs["noise_level"][:, :1].expand_as(inputs["noise_level"])
-        call, config = world.resolved.plan.call, world.resolved.config
+        call = world.resolved.call
         nulls: dict[str, Any] = {}
-        for condition in call.active_conditions(config):
-            value = null_condition(call, condition, config, HEIGHT, WIDTH)
+        for condition, resolved in call.conditions.items():
+            value = resolved.null(HEIGHT, WIDTH)
             nulls[condition] = value.expand(2, *value.shape)
         noisy = world.noise.model_input(inputs["latents"], level)
-        expected = call_base(base, call, config, noisy, world.noise.timestep(level)[:, 0], nulls)
+        expected = call_base(base, call, noisy, world.noise.timestep(level)[:, 0], nulls)
         found = world(inputs["latents"], level, bidirectional=True)
         assert gap(found, expected) <= CLOSE
         assert gap(world(inputs["latents"], level), expected) > 1e-4  # the causal form differs

@@ -9,16 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from v2w_convert.verification.inputs import random_inputs
 
 from tests.families.golden.random_tensors import random_tensor, weights
 from tests.tiny import tiny_folded, tiny_world
 from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
 from v2w_convert.operations.base import max_abs_diff
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
-from v2w_convert.verification.inputs import random_inputs
 from v2w_convert.world.model import World
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -100,7 +99,7 @@ def test_image_tokens_for_the_clip_alone_are_refused() -> None:
 def test_a_world_uses_its_bases_frame_rate(size: int) -> None:
     plan = plan_for("DynamiCrafterUNet")
     resolved = resolve(plan, plan.tiny | SIZES[size])
-    assert float(null_conditions(plan.call, resolved.config)["fs"]) == SIZES[size]["default_fs"]
+    assert float(resolved.call.null_conditions()["fs"]) == SIZES[size]["default_fs"]
 
 
 def shapes_of(model: nn.Module) -> tuple[int, str]:

@@ -24,11 +24,12 @@ from v2w_convert.families import REFUSED, model_class
 from v2w_convert.families.build import complete_config
 from v2w_convert.finetuning.finetune import finetune
 from v2w_convert.finetuning.settings import Settings
-from v2w_convert.plan.call import call_base, condition_shape, null_condition
+from v2w_convert.plan.call import call_base
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
-from v2w_convert.verification import inputs, streaming
+from v2w_convert.verification.claims import streaming
+from v2w_convert.verification.engine import inputs
 from v2w_convert.verification.run import verify
 
 PLANS = sorted(shipped_plans().keys() - TRAINED)
@@ -88,7 +89,7 @@ def test_a_family_converts_passes_verify_and_trains(
     wide = inputs.latent_size
     for module in (inputs, streaming):
         monkeypatch.setattr(module, "latent_size", lambda world: (3 * wide(world)[0], wide(world)[0]))
-    monkeypatch.setattr(inputs, "FRAMES", 9)
+    monkeypatch.setattr(inputs, "MIN_FRAMES", 9)
     report = verify(run, base)
     assert report.ok, [claim for claim in report.claims if not claim.ok]
 
@@ -144,21 +145,19 @@ def test_masked_text_tokens_have_no_effect(name: str) -> None:
     """As in the base in the bidirectional form; and in the causal form other padding changes nothing."""
     world, base = tiny_folded(name)
     resolved = world.resolved
-    call, config = resolved.plan.call, resolved.config
+    call = resolved.call
     generator = torch.Generator().manual_seed(1)
-    latents = torch.randn(2, 3, resolved.channels, 4, 8, generator=generator)
+    latents = torch.randn(2, 3, resolved.call.channels, 4, 8, generator=generator)
     level = torch.full((2, 3), 0.5)
     given = {
-        n: null_condition(call, n, config, 4, 8, tokens=4)
-        .expand(2, *condition_shape(call, n, config, 4, 8, 4))
-        .clone()
-        for n in call.conditions
+        n: condition.null(4, 8, tokens=4).expand(2, *condition.shape(4, 8, 4)).clone()
+        for n, condition in call.conditions.items()
     }
     given["text"] = torch.randn(given["text"].shape, generator=generator)
     given["text_mask"][:, 2:] = 0
     other = given | {"text": torch.cat([given["text"][:, :2], given["text"][:, 2:] + 5], 1)}
     with torch.no_grad():
-        expected = call_base(base, call, config, latents, world.noise.timestep(level)[:, 0], given)
+        expected = call_base(base, call, latents, world.noise.timestep(level)[:, 0], given)
         found = world(latents, level, bidirectional=True, **given)
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-4 * float(expected.abs().max()))
         assert torch.equal(world(latents, level, **given), world(latents, level, **other))

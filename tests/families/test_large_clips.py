@@ -7,16 +7,14 @@ import torch
 from torch import Tensor
 
 from tests.tiny import tiny_world
-from v2w_convert.operations import CausalAttention, causal_attention
+from v2w_convert.operations import causal_attention
 from v2w_convert.plan.read import read_plan, shipped_plans
-from v2w_convert.verification.exact import exact
-from v2w_convert.verification.inputs import random_inputs
+from v2w_convert.verification.engine.exact import exact
+from v2w_convert.verification.engine.inputs import random_inputs
 from v2w_convert.world.model import World
 
 ATTENDING = [
-    name
-    for name, file in shipped_plans().items()
-    if any(isinstance(op, CausalAttention) for op in read_plan(file).operations)
+    name for name, file in shipped_plans().items() if any(op.ring_states for op in read_plan(file).operations)
 ]
 
 
@@ -39,7 +37,7 @@ def assert_same_by_both(world: World, monkeypatch: pytest.MonkeyPatch, **how: An
     monkeypatch.setattr(causal_attention, "_block_by_block", counted)
     expected = output_and_gradient(world, inputs, **how)
     assert calls == 0
-    monkeypatch.setattr(causal_attention, "MASKED", 0)
+    monkeypatch.setattr(causal_attention, "MAX_MASK", 0)
     found = output_and_gradient(world, inputs, **how)
     assert calls > 0
     for a, b in zip(found, expected, strict=True):

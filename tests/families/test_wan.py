@@ -1,7 +1,7 @@
 import torch
 
 from tests.tiny import tiny_folded
-from v2w_convert.verification.exact import exact
+from v2w_convert.verification.engine.exact import exact
 
 
 @torch.no_grad()

@@ -60,9 +60,10 @@ def measure(
     from v2w_convert.report import fold_paths, print_line, print_table, progress_bar
     from v2w_convert.surgery.card import CARD, read_card, write_card
     from v2w_convert.surgery.manifest import read_manifest
+    from v2w_convert.verification.report.summary import summary
+    from v2w_convert.verification.report.wording import state, verdict
     from v2w_convert.verification.run import verify as measured
-    from v2w_convert.verification.summary import summary
-    from v2w_convert.verification.wording import state, verdict
+    from v2w_convert.verification.settings import VerifySettings
 
     if card:
         read_card(
@@ -72,20 +73,17 @@ def measure(
         found = measured(
             converted,
             base,
-            clips=clips,
-            camera=camera,
+            VerifySettings(clips=clips, camera=camera, memory=memory, budget=budget),
             report=report,
-            progress=lambda what: update(description=what),
+            progress=lambda event: update(description=f"{event.detail} ({event.done} of {event.total})"),
             say=print_line,
-            memory=memory,
-            budget=budget,
         )
     result = found.as_json()
     claims = result["claims"]
     rows = [
         (
             SHOWN.get(state(c), state(c)),
-            c["claim"],
+            c["sentence"],
             _figure(c["measured"]),
             _figure(c["allowed"]),
         )
@@ -96,7 +94,7 @@ def measure(
         if not c["ok"]:
             culprits = ", ".join(fold_paths(c["where"].split(", "))) or "no module could be blamed"
             print_line(
-                f"FAILS: {c['claim']}: {culprits} ({c['how']})" + (f"\n  {c['mend']}" if c["mend"] else "")
+                f"FAILS: {c['sentence']}: {culprits} ({c['how']})" + (f"\n  {c['fix']}" if c["fix"] else "")
             )
     print_line(f"{converted}: {verdict(claims)}")
     if left := result["figures"].get("budget", {}).get("unmeasured"):

@@ -18,7 +18,6 @@ from v2w_convert.finetuning.latents import LatentDataset, check_data, encoded, f
 from v2w_convert.finetuning.loop import prepare, train
 from v2w_convert.finetuning.run import CURVE, LATENTS, Log, Record, claimed, require_own, write_atomically
 from v2w_convert.finetuning.settings import ProgressCallback, Settings, no_progress
-from v2w_convert.operations.action import ACTION_MODULE, ActionSite
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.surgery.manifest import MANIFEST, Manifest, read_manifest
 from v2w_convert.world.model import World
@@ -170,14 +169,10 @@ def normalise(world: World, clips: LatentDataset, source: Source) -> None:
     Both numbers are rounded to the dtype that they will be stored in, so that what is trained is what will run.
     """
     mean, deviation = clips.action_moments()
-    for name, site in world.sites.items():
-        if isinstance(site, ActionSite):
-            code = source.tensors[f"{name}.{ACTION_MODULE}.center"].dtype
-            stored = getattr(torch, str(DTYPES[code].torch))
-            center = site.v2w_action.get_buffer("center").copy_(mean.to(stored))
-            scale = site.v2w_action.get_buffer("scale").copy_(deviation.to(stored))
-            if not bool(torch.isfinite(center).all() and torch.isfinite(scale).all() and (scale > 0).all()):
-                found = (
-                    f"actions of mean {mean.tolist()} and deviation {deviation.tolist()} do not fit {stored}"
-                )
-                raise V2WError("normalise the actions", found, "actions in other units")
+    for name, operation in world.resolved.sites.items():
+        stored = {
+            tensor.removeprefix(f"{name}."): getattr(torch, str(DTYPES[info.dtype].torch))
+            for tensor, info in source.tensors.items()
+            if operation.embeds_actions and tensor.startswith(f"{name}.")
+        }
+        operation.set_action_statistics(world.sites[name], mean, deviation, stored)
