@@ -240,8 +240,8 @@ def forms(name: str) -> set[str]:
             found.add(f"{operation.name} per_sample_calls")
         rotary = getattr(operation, "rotary", None)
         if rotary is not None:
-            said = rotary.model_dump(exclude_defaults=True, include={"pairs", "heads", "learned"})
-            found |= {f"rotary {key} {value}" for key, value in said.items()}
+            given = rotary.model_dump(exclude_defaults=True, include={"pairing", "heads", "learned"})
+            found |= {f"rotary {key} {value}" for key, value in given.items()}
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from v2w_convert.verification.inputs import random_inputs
+from v2w_convert.verification.engine.inputs import random_inputs
 
 from tests.families.golden.random_tensors import random_tensor, weights
 from tests.tiny import tiny_folded, tiny_world
