@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from v2w_convert.verification.engine.inputs import random_inputs
 
 from tests.families.golden.random_tensors import random_tensor, weights
 from tests.tiny import tiny_folded, tiny_world
@@ -18,6 +17,7 @@ from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
+from v2w_convert.verification.engine.inputs import random_inputs
 from v2w_convert.world.model import World
 
 GOLDEN = Path(__file__).parent / "golden"
