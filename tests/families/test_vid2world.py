@@ -92,6 +92,7 @@ def test_its_norms_see_the_future(folder: Path, capsys: pytest.CaptureFixture[st
     }
 
 
+@pytest.mark.slow
 def test_every_claim_holds_after_the_repair(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, claims = measured(folder, "repaired", capsys)
     assert code == 0, [claim for claim in claims.values() if not claim["ok"]]
@@ -100,10 +101,12 @@ def test_every_claim_holds_after_the_repair(folder: Path, capsys: pytest.Capture
     assert any(sentence.startswith("central_conv") for sentence in claims)
 
 
+@pytest.mark.slow
 def test_the_repaired_world_passes_without_its_base(folder: Path) -> None:
     assert run(["verify", str(folder / "repaired")]) == 0
 
 
+@pytest.mark.slow
 def test_the_repaired_world_trains(folder: Path, tiny_data: Path, tmp_path: Path) -> None:
     arguments = [
         "--data",
