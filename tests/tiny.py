@@ -16,7 +16,7 @@ from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.resolve import ResolvedPlan, resolve
-from v2w_convert.surgery.change import apply_surgery, install_operations
+from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.world.model import World
 
 ACTIONS = 3
@@ -57,10 +57,11 @@ def tiny_world(name: str, config: Config | None = None, *, seed: int = 0, **view
 
 
 def tiny_folded(name: str, config: Config | None = None, **view: int) -> tuple[World, nn.Module]:
-    """A world with the base's own weights, none transferred, and the untouched base."""
+    """A world with the base's own weights, none transferred (its action layers end in zero), and the untouched base."""
     resolved = tiny_resolved(name, config, **view)
     base, folded = (tiny_model(name, config) for _ in range(2))
-    install_operations(resolved, folded, ACTIONS)
+    apply_surgery(resolved, folded, ACTIONS, seed=0)
+    folded.load_state_dict(base.state_dict(), strict=False)
     return World(folded, resolved, ACTIONS), base
 
 
