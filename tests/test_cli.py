@@ -275,6 +275,7 @@ def test_rollout_and_evaluate(
     }
 
 
+@pytest.mark.slow
 def test_a_world_of_blocks_from_end_to_end(
     tiny_base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,8 +304,20 @@ CONV = "up_blocks.1.resnets.0.temporal_res_block.conv2"
 ATTENTION = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
 
 
-@pytest.mark.parametrize("fault", [faults.sees_future, faults.forgets_past])
-@pytest.mark.parametrize("site", [CONV, ATTENTION])
+@pytest.mark.parametrize(
+    ("site", "fault"),
+    [
+        (ATTENTION, faults.sees_future),
+        *(
+            pytest.param(site, fault, marks=pytest.mark.slow)
+            for site, fault in (
+                (CONV, faults.sees_future),
+                (CONV, faults.forgets_past),
+                (ATTENTION, faults.forgets_past),
+            )
+        ),
+    ],
+)
 def test_verify_names_one_broken_site(
     tiny_base: Path,
     tiny_converted: Path,
@@ -332,6 +345,7 @@ def test_verify_names_one_broken_site(
     assert rule in err
 
 
+@pytest.mark.slow
 def test_verify_passes_what_is_whole(tiny_base: Path, tiny_converted: Path, tmp_path: Path) -> None:
     report = tmp_path / "report"
     assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "-o", str(report)]) == 0
@@ -339,6 +353,7 @@ def test_verify_passes_what_is_whole(tiny_base: Path, tiny_converted: Path, tmp_
     assert {"influence.png", "report.html", "report.json", "summary.md"} <= names
 
 
+@pytest.mark.slow
 def test_convert_and_verify_at_once(
     tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

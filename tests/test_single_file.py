@@ -74,6 +74,7 @@ def test_both_kinds_of_file_give_the_same_bytes(folder: Path) -> None:
             assert (one / file).read_bytes() == (other / file).read_bytes(), file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_claim_holds(folder: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     base, out = folder / f"model{kind}", folder / f"out{kind}"

@@ -103,6 +103,7 @@ def test_the_schema_describes_a_real_report_and_nothing_less(result: dict[str, A
         assert not valid(wrong)
 
 
+@pytest.mark.slow
 def test_other_reports_are_described_too(
     tiny_converted: Path, finetuned: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +194,7 @@ def test_a_leak_by_module_is_zero_for_the_world_and_not_for_the_base(result: dic
             assert (influence["world"][o][i] == 0) == (i > o)
 
 
+@pytest.mark.slow
 def test_a_failing_model_is_described_from_the_top(
     tiny_converted: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
