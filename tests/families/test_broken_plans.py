@@ -10,7 +10,6 @@ import torch
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
 from v2w_convert.families.build import build_model
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.coverage import require_coverage
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.probe import randomize_zero_init
@@ -99,7 +98,7 @@ def test_a_prompt_that_a_plan_takes_for_frames_is_told_when_its_length_changes()
     base = build_model(plan.base, plan.tiny).eval()
     resolved = resolve(plan, plan.tiny)
     apply_surgery(resolved, base, 3, seed=0)
-    world = World(base, resolved, 3, null_conditions(plan.call, resolved.config))
+    world = World(base, resolved, 3, resolved.call.null_conditions())
     stream = world.stream(1, 4, 8)  # begins with the null prompt
     with pytest.raises(V2WError, match="and had 264 when the stream began"):
         world.forward_streamed(

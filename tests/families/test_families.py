@@ -21,7 +21,7 @@ from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.finetuning.finetune import finetune
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.plan.adjust import adjust_plan
-from v2w_convert.plan.call import call_base, condition_shape, null_condition, null_conditions
+from v2w_convert.plan.call import call_base
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.registry import plan_for
@@ -161,22 +161,20 @@ def test_text_that_is_no_word_is_heeded_by_nobody(name: str) -> None:
     for model in (base, folded):
         randomize_zero_init(model)
     apply_surgery(resolved, folded, ACTIONS, seed=0)
-    call, config = plan.call, resolved.config
-    world = World(folded, resolved, ACTIONS, null_conditions(call, config))
+    call = resolved.call
+    world = World(folded, resolved, ACTIONS, call.null_conditions())
     generator = torch.Generator().manual_seed(1)
-    latents = torch.randn(2, 3, resolved.channels, 4, 8, generator=generator)
+    latents = torch.randn(2, 3, resolved.call.channels, 4, 8, generator=generator)
     level = torch.full((2, 3), 0.5)
     given = {
-        n: null_condition(call, n, config, 4, 8, tokens=4)
-        .expand(2, *condition_shape(call, n, config, 4, 8, 4))
-        .clone()
-        for n in call.conditions
+        n: condition.null(4, 8, tokens=4).expand(2, *condition.shape(4, 8, 4)).clone()
+        for n, condition in call.conditions.items()
     }
     given["text"] = torch.randn(given["text"].shape, generator=generator)
     given["text_mask"][:, 2:] = 0
     other = given | {"text": torch.cat([given["text"][:, :2], given["text"][:, 2:] + 5], 1)}
     with torch.no_grad():
-        expected = call_base(base, call, config, latents, world.noise.timestep(level)[:, 0], given)
+        expected = call_base(base, call, latents, world.noise.timestep(level)[:, 0], given)
         found = world(latents, level, bidirectional=True, **given)
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-4 * float(expected.abs().max()))
         assert torch.equal(world(latents, level, **given), world(latents, level, **other))

@@ -20,7 +20,6 @@ from v2w_convert.checkpoint.source import open_source, read_tensor
 from v2w_convert.cli import run
 from v2w_convert.families.vid2world import HeightCausalConv2d, Vid2WorldUNet
 from v2w_convert.operations.base import clip_context, max_abs_diff
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import install_operations
@@ -221,7 +220,7 @@ def test_outputs_are_the_released_codes(numbers: int, dtype: torch.dtype) -> Non
     model.load_state_dict({plain_name(name): tensor for name, tensor in drawn_weights.items()}, assign=True)
     resolved = resolve(plan_for("Vid2WorldUNet"), dict(model.config))
     install_operations(resolved, model, numbers)
-    world = World(model, resolved, numbers, null_conditions(resolved.plan.call, resolved.config)).to(dtype)
+    world = World(model, resolved, numbers, resolved.call.null_conditions()).to(dtype)
 
     sample = 3 * drawn("input sample", (2, 8, 16, 8, 16), numbers).to(dtype).transpose(1, 2)
     level = (500 * (drawn("input level", (2, 16), numbers) + 1)).long().clamp(max=999)

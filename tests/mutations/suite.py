@@ -24,7 +24,6 @@ from tests.mutations.mutation import (
     chosen,
 )
 from tests.mutations.on_disk import changed_folders, changed_plans
-from v2w_convert.plan.call import condition_shape
 
 
 @dataclass(frozen=True)
@@ -325,10 +324,8 @@ HEEDED = {
 def _conditions() -> Iterator[Mutation]:
     """Faults through one condition only: each of every family in turn."""
     for model in EVERYWHERE:
-        resolved = MODELS[model].resolved
-        call, config = resolved.plan.call, resolved.config
-        for condition in call.active_conditions(config):
-            if 0 in condition_shape(call, condition, config, h=1, w=1):
+        for condition, resolved in MODELS[model].resolved.call.conditions.items():
+            if 0 in resolved.shape(h=1, w=1):
                 continue  # text-to-video: there is no such picture
             for name, fault, claim in (
                 ("condition of the next frame", faults.condition_of_next, "future-unseen"),

@@ -106,5 +106,5 @@ def test_a_learned_table_turns_every_head_by_its_own() -> None:
 
 
 def test_a_part_that_cannot_be_turned_in_pairs_is_refused() -> None:
-    with pytest.raises(ValueError, match="3 channels cannot be turned in pairs"):
+    with pytest.raises(ValueError, match="3 channels cannot be rotated in pairs"):
         Rotary(size="axes[0]").resolve({"axes": [3]})

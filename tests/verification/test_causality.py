@@ -98,13 +98,13 @@ def test_a_leak_through_one_condition_is_found(
     woken: World, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each frame is given a trace of the next one's."""
-    right = model._per_frame
+    right = model._per_block
 
-    def leaky(value: torch.Tensor, call: object, name: str, *rest: object) -> torch.Tensor:
-        folded = right(value, call, name, *rest)  # type: ignore[arg-type]
+    def leaky(value: torch.Tensor, name: str, *rest: object) -> torch.Tensor:
+        folded = right(value, name, *rest)  # type: ignore[arg-type]
         return folded + 1e-9 * folded.roll(-1, 0) if name == kind else folded
 
-    monkeypatch.setattr(model, "_per_frame", leaky)
+    monkeypatch.setattr(model, "_per_block", leaky)
     assert not unseen_future(woken).ok
 
 

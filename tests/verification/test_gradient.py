@@ -47,13 +47,13 @@ def test_a_model_that_forgets_its_past_is_found(woken: World) -> None:
 
 
 def test_a_condition_without_a_gradient_is_found(woken: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = model._per_frame
+    right = model._per_block
 
-    def cut(value: torch.Tensor, call: object, name: str, *rest: object) -> torch.Tensor:
-        folded = right(value, call, name, *rest)  # type: ignore[arg-type]
+    def cut(value: torch.Tensor, name: str, *rest: object) -> torch.Tensor:
+        folded = right(value, name, *rest)  # type: ignore[arg-type]
         return folded.detach() if name == "image_latents" else folded
 
-    monkeypatch.setattr(model, "_per_frame", cut)
+    monkeypatch.setattr(model, "_per_block", cut)
     _, past = gradients(woken)
     assert not past.ok
     assert "anchor of frame 0 in output 0" in past.how

@@ -27,10 +27,10 @@ def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
         "class": source.class_name,
         "parameters": sum(_count(info.shape) for info in source.tensors.values()),
         "dtype": str(stored_dtype(source)).removeprefix("torch."),
-        "latent channels": resolved.channels,
+        "latent channels": resolved.call.channels,
         "window": resolved.window,
         "frames per block": resolved.frames_per_block,
-        "conditions": ", ".join(resolved.plan.call.active_conditions(resolved.config)) or "none",
+        "conditions": ", ".join(resolved.call.conditions) or "none",
         "noise": f"{resolved.noise.kind}, prediction {resolved.noise.prediction}",
         "plan": resolved.plan.name,
     }

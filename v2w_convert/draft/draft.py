@@ -22,7 +22,6 @@ from v2w_convert.expression import evaluate_int
 from v2w_convert.families import REFUSED
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.noise import noise_spec_from_scheduler
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import MixingSite
 from v2w_convert.plan.read import parse_plan
 from v2w_convert.plan.resolve import resolve
@@ -163,8 +162,7 @@ def _measure(result: Draft, watched: Watched, config: dict[str, Any]) -> None:
             result.counts[operation.name] = result.counts.get(operation.name, 0) + 1
         base = nn.Module.to(built(watched.class_name, watched.tiny), torch.float64)
         resolved = resolve(plan, watched.config)
-        nulls = null_conditions(resolved.plan.call, resolved.config)
-        claim = identity(base, World(base, resolved, 1, nulls).to(torch.float64))
+        claim = identity(base, World(base, resolved, 1).to(torch.float64))
     except Exception as error:  # a plan that does not fit, or a site that was misjudged
         result.where = " ".join(str(error).split())[:300]
         return

@@ -31,7 +31,6 @@ from v2w_convert.finetuning.run_folder import (
 )
 from v2w_convert.finetuning.save import save_model
 from v2w_convert.finetuning.settings import FinetuneSettings
-from v2w_convert.operations.action import ACTION_MODULE, ActionSite
 from v2w_convert.progress import Progress, no_progress
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.surgery.manifest import MANIFEST, read_manifest
@@ -241,12 +240,12 @@ def set_action_statistics(world: World, clips: LatentDataset, source: Source) ->
         V2WError: They are not finite in that dtype, or a standard deviation becomes 0.
     """
     mean, std = clips.action_moments()
-    for name, site in world.sites.items():
-        if isinstance(site, ActionSite):
-            code = source.tensors[f"{name}.{ACTION_MODULE}.center"].dtype
-            stored = getattr(torch, str(DTYPES[code].torch))
-            center = site.v2w_action.get_buffer("center").copy_(mean.to(stored))
-            scale = site.v2w_action.get_buffer("scale").copy_(std.to(stored))
-            if not bool(torch.isfinite(center).all() and torch.isfinite(scale).all() and (scale > 0).all()):
-                found = f"actions of mean {mean.tolist()} and standard deviation {std.tolist()} do not fit {stored}"
-                raise V2WError("normalise the actions", found, "actions in other units")
+    for name, operation in world.resolved.sites.items():
+        if not operation.embeds_actions:
+            continue
+        stored = {
+            tensor.removeprefix(f"{name}."): getattr(torch, str(DTYPES[info.dtype].torch))
+            for tensor, info in source.tensors.items()
+            if tensor.startswith(f"{name}.")
+        }
+        operation.set_action_statistics(world.sites[name], mean, std, stored)

@@ -8,7 +8,6 @@ from torch import Tensor
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.call import condition_fits, null_conditions
 from v2w_convert.plan.resolve import ResolvedPlan
 
 
@@ -18,7 +17,7 @@ def stored_conditions(resolved: ResolvedPlan, file: Path | None) -> dict[str, Te
     A prompt may have any number of tokens. Conditions that are as large as a frame are not stored.
     Raises V2WError, with all faults, if the file holds anything else.
     """
-    nulls = null_conditions(resolved.plan.call, resolved.config)
+    nulls = resolved.call.null_conditions()
     if file is None:
         return nulls
     asked = f"take the conditions from {file}"
@@ -26,7 +25,7 @@ def stored_conditions(resolved: ResolvedPlan, file: Path | None) -> dict[str, Te
     faults = [f"{name} is no condition of this family's" for name in header.keys() - nulls.keys()]
     found = {}
     for name in header.keys() & nulls.keys():
-        if not condition_fits(resolved.plan.call, name, resolved.config, header[name].shape):
+        if not resolved.call.conditions[name].accepts(header[name].shape):
             faults.append(f"{name} is {header[name].shape}, not {tuple(nulls[name].shape)}")
         elif header[name].dtype == "C64":
             faults.append(f"{name} is complex")

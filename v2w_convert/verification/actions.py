@@ -2,7 +2,6 @@
 
 import torch
 
-from v2w_convert.operations import Action, TrainedAction
 from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.verification.causality import first_module
 from v2w_convert.verification.claims import Claim, counted_frames, listed
@@ -40,9 +39,7 @@ def effects(world: World, weights: str) -> list[Claim]:
     t = enough_frames(world)
     inputs = random_inputs(world, 1, t, seed=0)
     output = world(**inputs)
-    sites = listed(
-        name for name, op in world.resolved.sites.items() if isinstance(op, Action | TrainedAction)
-    )
+    sites = listed(name for name, op in world.resolved.sites.items() if op.embeds_actions)
     deaf, before, where, smallest = [], 0.0, "", float("inf")
     for frame in range(t):
         others = change_frames(inputs, 1, world, ("actions",), (torch.arange(t) == frame)[None])
@@ -139,7 +136,7 @@ def moves_next(world: World, weights: str) -> Claim:
     return counted_frames(
         "action-moves-next",
         unmoved,
-        listed(name for name, op in world.resolved.sites.items() if isinstance(op, Action | TrainedAction)),
+        listed(name for name, op in world.resolved.sites.items() if op.embeds_actions),
         f"steps, of {steps}, at which another action gives the same {unit}, from one past and the same noise; "
         f"the smallest effect is {smallest:.1e}; {weights}",
         claim=f"In a rollout, an action moves the very next {unit}",

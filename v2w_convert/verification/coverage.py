@@ -16,12 +16,11 @@ PROBED = 5  # blocks: unlike the sizes of everything else, so that the probe tel
 
 def base_sites(base: nn.Module, world: World) -> list[MixingSite]:
     """By a probe of the base itself, woken."""
-    packed = world.resolved.frames_per_token
+    packed = world.resolved.call.frames_per_token
     inputs = uniform(random_inputs(world, 1, world.resolved.frames(PROBED * packed), seed=0))
-    if world.resolved.plan.call.latents.clip_length is None:  # the base need not be given whole blocks
+    if world.resolved.call.clip_length is None:  # the base need not be given whole blocks
         inputs = slice_of(inputs, 0, PROBED * packed)
-    planned, config = world.resolved.plan.call, world.resolved.config
-    frames, apart = per_frame_inputs(planned, config, inputs["latents"], conditions_of(inputs, world))
+    frames, apart = per_frame_inputs(world.resolved.call, inputs["latents"], conditions_of(inputs, world))
 
     def call(packs: Tensor) -> Tensor:
         latents, conditions = apart(packs.flatten(1, 2))

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_unflatten
 
-from v2w_convert.operations import Action, TrainedAction
 from v2w_convert.operations.base import clip_context
-from v2w_convert.plan.call import null_condition
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import bind_context
 from v2w_convert.verification.claims import Claim, figure
@@ -85,7 +83,7 @@ def of_world(world: World, recorded: Recorded) -> tuple[Claim, dict[str, Any]]:
         frames.append([_apart(output[:, frame], expected[:, frame]) for frame in range(output.shape[1])])
     sites = {}
     for name, (call, expected) in recorded.sites.items():
-        if name not in world.sites or isinstance(world.resolved.sites[name], Action | TrainedAction):
+        if name not in world.sites or world.resolved.sites[name].embeds_actions:
             continue
         then = call.site.context
         bind_context(
@@ -136,17 +134,15 @@ def _drawn(world: World, generator: torch.Generator) -> tuple[Inputs, Tensor]:
     _, _, c, h, w = inputs["latents"].shape
     picture = torch.randn(1, c, h, w, generator=generator)
     clean = torch.stack([picture.roll(frame, -1) for frame in range(t)], 1)
-    given = world.resolved.plan.call.active_conditions(world.resolved.config)
-    return {name: inputs[name] for name in given}, clean
+    return {name: inputs[name] for name in world.resolved.call.conditions}, clean
 
 
 def _silent(world: World, latents: Tensor) -> Inputs:
     """For clips (b t c h w), the conditions that are given where a user gives none."""
-    call, config = world.resolved.plan.call, world.resolved.config
     b, t, _, h, w = latents.shape
     found = {}
-    for name in call.active_conditions(config):
-        value = null_condition(call, name, config, h, w)
+    for name, condition in world.resolved.call.conditions.items():
+        value = condition.null(h, w)
         value = value.to(world.dtype) if value.is_floating_point() else value
         found[name] = value.expand(b, t // world.frames_per_block, *value.shape)
     return found

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from v2w_convert.operations.base import max_abs_diff
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.change import install_operations
@@ -53,9 +52,7 @@ def folded(base: nn.Module, resolved: ResolvedPlan, action_dim: int) -> World:
     shared = {id(x): x for x in (*base.parameters(), *base.buffers())}
     twin = deepcopy(base, shared)
     install_operations(resolved, twin, action_dim)
-    return World(twin, resolved, action_dim, null_conditions(resolved.plan.call, resolved.config)).to(
-        torch.float64
-    )
+    return World(twin, resolved, action_dim).to(torch.float64)
 
 
 class Spread:

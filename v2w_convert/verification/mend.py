@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from v2w_convert.operations import CausalAttention, FrameNorm, Operation
+from v2w_convert.operations import Operation
+from v2w_convert.operations.base import Problem
 from v2w_convert.operations.fitting import fitting
 from v2w_convert.plan.pattern import MAX_WILDCARDS, matches
 from v2w_convert.plan.resolve import ResolvedPlan
@@ -86,14 +87,14 @@ def _changed(operation: Operation, claim: str) -> list[str]:
     """What to do about the rule that made a site."""
     made = f"the rule that made it: {rule(operation)}"
     topic = CATALOGUE[claim].topic
-    if (
-        isinstance(operation, FrameNorm)
-        and operation.statistics == "clip"
-        and topic in ("causality", "streaming")
-    ):
-        return [f"{made}; without `statistics: clip` (v2w convert --repair), which wants finetuning"]
-    if claim in OF_THE_PAST and isinstance(operation, CausalAttention) and operation.window is not None:
-        return [f"{made}; a longer window (v2w convert --window) sees further back"]
+    problems: list[Problem] = []
+    if topic in ("causality", "streaming"):
+        problems.append("leaks_future")
+    if claim in OF_THE_PAST:
+        problems.append("forgets_past")
+    for problem in problems:
+        if suggested := operation.suggestion(problem):
+            return [f"{made}; {suggested}"]
     if claim == "promises":
         return [f"{made}; {AGAIN}"]
     if topic == "actions":

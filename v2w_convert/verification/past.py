@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from v2w_convert.operations import CausalAttention, LinearAttention
 from v2w_convert.operations.base import clip_context, max_abs_diff
 from v2w_convert.sites import Site
 from v2w_convert.verification.claims import MODEL_FORWARD, Claim, counted, counted_frames, listed, nan_max
@@ -67,7 +66,7 @@ def sites(world: World, leak: dict[str, float] | None = None) -> list[Claim]:
     heard = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
     forgetful = [name for name in seeing if name not in heard]  # never called, or never made a site
     for name, call in heard.items():
-        due = seeing[name].due(t) if name in seeing else torch.zeros(t, t, dtype=torch.bool)
+        due = seeing[name].visible(t) if name in seeing else torch.zeros(t, t, dtype=torch.bool)
         before = call.output(t)
         leak[name] = 0.0
         for clip, frame in ((0, 0), (1, t // 2), (0, t - 1)):
@@ -119,9 +118,9 @@ def last_frames(world: World) -> Claim:
     where no mask is. So the causal form is tied to the one whose model is the base (the identity claim).
     """
     operations = world.resolved.sites
-    attending = [name for name, op in operations.items() if isinstance(op, CausalAttention | LinearAttention)]
-    windows = [op.window for op in operations.values() if isinstance(op, CausalAttention)]
-    t = min([4, *(window // world.frames_per_block for window in windows if isinstance(window, int))])
+    attending = [name for name, op in operations.items() if op.equals_base_at_last_frame]
+    windows = [w.frames for op in operations.values() if (w := op.attention_window) is not None]
+    t = min([4, *(frames // world.frames_per_block for frames in windows if frames is not None)])
     heard = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
     far = {}
     for name in attending:

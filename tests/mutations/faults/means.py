@@ -6,11 +6,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from v2w_convert.operations.interception import SITE_ATTENTION
 from v2w_convert.sites import ForwardContext, Site, SiteState
 from v2w_convert.world.model import World
 
@@ -99,7 +99,7 @@ def change_commit(site: Site, change: Callable[[Any, SiteState, SiteState], Site
 
 def rotate_by(site: Any, rotary: Any, when: Callable[[ForwardContext], bool] = lambda now: True) -> None:
     """Other rotation wherever the site makes one (its promise is measured without any)."""
-    turned = type(site)._turned
+    turned = type(site)._rotate
 
     def changed(self: Any, x: Tensor, *blocks: Tensor) -> Tensor:
         own = self.rotary
@@ -110,7 +110,7 @@ def rotate_by(site: Any, rotary: Any, when: Callable[[ForwardContext], bool] = l
         finally:
             self.rotary = own
 
-    become(site, _turned=changed)
+    become(site, _rotate=changed)
 
 
 class Layout:
@@ -153,7 +153,7 @@ class _Masks(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func is F.scaled_dot_product_attention and kwargs.get("attn_mask") is not None:
+        if func is SITE_ATTENTION and kwargs.get("attn_mask") is not None:
             mask = kwargs["attn_mask"].clone()
             self.change(mask)
             kwargs["attn_mask"] = mask

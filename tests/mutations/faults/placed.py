@@ -8,20 +8,20 @@ from v2w_convert.sites import Site
 
 def one_late(site: Site) -> None:
     """Count frames from one."""
-    positions = type(site).positions
-    become(site, positions=lambda self: positions(self) + 1)
+    block_indices = type(site).block_indices
+    become(site, block_indices=lambda self: block_indices(self) + 1)
 
 
 def one_late_in_streams(site: Site) -> None:
     """Count frames from one, but only when continuing a stream."""
-    positions = type(site).positions
-    become(site, positions=lambda self: positions(self) + (self.context.past is not None))
+    block_indices = type(site).block_indices
+    become(site, block_indices=lambda self: block_indices(self) + (self.context.past is not None))
 
 
 def stands_still(site: Site) -> None:
     """Count every frame as the first."""
-    positions = type(site).positions
-    become(site, positions=lambda self: 0 * positions(self))
+    block_indices = type(site).block_indices
+    become(site, block_indices=lambda self: 0 * block_indices(self))
 
 
 def ignores_offset(site: Site) -> None:
@@ -46,7 +46,7 @@ def wrong_frequencies(site: Any) -> None:
 
 def no_rotation(site: Any) -> None:
     """Turn nothing by time."""
-    become(site, _turned=lambda self, x, *blocks: x)
+    become(site, _rotate=lambda self, x, *blocks: x)
 
 
 def wrong_frequencies_causally(site: Any) -> None:

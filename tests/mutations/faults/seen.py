@@ -46,8 +46,9 @@ def forgets_past(site: Site) -> None:
 
 
 def all_forget(world: World) -> None:
+    fields = world.receptive_fields()
     for name, site in world.sites.items():
-        if world.resolved.sites[name].sees_past():
+        if fields[name].sees_past:
             forgets_past(site)
 
 
