@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from v2w_convert.checkpoint.output import sha256, staged
+from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.data import Dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.progress import Pace, Progress, ProgressEvent
@@ -134,7 +134,7 @@ def cached_latents(
     content = " ".join([data.fingerprint(), *map(sha256, weights)])
     folder = cache / hashlib.sha256(content.encode()).hexdigest()[:16]
     if not folder.exists():
-        with staged(folder) as stage:
+        with staging_folder(folder) as stage:
             encode(data, stage, vae, progress)
     return LatentDataset(folder, frames)
 
