@@ -41,7 +41,7 @@ class Action(Operation):
     def initial_value(self, parameter: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         match parameter.removeprefix(f"{ACTION_MODULE}."):
             case "first.weight" | "middle.weight":
-                return torch.randn(shape, generator=generator) / float(shape[1]) ** 0.5
+                return torch.randn(shape, generator=generator).div(shape[1] ** 0.5)
             case "none":
                 return torch.randn(shape, generator=generator)
             case "scale":

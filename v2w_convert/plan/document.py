@@ -22,7 +22,7 @@ class _Loader(yaml.SafeLoader):
         if reader.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(
                 problem="aliases (*name), write the values out",
-                problem_mark=self.peek_event().start_mark,
+                problem_mark=reader.peek_event().start_mark,
             )
         node: Any = super().compose_node(parent, index)
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
