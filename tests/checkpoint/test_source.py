@@ -106,14 +106,14 @@ def test_plain_weights_are_preferred_and_stale_ones_are_not_copied_along(saved, 
     source = open_source(plain)
     assert source.files == (plain / PLAIN,)
     assert source.others == ()
-    assert source.notes == (f"{PLAIN} is read; diffusion_pytorch_model.bin, {FP16} left aside",)
+    assert source.notes == (f"{PLAIN} is read; diffusion_pytorch_model.bin, {FP16} ignored",)
 
 
 def test_shards_are_preferred_to_one_file_as_diffusers_does(saved, sharded):
     shutil.copy(saved / "plain" / PLAIN, sharded)
     source = open_source(sharded)
     assert sharded / PLAIN not in source.files
-    assert source.notes == (f"{INDEX} is read; {PLAIN} left aside",)
+    assert source.notes == (f"{INDEX} is read; {PLAIN} ignored",)
 
 
 def test_shards_may_have_any_name(pipeline):
@@ -168,7 +168,7 @@ def test_other_links_are_not_copied_along_and_that_is_said(pipeline, tmp_path):
     (pipeline / "d").symlink_to(".")
     source = open_source(pipeline)
     assert not {"a", "b", "c", "d"} & {path.parts[0] for path in source.others}
-    assert source.notes == ("links are not followed: a, b, c, d left aside",)
+    assert source.notes == ("links are not followed: a, b, c, d ignored",)
 
 
 # What is refused
@@ -205,7 +205,7 @@ def test_a_pipeline_without_a_denoiser(pipeline):
 
 def test_a_pipeline_with_two(pipeline):
     shutil.copytree(pipeline / "unet", pipeline / "transformer")
-    refused(pipeline, "both unet and transformer are there")
+    refused(pipeline, "both unet and transformer exist")
 
 
 def test_a_config_without_a_class(plain):
@@ -229,7 +229,7 @@ def test_no_weights(plain):
 @pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "model.ckpt", "a.pt", "a.pth"])
 def test_weights_as_a_pickle_only(plain, name):
     (plain / PLAIN).rename(plain / name)
-    refused(plain, f"pickle only ({name})", "a safetensors version")
+    refused(plain, f"only as a pickle ({name})", "a safetensors version")
 
 
 def test_no_tensor(plain):

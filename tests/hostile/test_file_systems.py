@@ -29,10 +29,10 @@ def deep(base: Path) -> Path:
 
 
 PLACES: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "55 the source itself": (lambda base: base, "it lies in the source"),
-    "55 in the source": (lambda base: base / "out", "it lies in the source"),
-    "55 in the source by a link": (lambda base: linked(base) / "out", "it lies in the source"),
-    "55 in the source by dots": (lambda base: base.parent / "x" / ".." / "base" / "out", "it lies in the source"),
+    "55 the source itself": (lambda base: base, "it is inside the source"),
+    "55 in the source": (lambda base: base / "out", "it is inside the source"),
+    "55 in the source by a link": (lambda base: linked(base) / "out", "it is inside the source"),
+    "55 in the source by dots": (lambda base: base.parent / "x" / ".." / "base" / "out", "it is inside the source"),
     "56 a folder that is not empty": (lambda base: full(base.parent / "out"), "not empty"),
     "56 a file": (lambda base: file(base.parent / "out"), "it is a file"),
     "56 a pipe": (lambda base: pipe(base.parent / "out"), "it is a file"),

@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Callable[[], bytes], list[str]]] = {
     "6 a header that is not UTF-8": (lambda: pack(b'{"\xff":1}'), ["not UTF-8"]),
     "7 a key twice, same range": (
         lambda: pack(b'{"k":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"k":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}', bytes(4)),
-        ["'k' is there twice"],
+        ["'k' appears twice"],
     ),
     "8 ranges that overlap": (lambda: pack({"a": entry(), "k": entry(start=3, stop=7)}, bytes(7)), ["k: starts"]),
     "9 a hole": (lambda: pack({"a": entry(), "k": entry(start=5, stop=9)}, bytes(9)), ["k: starts"]),

@@ -35,10 +35,10 @@ def test_a_prompt_of_the_users_own_is_given_where_the_caller_gives_none(
 @pytest.mark.parametrize(
     ("tensors", "expected"),
     [
-        ({"prompt": torch.zeros(1, 16)}, "prompt is no condition of this family's"),
-        ({"image_latents": torch.zeros(4, 8, 8)}, "image_latents is no condition"),
+        ({"prompt": torch.zeros(1, 16)}, "prompt is not a condition of this family"),
+        ({"image_latents": torch.zeros(4, 8, 8)}, "image_latents is not a condition"),
         ({"text": torch.zeros(1, 15)}, r"text is \(1, 15\), not \(1, 16\)"),
-        ({"added_time_ids": torch.full((3,), torch.nan)}, "added_time_ids holds what is no number"),
+        ({"added_time_ids": torch.full((3,), torch.nan)}, "added_time_ids has values that are not finite"),
     ],
 )
 def test_a_file_of_other_things_is_refused(

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from v2w_convert.checkpoint.hub import local
+from v2w_convert.checkpoint.hub import resolve_hub_id
 from v2w_convert.cli.options import Base, Json, PlanFile, Seed, write_text
 from v2w_convert.errors import V2WError, error_context
 
@@ -14,7 +14,7 @@ MB = 10**6
 
 def inspect(base: Base, plan: PlanFile = None, json: Json = False) -> None:
     """Family, sizes, every module through which frames mix, and the plan that fits."""
-    base = local(base)
+    base = resolve_hub_id(base)
     source, resolved = _resolve(base, plan)
     from v2w_convert.plan.coverage import uncovered_sites
     from v2w_convert.report import fold_paths, print_json, print_line, print_table
@@ -60,7 +60,7 @@ def plan(
     """Write the plan that fits, or draft one for a class that has none, to read and to edit."""
     from v2w_convert.checkpoint.source import open_source
 
-    base = local(base)
+    base = resolve_hub_id(base)
     if output.exists():
         raise V2WError(f"write the plan to {output}", "the file exists", "another name")
     source = open_source(base)
@@ -163,14 +163,14 @@ def convert(
         )
     if conditions is not None:
         read_header(conditions)  # what is no such file is refused before torch is imported
-    base = local(base)
+    base = resolve_hub_id(base)
     wanted = {"transfer": transfer, "frames_per_block": frames_per_block, "window": window, "sinks": sinks}
     if output.is_dir() and (output / "v2w.json").is_file():
         if _already_converted(base, output, plan, wanted, repair, action_dim, seed, conditions):
-            from v2w_convert.checkpoint.resumable import sweep
+            from v2w_convert.checkpoint.resumable import remove_leftovers
             from v2w_convert.report import print_line
 
-            sweep(output)
+            remove_leftovers(output)
             print_line(f"{output}: already converted")
             _ended({"ok": True, "output": str(output), "already converted": True}, base, output, verify, json)
             return
@@ -179,7 +179,7 @@ def convert(
         )
     check_target(output, base, f"convert into {output}")
     source, resolved = _resolve(base, plan, wanted, repair)
-    from v2w_convert.checkpoint.preflight import check, room
+    from v2w_convert.checkpoint.preflight import check_writable, disk_space
     from v2w_convert.plan.coverage import require_coverage
     from v2w_convert.report import print_line, print_table, progress_bar
     from v2w_convert.surgery.convert import plan_conversion, write_conversion
@@ -204,9 +204,9 @@ def convert(
         print_table(
             f"{output}: what would be written", ["file", "bytes", "of these copied as they are"], rows
         )
-        found = room(planned.items, output, link)
+        found = disk_space(planned.items, output, link)
         print_line(f"{output}: {found.needed:,} bytes needed, {found.free:,} free")
-        check(planned.items, output, link)
+        check_writable(planned.items, output, link)
         files = [{"path": i.path, "bytes": i.size, "copied": i.copied} for i in planned.items]
         space = {"needed": found.needed, "free": found.free}
         result |= {"dry run": True, "files": files, "changes": changes, "bytes": space}
@@ -222,7 +222,7 @@ def convert(
             with error_context(base, plan):
                 _, hashes = write_conversion(planned, output, link=link, progress=progress)
         if link:
-            whole = [item.path for item in planned.items if item.whole]
+            whole = [item.path for item in planned.items if item.is_copy]
             if copied := [path for path in whole if path not in hashes.linked]:
                 notes.append(
                     f"{len(copied)} of {len(whole)} whole files are copies, where the file system gave no link"
@@ -292,19 +292,19 @@ def _already_converted(
     conditions: Path | None,
 ) -> bool:
     source, resolved = _resolve(base, plan_file, wanted, repair)
-    from v2w_convert.checkpoint.output import same_hashes
-    from v2w_convert.surgery.conditions import same_conditions
+    from v2w_convert.checkpoint.output import hashes_match
+    from v2w_convert.surgery.conditions import conditions_match
     from v2w_convert.surgery.manifest import CONDITIONS, read_manifest
 
     manifest = read_manifest(output)
     return (
-        same_conditions(resolved, conditions, output / CONDITIONS)
+        conditions_match(resolved, conditions, output / CONDITIONS)
         and manifest.finetuning is None
         and manifest.plan == resolved.plan.model_dump(mode="json")
         and (manifest.action_dim, manifest.seed) == (action_dim, seed)
         and manifest.source["files"].keys() == {file.name for file in source.files}
-        and same_hashes({file: manifest.source["files"][file.name] for file in source.files})
-        and same_hashes({output / name: digest for name, digest in manifest.result.items()})
+        and hashes_match({file: manifest.source["files"][file.name] for file in source.files})
+        and hashes_match({output / name: digest for name, digest in manifest.result.items()})
     )
 
 

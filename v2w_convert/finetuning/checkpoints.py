@@ -12,7 +12,7 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from v2w_convert.checkpoint.output import sha256, staged
+from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
 
@@ -66,7 +66,7 @@ class Training:
 
 def save(folder: Path, step: int, training: Training, keep: int) -> None:
     """Write `folder`/step-N; then, and only then, delete all but the newest `keep`."""
-    with staged(folder / f"step-{step}") as stage:
+    with staging_folder(folder / f"step-{step}") as stage:
         save_file(_plain(training.base.state_dict()), stage / MODEL)
         save_file(_plain(training.averaged()), stage / AVERAGE)
         torch.save(training.state(), stage / STATE)

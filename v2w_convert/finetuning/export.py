@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from v2w_convert.checkpoint.headers import DTYPES
-from v2w_convert.checkpoint.output import copy, sha256, write_safetensors
+from v2w_convert.checkpoint.output import copy_content, sha256, write_safetensors
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.run import CHECKPOINTS, CURVE, LATENTS, LOG, RECORD, put_json, write_atomically
-from v2w_convert.surgery.card import CARD, card
+from v2w_convert.surgery.card import CARD, card_text
 from v2w_convert.surgery.manifest import MANIFEST, Manifest
 
 OWN = (CHECKPOINTS, LATENTS, LOG, CURVE, RECORD, CARD, MANIFEST)
@@ -33,7 +33,7 @@ def save_model(
     settings = [file.relative_to(source.folder) for file in (source.folder / source.component).glob("*.json")]
     plain = [relative for relative in (*source.others, *settings) if relative.parts[0] not in OWN]
     for relative in sorted(plain):
-        write_atomically(output / relative, partial(copy, source.folder / relative))
+        write_atomically(output / relative, partial(copy_content, source.folder / relative))
     for file in source.files:
         infos = [(name, info.dtype, info.shape) for name, info in source.tensors.items() if info.file == file]
         stored = ((name, as_stored(name, values[name], code, output)) for name, code, _ in infos)
@@ -44,7 +44,7 @@ def save_model(
     result = {path: sha256(output / path) for path in manifest.result}
     update = {"stage": "finetuned", "result": result, "finetuning": finetuning}
     manifest = manifest.model_copy(update=update)
-    write_atomically(output / CARD, lambda file: file.write_text(card(manifest), encoding="utf-8"))
+    write_atomically(output / CARD, lambda file: file.write_text(card_text(manifest), encoding="utf-8"))
     put_json(output / MANIFEST, manifest.model_dump())
 
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from v2w_convert.checkpoint.output import sha256, staged
+from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.data import lerobot
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.settings import Pace, Progress, ProgressCallback
@@ -130,7 +130,7 @@ def encoded(
         :16
     ]
     if not (cache / key).exists():
-        with staged(cache / key) as stage:
+        with staging_folder(cache / key) as stage:
             encode(data, stage, pixels, camera, report)
     return LatentDataset(cache / key, frames)
 
