@@ -81,7 +81,7 @@ def test_without_the_base_what_needs_it_is_listed_but_not_measured(tiny_converte
     assert needed < {claim.id for claim in skipped}
     assert all("--base" in claim.how for claim in skipped)
     (family,) = (claim for claim in report.claims if claim.id == "coverage")
-    assert family.measured == 0 and "the family's frames" in family.claim
+    assert family.measured == 0 and "the family's frames" in family.sentence
 
 
 def test_a_finetuned_model_passes(finetuned: Path, tiny_base: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
     assert phases.can_run(randomized)
     monkeypatch.setattr(World, "forward", no_halves)
     stored = next(c for c in verify(tiny_converted).claims if c.id == "causal-stored")
-    assert stored.ok and stored.claim.endswith("in float32")
+    assert stored.ok and stored.sentence.endswith("in float32")
     assert "this machine cannot run float16, the stored precision" in stored.how
 
 

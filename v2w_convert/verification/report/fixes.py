@@ -61,7 +61,7 @@ def fix_text(line: str) -> Fix:
 
 
 def fix_rules(advice: Advice = lambda operation: "", otherwise: str = "") -> Fix:
-    """Return a fix that names, for each module in the claim's `where`, check its rule in the plan or the one that is missing.
+    """Return a fix that names, for each module in the claim's `where`, its rule in the plan or the one that is missing.
 
     Args:
         advice: What to change in a rule.
