@@ -65,13 +65,13 @@ def rollout_frames(
     packing = pixels.packing
     seen = packing.latents(history)
     latents = latents[:, :seen]
-    missing = packing.whole(t, world.frames_per_block) - t
+    missing = packing.whole_blocks(t, world.frames_per_block) - t
     packed = packing.actions(torch.cat([actions, actions[:, -1:].expand(-1, missing, -1)], 1))
     rollout = start_stream(world, n, *latents.shape[-2:], sampling=sampling, seed=seed)
     rollout.observe(latents, packed[:, :seen])
     steps = range(seen, packed.shape[1], world.frames_per_block)
     predicted = [rollout.step_block(packed[:, j : j + world.frames_per_block]) for j in steps]
-    whole = torch.cat([latents, *predicted], 1)[:, : packing.latents(packing.whole(t))]
+    whole = torch.cat([latents, *predicted], 1)[:, : packing.latents(packing.whole_blocks(t))]
     return pixels.decode(whole, seen)[:, : t - history].cpu()
 
 
@@ -81,7 +81,7 @@ def history_length(world: World, packing: TemporalCompression, history: int | No
     What fits is whole latent frames, in whole blocks where the model takes blocks of them. Raises V2WError if
     `history` does not.
     """
-    more = packing.whole(history or HISTORY, world.frames_per_block)
+    more = packing.whole_blocks(history or HISTORY, world.frames_per_block)
     if history not in (None, more):
         found = [f"the model takes blocks of {world.frames_per_block}"] if world.frames_per_block > 1 else []
         found += [f"the autoencoder packs {packing}"] if packing.k > 1 else []
@@ -113,12 +113,12 @@ def evaluate(
     history = history_length(world, packing, protocol.history)
     episodes = read_episodes(data, world.action_dim, packing, protocol.episodes, camera)
     require_frame_size(pixels, episodes[0].frames, f"evaluate on {data}")
-    clips = cut_clips(episodes, history, packing.whole(history + max(HORIZONS)) - history)
+    clips = cut_clips(episodes, history, packing.whole_blocks(history + max(HORIZONS)) - history)
     # Checked before the long part begins.
     training = None
     if classifier_data is not None:
         others = read_episodes(classifier_data, world.action_dim, packing, None, camera)
-        training = cut_clips(others, 0, packing.whole(max(HORIZONS)))
+        training = cut_clips(others, 0, packing.whole_blocks(max(HORIZONS)))
     progress("encoding")
     latents, decoded = _round_trip(pixels, clips)
     if not pixels.single:  # what comes after the history may have left a trace in its latents

@@ -248,8 +248,9 @@ class World(nn.Module):
             .flatten(0, 1)
         )
         timestep = self.noise.timestep(noise_level[:, :: now.frames_per_block]).flatten()
-        output = call_base(self.base, call, noisy, timestep, folded)
-        return output.unflatten(0, (now.b, now.t)).flatten(1, 2)
+        frames = call_base(self.base, call, noisy, timestep, folded)
+        output: Tensor = frames.unflatten(0, (now.b, now.t)).flatten(1, 2)
+        return output
 
     def _null(self, name: str, condition: ResolvedCondition, now: ForwardContext, h: int, w: int) -> Tensor:
         """The null condition for every block, folded ((b t) …)."""
