@@ -77,7 +77,10 @@ def test_a_family_converts_is_proven_and_trains(
     if case == Case(plan.name):  # what the table says is so
         said, found = measured()[plan.name], figures_of(report)
         assert said["leak"] == found["leak"] == 0
-        assert (said["invariants kept"], said["invariants"]) == (found["invariants kept"], found["invariants"])
+        assert (said["invariants kept"], said["invariants"]) == (
+            found["invariants kept"],
+            found["invariants"],
+        )
         assert all(found[key] <= 10 * said[key] for key in ("identity", "streamed"))  # machines round apart
 
     finetune(
