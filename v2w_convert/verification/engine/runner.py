@@ -45,12 +45,18 @@ class Runner:
             checks = [check for check in self.checks if check.phase is phase]
             return [claim for check in checks for claim in self._run(check)]
 
+    def finish(self) -> None:
+        """Report that all checks are done."""
+        total = len(self._measurable)
+        self.progress(ProgressEvent("verify", total, total, seconds_left=0.0))
+
     def seconds(self, done: int = 0) -> float:
         """Return the estimated time, in seconds, of all checks but the first `done`, and of the phases' beginnings."""
         assert self.estimate is not None
         left = self._measurable[done:]
         costs = [check.cost_of(self.context) for check in left]
-        costs += [phase.cost for phase in {check.phase.name: check.phase for check in left}.values()]
+        phases = {check.phase.name: check.phase for check in left}.values()
+        costs += [phase.cost for phase in phases if phase not in self._begun]
         return sum(
             self.estimate.pass_seconds * cost.passes + self.estimate.read_seconds * cost.reads
             for cost in costs
