@@ -20,7 +20,7 @@ from v2w_convert.data import lerobot
 from v2w_convert.data.episode import Episode
 from v2w_convert.evaluation import run as evaluation
 from v2w_convert.plan.read import shipped_plans
-from v2w_convert.verification.engine import phases
+from v2w_convert.verification import bench
 from v2w_convert.verification.models import open_world
 from v2w_convert.world.model import World
 
@@ -317,7 +317,7 @@ def test_verify_names_one_broken_site(
         fault(world.base.get_submodule(site))
         return world
 
-    monkeypatch.setattr(phases, "open_world", opened)
+    monkeypatch.setattr(bench, "open_world", opened)
     assert run(arguments) == 1
     out, err = capsys.readouterr()
     failed = [claim for claim in json.loads(out.splitlines()[-1])["claims"] if not claim["ok"]]
@@ -325,7 +325,7 @@ def test_verify_names_one_broken_site(
     assert any(claim["where"] == site for claim in failed)
     assert site in err
     rule = "the rule that made it: - causal_"
-    assert any(claim["fix"].startswith(rule) for claim in failed)
+    assert any(claim["mend"].startswith(rule) for claim in failed)
     assert rule in err
 
 
@@ -363,7 +363,7 @@ def test_convert_and_verify_at_once(
         faults.forgets_past(world.base.get_submodule(CONV))
         return world
 
-    monkeypatch.setattr(phases, "open_world", opened)
+    monkeypatch.setattr(bench, "open_world", opened)
     capsys.readouterr()
     assert run([*arguments, "--verify", "--json"]) == 1
     result = json.loads(capsys.readouterr().out.splitlines()[-1])

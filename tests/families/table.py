@@ -117,16 +117,16 @@ def figures_of(report: VerifyReport) -> dict[str, Any]:
     """What the table says of a report on a converted model."""
 
     def worst(beginning: str) -> float:
-        found = [c.measured for c in report.claims if c.id.startswith(beginning) and c.measured is not None]
+        found = [c.measured for c in report.claims if c.name.startswith(beginning) and c.measured is not None]
         assert found, beginning
         return max(found)
 
-    promised = [c for c in report.claims if c.id == "invariants"]
+    promised = [c for c in report.claims if c.name == "promises"]
     return {
-        "leak": worst("causal"),
+        "leak": worst("future-unseen"),
         "identity": worst("identity"),
-        "streamed": worst("stream-"),
-        "invariants": len(promised),
+        "streamed": worst("streamed"),
+        "promises": len(promised),
         "promises kept": sum(c.ok for c in promised),
     }
 

@@ -89,7 +89,7 @@ def test_what_a_plan_says_wrong_is_told_by_the_identity_claim(name: str, edit: E
     model.save_pretrained(tmp_path / "base")
     source = open_source(tmp_path / "base")
     convert(source, resolve(plan, source.config), tmp_path / "out", action_dim=3)
-    broken = {claim.id for claim in verify(tmp_path / "out", tmp_path / "base").claims if not claim.ok}
+    broken = {claim.name for claim in verify(tmp_path / "out", tmp_path / "base").claims if not claim.ok}
     assert "identity" in broken
 
 

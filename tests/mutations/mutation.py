@@ -12,7 +12,7 @@ LINEAR, POSITION, ACTION = ("linear_attention",), ("frame_position",), ("action"
 MIXING = CONV + NORM + ATTENTION + LINEAR
 CARRYING = CONV + ATTENTION + LINEAR
 ATTENDING = ATTENTION + LINEAR
-CHECKPOINTED = "checkpointing-equal"
+CHECKPOINTED = "checkpointing-same"
 SLOW = ("svd", "i2vgen", "animatediff", "unet-3d, asleep")  # deep: many modules to call
 
 

@@ -62,7 +62,7 @@ def changed_folders() -> Iterator[Mutation]:
                 (
                     "action layer not zero",
                     name,
-                    "invariants" if name.endswith("bias") else "actions-no-effect-before-training",
+                    "promises" if name.endswith("bias") else "actions-unheeded",
                     {action},
                     folders.one(name, lambda x: x + SMALL),
                 )
@@ -79,7 +79,7 @@ def changed_folders() -> Iterator[Mutation]:
             (
                 "manifest: said to be finetuned",
                 "v2w.json",
-                "action-has-effect",
+                "action-heeded",
                 {action},
                 folders.manifest(stage="finetuned"),
             ),
@@ -97,7 +97,7 @@ def changed_folders() -> Iterator[Mutation]:
                 {WEIGHTS},
                 folders.told("result", WEIGHTS, "0" * 64),
             ),
-            ("manifest: another base", WEIGHTS, "base-files-match-manifest", {WEIGHTS}, folders.other_source),
+            ("manifest: another base", WEIGHTS, "base-files", {WEIGHTS}, folders.other_source),
             (
                 "config not the base's",
                 "config.json",
@@ -119,7 +119,7 @@ def changed_folders() -> Iterator[Mutation]:
                     kernel,
                 ),
                 ("a kernel of the base", lambda x: x.roll(-1, 2), "tensors-transferred", kernel),
-                ("a kernel back to front", lambda x: x.flip(2), "invariants", site),
+                ("a kernel back to front", lambda x: x.flip(2), "promises", site),
             )[number : number + 1 if model in SLOW else None]:
                 yield Mutation(
                     name, model, kernel, claim, frozenset({blamed}), edit=folders.one(kernel, change)

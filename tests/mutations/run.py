@@ -72,7 +72,7 @@ def judge(mutation: Mutation, folder: Path) -> Verdict:
 def verdict(mutation: Mutation, failing: list[Claim], refused: str, seconds: float) -> Verdict:
     by: dict[str, str] = {}
     for claim in failing:
-        by[claim.id] = ", ".join(filter(None, (by.get(claim.id), claim.where)))
+        by[claim.name] = ", ".join(filter(None, (by.get(claim.name), claim.where)))
     named = by.get(mutation.claim, "")
     if refused:
         by["refused"] = refused

@@ -44,41 +44,41 @@ QUICK = [model for model in MODELS if model not in SLOW]
 TEXT = ("cogvideox", "hunyuan")
 SITES = (
     # the future
-    Kind("both-sided convolution", faults.sees_future, "causal", CONV, ("svd", "sana", "i2vgen"), 3),
-    Kind("norm over the clip", faults.sees_future, "causal", NORM, ("svd", "i2vgen"), 3),
-    Kind("no mask", faults.sees_future, "causal", ATTENDING, (*EVERYWHERE, *BLOCKS), 3),
+    Kind("both-sided convolution", faults.sees_future, "future-unseen", CONV, ("svd", "sana", "i2vgen"), 3),
+    Kind("norm over the clip", faults.sees_future, "future-unseen", NORM, ("svd", "i2vgen"), 3),
+    Kind("no mask", faults.sees_future, "future-unseen", ATTENDING, (*EVERYWHERE, *BLOCKS), 3),
     Kind(
-        "mask one frame too many", faults.one_frame_too_many, "causal", ATTENTION, (*EVERYWHERE, *BLOCKS), 3
+        "mask one frame too many", faults.one_frame_too_many, "future-unseen", ATTENTION, (*EVERYWHERE, *BLOCKS), 3
     ),
-    Kind("text rows see all frames", faults.text_sees_all, "sites-causal", ATTENTION, TEXT, 3),
-    Kind("text seen of later frames", faults.text_sees_text, "causal", ATTENTION, TEXT, 3),
+    Kind("text rows see all frames", faults.text_sees_all, "sites-blind-to-future", ATTENTION, TEXT, 3),
+    Kind("text seen of later frames", faults.text_sees_text, "future-unseen", ATTENTION, TEXT, 3),
     # the past
-    Kind("a site left folded", faults.forgets_past, "sites-receptive-field", CARRYING, EVERYWHERE, 3),
-    Kind("a site never installed", faults.never_installed, "sites-receptive-field", CARRYING, ("svd", "sana", "i2vgen")),
-    Kind("a frame blind to itself", faults.blind_to_itself, "invariants", ATTENTION, (*EVERYWHERE, *BLOCKS)),
-    Kind("a frame blind to the one before", faults.blind_to_last, "sites-receptive-field", ATTENTION, EVERYWHERE),
-    Kind("window too short", faults.shorter_window, "sites-receptive-field", ATTENTION, (*EVERYWHERE, *BLOCKS)),
-    Kind("window too long", faults.longer_window, "stream-by-block", ATTENTION, (*EVERYWHERE, *BLOCKS)),
-    Kind("sinks lost", faults.no_sinks, "sites-receptive-field", ATTENTION, ("wan, sinks",), 3),
+    Kind("a site left folded", faults.forgets_past, "sites-see-past", CARRYING, EVERYWHERE, 3),
+    Kind("a site never installed", faults.never_installed, "sites-see-past", CARRYING, ("svd", "sana", "i2vgen")),
+    Kind("a frame blind to itself", faults.blind_to_itself, "promises", ATTENTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("a frame blind to the one before", faults.blind_to_last, "sites-see-past", ATTENTION, EVERYWHERE),
+    Kind("window too short", faults.shorter_window, "sites-see-past", ATTENTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("window too long", faults.longer_window, "streamed-by-block", ATTENTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("sinks lost", faults.no_sinks, "sites-see-past", ATTENTION, ("wan, sinks",), 3),
     # other clips
-    Kind("clips taken for one", faults.mixes_clips, "batch-independent", CARRYING, EVERYWHERE),
-    Kind("norm over the batch", faults.normalises_batch, "batch-independent", NORM, ("svd", "i2vgen")),
+    Kind("clips taken for one", faults.mixes_clips, "clips-apart", CARRYING, EVERYWHERE),
+    Kind("norm over the batch", faults.normalises_batch, "clips-apart", NORM, ("svd", "i2vgen")),
     # a convolution's own
-    Kind("another edge before the first frame", faults.holds_or_not, "invariants", CONV, ("svd", "sana", "i2vgen")),
-    Kind("taps one frame late", faults.reads_late, "invariants", CONV, ("svd", "sana", "i2vgen")),
+    Kind("another edge before the first frame", faults.holds_or_not, "promises", CONV, ("svd", "sana", "i2vgen")),
+    Kind("taps one frame late", faults.reads_late, "promises", CONV, ("svd", "sana", "i2vgen")),
     # what is carried
-    Kind("stale stream", faults.stale, "stream-by-block", CARRYING, (*EVERYWHERE, "wan, sinks", *BLOCKS), 2),
-    Kind("stale keys", faults.stale_entry("keys"), "stream-by-block", ATTENDING, EVERYWHERE),
-    Kind("stale values", faults.stale_entry("values"), "stream-by-block", ATTENTION, ("svd", "wan", "cogvideox")),
-    Kind("stale sinks", faults.stale_entry("sink_values"), "stream-by-block", ATTENTION, ("wan, sinks",), 2),
-    Kind("stream shifted", faults.shifted, "stream-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
-    Kind("stream entry missing", faults.misses_newest, "stream-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
-    Kind("block committed twice", faults.commits_twice, "stream-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
-    Kind("clips' streams exchanged", faults.exchanges_clips, "stream-by-block", CARRYING),
-    Kind("uncommitted pass changes the stream", faults.remembers_drafts, "stream-by-block", CARRYING, EVERYWHERE),
-    Kind("uncommitted pass sees no past", faults.stale_in_drafts, "stream-by-block", CARRYING),
-    Kind("committed in place", faults.commits_in_place, "stream-by-block", CARRYING),
-    Kind("stream not read", faults.forgets_stream, "stream-by-block", CARRYING, EVERYWHERE),
+    Kind("stale stream", faults.stale, "streamed-by-block", CARRYING, (*EVERYWHERE, "wan, sinks", *BLOCKS), 2),
+    Kind("stale keys", faults.stale_entry("keys"), "streamed-by-block", ATTENDING, EVERYWHERE),
+    Kind("stale values", faults.stale_entry("values"), "streamed-by-block", ATTENTION, ("svd", "wan", "cogvideox")),
+    Kind("stale sinks", faults.stale_entry("sink_values"), "streamed-by-block", ATTENTION, ("wan, sinks",), 2),
+    Kind("stream shifted", faults.shifted, "streamed-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
+    Kind("stream entry missing", faults.misses_newest, "streamed-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
+    Kind("block committed twice", faults.commits_twice, "streamed-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
+    Kind("clips' streams exchanged", faults.exchanges_clips, "streamed-by-block", CARRYING),
+    Kind("uncommitted pass changes the stream", faults.remembers_drafts, "streamed-by-block", CARRYING, EVERYWHERE),
+    Kind("uncommitted pass sees no past", faults.stale_in_drafts, "streamed-by-block", CARRYING),
+    Kind("committed in place", faults.commits_in_place, "streamed-by-block", CARRYING),
+    Kind("stream not read", faults.forgets_stream, "streamed-by-block", CARRYING, EVERYWHERE),
     # positions
     Kind(
         "position one too far",
@@ -91,64 +91,64 @@ SITES = (
     Kind(
         "position one too far in streams",
         faults.one_late_in_streams,
-        "stream-by-block",
+        "streamed-by-block",
         POSITION,
         ("svd", "cogvideox-2b", "latte", "animatediff"),
     ),
     Kind(
         "position one too far in streams",
         faults.one_late_in_streams,
-        "stream-by-block",
+        "streamed-by-block",
         ATTENTION,
         ("wan", "cogvideox", "ltx"),
     ),
     Kind("all frames at one position", faults.stands_still, "identity", POSITION, ("svd", "cogvideox-2b", "latte")),
-    Kind("offset ignored", faults.ignores_offset, "invariants", POSITION, ("svd", "cogvideox-2b", "animatediff")),
-    Kind("offset wrong by one", faults.wrong_offset, "invariants", POSITION, ("svd", "cogvideox-2b", "animatediff")),
+    Kind("offset ignored", faults.ignores_offset, "promises", POSITION, ("svd", "cogvideox-2b", "animatediff")),
+    Kind("offset wrong by one", faults.wrong_offset, "promises", POSITION, ("svd", "cogvideox-2b", "animatediff")),
     Kind("wrong rotary frequencies", faults.wrong_frequencies, "identity", ATTENDING, ("wan", "cogvideox", "sana", "ltx", "hunyuan"), 3),
     Kind("no rotation", faults.no_rotation, "identity", ATTENDING, ("wan", "cogvideox", "sana", "ltx", "hunyuan")),
     Kind(
         "wrong rotary frequencies, causally only",
         faults.wrong_frequencies_causally,
-        "sites-last-frame",
+        "sites-keep-last",
         ATTENDING,
         ("wan", "cogvideox", "sana", "ltx", "hunyuan"),
     ),
     # actions
-    Kind("actions a frame early", faults.acts_early, "action-causal", ACTION, (*EVERYWHERE, *BLOCKS)),
-    Kind("actions a frame late", faults.acts_late, "action-has-effect", ACTION, EVERYWHERE),
-    Kind("another clip's actions", faults.acts_for_other_clip, "batch-independent", ACTION),
-    Kind("actions not heeded", faults.heeds_no_action, "action-has-effect", ACTION, EVERYWHERE),
-    Kind("no action is the zero action", faults.null_is_zero, "null-action-differs-from-zero", ACTION, EVERYWHERE),
-    Kind("dropped actions a frame early", faults.drops_early, "causal", ACTION, ("svd", "wan", "sana")),
-    Kind("dropped actions heeded", faults.never_drops, "dropped-action-equals-none", ACTION, ("svd", "wan", "sana")),
-    Kind("first action looked at", faults.one_late, "first-action-ignored", ACTION, EVERYWHERE),
-    Kind("actions lost in streams", faults.ignores_actions_in_streams, "action-has-effect-in-rollout", ACTION, EVERYWHERE),
+    Kind("actions a frame early", faults.acts_early, "action-not-before", ACTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("actions a frame late", faults.acts_late, "action-heeded", ACTION, EVERYWHERE),
+    Kind("another clip's actions", faults.acts_for_other_clip, "clips-apart", ACTION),
+    Kind("actions not heeded", faults.heeds_no_action, "action-heeded", ACTION, EVERYWHERE),
+    Kind("no action is the zero action", faults.null_is_zero, "null-is-not-zero", ACTION, EVERYWHERE),
+    Kind("dropped actions a frame early", faults.drops_early, "future-unseen", ACTION, ("svd", "wan", "sana")),
+    Kind("dropped actions heeded", faults.never_drops, "dropped-is-none", ACTION, ("svd", "wan", "sana")),
+    Kind("first action looked at", faults.one_late, "first-action-unread", ACTION, EVERYWHERE),
+    Kind("actions lost in streams", faults.ignores_actions_in_streams, "action-moves-next", ACTION, EVERYWHERE),
     # between two passes
     Kind("not deterministic", faults.flickers, "deterministic", MIXING, EVERYWHERE),
     Kind("remembers the last call", faults.remembers_inputs, "deterministic", MIXING, EVERYWHERE),
     Kind("wears out", faults.wears_out, "deterministic", MIXING, ("svd", "wan", "sana")),
     # rarer ones
-    Kind("future, above batch 1", faults.only(faults.sees_future, faults.above_batch_one), "causal", MIXING, EVERYWHERE),
-    Kind("future, in the second clip", faults.in_second_clip(faults.sees_future), "causal", MIXING, EVERYWHERE),
+    Kind("future, above batch 1", faults.only(faults.sees_future, faults.above_batch_one), "future-unseen", MIXING, EVERYWHERE),
+    Kind("future, in the second clip", faults.in_second_clip(faults.sees_future), "future-unseen", MIXING, EVERYWHERE),
     Kind(
         "past forgotten, in the second clip",
         faults.in_second_clip(faults.forgets_past),
-        "sites-receptive-field",
+        "sites-see-past",
         CARRYING,
         ("svd", "wan", "sana"),
     ),
     Kind(
         "future, in bfloat16",
         faults.only(faults.sees_future, faults.in_dtype(torch.bfloat16)),
-        "causal-stored",
+        "future-unseen-stored",
         MIXING,
         EVERYWHERE,
     ),
     Kind(
         "past forgotten, in bfloat16",
         faults.only(faults.forgets_past, faults.in_dtype(torch.bfloat16)),
-        "sites-receptive-field-stored",
+        "sites-see-past-stored",
         CARRYING,
         ("svd", "wan", "sana"),
     ),
@@ -162,36 +162,36 @@ SITES = (
     Kind(
         "future, while gradients are taken",
         faults.only(faults.sees_future, faults.training),
-        "gradients-causal",
+        "gradients-not-forward",
         MIXING,
         EVERYWHERE,
     ),
-    Kind("future, in clips over 8", faults.only(faults.sees_future, faults.in_clips_over(8)), "causal", MIXING, EVERYWHERE),
+    Kind("future, in clips over 8", faults.only(faults.sees_future, faults.in_clips_over(8)), "future-unseen", MIXING, EVERYWHERE),
     Kind(
         "past forgotten, in clips over 8",
         faults.only(faults.forgets_past, faults.in_clips_over(8)),
-        "stream-by-block",
+        "streamed-by-block",
         CARRYING,
         EVERYWHERE,
     ),
     Kind(
         "stream lost after the window wrapped",
         faults.only(faults.forgets_stream, faults.in_streams_after(6)),
-        "stream-by-block",
+        "streamed-by-block",
         CARRYING,
         EVERYWHERE,
     ),
     Kind(
         "stream shifted after the window wrapped",
         faults.only(faults.shifted, faults.in_streams_after(6)),
-        "stream-by-block",
+        "streamed-by-block",
         CARRYING,
         ("svd", "wan", "sana"),
     ),
-    Kind("future, in streams", faults.only(faults.sees_future, faults.in_streams), "stream-in-chunks", CARRYING),
-    Kind("stream lost in chunks of 2", faults.only(faults.forgets_stream, faults.in_chunks_of(2)), "stream-in-chunks", CARRYING, EVERYWHERE),
-    Kind("stream lost in chunks of 3", faults.only(faults.forgets_stream, faults.in_chunks_of(3)), "stream-in-chunks", CARRYING, ("svd", "wan", "sana")),
-    Kind("stale in the second clip", faults.in_second_clip(faults.forgets_stream), "stream-by-block", CARRYING, ("svd", "wan", "sana")),
+    Kind("future, in streams", faults.only(faults.sees_future, faults.in_streams), "streamed-in-chunks", CARRYING),
+    Kind("stream lost in chunks of 2", faults.only(faults.forgets_stream, faults.in_chunks_of(2)), "streamed-in-chunks", CARRYING, EVERYWHERE),
+    Kind("stream lost in chunks of 3", faults.only(faults.forgets_stream, faults.in_chunks_of(3)), "streamed-in-chunks", CARRYING, ("svd", "wan", "sana")),
+    Kind("stale in the second clip", faults.in_second_clip(faults.forgets_stream), "streamed-by-block", CARRYING, ("svd", "wan", "sana")),
 )  # fmt: skip
 # Modules that are no sites, and have no business with frames.
 PLAIN = {
@@ -204,15 +204,15 @@ PLAIN = {
     "ltx": ("proj_in", "transformer_blocks.1.ff"),
 }
 MODULES = (
-    ("module lets the next frame in", faults.leaks, "causal", 3),
-    ("norm over the clip, outside of the sites", faults.normalises_clip, "causal", 1),
-    ("norm over the batch, outside of the sites", faults.normalises_batch, "batch-independent", 1),
+    ("module lets the next frame in", faults.leaks, "future-unseen", 3),
+    ("norm over the clip, outside of the sites", faults.normalises_clip, "future-unseen", 1),
+    ("norm over the batch, outside of the sites", faults.normalises_batch, "clips-apart", 1),
     ("not deterministic, outside of the sites", faults.flickers, "deterministic", 1),
     ("remembers the last call, outside of the sites", faults.remembers_inputs, "deterministic", 1),
     (
         "module lets the next frame in, above batch 1",
         faults.only(faults.leaks, faults.above_batch_one),
-        "causal",
+        "future-unseen",
         1,
     ),
 )
@@ -226,12 +226,12 @@ CROSS = {
 # World-level faults, and the operation at whose first site the module is to be found; "": between modules.
 COUNTS = {"svd": POSITION, "wan": ATTENTION, "cogvideox": ATTENTION, "ltx": ATTENTION}
 WORLDS = (
-    ("noise level of the next frame", faults.noise_of_next, "causal"),
-    ("noise level of the frame before", faults.noise_of_last, "stream-by-block"),
-    ("noise level of the first frame", faults.noise_of_first, "stream-by-block"),
-    ("noise level of another clip", faults.noise_of_other_clip, "batch-independent"),
+    ("noise level of the next frame", faults.noise_of_next, "future-unseen"),
+    ("noise level of the frame before", faults.noise_of_last, "streamed-by-block"),
+    ("noise level of the first frame", faults.noise_of_first, "streamed-by-block"),
+    ("noise level of another clip", faults.noise_of_other_clip, "clips-apart"),
     ("prediction one frame late", faults.output_late, "identity"),
-    ("prediction of another clip", faults.output_of_other_clip, "batch-independent"),
+    ("prediction of another clip", faults.output_of_other_clip, "clips-apart"),
     ("prediction upside down", faults.output_upside_down, "identity"),
 )
 
@@ -259,7 +259,7 @@ def _all() -> Iterator[Mutation]:
                 "cross-attention sees the next frame's prompt",
                 model,
                 module,
-                "causal",
+                "future-unseen",
                 faults.leaks_text,
             )
     for number, (name, broken, claim) in enumerate(WORLDS):
@@ -268,13 +268,13 @@ def _all() -> Iterator[Mutation]:
     for model in ("wan", "cogvideox", "sana"):
         first = MODELS[model].at(*CARRYING)[0]
         yield Mutation(
-            "no site sees its past", model, "all", "receptive-field", frozenset({first}), faults.all_forget
+            "no site sees its past", model, "all", "past-seen", frozenset({first}), faults.all_forget
         )
         yield Mutation(
             "no gradient by the text",
             model,
             "text",
-            "gradients-receptive-field",
+            "gradients-reach-past",
             frozenset({WORLD}),
             faults.detached("text"),
         )
@@ -310,7 +310,7 @@ def _cursors() -> Iterator[Mutation]:
             ("cursor a block ahead", faults.cursor_ahead, first),
             ("uncommitted pass counts", faults.drafts_count, action),
         ):
-            yield Mutation(name, model, "the world", "stream-by-block", frozenset({site}), broken)
+            yield Mutation(name, model, "the world", "streamed-by-block", frozenset({site}), broken)
 
 
 # Which tokens are words is made into a mask on the way: a stream and a clip part where that is heeded.
@@ -328,11 +328,11 @@ def _conditions() -> Iterator[Mutation]:
             if 0 in resolved.shape(h=1, w=1):
                 continue  # text-to-video: there is no such picture
             for name, fault, claim in (
-                ("condition of the next frame", faults.condition_of_next, "causal"),
-                ("condition of the first frame", faults.condition_of_first, "stream-by-block"),
-                ("condition of another clip", faults.condition_of_other_clip, "batch-independent"),
+                ("condition of the next frame", faults.condition_of_next, "future-unseen"),
+                ("condition of the first frame", faults.condition_of_first, "streamed-by-block"),
+                ("condition of another clip", faults.condition_of_other_clip, "clips-apart"),
             )[: 1 if model in SLOW else None]:
-                blamed = HEEDED[model] if condition == "text_mask" and claim == "stream-by-block" else WORLD
+                blamed = HEEDED[model] if condition == "text_mask" and claim == "streamed-by-block" else WORLD
                 yield Mutation(name, model, condition, claim, frozenset({blamed}), fault(condition))
 
 
@@ -356,13 +356,13 @@ def _asleep() -> Iterator[Mutation]:
     for conv in ("conv1", "conv2", "conv3"):
         site = next(name for name in sites if f".{conv}." in name and "temp_convs" in name)
         yield live(
-            "future, in a branch that starts at zero", model, site, "causal", faults.sees_future
+            "future, in a branch that starts at zero", model, site, "future-unseen", faults.sees_future
         )
         yield live(
             "past forgotten, in a branch that starts at zero",
             model,
             site,
-            "sites-receptive-field",
+            "sites-see-past",
             faults.forgets_past,
         )
 

@@ -1,7 +1,7 @@
 import torch
 
 from tests.mutations import faults
-from v2w_convert.verification.actions import effects, measure_no_effect
+from v2w_convert.verification.actions import effects, unheeded
 from v2w_convert.verification.models import Models
 from v2w_convert.world.model import World
 
@@ -9,19 +9,19 @@ SITE = "time_embedding"
 
 
 def failing(world: World) -> dict[str, str]:
-    return {claim.sentence: claim.where for claim in effects(world, "zero layers woken") if not claim.ok}
+    return {claim.claim: claim.where for claim in effects(world, "zero layers woken") if not claim.ok}
 
 
 def test_a_new_world_heeds_no_action_and_a_woken_one_does(models: Models, woken: World) -> None:
-    assert measure_no_effect(models.world).ok
-    claim = measure_no_effect(woken)
+    assert unheeded(models.world).ok
+    claim = unheeded(woken)
     assert not claim.ok
     assert claim.where == SITE
     assert failing(woken) == {}
 
 
 def test_a_new_world_has_no_effects(models: Models) -> None:
-    found = {claim.sentence: claim for claim in effects(models.world, "real weights")}
+    found = {claim.claim: claim for claim in effects(models.world, "real weights")}
     deaf = found["An action changes the frame that it led to"]
     assert (deaf.measured, deaf.ok) == (6.0, False)
     assert deaf.where == SITE
@@ -64,6 +64,6 @@ def test_a_dropped_action_that_is_heeded(woken: World) -> None:
 
 def test_an_output_that_is_no_number_is_no_output_that_stays_the_same(woken: World) -> None:
     woken.register_forward_hook(lambda world, given, output: output * torch.nan)
-    found = {claim.id: claim for claim in effects(woken, "woken")}
-    assert not found["action-causal"].ok
-    assert not found["first-action-ignored"].ok
+    found = {claim.name: claim for claim in effects(woken, "woken")}
+    assert not found["action-not-before"].ok
+    assert not found["first-action-unread"].ok

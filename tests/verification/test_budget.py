@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.cli import run as v2w
-from v2w_convert.verification.engine import phases, budget, causality, coverage, parts, run, weights
+from v2w_convert.verification import bench, budget, causality, coverage, parts, run, weights
 from v2w_convert.verification.budget import Budget, OutOfTime, estimate
 from v2w_convert.verification.catalogue import CATALOGUE
 from v2w_convert.verification.course import Check
 from v2w_convert.verification.models import open_base, open_world
 from v2w_convert.verification.run import verify
-from v2w_convert.verification.weights import DiskTensor
+from v2w_convert.verification.weights import Unread
 from v2w_convert.world.model import World
 
 
@@ -32,7 +32,7 @@ class Clock:
 
 
 def held(model: nn.Module) -> bool:
-    return not any(isinstance(x, DiskTensor) for x in model.parameters())
+    return not any(isinstance(x, Unread) for x in model.parameters())
 
 
 def test_the_two_models_are_never_in_memory_together(
@@ -41,7 +41,7 @@ def test_the_two_models_are_never_in_memory_together(
     monkeypatch.setattr(weights, "SMALL", 0)
     # What is measured in between is left out: this is about what is opened when.
     for phase in ("base_parts", "world_parts", "stored_parts", "training_parts"):
-        monkeypatch.setattr(parts, phase, lambda *given: [Check("a part", (), lambda phases: [])])
+        monkeypatch.setattr(parts, phase, lambda *given: [Check("a part", (), lambda bench: [])])
     opened: list[weakref.ref[nn.Module]] = []
 
     def watch(open_model: Any) -> Any:
@@ -54,8 +54,8 @@ def test_the_two_models_are_never_in_memory_together(
 
         return opens
 
-    monkeypatch.setattr(phases, "open_base", watch(open_base))
-    monkeypatch.setattr(phases, "open_world", watch(open_world))
+    monkeypatch.setattr(bench, "open_base", watch(open_base))
+    monkeypatch.setattr(bench, "open_world", watch(open_world))
     report = verify(tiny_converted, tiny_base)
     assert report.ok
     assert (
@@ -85,11 +85,11 @@ def test_a_budget_of_nothing_measures_nothing_and_says_so(
     assert (
         result["not_measured"] == len(unmeasured) == len(result["claims"]) - 2
     )  # files' headers are read first
-    assert {claim["id"] for claim in result["claims"]} == CATALOGUE.keys()
+    assert {claim["name"] for claim in result["claims"]} == CATALOGUE.keys()
     assert all("the budget of 0 minutes was used up" in claim["how"] for claim in unmeasured)
     assert f"{len(unmeasured)} were not measured" in " ".join(err.split())
-    assert result["figures"]["budget"]["unmeasured"] == [claim["id"] for claim in unmeasured]
-    assert "causal" in err
+    assert result["figures"]["budget"]["unmeasured"] == [claim["name"] for claim in unmeasured]
+    assert "future-unseen" in err
 
 
 def test_what_the_budget_still_allowed_is_measured(
@@ -97,31 +97,31 @@ def test_what_the_budget_still_allowed_is_measured(
 ) -> None:
     """The world model's last parts are given up in the middle of a forward; the base's and the stored precision are not."""
     clock = Clock()
-    seen = causality.measure_causality
+    seen = causality.unseen_future
 
     def lasting(world: World, *rest: Any, **more: Any) -> Any:
         if world.dtype == torch.float64:
             clock.now = 60 * 9.5  # beyond the world model's share
         return seen(world, *rest, **more)
 
-    monkeypatch.setattr(causality, "measure_causality", lasting)
+    monkeypatch.setattr(causality, "unseen_future", lasting)
     monkeypatch.setattr(run, "Budget", lambda minutes: Budget(minutes, clock))
     report = verify(tiny_converted, tiny_base, budget=10)
-    found = {claim.id: claim for claim in report.claims}
+    found = {claim.name: claim for claim in report.claims}
     assert report.ok
     for name in (
         "identity",
         "coverage",
-        "invariants",
-        "actions-no-effect-before-training",
-        "causal-stored",
+        "promises",
+        "actions-unheeded",
+        "future-unseen-stored",
         "deterministic-stored",
     ):
         assert found[name].measured is not None, name
-    for name in ("causal", "receptive-field", "stream-by-block", "gradients-causal"):
+    for name in ("future-unseen", "past-seen", "streamed-by-block", "gradients-not-forward"):
         assert found[name].measured is None, name
         assert found[name].how == "not measured: the budget of 10 minutes was used up, 90% of it until here"
-    assert report.figures["budget"]["unmeasured"] == [c.id for c in report.claims if c.measured is None]
+    assert report.figures["budget"]["unmeasured"] == [c.name for c in report.claims if c.measured is None]
 
 
 def test_a_failure_within_the_budget_still_fails(
@@ -136,7 +136,7 @@ def test_a_failure_within_the_budget_still_fails(
     monkeypatch.setattr(coverage, "coverage", failing)
     monkeypatch.setattr(run, "Budget", lambda minutes: Budget(minutes, clock))
     report = verify(tiny_converted, tiny_base, budget=10)
-    assert [claim.id for claim in report.claims if not claim.ok] == ["coverage"]
+    assert [claim.name for claim in report.claims if not claim.ok] == ["coverage"]
     assert not report.ok
 
 

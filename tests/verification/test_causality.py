@@ -4,7 +4,7 @@ import torch
 from tests.mutations import faults
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.sites import Site
-from v2w_convert.verification.causality import Trial, measure_control, trials, measure_batch_independence, measure_causality
+from v2w_convert.verification.causality import Trial, base_mixes, trials, unseen_clips, unseen_future
 from v2w_convert.verification.inputs import base_call, random_inputs, uniform
 from v2w_convert.verification.models import Models
 from v2w_convert.verification.module import influence
@@ -17,14 +17,14 @@ ATTENTION = "up_blocks.1.attentions.1.temporal_transformer_blocks.0.attn1"
 
 
 def test_unbroken(woken: World) -> None:
-    for claim in (measure_causality(woken), measure_batch_independence(woken)):
+    for claim in (unseen_future(woken), unseen_clips(woken)):
         assert (claim.measured, claim.where, claim.ok) == (0.0, "", True)
 
 
 @pytest.mark.parametrize("name", [CONV, NORM, ATTENTION])
 def test_one_site_that_sees_the_future_is_named(woken: World, name: str) -> None:
     faults.sees_future(woken.sites[name])
-    claim = measure_causality(woken)
+    claim = unseen_future(woken)
     assert not claim.ok
     assert claim.measured is not None
     assert claim.measured > 1e-6
@@ -33,16 +33,16 @@ def test_one_site_that_sees_the_future_is_named(woken: World, name: str) -> None
 
 def test_an_action_that_comes_a_frame_early_is_found(woken: World) -> None:
     faults.acts_early(woken.sites["time_embedding"])
-    claim = measure_causality(woken)
+    claim = unseen_future(woken)
     assert not claim.ok
     assert claim.where == "time_embedding"
 
 
 def test_a_site_that_mixes_clips_is_named(woken: World) -> None:
     faults.mixes_clips(woken.sites[CONV])
-    claim = measure_batch_independence(woken)
+    claim = unseen_clips(woken)
     assert not claim.ok  # the second clip goes on from the end of the first
-    assert "Clips" in claim.sentence
+    assert "Clips" in claim.claim
 
 
 def test_a_norm_over_the_batch_is_named(woken: World) -> None:
@@ -51,7 +51,7 @@ def test_a_norm_over_the_batch_is_named(woken: World) -> None:
     forward = type(site).forward
     over_all = {"forward": lambda self, x: forward(self, x) - 1e-9 * x.mean(0)}
     site.__class__ = type("BatchNorm", (type(site),), over_all)
-    assert measure_batch_independence(woken).where == NORM
+    assert unseen_clips(woken).where == NORM
 
 
 def test_the_control_sees_the_base_mix_and_the_world_not(models: Models) -> None:
@@ -59,28 +59,28 @@ def test_the_control_sees_the_base_mix_and_the_world_not(models: Models) -> None
     randomize_zero_init(models.base)
     inputs = uniform(random_inputs(models.world, 1, 4, seed=0))
     latents = inputs["latents"]
-    assert measure_control(influence(base_call(models.base, models.world, inputs), latents, frame_dim=1)).ok
+    assert base_mixes(influence(base_call(models.base, models.world, inputs), latents, frame_dim=1)).ok
     folded = influence(lambda x: models.world(**inputs | {"latents": x}), latents, frame_dim=1)
-    claim = measure_control(folded)
+    claim = base_mixes(folded)
     assert (claim.measured, claim.ok) == (3.0, False)
 
 
 def test_a_fault_in_the_second_clip_alone_is_found(woken: World) -> None:
     faults.sees_future_in_clip(woken.sites[CONV], 1)
-    claim = measure_causality(woken)
+    claim = unseen_future(woken)
     assert not claim.ok
     assert claim.where == CONV
 
 
 def test_a_fault_above_a_batch_of_one_is_found(woken: World) -> None:
     faults.sees_future_if(woken.sites[CONV], lambda now: now.b > 1)
-    assert measure_causality(woken, trials=[Trial(0, 2, [0])]).ok
-    assert measure_causality(woken).where == CONV
+    assert unseen_future(woken, asked=[Trial(0, 2, [0])]).ok
+    assert unseen_future(woken).where == CONV
 
 
 def test_a_fault_in_a_batch_of_one_is_found(woken: World) -> None:
     faults.sees_future_if(woken.sites[CONV], lambda now: now.b == 1)
-    assert measure_causality(woken).where == CONV
+    assert unseen_future(woken).where == CONV
 
 
 def test_a_fault_in_clips_longer_than_the_window_is_found(woken: World) -> None:
@@ -89,8 +89,8 @@ def test_a_fault_in_clips_longer_than_the_window_is_found(woken: World) -> None:
     faults.sees_future_if(woken.sites[CONV], lambda now: now.t > window)
     usual = [trial for trial in trials(woken) if trial.blocks <= window]
     assert [trial.blocks for trial in usual] == [2]  # this model's window is five frames: seven are beyond it
-    assert measure_causality(woken, trials=usual).ok
-    assert measure_causality(woken).where == CONV
+    assert unseen_future(woken, asked=usual).ok
+    assert unseen_future(woken).where == CONV
 
 
 @pytest.mark.parametrize("kind", ["text", "image_latents", "added_time_ids"])
@@ -105,7 +105,7 @@ def test_a_leak_through_one_condition_is_found(
         return folded + 1e-9 * folded.roll(-1, 0) if name == kind else folded
 
     monkeypatch.setattr(model, "_per_block", leaky)
-    assert not measure_causality(woken).ok
+    assert not unseen_future(woken).ok
 
 
 def test_a_third_clip_that_the_first_sees_is_found(woken: World) -> None:
@@ -120,4 +120,4 @@ def test_a_third_clip_that_the_first_sees_is_found(woken: World) -> None:
         return clips.flatten(0, 1)
 
     site.__class__ = type("FirstSeesLast", (type(site),), {"forward": first_sees_last})
-    assert measure_batch_independence(woken).where == NORM
+    assert unseen_clips(woken).where == NORM

@@ -24,8 +24,8 @@ def test_a_claim_holds_up_to_what_is_allowed() -> None:
 
 
 def test_a_model_may_have_a_sentence_of_its_own() -> None:
-    assert Claim("causal", 0.0, 0.0, "", "").claim == "No frame sees a later one, in float64"
-    assert Claim("causal", 0.0, 0.0, "", "", claim="No block").claim == "No block"
+    assert Claim("future-unseen", 0.0, 0.0, "", "").claim == "No frame sees a later one, in float64"
+    assert Claim("future-unseen", 0.0, 0.0, "", "", claim="No block").claim == "No block"
     with pytest.raises(KeyError):
         Claim("no such claim", 0.0, 0.0, "", "")
 

@@ -12,7 +12,7 @@ from v2w_convert.cli import run as v2w
 from v2w_convert.data import lerobot
 from v2w_convert.errors import V2WError
 from v2w_convert.verification.clips import read_clips, size_of
-from v2w_convert.verification.distance import record_base, measure_distance
+from v2w_convert.verification.distance import of_base, of_world
 from v2w_convert.verification.models import Models
 from v2w_convert.world.vae import open_vae
 
@@ -36,14 +36,14 @@ def test_the_base_itself_is_at_no_distance_on_them(
     """In the bidirectional form with the base's own weights; the causal form is at some distance."""
     assert models.base is not None
     clips = read_clips(tiny_data, None, tiny_converted, models.world)
-    recorded = record_base(models.base, models.world.resolved, models.world.action_dim, clips)
-    claim, figure = measure_distance(models.world, recorded)
+    recorded = of_base(models.base, models.world.resolved, models.world.action_dim, clips)
+    claim, figure = of_world(models.world, recorded)
     assert claim.measured is not None and claim.measured > 0.01
     assert all(number > 0 for row in figure["frames"] for number in row)
     models.world.base.load_state_dict(models.base.state_dict(), strict=False)
     for site in models.world.sites.values():
         faults.sees_future(site)
-    claim, figure = measure_distance(models.world, recorded)
+    claim, figure = of_world(models.world, recorded)
     assert claim.measured is not None and claim.measured < 1e-12
     assert max(figure["sites"].values()) < 1e-12
 
@@ -54,7 +54,7 @@ def test_the_report_says_what_the_distance_was_measured_on(
     arguments = ["verify", tiny_converted, "--base", tiny_base, "--clips", tiny_data, "--report", tmp_path]
     assert v2w([*map(str, arguments), "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    claim = next(claim for claim in result["claims"] if claim["id"] == "distance")
+    claim = next(claim for claim in result["claims"] if claim["name"] == "distance")
     assert "3 clips of squares, no conditions" in claim["how"]
     assert result["figures"]["distance"]["clips"] == "3 clips of squares, no conditions"
     assert "--clips squares" in result["run"]["command"]

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from v2w_convert.plan.probe import randomize_zero_init
-from v2w_convert.verification.coverage import base_sites, coverage, measure_family_coverage
+from v2w_convert.verification.coverage import base_sites, coverage, tiny_coverage
 from v2w_convert.verification.models import Models
 
 LOST = (
@@ -34,7 +34,7 @@ def test_through_every_site_some_of_a_later_frame_comes(models: Models) -> None:
 
 def test_without_the_base_a_lost_rule_still_shows(models: Models) -> None:
     resolved = models.world.resolved
-    assert measure_family_coverage(resolved).ok
+    assert tiny_coverage(resolved).ok
     rest = tuple(op for op in resolved.plan.operations if op.name != "causal_conv")
     without = replace(resolved, plan=resolved.plan.model_copy(update={"operations": rest}))
-    assert LOST[0] in measure_family_coverage(without).where.split(", ")
+    assert LOST[0] in tiny_coverage(without).where.split(", ")

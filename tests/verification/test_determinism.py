@@ -5,7 +5,7 @@ import torch
 
 from tests.mutations import faults
 from v2w_convert.sites import Site
-from v2w_convert.verification.determinism import measure_checkpointing, measure_determinism
+from v2w_convert.verification.determinism import checkpointed, repeatable
 from v2w_convert.world.model import World
 
 CONV = "up_blocks.0.resnets.1.temporal_res_block.conv1"
@@ -13,7 +13,7 @@ ACTION = "time_embedding"
 
 
 def test_unbroken(woken: World) -> None:
-    for claim in (measure_determinism(woken), measure_checkpointing(woken), measure_checkpointing(woken.to(torch.float32))):
+    for claim in (repeatable(woken), checkpointed(woken), checkpointed(woken.to(torch.float32))):
         assert (claim.measured, claim.where, claim.ok) == (0.0, "", True)
     assert not woken.training
     assert not woken.base.gradient_checkpointing if hasattr(woken.base, "gradient_checkpointing") else True
@@ -22,7 +22,7 @@ def test_unbroken(woken: World) -> None:
 @pytest.mark.parametrize("fault", [faults.flickers, faults.remembers_inputs])
 def test_a_site_that_gives_something_else_is_named(woken: World, fault: Callable[[Site], None]) -> None:
     fault(woken.sites[CONV])
-    claim = measure_determinism(woken)
+    claim = repeatable(woken)
     assert not claim.ok
     assert claim.where == CONV
 
@@ -40,7 +40,7 @@ def test_what_is_kept_from_one_rollout_to_another_is_found(woken: World) -> None
         return output + 1e-3 * seen[-2 if len(seen) > 1 else -1]
 
     site.__class__ = type("Hidden", (type(site),), {"forward": hidden})
-    claim = measure_determinism(woken)
+    claim = repeatable(woken)
     assert not claim.ok
     assert "rollouts differ" in claim.how
     assert "twice" not in claim.how
@@ -52,8 +52,8 @@ def test_a_site_that_is_another_under_checkpointing_is_found(
     woken: World, fault: Callable[[Site], None]
 ) -> None:
     fault(woken.sites[CONV])
-    assert measure_determinism(woken).ok
-    claim = measure_checkpointing(woken)
+    assert repeatable(woken).ok
+    claim = checkpointed(woken)
     assert not claim.ok
     assert claim.where in (CONV, "")
     assert not woken.training

@@ -6,7 +6,7 @@ import torch
 
 from tests.mutations import faults
 from v2w_convert.operations import CausalConv, FrameNorm
-from v2w_convert.verification.distance import Recorded, record_base, measure_distance
+from v2w_convert.verification.distance import Recorded, of_base, of_world
 from v2w_convert.verification.models import Models
 from v2w_convert.verification.picture_distance import draw_distance
 
@@ -18,14 +18,14 @@ def recorded(models: Models) -> Recorded:
     assert models.base is not None
     before = {name: x.clone() for name, x in models.base.state_dict().items()}
     kinds = {name: type(module) for name, module in models.base.named_modules()}
-    found = record_base(models.base, models.world.resolved, models.world.action_dim)
+    found = of_base(models.base, models.world.resolved, models.world.action_dim)
     assert all(torch.equal(x, before[name]) for name, x in models.base.state_dict().items())
     assert kinds == {name: type(module) for name, module in models.base.named_modules()}  # and not folded
     return found
 
 
 def test_every_frame_level_and_site_has_a_number(models: Models, recorded: Recorded) -> None:
-    claim, figure = measure_distance(models.world, recorded)
+    claim, figure = of_world(models.world, recorded)
     assert claim.ok  # whatever it is
     assert len(figure["noise_levels"]) == len(figure["frames"]) == 4
     assert figure["noise_levels"] == sorted(figure["noise_levels"])
@@ -50,7 +50,7 @@ def test_a_world_in_the_bidirectional_form_is_at_no_distance(models: Models, rec
     models.world.base.load_state_dict(weights, strict=False)
     for site in models.world.sites.values():
         faults.sees_future(site)
-    claim, figure = measure_distance(models.world, recorded)
+    claim, figure = of_world(models.world, recorded)
     assert claim.measured is not None
     assert claim.measured < 1e-12
     assert max(figure["sites"].values()) < 1e-12
@@ -58,14 +58,14 @@ def test_a_world_in_the_bidirectional_form_is_at_no_distance(models: Models, rec
 
 def test_one_broken_site_is_the_worst(models: Models, recorded: Recorded) -> None:
     models.world.base.get_parameter(f"{CONV}.weight").mul_(100)
-    claim, figure = measure_distance(models.world, recorded)
+    claim, figure = of_world(models.world, recorded)
     assert claim.where.split(", ")[0] == CONV
     assert figure["sites"][CONV] > 10
 
 
 def test_what_is_no_number_is_null(models: Models, recorded: Recorded) -> None:
     models.world.base.get_parameter(f"{CONV}.weight").fill_(math.nan)
-    claim, figure = measure_distance(models.world, recorded)
+    claim, figure = of_world(models.world, recorded)
     assert figure["sites"][CONV] is None
     assert figure["frames"][0][0] is None
     assert claim.as_json()["measured"] is None
@@ -76,7 +76,7 @@ def test_what_is_no_number_is_null(models: Models, recorded: Recorded) -> None:
 
 def test_convolutions_are_farther_than_norms(models: Models, recorded: Recorded) -> None:
     """Masked convolutions lose a third of their taps; norms on a clip that moves have about a frame's statistics."""
-    _, figure = measure_distance(models.world, recorded)
+    _, figure = of_world(models.world, recorded)
     sites = models.world.resolved.sites
     mean = {
         kind: sum(chosen) / len(chosen)

@@ -7,7 +7,7 @@ from v2w_convert.plan.read import parse_plan, read_plan, shipped_plans
 from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.verification.claims import Claim, figure
-from v2w_convert.verification.mend import add_fixes, patterns
+from v2w_convert.verification.mend import mended, patterns
 from v2w_convert.verification.run import verify
 
 CONV = "down_blocks.1.resnets.0.temporal_res_block.conv2"
@@ -20,13 +20,13 @@ def resolved(name: str = "stable-video-diffusion") -> ResolvedPlan:
 
 
 def mend(name: str, where: str, plan: str = "stable-video-diffusion") -> str:
-    (claim,) = add_fixes([Claim(name, 1.0, 0.0, where, "")], resolved(plan))
-    return claim.fix
+    (claim,) = mended([Claim(name, 1.0, 0.0, where, "")], resolved(plan))
+    return claim.mend
 
 
 def test_only_what_fails_is_mended() -> None:
     claims = [Claim("files", 0.0, 0.0, "", ""), figure("distance", 2.0, CONV, "")]
-    assert add_fixes([*claims, Claim("files", 1.0, 0.0, "", "")], resolved())[:2] == claims
+    assert mended([*claims, Claim("files", 1.0, 0.0, "", "")], resolved())[:2] == claims
 
 
 def test_a_rule_that_is_missing_is_written_out(
@@ -36,7 +36,7 @@ def test_a_rule_that_is_missing_is_written_out(
     plan = read_manifest(tiny_converted).plan
     rest = [entry for entry in plan["operations"] if not {"frame_norm", "frame_position"} & entry.keys()]
     folder = rewritten(plan=plan | {"operations": rest})
-    failing = {claim.id: claim for claim in verify(folder, tiny_base).claims if not claim.ok}
+    failing = {claim.name: claim for claim in verify(folder, tiny_base).claims if not claim.ok}
     told = failing["coverage"].mend.splitlines()
     assert told[0] == "add to the plan's operations, and convert again:"
     entries = [line.removeprefix("- frame_norm: {at: ").strip('"}') for line in told[1:]]
@@ -54,32 +54,32 @@ def test_positions_that_are_missing_are_written_out() -> None:
     rest = [operation for operation in plan.operations if operation.name != "frame_position"]
     without = resolve(plan.model_copy(update={"operations": tuple(rest)}), resolved().config)
     where = "down_blocks.0.attentions.0.time_proj"
-    (claim,) = add_fixes([Claim("identity", 1.0, 0.0, where, "")], without)
-    assert claim.fix.endswith('- frame_position: {at: "down_blocks.*.attentions.*.time_proj"}')
+    (claim,) = mended([Claim("identity", 1.0, 0.0, where, "")], without)
+    assert claim.mend.endswith('- frame_position: {at: "down_blocks.*.attentions.*.time_proj"}')
 
 
 def test_a_site_names_the_rule_that_made_it() -> None:
     made = 'the rule that made it: - causal_conv: {"at"'.replace('"at"', "at")
-    assert mend("causal", CONV).startswith(f'{made}: "**.temporal_res_block.conv[12]"')
-    assert mend("sites-receptive-field", f"{CONV}, {CONV.replace('conv2', 'conv1')}").count("causal_conv") == 1
+    assert mend("future-unseen", CONV).startswith(f'{made}: "**.temporal_res_block.conv[12]"')
+    assert mend("sites-see-past", f"{CONV}, {CONV.replace('conv2', 'conv1')}").count("causal_conv") == 1
     assert "v2w convert --window" in mend(
-        "sites-receptive-field", "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
+        "sites-see-past", "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
     )
-    assert "v2w finetune" in mend("action-has-effect", "time_embedding")
-    assert "convert again" in mend("invariants", CONV)
+    assert "v2w finetune" in mend("action-heeded", "time_embedding")
+    assert "convert again" in mend("promises", CONV)
 
 
 def test_norms_left_over_the_clip_are_told_of_mend() -> None:
-    assert "v2w convert --repair" in mend("causal", "init_attn.0.norm", "vid2world")
+    assert "v2w convert --repair" in mend("future-unseen", "init_attn.0.norm", "vid2world")
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("tensors-kept", "v2w convert BASE OUT"),
-        ("base-files-match-manifest", "--base"),
+        ("base-files", "--base"),
         ("identity", "`call` in the plan"),
-        ("control-base-leaks-future", "`call` in the plan"),
+        ("base-mixes", "`call` in the plan"),
     ],
 )
 def test_what_no_module_is_to_blame_for(name: str, said: str) -> None:

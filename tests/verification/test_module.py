@@ -66,7 +66,7 @@ def test_what_is_not_is_told(module: nn.Module, found: str | None) -> None:
 
 def test_a_layer_at_zero_hides_a_leak_only_where_it_is_asked_to() -> None:
     module = Causal((1, 1)).double()
-    assert_causal(module, X, frame_dim=2, sees=0, randomize=False)
+    assert_causal(module, X, frame_dim=2, sees=0, as_it_is=True)
     with pytest.raises(AssertionError, match="not causal"):
         assert_causal(module, X, frame_dim=2, sees=0)
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.mutations import faults
 from v2w_convert.cli import run
-from v2w_convert.verification.engine import phases
+from v2w_convert.verification import bench
 from v2w_convert.verification.catalogue import CATALOGUE
 from v2w_convert.verification.claims import Claim, VerifyReport, counted, not_measured
 from v2w_convert.verification.models import open_world
@@ -125,7 +125,7 @@ def test_other_reports_are_described_too(
         assert valid(printed)
         text = Page((folder / "report.html").read_text()).text
         assert ("could not be run" in text) == (code == 1)
-        skipped = [c["sentence"] for c in printed["claims"] if c["ok"] and c["measured"] is None]
+        skipped = [c["claim"] for c in printed["claims"] if c["ok"] and c["measured"] is None]
         assert all(sentence in text for sentence in skipped)
         assert "trained on actions (1 step)" in text or arguments[0] != finetuned
 
@@ -146,7 +146,7 @@ def test_the_page_loads_nothing_and_says_everything(reported: Path, result: dict
     shown = found.text
     assert shown.count(verdict(result["claims"])) == 2  # title and heading
     for claim in result["claims"]:
-        assert (claim["sentence"].partition(": ")[2] or claim["sentence"]) in shown
+        assert (claim["claim"].partition(": ")[2] or claim["claim"]) in shown
         assert readable(claim["how"]) in shown
     for told in (
         "a later frame has an influence in none of 21 pairs: exactly 0",
@@ -197,7 +197,7 @@ def test_a_failing_model_is_told_from_the_top(
         faults.sees_future(world.base.get_submodule(SITE))
         return world
 
-    monkeypatch.setattr(phases, "open_world", opened)
+    monkeypatch.setattr(bench, "open_world", opened)
     folder = tmp_path / "report"
     assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "--report", str(folder)]) == 1
     result = json.loads((folder / "report.json").read_text())
@@ -222,7 +222,7 @@ def test_a_failing_model_is_told_from_the_top(
 def hostile(result: dict[str, Any]) -> dict[str, Any]:
     claims = VerifyReport(
         [
-            Claim("causal", 0.5, 0.0, HOSTILE, f"how {HOSTILE}", HOSTILE),
+            Claim("future-unseen", 0.5, 0.0, HOSTILE, f"how {HOSTILE}", HOSTILE),
             counted("tensors-kept", [HOSTILE, *(f"{HOSTILE}{n}" for n in "abcdefghi")], "how"),
             not_measured("identity", HOSTILE),
         ]

@@ -3,12 +3,12 @@ import torch
 from tests.mutations import faults
 from v2w_convert.operations.causal_attention import CausalAttentionSite
 from v2w_convert.verification.inputs import past_seeing
-from v2w_convert.verification.past import measure_last_frame, measure_receptive_field, sites, measure_sites_stored
+from v2w_convert.verification.past import last_frames, seen_past, sites, sites_stored
 from v2w_convert.world.model import World
 
 
 def test_unbroken(woken: World) -> None:
-    claims = [measure_receptive_field(woken), *sites(woken)]
+    claims = [seen_past(woken), *sites(woken)]
     assert [claim.measured for claim in claims] == [0.0] * 3
     assert all(claim.ok for claim in claims)
 
@@ -22,7 +22,7 @@ def test_every_single_site_that_forgets_is_named(woken: World) -> None:
     past, future = sites(woken)
     assert set(past.where.split(", ")) == set(seeing)
     assert future.ok
-    whole = measure_receptive_field(woken)
+    whole = seen_past(woken)
     assert not whole.ok
     assert whole.where == "down_blocks.0.resnets.0.temporal_res_block.conv1"  # the first of them that is run
 
@@ -30,7 +30,7 @@ def test_every_single_site_that_forgets_is_named(woken: World) -> None:
 def test_one_forgetful_site_is_hidden_end_to_end_but_named_by_itself(woken: World) -> None:
     name = "mid_block.resnets.0.temporal_res_block.conv1"
     faults.forgets_past(woken.sites[name])
-    assert measure_receptive_field(woken).ok
+    assert seen_past(woken).ok
     assert sites(woken)[0].where == name
 
 
@@ -68,11 +68,11 @@ def test_a_site_that_was_never_installed_counts_as_forgetful(woken: World) -> No
 
 def test_an_attention_whose_last_frame_is_another_than_without_a_mask_is_named(woken: World) -> None:
     name = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
-    claim = measure_last_frame(woken)
+    claim = last_frames(woken)
     assert claim.ok
     assert claim.where == ""
     faults.blind_to_last(woken.sites[name])
-    claim = measure_last_frame(woken)
+    claim = last_frames(woken)
     assert not claim.ok
     assert claim.where == name
 
@@ -80,6 +80,6 @@ def test_an_attention_whose_last_frame_is_another_than_without_a_mask_is_named(w
 def test_a_site_that_forgets_in_the_stored_precision_is_named(woken: World) -> None:
     name = "mid_block.resnets.0.temporal_res_block.conv1"
     woken.to(torch.bfloat16)
-    assert measure_sites_stored(woken).ok
+    assert sites_stored(woken).ok
     faults.only(faults.forgets_past, faults.in_dtype(torch.bfloat16))(woken.sites[name])
-    assert measure_sites_stored(woken).where == name
+    assert sites_stored(woken).where == name

@@ -14,7 +14,7 @@ def test_unbroken(models: Models) -> None:
     assert models.base is not None
     claims = promises(models.base, models.world, UNIT)
     assert all(claim.ok and claim.where for claim in claims)
-    kinds = {claim.sentence.split(":")[0] for claim in claims}
+    kinds = {claim.claim.split(":")[0] for claim in claims}
     assert kinds == {"action", "causal_attention", "frame_position", "frame_norm", "causal_conv"}
 
 
@@ -26,7 +26,7 @@ def test_every_site_that_breaks_its_promise_is_named_the_worst_first(models: Mod
     weights[f"{bad}.weight"].mul_(1 + 1e-6)
     weights[f"{NORM}.weight"].add_(1.0)
     faults.one_late(models.world.sites[POSITION])
-    found = {claim.sentence: claim for claim in promises(models.base, models.world, UNIT) if not claim.ok}
+    found = {claim.claim: claim for claim in promises(models.base, models.world, UNIT) if not claim.ok}
     assert found["causal_conv: equals the base without its future taps"].where == ", ".join(CONVS)
     assert found["frame_position: equals the base's positions"].where == POSITION
     assert found["frame_norm: equals the base on one frame"].where == NORM

@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.mutations import faults
 from v2w_convert.errors import V2WError
 from v2w_convert.surgery.manifest import read_manifest
-from v2w_convert.verification.engine import phases
+from v2w_convert.verification import bench
 from v2w_convert.verification.catalogue import CATALOGUE
 from v2w_convert.verification.claims import Claim
 from v2w_convert.verification.run import verify
@@ -57,27 +57,27 @@ def test_an_unbroken_model_passes_and_is_reported(
             assert picture.width > 600
     assert len(report.figures["distance"]["frames"]) == 4
     assert report.figures["autoencoder"]["class"] == "AutoencoderKL"
-    assert {claim.id for claim in report.claims} == CATALOGUE.keys()
-    assert all(claim.fix == "" for claim in report.claims)
+    assert {claim.name for claim in report.claims} == CATALOGUE.keys()
+    assert all(claim.mend == "" for claim in report.claims)
 
 
 def test_without_the_base_what_needs_it_is_listed_but_not_measured(tiny_converted: Path) -> None:
     report = verify(tiny_converted)
     assert report.ok
     skipped = [claim for claim in report.claims if claim.measured is None]
-    needed = {"base-files-match-manifest", "config", "control-base-leaks-future", "identity", "invariants", *CLAIMS}
-    assert needed < {claim.id for claim in skipped}
+    needed = {"base-files", "config", "base-mixes", "identity", "promises", *CLAIMS}
+    assert needed < {claim.name for claim in skipped}
     assert all("--base" in claim.how for claim in skipped)
-    (family,) = (claim for claim in report.claims if claim.id == "coverage")
+    (family,) = (claim for claim in report.claims if claim.name == "coverage")
     assert family.measured == 0 and "the family's frames" in family.claim
 
 
 def test_a_finetuned_model_passes(finetuned: Path, tiny_base: Path) -> None:
     report = verify(finetuned, tiny_base)
     assert [claim for claim in report.claims if not claim.ok] == []
-    by_name = {claim.id: claim for claim in report.claims}
-    assert by_name["action-has-effect"].how.endswith("real weights")
-    for name in ("actions-no-effect-before-training", "invariants", *CLAIMS):
+    by_name = {claim.name: claim for claim in report.claims}
+    assert by_name["action-heeded"].how.endswith("real weights")
+    for name in ("actions-unheeded", "promises", *CLAIMS):
         assert by_name[name].measured is None
 
 
@@ -115,7 +115,7 @@ def test_tensors_that_are_not_what_surgery_made(failing: Failing, rewritten: Rew
     swapped = {f"{CONV}.weight", f"{CONV.replace('conv2', 'conv1')}.weight"}
     assert set(found[SENTENCES["tensors-transferred"]].where.split(", ")) == swapped
     assert found[SENTENCES["tensors-added"]].where == LAST_ACTION_LAYER
-    assert found[SENTENCES["actions-no-effect-before-training"]].where == "time_embedding"
+    assert found[SENTENCES["actions-unheeded"]].where == "time_embedding"
     assert (
         found["action: before training, output with any action equals the base's"].where == "time_embedding"
     )
@@ -179,9 +179,9 @@ def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
         return forward(self, *args, **kwargs)
 
     forward = World.forward
-    assert phases._runs(woken)
+    assert bench._runs(woken)
     monkeypatch.setattr(World, "forward", no_halves)
-    stored = next(c for c in verify(tiny_converted).claims if c.id == "causal-stored")
+    stored = next(c for c in verify(tiny_converted).claims if c.name == "future-unseen-stored")
     assert stored.ok and stored.claim.endswith("in float32")
     assert "float16, in which it is stored, cannot be run here" in stored.how
 
@@ -197,7 +197,7 @@ def test_a_model_that_cannot_be_run_fails_its_claims(failing: Failing) -> None:
         site.__class__ = type("Broken", (type(site),), {"keep": keep})
 
     found = failing((ATTENTION, breaks))
-    names = {claim.id for claim in found.values()}
-    assert {"stream-by-block", "stream-in-chunks", "deterministic"} <= names
-    assert not {"causal", "receptive-field", "identity", "coverage"} & names
+    names = {claim.name for claim in found.values()}
+    assert {"streamed-by-block", "streamed-in-chunks", "deterministic"} <= names
+    assert not {"future-unseen", "past-seen", "identity", "coverage"} & names
     assert all(claim.measured == math.inf and "KeyError" in claim.how for claim in found.values())

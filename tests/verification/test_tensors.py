@@ -11,7 +11,7 @@ from v2w_convert.checkpoint.source import open_source
 from v2w_convert.operations.causal_conv import transfer_kernel
 from v2w_convert.surgery.change import TensorStatus
 from v2w_convert.surgery.load import open_converted
-from v2w_convert.verification.tensors import measure_base_completeness, complete, last_place_error, measure_values
+from v2w_convert.verification.tensors import base_complete, complete, last_places, surgical
 
 NORMS = ("conv_norm_out.weight", "conv_norm_out.bias")
 KERNEL = "mid_block.resnets.0.temporal_res_block.conv1.weight"
@@ -20,15 +20,15 @@ NONE = "time_embedding.v2w_action.none"
 
 def broken(folder: Path, base: Path) -> dict[str, str]:
     manifest, source, resolved = open_converted(folder)
-    claims = measure_values(open_source(base), source, resolved, manifest)
-    return {claim.id: claim.where for claim in claims if not claim.ok}
+    claims = surgical(open_source(base), source, resolved, manifest)
+    return {claim.name: claim.where for claim in claims if not claim.ok}
 
 
 def test_unbroken(tiny_converted: Path, tiny_base: Path) -> None:
     assert broken(tiny_converted, tiny_base) == {}
     manifest, source, resolved = open_converted(tiny_converted)
     assert complete(source, resolved, manifest).ok
-    assert measure_base_completeness(open_source(tiny_base), resolved).ok
+    assert base_complete(open_source(tiny_base), resolved).ok
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_one_changed_tensor_is_named(
         if name in found:
             found[name] = change(found[name])
 
-    names = [f"tensors-{fate}", *(["transfer-rounding"] if fate == "transferred" else [])]
+    names = [f"tensors-{fate}", *(["tensors-exact"] if fate == "transferred" else [])]
     assert broken(rewritten(spoil), tiny_base) == dict.fromkeys(names, name)
 
 
@@ -73,7 +73,7 @@ def test_one_unit_in_the_last_place_is_another_tensor_and_two_are_inexact(
     folder = rewritten(nudge(1))
     assert broken(folder, tiny_base) == {"tensors-transferred": KERNEL}
     shutil.rmtree(folder)
-    assert broken(rewritten(nudge(2)), tiny_base) == {"tensors-transferred": KERNEL, "transfer-rounding": KERNEL}
+    assert broken(rewritten(nudge(2)), tiny_base) == {"tensors-transferred": KERNEL, "tensors-exact": KERNEL}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -81,18 +81,18 @@ def test_one_unit_in_the_last_place_is_another_tensor_and_two_are_inexact(
 def test_transfers_are_exact_to_the_last_place(dtype: torch.dtype, k: int) -> None:
     weight = torch.randn(64, 64, k, generator=torch.Generator().manual_seed(0)).to(dtype)
     for points in range(k + 1):
-        assert last_place_error(transfer_kernel(weight, points), transfer_kernel(weight.double(), points)) <= 0.51
+        assert last_places(transfer_kernel(weight, points), transfer_kernel(weight.double(), points)) <= 0.51
 
 
 def test_last_places() -> None:
     exact = torch.tensor([1.0, -3.0, 0.0], dtype=torch.float64)
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
         found = exact.to(dtype)
-        assert last_place_error(found, exact) == 0
+        assert last_places(found, exact) == 0
         found[1] -= 2 * torch.finfo(dtype).eps
-        assert last_place_error(found, exact) == 1
-    assert last_place_error(exact[:2], exact) == math.inf
-    assert last_place_error(exact * math.nan, exact) == math.inf
+        assert last_places(found, exact) == 1
+    assert last_places(exact[:2], exact) == math.inf
+    assert last_places(exact * math.nan, exact) == math.inf
 
 
 def test_two_swapped_tensors_are_named(rewritten: Callable[..., Path], tiny_base: Path) -> None:
@@ -121,4 +121,4 @@ def test_missing_unknown_and_misshapen_tensors_are_named(tiny_converted: Path, t
     assert set(complete(source, resolved, manifest).where.split(", ")) == {KERNEL, "unknown", NONE}
     base = open_source(tiny_base)
     del base.tensors["conv_in.bias"]
-    assert measure_base_completeness(base, resolved).where == "conv_in.bias"
+    assert base_complete(base, resolved).where == "conv_in.bias"

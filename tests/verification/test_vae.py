@@ -6,14 +6,14 @@ from torch import nn
 
 from tests.autoencoders import tiny_autoencoder
 from v2w_convert.verification.claims import Claim
-from v2w_convert.verification.vae import autoencoder, modules_looking_ahead
+from v2w_convert.verification.vae import autoencoder, looking_ahead
 
 
 def measured(name: str, folder: Path) -> tuple[dict[str, Claim], dict]:
     tiny_autoencoder(name).save_pretrained(folder / "vae")
     claims, figures = autoencoder(folder)
     assert figures is not None
-    return {claim.id: claim for claim in claims}, figures
+    return {claim.name: claim for claim in claims}, figures
 
 
 def test_one_that_looks_back_only(tmp_path: Path) -> None:
@@ -81,4 +81,4 @@ def test_the_innermost_module_that_looks_ahead_is_named() -> None:
         nn.Conv3d(2, 2, 1), nn.Sequential(nn.Identity(), Flipped()), nn.Conv3d(2, 2, (3, 1, 1))
     )
     with torch.no_grad():
-        assert modules_looking_ahead(model, lambda: model(torch.randn(1, 2, 5, 4, 4))) == ["1.1 (Flipped)"]
+        assert looking_ahead(model, lambda: model(torch.randn(1, 2, 5, 4, 4))) == ["1.1 (Flipped)"]

@@ -27,7 +27,7 @@ from v2w_convert.verification.claims import Claim
 from v2w_convert.verification.exact import exact
 from v2w_convert.verification.models import Models, open_base, open_world
 from v2w_convert.verification.streaming import streaming
-from v2w_convert.verification.weights import DiskTensor, read_weights
+from v2w_convert.verification.weights import Unread, read_weights
 
 CONV = "down_blocks.1.resnets.0.temporal_res_block.conv2"
 ATTENTION = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
@@ -63,15 +63,15 @@ def claims(models: Models) -> list[Claim]:
     """Of every kind that runs a model."""
     world, base = models.world, models.base
     assert base is not None
-    found = [*promises.promises(base, world, 1e-3), actions.measure_no_effect(world)]
+    found = [*promises.promises(base, world, 1e-3), actions.unheeded(world)]
     randomize_zero_init(world.base)
     randomize_zero_init(base)
     found += [
         coverage.coverage(coverage.base_sites(base, world), world.resolved),
         identity.identity(base, world),
     ]
-    found += [*actions.effects(world, "woken"), causality.measure_causality(world), causality.measure_batch_independence(world)]
-    found += [past.measure_receptive_field(world), *past.sites(world), *gradient.gradients(world), *streaming(world)]
+    found += [*actions.effects(world, "woken"), causality.unseen_future(world), causality.unseen_clips(world)]
+    found += [past.seen_past(world), *past.sites(world), *gradient.gradients(world), *streaming(world)]
     return found
 
 
@@ -81,8 +81,8 @@ def test_every_claim_is_the_same_to_the_bit(
     monkeypatch.setattr(weights, "SMALL", 1000)
     with exact():
         held, unread = (models(tiny_converted, tiny_base, room) for room in (float("inf"), 0.0))
-        assert sum(isinstance(x, DiskTensor) for x in unread.world.base.parameters()) > 100
-        assert not any(isinstance(x, DiskTensor) for x in held.world.base.parameters())
+        assert sum(isinstance(x, Unread) for x in unread.world.base.parameters()) > 100
+        assert not any(isinstance(x, Unread) for x in held.world.base.parameters())
         found = claims(unread)
         assert found == claims(held)
     assert all(claim.ok for claim in found)
@@ -94,7 +94,7 @@ def test_a_leak_is_found_and_named(tiny_converted: Path, site: str, monkeypatch:
     world = open_world(tiny_converted, room=0)
     randomize_zero_init(world.base)
     faults.sees_future(world.base.get_submodule(site))
-    claim = causality.measure_causality(world)
+    claim = causality.unseen_future(world)
     assert not claim.ok
     assert claim.where == site
     assert not gradient.gradients(world)[0].ok
@@ -106,13 +106,13 @@ def test_as_much_as_has_room_is_held(on_disk: None, tiny_base: Path) -> None:
     for room in (whole, whole / 2, 0):
         read = read_weights(tensors, torch.float64, room)
         assert list(read) == list(tensors)
-        held = sum(x.numel() * 8 for x in read.values() if not isinstance(x, DiskTensor))
+        held = sum(x.numel() * 8 for x in read.values() if not isinstance(x, Unread))
         assert room - whole / 10 < held <= room
 
 
 def test_any_function_computes_with_the_values(on_disk: None, linear: tuple[nn.Linear, nn.Linear]) -> None:
     held, unread = linear
-    assert isinstance(unread.weight, nn.Parameter) and isinstance(unread.weight, DiskTensor)
+    assert isinstance(unread.weight, nn.Parameter) and isinstance(unread.weight, Unread)
     x = torch.randn(2, 3, dtype=torch.float64)
     assert torch.equal(unread(x), held(x))
     assert torch.equal(x @ unread.weight.t(), x @ held.weight.t())
@@ -150,7 +150,7 @@ def test_gradients_keep_no_weights(on_disk: None, linear: tuple[nn.Linear, nn.Li
         torch.autograd.graph.saved_tensors_hooks(lambda y: kept.append(y) or y, lambda y: y),
     ):
         output = linear[1](x).sum()
-    assert [type(y) for y in kept if y.shape != x.shape] == [DiskTensor] * len(kept)
+    assert [type(y) for y in kept if y.shape != x.shape] == [Unread] * len(kept)
     assert torch.equal(torch.autograd.grad(output, x)[0], linear[0].weight.sum(0).expand(2, 3))
 
 
