@@ -43,7 +43,7 @@ def cached(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_it_is_converted_like_a_folder(cached: Path, tiny_converted: Path, tmp_path: Path) -> None:
     assert resolve_hub_id(Path("someone/video")) == cached
     assert open_source(resolve_hub_id(Path("someone/video"))).component == "unet"
-    words = ["convert", "someone/video", "out", "--action-dim", str(ACTIONS)]
+    words = ["convert", "someone/video", "-o", "out", "--action-dim", str(ACTIONS)]
     assert run([*words, "--dry-run"]) == 0
     assert not Path("out").exists()
     assert run(words) == 0
@@ -70,7 +70,7 @@ def test_what_is_no_id_is_not_asked_for(path: str, monkeypatch: pytest.MonkeyPat
 
 def test_one_that_is_not_there(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("inspect", "convert", "plan"):
-        more = {"convert": ["out", "--action-dim", 3], "plan": ["-o", "plan.yaml"]}
+        more = {"convert": ["-o", "out", "--action-dim", 3], "plan": ["-o", "plan.yaml"]}
         line = refused(capsys, command, "someone/else", *more.get(command, []))
         assert "no such folder or file here, the Hub cannot be reached" in line
     assert sorted(os.listdir()) == ["cache"]

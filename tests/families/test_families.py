@@ -23,7 +23,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.families import REFUSED, model_class
 from v2w_convert.families.build import complete_config
 from v2w_convert.finetuning.finetune import finetune
-from v2w_convert.finetuning.settings import Settings
+from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.plan.call import call_base
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.registry import plan_for
@@ -75,7 +75,7 @@ def test_a_family_converts_passes_verify_and_trains(
         out,
         tiny_data,
         run,
-        Settings(steps=1, batch=2, frames=-(-5 // n) * n, lr=1e-3),
+        FinetuneSettings(steps=1, batch=2, frames=-(-5 // n) * n, lr=1e-3),
     )
     before, after = open_source(out), open_source(run)
     weights = [load_file(file) for file in sorted(after.files)]

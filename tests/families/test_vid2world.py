@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert sum(".conv3d." in name for name in state) == 64
     file = lvdm.save(lvdm.checkpoint(state), folder / "released.ckpt")
     for out, flags in {"as-is": [], "repaired": ["--repair"]}.items():
-        assert run(["convert", str(file), str(folder / out), "--action-dim", str(ACTIONS), *flags]) == 0
+        assert run(["convert", str(file), "-o", str(folder / out), "--action-dim", str(ACTIONS), *flags]) == 0
     return folder
 
 
@@ -111,7 +111,7 @@ def test_the_repaired_world_trains(folder: Path, tiny_data: Path, tmp_path: Path
     arguments = [
         "--data",
         tiny_data,
-        "--output-dir",
+        "-o",
         tmp_path / "run",
         "--steps",
         1,
@@ -251,7 +251,7 @@ def test_multi_hot_actions_are_recognised(tmp_path: Path) -> None:
     model = lvdm.tiny_released(multi_hot=True, action_dim=51)
     file = lvdm.save(lvdm.checkpoint(lvdm.as_released(model.state_dict())), tmp_path / "csgo.safetensors")
     assert {"action_dim": 51, "multi_hot": True}.items() <= open_source(file).config.items()
-    assert run(["convert", str(file), str(tmp_path / "out"), "--action-dim", "51"]) == 0
+    assert run(["convert", str(file), "-o", str(tmp_path / "out"), "--action-dim", "51"]) == 0
     loaded = v2w_convert.load(tmp_path / "out")
     assert isinstance(loaded.base, Vid2WorldUNet)
 
@@ -269,12 +269,16 @@ def test_options_that_do_not_fit_are_refused(
 ) -> None:
     file, out = folder / "released.ckpt", tmp_path / "out"
     assert "trained with actions of 3 (try: --action-dim 3)" in refused(
-        capsys, "convert", file, out, "--action-dim", 4
+        capsys, "convert", file, "-o", out, "--action-dim", 4
     )
-    line = refused(capsys, "convert", file, out, "--action-dim", 3, "--transfer", "masked")
+    line = refused(capsys, "convert", file, "-o", out, "--action-dim", 3, "--transfer", "masked")
     assert "causal already" in line
     base = lvdm.save(lvdm.checkpoint(lvdm.tiny_denoiser().state_dict()), tmp_path / "base.ckpt")
-    assert "no shipped plan repairs" in refused(capsys, "convert", base, out, "--action-dim", 3, "--repair")
-    assert "another plan" in refused(capsys, "convert", file, folder / "as-is", "--action-dim", 3, "--repair")
-    assert run(["convert", str(file), str(folder / "repaired"), "--action-dim", "3", "--repair"]) == 0
+    assert "no shipped plan repairs" in refused(
+        capsys, "convert", base, "-o", out, "--action-dim", 3, "--repair"
+    )
+    assert "another plan" in refused(
+        capsys, "convert", file, "-o", folder / "as-is", "--action-dim", 3, "--repair"
+    )
+    assert run(["convert", str(file), "-o", str(folder / "repaired"), "--action-dim", "3", "--repair"]) == 0
     assert not out.exists()

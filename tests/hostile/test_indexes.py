@@ -97,7 +97,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
 def test_an_index(case: str, sharded: Path, refused: Refused) -> None:
     change, words = CASES[case]
     change(sharded)
-    refused("convert", sharded, sharded.parent / "out", "--action-dim", 3, words=words)
+    refused("convert", sharded, "-o", sharded.parent / "out", "--action-dim", 3, words=words)
 
 
 def test_26_links_within_the_hubs_cache_are_read(sharded: Path, converts: Callable[..., str]) -> None:

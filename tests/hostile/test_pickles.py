@@ -196,7 +196,7 @@ def test_a_pickle(case: str, tensors: dict[str, Any], home: Path, refused: Refus
     make, words = CASES[case]
     file = home / "model.ckpt"
     make(tensors, file)
-    refused("convert", file, home / "out", "--action-dim", 3, words=[str(file), *words])
+    refused("convert", file, "-o", home / "out", "--action-dim", 3, words=[str(file), *words])
     assert not (home / "ran").exists()
 
 
@@ -238,4 +238,6 @@ def test_54_a_transposed_tensor(tensors: dict[str, Any], home: Path, refused: Re
     """Refused, where the list would have it read: bytes are copied in order, never put in order."""
     tensors[KEY] = tensors[KEY].T.contiguous().T
     lvdm.save(tensors, home / "model.ckpt")
-    refused("convert", home / "model.ckpt", home / "out", "--action-dim", 3, words=[KEY, ".contiguous()"])
+    refused(
+        "convert", home / "model.ckpt", "-o", home / "out", "--action-dim", 3, words=[KEY, ".contiguous()"]
+    )

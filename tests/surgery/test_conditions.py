@@ -19,7 +19,16 @@ def test_a_prompt_of_the_users_own_is_given_where_the_caller_gives_none(
     prompt = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     save_file({"text": prompt}, tmp_path / "prompt.safetensors")
     out = tmp_path / "out"
-    words = ["convert", tiny_base, out, "--action-dim", 3, "--conditions", tmp_path / "prompt.safetensors"]
+    words = [
+        "convert",
+        tiny_base,
+        "-o",
+        out,
+        "--action-dim",
+        3,
+        "--conditions",
+        tmp_path / "prompt.safetensors",
+    ]
     assert run([str(word) for word in words]) == 0
     assert run([str(word) for word in words]) == 0  # converted already
     assert torch.equal(load_file(out / "conditions.safetensors")["text"], prompt)

@@ -29,7 +29,7 @@ WHOLE = {
 
 
 def arguments(base: Path, out: Path, *more: str) -> list[str]:
-    return ["convert", str(base), str(out), "--action-dim", str(ACTIONS), *more]
+    return ["convert", str(base), "-o", str(out), "--action-dim", str(ACTIONS), *more]
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing_extensions import TypedDict
 from v2w_convert.checkpoint.source import MANIFEST
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.surgery.settings import MAX_ACTION_DIM
 
 VERSION = 2  # of the format
 CONDITIONS = "conditions.safetensors"
-MAX_ACTION_DIM = 100_000
 
 
 def _inside(path: str) -> str:
@@ -89,5 +89,5 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
-        found = [f"{MANIFEST}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise V2WError(asked, found[:5]) from None
+        faults = [f"{MANIFEST}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise V2WError(asked, faults[:5]) from None

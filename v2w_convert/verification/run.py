@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from v2w_convert.checkpoint.source import open_source
-from v2w_convert.data.lerobot import read_info
+from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.plan.coverage import uncovered_sites
 from v2w_convert.progress import Progress, no_progress
@@ -95,7 +95,7 @@ def _open(converted: Path, base: Path | None, settings: VerifySettings, report: 
     if settings.clips is not None:
         if base is None:
             raise V2WError(f"measure the distance on clips of {settings.clips}", "no base", "--base")
-        read_info(settings.clips)
+        open_dataset(settings.clips, camera=settings.camera)
     large = count_numbers(source.tensors) > LARGE_MODEL
     claims_first = large and settings.budget is not None  # pictures only if the time is not needed for claims
     return VerifyContext(

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 from tests.mutations import faults
 from tests.squares import write
 from v2w_convert.cli import run as v2w
-from v2w_convert.data import lerobot
+from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.verification.claims.distance import measure_distance, record_base
 from v2w_convert.verification.engine.clips import read_clips, relative_size
@@ -21,7 +21,7 @@ def test_the_middle_of_each_episode_that_is_long_enough(
     models: Models, tiny_converted: Path, tiny_data: Path
 ) -> None:
     clips = read_clips(tiny_data, None, tiny_converted, models.world)
-    episodes = [episode.frames for episode in lerobot.read(tiny_data)]
+    episodes = [episode.frames for episode in open_dataset(tiny_data).episodes()]
     assert [len(frames) for frames in episodes] == [9, 3, 7, 12]
     pixels = open_vae(tiny_converted)
     for clip, frames in zip(clips.latents, [episodes[0][1:8], episodes[2], episodes[3][2:9]], strict=True):
@@ -52,7 +52,7 @@ def test_the_base_itself_has_no_distance_on_them(
 def test_the_report_says_what_the_distance_was_measured_on(
     tiny_converted: Path, tiny_base: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["verify", tiny_converted, "--base", tiny_base, "--clips", tiny_data, "--report", tmp_path]
+    arguments = ["verify", tiny_converted, "--base", tiny_base, "--clips", tiny_data, "-o", tmp_path]
     assert v2w([*map(str, arguments), "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     claim = next(claim for claim in result["claims"] if claim["id"] == "distance")
@@ -83,5 +83,5 @@ def test_what_cannot_be_measured_on_is_refused(
         ["--base", str(tiny_base), "--clips", str(tmp_path / "none")],
         ["--base", str(tiny_base), "--clips", str(tmp_path / "short")],
     ):
-        assert v2w(["verify", str(tiny_converted), *arguments, "--report", str(report)]) == 2
+        assert v2w(["verify", str(tiny_converted), *arguments, "-o", str(report)]) == 2
     assert not report.exists()

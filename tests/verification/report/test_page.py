@@ -1,4 +1,4 @@
-"""What `v2w verify --report` and `--card` write, through the command line."""
+"""What `v2w verify -o` and `--card` write, through the command line."""
 
 import copy
 import json
@@ -23,8 +23,9 @@ from v2w_convert.verification.report.publish import publish
 from v2w_convert.verification.report.summary import summary
 from v2w_convert.verification.report.wording import number, readable, verdict
 from v2w_convert.verification.result import VerifyReport
+from v2w_convert.verification.settings import VerifySettings
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "verify-report.schema.json"
+SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "verify.schema.json"
 SITE = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
 HOSTILE = "</code><script src=//x.test>alert('1')</script>&\x1b[31m\u202e`|\n# <img onerror=x>"
 
@@ -64,7 +65,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def reported(tiny_converted: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "--report", str(folder)]) == 0
+    assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "-o", str(folder)]) == 0
     return folder
 
 
@@ -121,8 +122,10 @@ def test_other_reports_are_described_too(
     ):
         capsys.readouterr()
         folder = tmp_path / "report"
-        assert run(["verify", *map(str, arguments), "--report", str(folder), "--json"]) == code
+        assert run(["verify", *map(str, arguments), "-o", str(folder), "--json"]) == code
         printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert valid(printed)
+        assert printed.pop("settings").keys() == VerifySettings.model_fields.keys()
         assert printed == json.loads((folder / "report.json").read_text())
         assert valid(printed)
         text = Page((folder / "report.html").read_text()).text
@@ -202,7 +205,7 @@ def test_a_failing_model_is_described_from_the_top(
 
     monkeypatch.setattr(phases, "open_world", opened)
     folder = tmp_path / "report"
-    assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "--report", str(folder)]) == 1
+    assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "-o", str(folder)]) == 1
     result = json.loads((folder / "report.json").read_text())
     assert valid(result)
     assert result["figures"]["leak"]["world"][SITE] > 0.01

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from v2w_convert.data import lerobot
+from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.verification.engine.inputs import enough_frames, latent_size
 from v2w_convert.verification.report.provenance import public_path
@@ -44,7 +44,7 @@ def read_clips(data: Path, camera: str | None, converted: Path, world: World) ->
     """Encode the middle of each of the first `MAX_CLIPS` episodes that are long enough.
 
     Args:
-        data: A LeRobot v3 data set.
+        data: A data set that `open_dataset` reads.
         camera: One of its cameras; None: the only one.
         converted: The converted folder, with the autoencoder.
         world: The world model.
@@ -54,9 +54,10 @@ def read_clips(data: Path, camera: str | None, converted: Path, world: World) ->
             latents do not fit the model.
     """
     task = f"measure the distance on clips of {data}"
+    data_set = open_dataset(data, camera=camera)
     vae = open_vae(converted)
     t = vae.packing.frames(world.resolved.frames(enough_frames(world)))
-    long_enough = (episode.frames for episode in lerobot.read(data, camera) if len(episode) >= t)
+    long_enough = (episode.frames for episode in data_set.episodes() if len(episode) >= t)
     chosen = [frames[(len(frames) - t) // 2 :][:t] for frames in islice(long_enough, MAX_CLIPS)]
     if not chosen:
         raise V2WError(task, f"no episode has {t} frames", "longer episodes")

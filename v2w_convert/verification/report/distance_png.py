@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from v2w_convert.report import fold_paths
+from v2w_convert.text import fold_paths
 
 CELL_WIDTH, CELL, LEFT, TOP, GAP = 60, 36, 110, 104, 110  # pixels
 MAX_BARS, BAR_HEIGHT, BAR_WIDTH, NAME_WIDTH = 12, 22, 260, 520

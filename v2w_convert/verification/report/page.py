@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from v2w_convert.errors import printable
-from v2w_convert.report import fold_paths
+from v2w_convert.text import fold_paths
 from v2w_convert.verification.report import svg
 from v2w_convert.verification.report.wording import (
     TOPICS,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from v2w_convert.errors import printable
-from v2w_convert.report import fold_paths
+from v2w_convert.text import fold_paths
 from v2w_convert.verification.report.wording import group_failures, number, reason, state, verdict
 
 # The claims in the table; those that were not measured are left out.
