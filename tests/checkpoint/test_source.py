@@ -205,7 +205,7 @@ def test_a_pipeline_without_a_denoiser_is_refused(pipeline):
 
 def test_a_pipeline_with_two_denoisers_is_refused(pipeline):
     shutil.copytree(pipeline / "unet", pipeline / "transformer")
-    refused(pipeline, "both unet and transformer are there")
+    refused(pipeline, "both unet and transformer exist")
 
 
 def test_a_config_without_a_class_is_refused(plain):
@@ -229,7 +229,7 @@ def test_a_folder_without_weights_is_refused(plain):
 @pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "model.ckpt", "a.pt", "a.pth"])
 def test_weights_stored_only_as_a_pickle_are_refused(plain, name):
     (plain / PLAIN).rename(plain / name)
-    refused(plain, f"pickle only ({name})", "a safetensors version")
+    refused(plain, f"only as a pickle ({name})", "a safetensors version")
 
 
 def test_a_weight_file_without_tensors_is_refused(plain):

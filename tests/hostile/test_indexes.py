@@ -125,7 +125,7 @@ def test_34_a_pickle_beside_the_weights_is_ignored(plain: Path, converts: Callab
 
 def test_34_a_pickle_alone_is_refused(plain: Path, refused: Refused) -> None:
     (plain / MODEL).rename(plain / "diffusion_pytorch_model.bin")
-    refused("inspect", plain, mentions=["pickle only", "diffusion_pytorch_model.bin"])
+    refused("inspect", plain, mentions=["only as a pickle", "diffusion_pytorch_model.bin"])
 
 
 def test_35_a_variant_beside_the_weights_is_ignored(plain: Path, converts: Callable[..., str]) -> None:
