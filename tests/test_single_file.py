@@ -10,8 +10,8 @@ from diffusers import AutoencoderKL
 
 import v2w_convert
 from tests import lvdm
+from tests.cli.commands import refused
 from tests.conftest import ACTIONS
-from tests.test_cli import refused
 from v2w_convert.checkpoint.source import open_source, read_tensor
 from v2w_convert.cli import run
 from v2w_convert.surgery.manifest import read_manifest

@@ -13,8 +13,8 @@ from torch import Tensor
 
 import v2w_convert
 from tests import lvdm
+from tests.cli.commands import refused
 from tests.families.golden.random_tensors import random_tensor, weights
-from tests.test_cli import refused
 from v2w_convert.checkpoint.lvdm import plain_name
 from v2w_convert.checkpoint.source import open_source, read_tensor
 from v2w_convert.cli import run
