@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from v2w_convert.verification.inputs import latent_size, random_inputs, slice_of
 
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.probe import randomize_zero_init
@@ -15,7 +16,6 @@ from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.sites import Site
 from v2w_convert.surgery.change import apply_surgery
-from v2w_convert.verification.engine.inputs import latent_size, random_inputs, slice_of
 from v2w_convert.world.model import World
 
 
