@@ -83,16 +83,16 @@ def plan(
 def _draft(source: Any, output: Path, json: bool) -> None:
     """A plan for a class that none is shipped for."""
     from v2w_convert.draft.draft import draft
-    from v2w_convert.draft.text import identity_of, questions, sites_of, written
+    from v2w_convert.draft.plan_text import identity_summary, open_questions, plan_text, sites_summary
     from v2w_convert.report import print_json, print_line, print_table, progress_bar
 
     with progress_bar(f"a plan for {source.class_name}"):
         drafted = draft(source.class_name, source.config, source.scheduler)
-    write_text(output, written(drafted))
+    write_text(output, plan_text(drafted))
     print_line(f"{output}: a draft for {source.class_name}, for which no plan is shipped")
-    print_line(sites_of(drafted))
-    print_line(identity_of(drafted))
-    if open_ := questions(drafted):
+    print_line(sites_summary(drafted))
+    print_line(identity_summary(drafted))
+    if open_ := open_questions(drafted):
         print_table("open, as the draft says too", ["where and what"], [[question] for question in open_])
     if json:
         found = {
