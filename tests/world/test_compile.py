@@ -20,10 +20,12 @@ from v2w_convert.sites import State
 from v2w_convert.verification.inputs import latent_size
 from v2w_convert.world.model import World
 
+
 def plans(*quick: str) -> list[Any]:
     """All shipped plans, those marked slow that are not `quick`."""
     return [
-        pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in sorted(shipped_plans())
+        pytest.param(name, marks=() if name in quick else pytest.mark.slow)
+        for name in sorted(shipped_plans())
     ]
 
 
