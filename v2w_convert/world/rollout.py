@@ -1,13 +1,48 @@
 """Autoregressive rollout: the next frame, or block of frames, from the past and from the action just taken."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from v2w_convert.noise import Noise
 from v2w_convert.sites import State
-from v2w_convert.world.model import World
+
+
+class StreamingModel(Protocol):
+    """What a rollout asks of a world model (`v2w_convert.world.model.World`)."""
+
+    noise: Noise
+    frames_per_block: int
+
+    @property
+    def channels(self) -> int:
+        """Of a frame's latent."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of latents and actions."""
+
+    @property
+    def device(self) -> torch.device:
+        """Of latents and actions."""
+
+    def empty_state(self, b: int, h: int, w: int, window: int | None = None) -> State:
+        """The state before the first frame."""
+
+    def forward_streamed(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        dropped: Tensor | None = None,
+        *,
+        commit: bool = False,
+        **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        """The prediction for frames that come after those in `state`, and the state after them."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +78,7 @@ class Stream:
 
     def __init__(
         self,
-        world: World,
+        world: StreamingModel,
         state: State,
         size: tuple[int, int, int],
         sampling: Sampling,
@@ -128,7 +163,7 @@ class Stream:
 
 
 def start_stream(
-    world: World,
+    world: StreamingModel,
     b: int,
     h: int,
     w: int,
