@@ -53,7 +53,7 @@ class FinetuneSettings(BaseModel):
         description='share of actions, frame by frame, that are replaced by the learned "no action"',
     )
     ema_decay: float = Field(
-        default=0.999, ge=0, le=1, description="final decay of the averaged weights, which are what is saved"
+        default=0.999, ge=0, le=1, description="final decay of the averaged weights, which are saved"
     )
     gradient_checkpointing: bool = Field(
         default=False, description="compute activations twice: less memory, the same gradient"
