@@ -84,7 +84,9 @@ def test_copies_give_the_same_bits(name: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["latte", "mochi", "vid2world"])  # whose sites use more of the base than themselves
+@pytest.mark.parametrize(
+    "name", ["latte", "mochi", "vid2world"]
+)  # whose sites use more of the base than themselves
 @pytest.mark.parametrize("make", COPIES.values(), ids=COPIES)
 def test_a_copy_is_independent(name: str, make: Callable[[World], World]) -> None:
     """Of weights that a site finds in the base, too."""

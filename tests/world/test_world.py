@@ -10,6 +10,7 @@ from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.call import call_base
 from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.sites import Site
 from v2w_convert.surgery.change import install_operations
 from v2w_convert.surgery.load import load
 from v2w_convert.world.model import World
@@ -66,14 +67,14 @@ def test_each_input_reaches_the_frames_from_its_own_on(
 @torch.no_grad()
 @pytest.mark.parametrize("chunks", [(1,) * 11, (3, 1, 5, 2), (7, 4), (11,)])
 def test_a_stream_equals_one_pass(world: World, inputs: dict[str, Tensor], chunks: tuple[int, ...]) -> None:
-    whole, state, found, start = world(**inputs), world.empty_state(B, H, W), [], 0
+    expected, state, found, start = world(**inputs), world.empty_state(B, H, W), [], 0
     for n in chunks:
         part = {name: value[:, start : start + n] for name, value in inputs.items()}
         world.forward_streamed(state, **{**part, "latents": part["latents"] + 1})
         output, state = world.forward_streamed(state, **part, commit=True)
         found.append(output)
         start += n
-    torch.testing.assert_close(torch.cat(found, 1), whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.cat(found, 1), expected, rtol=0, atol=1e-12)
 
 
 @torch.no_grad()
@@ -98,8 +99,8 @@ def test_the_two_sided_form_is_the_base(world: World, inputs: dict[str, Tensor])
     latents, text, anchor = inputs["latents"], inputs["text"][:, 0], inputs["image_latents"][:, 0]
     level = inputs["noise_level"][:, :1]
     found = two_sided(latents, level.expand(-1, T), bidirectional=True, text=text, image_latents=anchor)
-    told = world.null_added_time_ids.expand(len(latents), -1)
-    conditions = {"text": text, "image_latents": anchor, "added_time_ids": told}
+    time_ids = world.null_added_time_ids.expand(len(latents), -1)
+    conditions = {"text": text, "image_latents": anchor, "added_time_ids": time_ids}
     expected = call_base(base, world.resolved.call, latents, level[:, 0], conditions)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
@@ -138,3 +139,20 @@ def test_wrong_inputs_are_refused(world: World, inputs: dict[str, Tensor]) -> No
         world.empty_state(1, H, W, window=7)
     with pytest.raises(V2WError, match="text is"):
         world(inputs["latents"], inputs["noise_level"], text=inputs["text"][:, :3])
+
+
+@torch.no_grad()
+def test_a_pass_evaluates_no_expression(
+    world: World, inputs: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*args: object) -> None:
+        raise AssertionError("once, when the plan is resolved")
+
+    monkeypatch.setattr("v2w_convert.expression._value", refused)
+    part = {name: value[:, :1] for name, value in inputs.items() if name not in ("image_latents", "text")}
+    world.forward_streamed(world.empty_state(B, H, W), **part, commit=True)
+    world(**inputs)
+
+
+def test_a_world_knows_its_sites(world: World) -> None:
+    assert world.sites == {n: m for n, m in world.base.named_modules() if isinstance(m, Site)}
