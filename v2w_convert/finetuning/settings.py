@@ -77,7 +77,8 @@ class FinetuneSettings(BaseModel):
     @model_validator(mode="after")
     def _batch_splits_evenly(self) -> Self:
         if self.batch % self.gradient_accumulation:
+            # Names in backticks become flags on the command line.
             raise ValueError(
-                f"a batch of {self.batch} cannot be split into {self.gradient_accumulation} equal parts"
+                f"`batch` {self.batch} is not a multiple of `gradient_accumulation` {self.gradient_accumulation}"
             )
         return self
