@@ -1,9 +1,9 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Each sets up what it needs.
+# On a fresh machine: `make demo` and `make test` (`make test-all` for every test). Each sets up what it needs.
 # `make report` measures the Doom models again and writes docs/doom.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check report mutations
+.PHONY: setup demo test test-all check report mutations
 
 setup: .venv/.ready
 
@@ -17,8 +17,13 @@ setup: .venv/.ready
 demo: setup
 	$(BIN)/python examples/doom/demo.py --output demo
 
+# Every subsystem and every family of models, a few minutes on two cores; long sweeps are left out.
 test: setup check
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+# All tests, with the package's coverage: about a quarter of an hour on two cores.
+test-all: setup check
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
 
 # Some hundreds of models, each broken in one way, that `v2w verify` must catch: a quarter of an hour on two cores.
 mutations: setup
@@ -32,6 +37,6 @@ check: setup
 
 report: setup
 	rm -rf build/doom
-	$(BIN)/v2w convert examples/doom/base build/doom --action-dim 3
-	$(BIN)/v2w verify build/doom --base examples/doom/base --clips examples/doom/data/test --report docs/doom
-	$(BIN)/v2w verify examples/doom/world --base examples/doom/base --clips examples/doom/data/test --report docs/doom/world
+	$(BIN)/v2w convert examples/doom/base -o build/doom --action-dim 3
+	$(BIN)/v2w verify build/doom --base examples/doom/base --clips examples/doom/data/test -o docs/doom
+	$(BIN)/v2w verify examples/doom/world --base examples/doom/base --clips examples/doom/data/test -o docs/doom/world

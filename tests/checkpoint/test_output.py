@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from v2w_convert.checkpoint import output
 from v2w_convert.checkpoint.headers import DTYPES, read_header
-from v2w_convert.checkpoint.output import copy, sha256, staged, write_safetensors
+from v2w_convert.checkpoint.output import copy_content, sha256, staging_folder, write_safetensors
 from v2w_convert.checkpoint.source import open_source, read_tensor
 from v2w_convert.errors import V2WError
 
@@ -42,7 +42,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 def test_the_folder_appears_whole_when_the_block_ends(tmp_path, umask):
     target = tmp_path / "out"
-    with staged(target) as stage:
+    with staging_folder(target) as stage:
         assert stage.parent == tmp_path
         assert stage.name.startswith(f".out.partial-{os.getpid()}-")
         (stage / "unet").mkdir()
@@ -52,16 +52,16 @@ def test_the_folder_appears_whole_when_the_block_ends(tmp_path, umask):
     assert stat.S_IMODE(target.stat().st_mode) == 0o777 & ~umask
 
 
-def test_missing_parents_are_made(tmp_path):
-    with staged(tmp_path / "a" / "b" / "out") as stage:
+def test_missing_parents_are_created(tmp_path):
+    with staging_folder(tmp_path / "a" / "b" / "out") as stage:
         (stage / "file").touch()
     assert tree(tmp_path) == {"a": None, "a/b": None, "a/b/out": None, "a/b/out/file": b""}
 
 
-def test_an_empty_folder_may_be_there_and_a_link_to_it(tmp_path):
+def test_an_empty_folder_or_a_link_to_one_may_exist(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
-    with staged(tmp_path / "link") as stage:
+    with staging_folder(tmp_path / "link") as stage:
         (stage / "file").touch()
     assert tree(tmp_path / "empty") == {"file": b""}
     assert (tmp_path / "link").is_symlink()
@@ -69,12 +69,12 @@ def test_an_empty_folder_may_be_there_and_a_link_to_it(tmp_path):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError])
 @pytest.mark.parametrize("there", [True, False])
-def test_any_exception_leaves_nothing(error, there, tmp_path):
+def test_any_exception_leaves_nothing_behind(error, there, tmp_path):
     target = tmp_path / "a" / "b" / "out"
     if there:
         target.mkdir(parents=True)
     before = tree(tmp_path)
-    with pytest.raises(error), staged(target) as stage:
+    with pytest.raises(error), staging_folder(target) as stage:
         (stage / "unet").mkdir()
         (stage / "unet" / "a").write_bytes(b"a")
         raise error
@@ -84,27 +84,27 @@ def test_any_exception_leaves_nothing(error, there, tmp_path):
 @pytest.mark.parametrize(
     ("number", "on_folders"), [(errno.EIO, True), (errno.EIO, False), (errno.EINVAL, False)]
 )
-def test_a_failing_disk_leaves_nothing_and_is_told_in_one_line(number, on_folders, tmp_path, monkeypatch):
+def test_a_failing_disk_leaves_nothing_and_is_reported_in_one_line(number, on_folders, tmp_path, monkeypatch):
     def fail(descriptor):
         if stat.S_ISDIR(os.fstat(descriptor).st_mode) == on_folders:
             raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fail)
     found = rf"write .*out: .*{os.strerror(number)}"
-    with pytest.raises(V2WError, match=found), staged(tmp_path / "out") as stage:
+    with pytest.raises(V2WError, match=found), staging_folder(tmp_path / "out") as stage:
         (stage / "a").touch()
     assert tree(tmp_path) == {}
 
 
-def test_a_parent_that_others_use_by_now_stays(tmp_path):
-    with pytest.raises(ValueError, match="oh"), staged(tmp_path / "a" / "out"):
+def test_a_parent_used_by_others_meanwhile_is_kept(tmp_path):
+    with pytest.raises(ValueError, match="oh"), staging_folder(tmp_path / "a" / "out"):
         (tmp_path / "a" / "theirs").touch()
         raise ValueError("oh")
     assert tree(tmp_path) == {"a": None, "a/theirs": b""}
 
 
 def refused(folder: Path, found: str, source: Path | None = None) -> None:
-    with pytest.raises(V2WError, match=found), staged(folder, source):
+    with pytest.raises(V2WError, match=found), staging_folder(folder, source):
         pytest.fail("the block was entered")
 
 
@@ -114,8 +114,8 @@ def test_a_folder_in_use_is_refused_at_once(tmp_path):
     (tmp_path / "hidden" / ".file").touch()
     (tmp_path / "file").touch()
     before = tree(tmp_path)
-    refused(tmp_path / "full", "there already and not empty")
-    refused(tmp_path / "hidden", "there already and not empty")
+    refused(tmp_path / "full", "already exists and is not empty")
+    refused(tmp_path / "hidden", "already exists and is not empty")
     refused(tmp_path / "file", "it is a file")
     refused(tmp_path / "file" / "out", "Not a directory")
     refused(tmp_path / ("x" * 300), "File name too long")
@@ -129,7 +129,7 @@ def test_an_unwritable_parent_is_refused_at_once():
     refused(Path("/proc/self/none/out"), "write /proc/.*: .*'/proc/")
 
 
-def test_the_source_and_what_lies_in_it_is_refused(tmp_path):
+def test_the_source_or_a_folder_in_it_is_refused_as_output(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     (tmp_path / "link").symlink_to("source")
@@ -140,17 +140,17 @@ def test_the_source_and_what_lies_in_it_is_refused(tmp_path):
         tmp_path / "link" / "out",
         source / "a" / ".." / "b",
     ):
-        refused(folder, "it lies in the source", source)
-    refused(source / "out", "it lies in the source", tmp_path / "link")
-    with staged(tmp_path / "source2", source):  # a name that only starts alike
+        refused(folder, "it is inside the source", source)
+    refused(source / "out", "it is inside the source", tmp_path / "link")
+    with staging_folder(tmp_path / "source2", source):  # a name that only starts alike
         pass
     assert tree(tmp_path) == {"link": None, "source": None, "source2": None}
 
 
-def test_what_comes_meanwhile_is_not_replaced(tmp_path):
+def test_a_folder_created_meanwhile_is_not_replaced(tmp_path):
     with (
         pytest.raises(V2WError, match="cannot be put in place: Directory not empty"),
-        staged(tmp_path / "out") as stage,
+        staging_folder(tmp_path / "out") as stage,
     ):
         (stage / "mine").touch()
         (tmp_path / "out").mkdir()
@@ -158,7 +158,7 @@ def test_what_comes_meanwhile_is_not_replaced(tmp_path):
     assert tree(tmp_path) == {"out": None, "out/theirs": b""}
     with (
         pytest.raises(V2WError, match="cannot be put in place: Not a directory"),
-        staged(tmp_path / "two") as stage,
+        staging_folder(tmp_path / "two") as stage,
     ):
         (stage / "mine").touch()
         (tmp_path / "two").write_bytes(b"theirs")
@@ -166,9 +166,9 @@ def test_what_comes_meanwhile_is_not_replaced(tmp_path):
 
 
 def test_two_at_once_do_not_disturb_each_other(tmp_path):
-    with pytest.raises(V2WError, match="cannot be put in place"), staged(tmp_path / "out") as one:
+    with pytest.raises(V2WError, match="cannot be put in place"), staging_folder(tmp_path / "out") as one:
         (one / "one").touch()
-        with staged(tmp_path / "out") as two:
+        with staging_folder(tmp_path / "out") as two:
             (two / "two").touch()
     assert tree(tmp_path) == {"out": None, "out/two": b""}
 
@@ -179,7 +179,7 @@ def test_everything_reaches_the_disk_before_the_name_does(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda fd: (order.append(os.fstat(fd).st_ino), fsync(fd))[1])
     monkeypatch.setattr(os, "rename", lambda *names: (order.append("rename"), rename(*names))[1])
     target = tmp_path / "a" / "b" / "out"
-    with staged(target) as stage:
+    with staging_folder(target) as stage:
         (stage / "unet").mkdir()
         (stage / "unet" / "x").touch()
         (stage / "y").touch()
@@ -189,7 +189,7 @@ def test_everything_reaches_the_disk_before_the_name_does(tmp_path, monkeypatch)
     assert after == [path.stat().st_ino for path in (tmp_path / "a" / "b", tmp_path / "a", tmp_path)]
 
 
-def test_a_file_system_that_cannot_sync_folders_is_borne(tmp_path, monkeypatch):
+def test_a_file_system_that_cannot_sync_folders_is_tolerated(tmp_path, monkeypatch):
     fsync = os.fsync
 
     def only_files(descriptor):
@@ -198,7 +198,7 @@ def test_a_file_system_that_cannot_sync_folders_is_borne(tmp_path, monkeypatch):
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", only_files)
-    with staged(tmp_path / "out") as stage:
+    with staging_folder(tmp_path / "out") as stage:
         (stage / "a").touch()
     assert tree(tmp_path) == {"out": None, "out/a": b""}
 
@@ -206,11 +206,11 @@ def test_a_file_system_that_cannot_sync_folders_is_borne(tmp_path, monkeypatch):
 CHILD = """
 import os, resource, signal, sys
 from pathlib import Path
-from v2w_convert.checkpoint.output import staged
+from v2w_convert.checkpoint.output import staging_folder
 from v2w_convert.errors import V2WError
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may have inherited none
 try:
-    with staged(Path("parent/out")) as stage:
+    with staging_folder(Path("parent/out")) as stage:
         (stage / "a").write_bytes(b"a" * 1000)
         {what}
         (stage / "b").write_bytes(b"b" * 10_000_000)
@@ -225,31 +225,31 @@ def run(what: str, folder: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_an_interrupt_from_outside_leaves_nothing(tmp_path):
+def test_a_signal_leaves_nothing_behind(tmp_path):
     child = run("os.kill(os.getpid(), signal.SIGINT)", tmp_path)
     assert child.returncode == -signal.SIGINT
     assert tree(tmp_path) == {}
 
 
-def test_a_full_disk_leaves_nothing_and_is_told_in_one_line(tmp_path):
+def test_a_full_disk_leaves_nothing_and_is_reported_in_one_line(tmp_path):
     child = run("resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))", tmp_path)
     assert (child.returncode, tree(tmp_path)) == (1, {})
     assert child.stderr.startswith("one line: write parent/out: ") and "File too large" in child.stderr
     assert child.stderr.count("\n") == 1
 
 
-def test_after_a_kill_there_is_no_output_and_the_rest_says_what_it_is(tmp_path):
+def test_after_a_kill_there_is_no_output_and_the_stage_explains_itself(tmp_path):
     child = run("os.kill(os.getpid(), signal.SIGKILL)", tmp_path)
     assert child.returncode == -signal.SIGKILL
     [stage] = (tmp_path / "parent").iterdir()
     assert stage.name.startswith(".out.partial-")
-    with staged(tmp_path / "parent" / "out") as again:  # the rest is not in the way
+    with staging_folder(tmp_path / "parent" / "out") as again:  # the rest is not in the way
         (again / "file").touch()
     assert tree(tmp_path / "parent" / "out") == {"file": b""}
 
 
 def write_tiny(folder: Path) -> None:
-    with staged(folder) as stage:
+    with staging_folder(folder) as stage:
         (stage / "config.json").write_text("{}")
         write_safetensors(stage / "a", iter([("a", torch.zeros(3))]), [("a", "F32", (3,))], {})
 
@@ -336,7 +336,7 @@ def tensors() -> dict[str, torch.Tensor]:
     return made
 
 
-def test_the_file_is_the_one_that_the_library_writes(tensors, tmp_path):
+def test_the_file_equals_the_one_safetensors_writes(tensors, tmp_path):
     save_file(tensors, tmp_path / "library", {"format": "pt"})
     ordered = {name: tensors[name] for name in read_header(tmp_path / "library")}
     write_safetensors(tmp_path / "ours", iter(ordered.items()), infos_of(ordered), {"format": "pt"})
@@ -361,7 +361,7 @@ def test_any_order_is_kept_and_loads_bit_for_bit(tensors, tmp_path):
         assert library.metadata() == {"b": "é", "a": "\n"}
 
 
-def test_strides_gradients_and_memory_beyond_do_not_matter(tmp_path):
+def test_strides_gradients_and_shared_storage_do_not_matter(tmp_path):
     big = torch.arange(24.0).reshape(4, 6)
     odd = {
         "t": big.T,
@@ -374,7 +374,7 @@ def test_strides_gradients_and_memory_beyond_do_not_matter(tmp_path):
     assert all(torch.equal(loaded[name], tensor) for name, tensor in odd.items())
 
 
-def test_nothing_at_all(tmp_path):
+def test_an_empty_set_of_tensors_is_written(tmp_path):
     write_safetensors(tmp_path / "a", iter(()), [], {})
     assert load_file(tmp_path / "a") == read_header(tmp_path / "a") == {}
 
@@ -394,21 +394,21 @@ def test_one_tensor_is_held_at_a_time(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "promised", "message"),
+    ("given", "announced", "message"),
     [
-        ("a", [("b", "F32", (2,))], "promised .'b'.* given .'a'"),
-        ("a", [("a", "F16", (2,))], "torch.float16.* given .*torch.float32"),
-        ("a", [("a", "F32", (1, 2))], "1, 2.* given "),
-        ("a", [("a", "F4", (4,))], "torch.None.* given "),
-        ("a", [], "promised .'nothing more'.* given .'a'"),
-        ("a", [("a", "F32", (2,)), ("b", "F32", (2,))], "promised .'b'.* given nothing"),
-        ("ba", [("a", "F32", (2,)), ("b", "F32", (2,))], "promised .'a'.* given .'b'"),
+        ("a", [("b", "F32", (2,))], "expected .'b'.* found .'a'"),
+        ("a", [("a", "F16", (2,))], "torch.float16.* found .*torch.float32"),
+        ("a", [("a", "F32", (1, 2))], "1, 2.* found "),
+        ("a", [("a", "F4", (4,))], "torch.None.* found "),
+        ("a", [], "expected .'nothing more'.* found .'a'"),
+        ("a", [("a", "F32", (2,)), ("b", "F32", (2,))], "expected .'b'.* found nothing"),
+        ("ba", [("a", "F32", (2,)), ("b", "F32", (2,))], "expected .'a'.* found .'b'"),
         ("", [("a", "F32", (2,)), ("a", "F32", (2,))], "a is given twice"),
     ],
 )
-def test_a_tensor_that_was_not_promised_is_an_internal_mistake(given, promised, message, tmp_path):
+def test_a_tensor_that_was_not_announced_is_an_internal_error(given, announced, message, tmp_path):
     with pytest.raises(AssertionError, match=message):
-        write_safetensors(tmp_path / "file", ((name, torch.zeros(2)) for name in given), promised, {})
+        write_safetensors(tmp_path / "file", ((name, torch.zeros(2)) for name in given), announced, {})
 
 
 def test_a_file_is_never_written_over(tmp_path):
@@ -421,7 +421,7 @@ def test_a_file_is_never_written_over(tmp_path):
 def test_modes_follow_the_umask(tmp_path, umask):
     write_safetensors(tmp_path / "a", iter(()), [], {})
     (tmp_path / "a").chmod(0o400)
-    copy(tmp_path / "a", tmp_path / "sub" / "b")
+    copy_content(tmp_path / "a", tmp_path / "sub" / "b")
     write_safetensors(tmp_path / "c", iter(()), [], {})
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("sub/b", "c")] == [0o666 & ~umask] * 2
 
@@ -438,25 +438,25 @@ def test_the_file_is_synced(tmp_path, monkeypatch):
 # copy, sha256, and all of it together
 
 
-def test_copy_takes_the_content_and_not_the_link(tmp_path):
+def test_a_link_is_copied_by_its_content(tmp_path):
     (tmp_path / "a").write_bytes(b"content")
     (tmp_path / "link").symlink_to("a")
-    copy(tmp_path / "link", tmp_path / "x" / "y" / "b")
+    copy_content(tmp_path / "link", tmp_path / "x" / "y" / "b")
     assert (tmp_path / "x" / "y" / "b").read_bytes() == b"content"
     assert not (tmp_path / "x" / "y" / "b").is_symlink()
 
 
-def test_sha256_is_that_of_the_content(tmp_path):
+def test_sha256_equals_hashlibs(tmp_path):
     content = os.urandom(3_000_000)
     (tmp_path / "a").write_bytes(content)
     assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("kind", ["plain", "sharded"])
-def test_a_checkpoint_goes_through_unchanged(kind, saved, tmp_path, tiny_unet):
+def test_a_checkpoint_is_copied_unchanged(kind, saved, tmp_path, tiny_unet):
     source = open_source(saved / kind)
-    with staged(tmp_path / "out", saved / kind) as stage:
-        copy(source.folder / "config.json", stage / "config.json")
+    with staging_folder(tmp_path / "out", saved / kind) as stage:
+        copy_content(source.folder / "config.json", stage / "config.json")
         write_safetensors(
             stage / "diffusion_pytorch_model.safetensors",
             ((name, read_tensor(info)) for name, info in source.tensors.items()),

@@ -8,7 +8,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.operations import LinearAttention
 from v2w_convert.operations.base import clip_context
 from v2w_convert.operations.rotary import Rotary
-from v2w_convert.verification.exact import exact
+from v2w_convert.verification.engine.exact import exact
 
 B, T, TOKENS, HEADS, E = 2, 6, 4, 2, 8
 STILL = torch.ones(1, 1, 1, E, dtype=torch.float64), torch.zeros(1, 1, 1, E, dtype=torch.float64)
@@ -42,9 +42,11 @@ def run(site: nn.Module, tokens: Tensor) -> Tensor:
 
 def table(t: int) -> tuple[Tensor, Tensor]:
     """The base's own rotation of t frames, two pairs of channels in time."""
-    turns = torch.arange(t, dtype=torch.float64)[:, None] * 10000.0 ** (-torch.arange(2).double() / 2)
+    angles = torch.arange(t, dtype=torch.float64)[:, None] * 10000.0 ** (-torch.arange(2).double() / 2)
     angle = (
-        torch.cat([turns, torch.zeros(t, E // 2 - 2)], 1).repeat_interleave(2, 1).repeat_interleave(TOKENS, 0)
+        torch.cat([angles, torch.zeros(t, E // 2 - 2)], 1)
+        .repeat_interleave(2, 1)
+        .repeat_interleave(TOKENS, 0)
     )
     return angle.cos()[None, :, None], angle.sin()[None, :, None]
 

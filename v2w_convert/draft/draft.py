@@ -30,8 +30,8 @@ from v2w_convert.noise import noise_spec_from_scheduler
 from v2w_convert.plan.probe import MixingSite
 from v2w_convert.plan.read import parse_plan
 from v2w_convert.plan.resolve import resolve
-from v2w_convert.verification.exact import exact
-from v2w_convert.verification.identity import ALLOWED, identity
+from v2w_convert.verification.claims.identity import ALLOWED, measure_identity
+from v2w_convert.verification.engine.exact import exact
 from v2w_convert.world.model import World
 
 PLAN_VERSION = 2  # `v2w` of the plan's grammar
@@ -214,7 +214,7 @@ def _measure(drafted: Draft, recorded: RecordedModel, config: Config) -> None:
             drafted.counts[operation.name] = drafted.counts.get(operation.name, 0) + 1
         base = to_float64(build_random(recorded.class_name, recorded.tiny))
         resolved = resolve(plan, recorded.config)
-        claim = identity(base, World(base, resolved, 1).to(torch.float64))
+        claim = measure_identity(base, World(base, resolved, 1).to(torch.float64))
     except Exception as error:  # anything: a plan that does not fit, a site that was misjudged
         drafted.where = " ".join(str(error).split())[:300]
         return

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from v2w_convert.draft.draft import Draft
-from v2w_convert.verification.identity import ALLOWED
+from v2w_convert.verification.claims.identity import ALLOWED
 
 HEADER = """\
 # A draft for {base}, measured on a small, randomly initialised model (`tiny`). Nobody has reviewed it yet: a comment that

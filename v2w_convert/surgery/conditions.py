@@ -1,4 +1,4 @@
-"""The conditions that a converted model is given where its caller gives none: a prompt's embedding, say."""
+"""The conditions that a converted model uses when its caller gives none, such as a prompt's embedding."""
 
 from pathlib import Path
 
@@ -12,17 +12,19 @@ from v2w_convert.plan.resolve import ResolvedPlan
 
 
 def stored_conditions(resolved: ResolvedPlan, file: Path | None) -> dict[str, Tensor]:
-    """The plan's nulls, and in their place what the safetensors `file` holds, one tensor for each, without batch.
+    """The plan's null conditions, replaced by the tensors that the safetensors `file` holds, one per condition, unbatched.
 
     A prompt may have any number of tokens. Conditions that are as large as a frame are not stored.
-    Raises V2WError, with all faults, if the file holds anything else.
+
+    Raises:
+        V2WError: With all faults, if the file holds anything else.
     """
     nulls = resolved.call.null_conditions()
     if file is None:
         return nulls
     asked = f"take the conditions from {file}"
     header = read_header(file)
-    faults = [f"{name} is no condition of this family's" for name in header.keys() - nulls.keys()]
+    faults = [f"{name} is not a condition of this family" for name in header.keys() - nulls.keys()]
     found = {}
     for name in header.keys() & nulls.keys():
         if not resolved.call.conditions[name].accepts(header[name].shape):
@@ -32,13 +34,13 @@ def stored_conditions(resolved: ResolvedPlan, file: Path | None) -> dict[str, Te
         else:
             found[name] = read_tensor(header[name]).to(nulls[name].dtype)
             if not bool(torch.isfinite(found[name]).all()):
-                faults.append(f"{name} holds what is no number")
+                faults.append(f"{name} has values that are not finite")
     if faults:
         raise V2WError(asked, sorted(faults), f"tensors named {', '.join(nulls) or 'nothing: it has none'}")
     return nulls | found
 
 
-def same_conditions(resolved: ResolvedPlan, file: Path | None, stored: Path) -> bool:
+def conditions_match(resolved: ResolvedPlan, file: Path | None, stored: Path) -> bool:
     """Whether the file `stored` holds what `stored_conditions` gives."""
     wanted = stored_conditions(resolved, file)
     found = (
