@@ -57,7 +57,7 @@ class World(nn.Module):
         for name, value in (resolved.call.null_conditions() if conditions is None else conditions).items():
             self.register_buffer(f"null_{name}", value, persistent=False)
         # Looked up once: to walk all modules takes longer than to bind a context to the sites.
-        self._changed = {name: base.get_submodule(name) for name in resolved.sites}
+        self._site_modules = {name: base.get_submodule(name) for name in resolved.sites}
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the world in place for training and for rollouts: `forward` and `forward_streamed`.
@@ -81,7 +81,7 @@ class World(nn.Module):
     @property
     def sites(self) -> dict[str, Site]:
         """The modules that operations have changed, by their path in the base, in the base's order."""
-        return {name: site for name, site in self._changed.items() if isinstance(site, Site)}
+        return {name: site for name, site in self._site_modules.items() if isinstance(site, Site)}
 
     @property
     def channels(self) -> int:
@@ -101,7 +101,7 @@ class World(nn.Module):
     def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Which earlier blocks each site should see, by the plan."""
         return {
-            name: operation.receptive_field(self._changed[name], self.frames_per_block)
+            name: operation.receptive_field(self._site_modules[name], self.frames_per_block)
             for name, operation in self.resolved.sites.items()
         }
 
