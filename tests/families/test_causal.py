@@ -3,7 +3,6 @@
 The long form, for every family, is `test_families.py`.
 """
 
-
 import pytest
 import torch
 from torch import Tensor
