@@ -36,7 +36,7 @@ def measured(*arguments: object) -> tuple[int, float, int, bool, str]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=300,  # by the clock, on a busy machine; what is limited is computing
     )
     code, seconds, peak, torch = done.stdout.split()
     return int(code), float(seconds), int(peak), torch == "1", done.stderr
