@@ -4,8 +4,9 @@
 
 The earlier version is unpacked by `git archive` into a temporary folder. Each version runs in a process of its own, with its
 own copy of examples/doom/world: it observes 16 frames, so that every window is full, and then denoises the next one, again
-and again, without committing. The processes take turns, so that whatever else runs on the machine slows both alike. Printed
-are medians over all rounds of a round's fastest pass, and the ratio of both within a round.
+and again, without committing. A third process runs the base alone, as diffusers has it, on the same frame. The processes take
+turns, so that whatever else runs on the machine slows all alike. Printed are medians over all rounds of a round's fastest
+pass, and the ratio of both versions within a round.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ WORLD = "examples/doom/world"
 B, H, W, FRAMES = 1, 8, 8, 16
 
 
-def work(passes: int) -> None:
+def work(passes: int, base: bool) -> None:
     """A version's process: a line in, `passes` passes, their milliseconds out as JSON."""
     import torch
 
@@ -41,21 +43,38 @@ def work(passes: int) -> None:
     level = torch.full((B, 1), 500.0)
     # Its name in the version of commit 43bcd7a.
     forward = world.forward_streamed if hasattr(world, "forward_streamed") else world.continued
+
+    def world_pass() -> torch.Tensor:
+        output: torch.Tensor = forward(stream.state, frames[:, FRAMES:], level, actions[:, FRAMES:])[0]
+        return output
+
+    run = base_pass(world, frames[:, FRAMES:], level) if base else world_pass
     with torch.no_grad():
         for _ in sys.stdin:
             times = []
             for _ in range(passes):
                 start = time.perf_counter(), time.process_time()
-                output, _ = forward(stream.state, frames[:, FRAMES:], level, actions[:, FRAMES:])
+                output = run()
                 times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
             wall, cpu = (1000 * min(x) for x in zip(*times, strict=True))
             print(json.dumps({"wall": wall, "cpu": cpu, "sum": float(output.double().sum())}), flush=True)
 
 
-def started(folder: Path, passes: int) -> subprocess.Popen[str]:
+def base_pass(world: Any, frame: Any, level: Any) -> Callable[[], Any]:
+    """The world's base as diffusers has it, on the same frame; its weights are random."""
+    from v2w_convert.families.build import build_model
+    from v2w_convert.plan.call import call_base
+
+    call = world.resolved.call
+    model = build_model(world.resolved.plan.base, world.resolved.config).eval()
+    conditions = {name: condition.null(H, W)[None] for name, condition in call.conditions.items()}
+    return lambda: call_base(model, call, frame, world.noise.timestep(level).flatten(), conditions)
+
+
+def started(folder: Path, passes: int, *options: str) -> subprocess.Popen[str]:
     """A process of the version in `folder`."""
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--work", str(passes)]
+    command = [sys.executable, __file__, "--work", str(passes), *options]
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -71,7 +90,11 @@ def one_round(process: subprocess.Popen[str]) -> dict[str, float]:
 
 def compare(before: Path, rounds: int, passes: int) -> dict[str, Any]:
     """Medians in milliseconds of both versions, and of the ratio within a round."""
-    processes = {"before": started(before, passes), "after": started(ROOT, passes)}
+    processes = {
+        "before": started(before, passes),
+        "after": started(ROOT, passes),
+        "base": started(ROOT, passes, "--base"),
+    }
     try:
         for process in processes.values():
             one_round(process)  # warm up
@@ -101,9 +124,10 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=5, help="in a round; the fastest counts")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--work", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--base", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work is not None:
-        work(given.work)
+        work(given.work, given.base)
         return
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "before.tar"
@@ -113,8 +137,9 @@ def main() -> None:
         result = compare(Path(folder) / "before", given.rounds, given.passes)
     for kind in ("cpu", "wall"):
         before, after = result[f"before_{kind}_ms"], result[f"after_{kind}_ms"]
+        ratio, base = result[f"{kind}_ratio"], result[f"base_{kind}_ms"]
         print(
-            f"{kind:4} ms a pass: {before:.1f} before, {after:.1f} now, ratio {result[f'{kind}_ratio']:.2f}"
+            f"{kind:4} ms a pass: {before:.1f} before, {after:.1f} now, ratio {ratio:.2f}; base alone {base:.1f}"
         )
     print(f"sums of the outputs differ by {result['outputs_differ_by']:.1e}")
     if given.json is not None:

@@ -29,7 +29,7 @@ def site(zero: bool = False, n: int = 1) -> ActionSite:
 
 def run(
     module: ActionSite, actions: torch.Tensor | None, dropped: torch.Tensor | None = None, cursor: int = 0
-):
+) -> torch.Tensor:
     n = module.v2w_action.first.in_features // A
     module.context = ForwardContext(B, T // n, torch.tensor(cursor), n)
     if actions is not None:
@@ -38,7 +38,8 @@ def run(
         module.context.dropped = dropped.unflatten(1, (T // n, n))
     level = torch.randn(B * T // n, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     with torch.no_grad():
-        return module(level).view(B, T // n, D)
+        embedded: torch.Tensor = module(level)
+        return embedded.view(B, T // n, D)
 
 
 def sample(seed: int) -> torch.Tensor:

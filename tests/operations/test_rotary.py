@@ -109,4 +109,4 @@ def test_a_learned_table_rotates_every_head_by_its_own() -> None:
 
 def test_a_part_that_cannot_be_rotated_in_pairs_is_refused() -> None:
     with pytest.raises(ValueError, match="3 channels cannot be rotated in pairs"):
-        Rotary(size="axes[0]").resolve({"axes": [3]})
+        Rotary.model_validate({"size": "axes[0]"}).resolve({"axes": [3]})

@@ -60,7 +60,7 @@ def test_the_checkpoints_scheduler_has_the_last_word() -> None:
         ({"frame_position": {"period": 3}}, "window 5 is longer than the positions' period 3"),
     ],
 )
-def test_faults(change: dict, expected: str) -> None:
+def test_faults(change: dict[str, object], expected: str) -> None:
     plan = edited(**change)
     with pytest.raises(V2WError, match=expected):
         resolve(plan, plan.tiny)
@@ -99,7 +99,7 @@ def test_a_config_that_cannot_be_built_is_refused() -> None:
         resolve(plan, {**plan.tiny, "block_out_channels": [32]})
 
 
-def with_call(**changes: dict) -> Plan:
+def with_call(**changes: object) -> Plan:
     data = plan_for(SVD).model_dump(mode="json")
     return parse_plan({**data, "call": {**data["call"], **changes}}, "test")
 

@@ -43,7 +43,9 @@ def seen() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.no_grad()
-def reference(world: World, history: torch.Tensor, actions: torch.Tensor, sampling: Sampling, seed: int):
+def reference(
+    world: World, history: torch.Tensor, actions: torch.Tensor, sampling: Sampling, seed: int
+) -> torch.Tensor:
     """The same rollout without any stream: every pass over all of the past, ten lines of arithmetic."""
     generator = torch.Generator().manual_seed(seed)
     levels = world.noise.inference_levels(sampling.steps).tolist()

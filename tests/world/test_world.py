@@ -10,6 +10,7 @@ from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.call import call_base
 from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.sites import Site
 from v2w_convert.surgery.change import install_operations
 from v2w_convert.surgery.load import load
 from v2w_convert.world.model import World
@@ -138,3 +139,20 @@ def test_wrong_inputs_are_refused(world: World, inputs: dict[str, Tensor]) -> No
         world.empty_state(1, H, W, window=7)
     with pytest.raises(V2WError, match="text is"):
         world(inputs["latents"], inputs["noise_level"], text=inputs["text"][:, :3])
+
+
+@torch.no_grad()
+def test_a_pass_evaluates_no_expression(
+    world: World, inputs: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*args: object) -> None:
+        raise AssertionError("once, when the plan is resolved")
+
+    monkeypatch.setattr("v2w_convert.expression._value", refused)
+    part = {name: value[:, :1] for name, value in inputs.items() if name not in ("image_latents", "text")}
+    world.forward_streamed(world.empty_state(B, H, W), **part, commit=True)
+    world(**inputs)
+
+
+def test_a_world_knows_its_sites(world: World) -> None:
+    assert world.sites == {n: m for n, m in world.base.named_modules() if isinstance(m, Site)}
