@@ -55,7 +55,7 @@ def v2w(*arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """By a plan's name, a pipeline folder: its tiny denoiser and the autoencoder that it comes with, all woken."""
+    """By a plan's name, a pipeline folder: its tiny denoiser and the autoencoder that it comes with, no layer zero."""
     root = tmp_path_factory.mktemp("pipelines")
 
     def make(family: str) -> Path:
@@ -105,13 +105,13 @@ def test_from_a_pipeline_to_a_rollout(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, leaks = runs(family), family != "wan"
-    told = {
+    expected = {
         "name": FAMILIES[family],
         "temporal_compression": 4,
         "sees_later_frames": leaks,
     }
-    assert json.loads((folder / "run.json").read_text())["autoencoder"] == told
-    assert json.loads((folder / "v2w.json").read_text())["finetuning"]["autoencoder"] == told
+    assert json.loads((folder / "run.json").read_text())["autoencoder"] == expected
+    assert json.loads((folder / "v2w.json").read_text())["finetuning"]["autoencoder"] == expected
     history = 8 if family == "allegro" else 9
     arguments = ["rollout", folder, "--data", data, "--steps", 2, "--frames", 6, "--json"]
     for name in ("a.png", "b.mp4"):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from v2w_convert.data import Episode, write_dataset
 from v2w_convert.errors import V2WError
+from v2w_convert.evaluation import action_following
 from v2w_convert.evaluation.evaluate import evaluate
 from v2w_convert.evaluation.result import EvaluateResult
 from v2w_convert.evaluation.settings import EvaluateSettings
@@ -98,6 +100,22 @@ def test_half_precision_gives_nearly_the_same(
 def test_why_actions_were_not_classified(result: EvaluateResult, tiny_converted: Path, data: Path) -> None:
     assert result.actions.inverse_dynamics is None
     assert "no other episodes" in str(result.actions.inverse_dynamics_reason)
+
+
+def test_actions_are_classified(
+    tiny_converted: Path, data: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = partial(action_following.train_classifier, steps=3)  # how well is test_inverse_dynamics'
+    monkeypatch.setattr(action_following, "train_classifier", train)
+    figures = evaluate(tiny_converted, data, SETTINGS.model_copy(update={"classifier_data": data})).actions
+    assert figures.inverse_dynamics is not None and figures.inverse_dynamics_reason is None
+    assert 0 <= figures.inverse_dynamics.generated.mean <= 1
+    assert 1 / 3 <= figures.inverse_dynamics.majority_class <= 1
+    others = evaluate(
+        tiny_converted, data, SETTINGS.model_copy(update={"classifier_data": tiny_data})
+    ).actions
+    assert others.inverse_dynamics is None
+    assert others.inverse_dynamics_reason == "actions are not one-hot"
 
 
 def test_tables(result: EvaluateResult) -> None:

@@ -17,8 +17,8 @@ def frames(n: int, seed: int, height: int = 24, width: int = 37) -> Tensor:
 
 def test_psnr_of_a_known_error() -> None:
     zeros = torch.zeros(2, 3, 8, 8)
-    apart = torch.stack([torch.full((3, 8, 8), 0.5), torch.ones(3, 8, 8)])
-    assert psnr(zeros, apart).tolist() == pytest.approx([6.020599913279624, 0.0], abs=1e-12)
+    grey_and_white = torch.stack([torch.full((3, 8, 8), 0.5), torch.ones(3, 8, 8)])
+    assert psnr(zeros, grey_and_white).tolist() == pytest.approx([6.020599913279624, 0.0], abs=1e-12)
 
 
 def test_psnr_of_equal_frames_is_the_cap() -> None:

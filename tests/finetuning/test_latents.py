@@ -28,10 +28,10 @@ def cached(tiny_data: Path, tiny_converted: Path, tmp_path: Path) -> LatentDatas
 def test_every_clip_is_a_piece_of_an_encoded_episode(
     cached: LatentDataset, tiny_data: Path, tiny_converted: Path
 ) -> None:
-    pixels = open_vae(tiny_converted)
+    vae = open_vae(tiny_converted)
     expected = []
     for episode in open_dataset(tiny_data).episodes():
-        latents = pixels.encode(episode.frames).half().float()
+        latents = vae.encode(episode.frames).half().float()
         actions = torch.from_numpy(episode.arriving_actions)
         starts = range(len(episode) - FRAMES + 1)
         expected += [(latents[s : s + FRAMES], actions[s : s + FRAMES]) for s in starts]
@@ -61,14 +61,14 @@ def test_moments_are_those_of_the_actions_that_led_somewhere(cached: LatentDatas
 
 
 def test_encoding_again_is_not_needed(tiny_data: Path, tiny_converted: Path, tmp_path: Path) -> None:
-    pixels, told = open_vae(tiny_converted), []
+    vae, events = open_vae(tiny_converted), []
 
     def report(progress: ProgressEvent) -> None:
-        told.append((progress.task, progress.done, progress.total))
+        events.append((progress.task, progress.done, progress.total))
 
     for _ in range(2):
-        cached_latents(open_dataset(tiny_data), tiny_converted, tmp_path, pixels, FRAMES, report)
-    assert told == [("encode", number, 4) for number in (1, 2, 3, 4)]
+        cached_latents(open_dataset(tiny_data), tiny_converted, tmp_path, vae, FRAMES, report)
+    assert events == [("encode", number, 4) for number in (1, 2, 3, 4)]
 
 
 def test_small_shards_hold_the_same_episodes(

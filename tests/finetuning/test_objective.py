@@ -23,7 +23,7 @@ def test_the_loss_is_what_diffusers_makes_of_each_frame_by_itself() -> None:
     scheduler: Any = DDIMScheduler(prediction_type="v_prediction")
     noise = NoiseSpec(kind="ddpm", prediction="v", scheduler=dict(scheduler.config)).build()
     latents, actions = torch.randn(SHAPE), torch.randn(2, 5, 3)
-    draws = sample_batch(SHAPE, noise, 0.4, 7, generator(0))
+    samples = sample_batch(SHAPE, noise, 0.4, 7, generator(0))
     guess = torch.randn(SHAPE)
     seen: dict[str, Any] = {}
 
@@ -32,33 +32,33 @@ def test_the_loss_is_what_diffusers_makes_of_each_frame_by_itself() -> None:
         return guess
 
     stand_in: Any = type("StandIn", (), {"noise": noise, "__call__": staticmethod(world)})()
-    value = loss(stand_in, latents, actions, draws)
+    value = loss(stand_in, latents, actions, samples)
 
-    level = draws.level.flatten().long()
-    flat, drawn = latents.flatten(0, 1), draws.noise.flatten(0, 1)
-    torch.testing.assert_close(seen["noisy"].flatten(0, 1), scheduler.add_noise(flat, drawn, level))
-    target = scheduler.get_velocity(flat, drawn, level)
+    level = samples.level.flatten().long()
+    flat, noises = latents.flatten(0, 1), samples.noise.flatten(0, 1)
+    torch.testing.assert_close(seen["noisy"].flatten(0, 1), scheduler.add_noise(flat, noises, level))
+    target = scheduler.get_velocity(flat, noises, level)
     torch.testing.assert_close(value, ((guess.flatten(0, 1) - target) ** 2).mean())
-    assert seen["level"] is draws.level and seen["dropped"] is draws.dropped
-    assert seen["actions"] is actions and seen["offset"] is draws.offset
+    assert seen["level"] is samples.level and seen["dropped"] is samples.dropped
+    assert seen["actions"] is actions and seen["offset"] is samples.offset
 
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_clips(world: World) -> None:
     randomize_zero_init(world)
-    latents, actions, draws = clip_of(world)
+    latents, actions, samples = clip_of(world)
     parts = [slice(0, 1), slice(1, 2)]
-    alone = [loss(world, latents[part], actions[part], draws.select(part)) for part in parts]
-    torch.testing.assert_close(loss(world, latents, actions, draws), sum(alone) / 2)
+    alone = [loss(world, latents[part], actions[part], samples.select(part)) for part in parts]
+    torch.testing.assert_close(loss(world, latents, actions, samples), sum(alone) / 2)
 
 
 def test_action_layers_learn_from_the_last_one_on(world: World) -> None:
-    """The last layer starts at zero, so at first it alone gets a gradient; with it awake, all get one."""
-    latents, actions, draws = clip_of(world)
+    """The last layer starts at zero, so at first it alone gets a gradient; with it randomized, all get one."""
+    latents, actions, samples = clip_of(world)
     embedding = world.base.get_submodule("time_embedding.v2w_action")
 
     def learning() -> set[str]:
         world.zero_grad()
-        loss(world, latents, actions, draws).backward()
+        loss(world, latents, actions, samples).backward()
         return {name for name, p in embedding.named_parameters() if p.grad is not None and p.grad.any()}
 
     assert learning() == {"last.weight", "last.bias"}
@@ -68,33 +68,33 @@ def test_action_layers_learn_from_the_last_one_on(world: World) -> None:
 
 def test_dropped_actions_are_not_looked_at(world: World) -> None:
     randomize_zero_init(world)
-    latents, actions, draws = clip_of(world)
+    latents, actions, samples = clip_of(world)
     first = torch.arange(5) == 0
-    unseen = (draws.dropped | first)[..., None]
+    unseen = (samples.dropped | first)[..., None]
     assert unseen[:, 1:].any() and not unseen.all()
     with torch.no_grad():
-        before = loss(world, latents, actions, draws)
-        assert loss(world, latents, torch.where(unseen, actions + 1, actions), draws) == before
-        assert loss(world, latents, torch.where(unseen, actions, actions + 1), draws) != before
+        before = loss(world, latents, actions, samples)
+        assert loss(world, latents, torch.where(unseen, actions + 1, actions), samples) == before
+        assert loss(world, latents, torch.where(unseen, actions, actions + 1), samples) != before
 
 
 def test_offsets_reach_the_base(world: World) -> None:
     randomize_zero_init(world)
-    latents, actions, draws = clip_of(world)
-    assert draws.offset is not None
-    moved = BatchSamples(draws.level, draws.noise, draws.dropped, draws.offset + 1)
+    latents, actions, samples = clip_of(world)
+    assert samples.offset is not None
+    moved = BatchSamples(samples.level, samples.noise, samples.dropped, samples.offset + 1)
     with torch.no_grad():
-        assert loss(world, latents, actions, draws) != loss(world, latents, actions, moved)
+        assert loss(world, latents, actions, samples) != loss(world, latents, actions, moved)
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(world: World) -> None:
     """Sites are called again in the backward pass: they must still be bound to this pass then."""
     randomize_zero_init(world)
-    latents, actions, draws = clip_of(world)
+    latents, actions, samples = clip_of(world)
 
     def gradients() -> list[Tensor]:
         world.zero_grad()
-        loss(world, latents, actions, draws).backward()
+        loss(world, latents, actions, samples).backward()
         return [p.grad.clone() for p in world.parameters() if p.grad is not None]
 
     calls = []

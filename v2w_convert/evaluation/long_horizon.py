@@ -16,8 +16,8 @@ SEED_OFFSET = 1000  # so that long rollouts have noise of their own
 def long_horizon(context: EvaluationContext) -> LongHorizonFigures:
     """Roll out the first clips for many frames and compare statistics of the frames with the data's.
 
-    The statistics say whether frames look like the data, not whether they are the true ones: no recording
-    goes on from these frames with these actions.
+    The statistics say whether frames look like the data, not whether they are the true ones: nobody recorded
+    what follows these frames with these actions.
     """
     settings = context.settings
     count = min(settings.long_rollouts, len(context.latents))

@@ -121,7 +121,7 @@ def true_and_other_actions(
 ) -> NDArray[np.float32]:
     """Actions (2 total a): the episode's own, and its own in the history but the next episode's after it.
 
-    Each row goes on with the actions of the episodes after it, from the beginning again after the last.
+    The actions of the episodes after it follow, from the first episode again after the last.
     """
     following = [
         episodes[(episode + i) % len(episodes)].arriving_actions[1:] for i in range(len(episodes) + 1)
@@ -133,12 +133,12 @@ def true_and_other_actions(
 
 def write_sheet(panels: dict[str, Frames], output: Path) -> None:
     """Write a contact sheet: under each title evenly spaced frames (t h w 3) of its panel."""
-    pictures = []
+    rows = []
     for title, frames in panels.items():
         chosen = np.linspace(0, len(frames) - 1, min(MAX_SHEET_FRAMES, len(frames))).round().astype(int)
         row = contact_sheet([frames[chosen]], scale=SHEET_SCALE, gap=SHEET_GAP)[None]
-        pictures.append(captioned(row, title)[0])
-    write_png(np.concatenate(pictures), output)
+        rows.append(captioned(row, title)[0])
+    write_png(np.concatenate(rows), output)
 
 
 def write_side_by_side(panels: dict[str, Frames], output: Path, fps: float) -> None:

@@ -1,0 +1,1 @@
+"""Finetuning on action data, by diffusion forcing."""

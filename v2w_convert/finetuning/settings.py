@@ -53,7 +53,7 @@ class FinetuneSettings(BaseModel):
         description='share of actions, frame by frame, that are replaced by the learned "no action"',
     )
     ema_decay: float = Field(
-        default=0.999, ge=0, le=1, description="final decay of the averaged weights, which are what is saved"
+        default=0.999, ge=0, le=1, description="final decay of the averaged weights, which are saved"
     )
     gradient_checkpointing: bool = Field(
         default=False, description="compute activations twice: less memory, the same gradient"
@@ -77,7 +77,8 @@ class FinetuneSettings(BaseModel):
     @model_validator(mode="after")
     def _batch_splits_evenly(self) -> Self:
         if self.batch % self.gradient_accumulation:
+            # Names in backticks become flags on the command line.
             raise ValueError(
-                f"a batch of {self.batch} cannot be split into {self.gradient_accumulation} equal parts"
+                f"`batch` {self.batch} is not a multiple of `gradient_accumulation` {self.gradient_accumulation}"
             )
         return self

@@ -1,4 +1,4 @@
-"""One streamed denoising step as a pure function of tensors: what is exported."""
+"""One streamed denoising step as a pure function of tensors, which is exported."""
 
 from torch import Tensor, nn
 

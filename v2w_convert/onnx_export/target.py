@@ -1,4 +1,4 @@
-"""The file that an export writes: what is checked before any work, and how it is moved into place."""
+"""The file that an export writes: checks before any work, and the move into place."""
 
 import os
 from importlib.util import find_spec
