@@ -25,7 +25,7 @@ from v2w_convert.verification.report.wording import number, readable, verdict
 from v2w_convert.verification.result import VerifyReport
 from v2w_convert.verification.settings import VerifySettings
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "verify.schema.json"
+SCHEMA = Path(__file__).parents[3] / "docs" / "schemas" / "verify.schema.json"
 SITE = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
 HOSTILE = "</code><script src=//x.test>alert('1')</script>&\x1b[31m\u202e`|\n# <img onerror=x>"
 
