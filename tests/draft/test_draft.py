@@ -78,7 +78,8 @@ def saved(class_name: str, tiny: dict[str, Any], folder: Path) -> Path:
 
 
 def last(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
+    printed: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return printed
 
 
 def test_there_is_no_plan_for_what_is_drafted_here(monkeypatch: pytest.MonkeyPatch) -> None:

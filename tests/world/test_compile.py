@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from tests.world.test_copies import tiny_world
+from tests import tiny
+from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import shipped_plans
 from v2w_convert.sites import State
-from v2w_convert.verification.inputs import latent_size
+from v2w_convert.verification.engine.inputs import latent_size
 from v2w_convert.world.model import World
 
 
@@ -42,6 +43,20 @@ def fresh_compiler() -> Iterator[None]:
     counters.clear()
     yield
     torch._dynamo.reset()
+
+
+def tiny_world(name: str) -> World:
+    """Converted, no weight zero: an action that is lost would show."""
+    world = tiny.tiny_world(name)
+    randomize_zero_init(world.base)
+    return world.requires_grad_(False)
+
+
+def empty_state(world: World) -> State:
+    """Of one stream; its window is of two blocks where the plan names none."""
+    h, w = latent_size(world)
+    window = 2 * world.frames_per_block if world.resolved.window is None else None
+    return world.empty_state(1, h, w, window=window)
 
 
 def clip(world: World, blocks: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,8 +102,7 @@ def test_a_compiled_stream_equals_the_eager_one(name: str) -> None:
     """Denoising and committing passes past the window, one block at a time; then two blocks at once."""
     eager, compiled = tiny_world(name), tiny_world(name)
     compiled.compile(backend="eager", fullgraph=name not in GRAPH_BREAKS)
-    window = 2 * eager.frames_per_block if eager.resolved.window is None else None
-    state = eager.empty_state(1, *latent_size(eager), window=window)
+    state = empty_state(eager)
     counted = []
     for step, blocks in enumerate((1, 1, 1, 1, 2)):
         inputs = clip(eager, blocks, seed=step)
@@ -123,7 +137,7 @@ def test_a_copy_of_a_compiled_world_is_not_compiled() -> None:
     inputs = clip(world, 2)
     assert torch.equal(copied(*inputs), world(*inputs))
     compiled = graphs()
-    state = copied.empty_state(1, *latent_size(copied))
+    state = empty_state(copied)
     copied.forward_streamed(state, *inputs)
     assert graphs() == compiled == 1
 
@@ -156,8 +170,7 @@ def test_inductor_differs_by_rounding(name: str) -> None:
     expected = world(*inputs)
     allowed = 1000 * torch.finfo(torch.float32).eps * float(expected.abs().max())
     torch.testing.assert_close(compiled(*inputs), expected, rtol=0, atol=allowed)
-    window = 3 * world.frames_per_block if world.resolved.window is None else None
-    state = world.empty_state(1, *latent_size(world), window=window)
+    state = empty_state(world)
     expected, after = world.forward_streamed(state, *inputs, commit=True)
     found, found_after = compiled.forward_streamed(state, *inputs, commit=True)
     torch.testing.assert_close(found, expected, rtol=0, atol=allowed)

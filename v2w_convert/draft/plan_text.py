@@ -10,8 +10,9 @@ from v2w_convert.draft.draft import Draft
 from v2w_convert.verification.claims.identity import ALLOWED
 
 HEADER = """\
-# A draft for {base}, measured on a small, randomly initialised model (`tiny`). Nobody has reviewed it yet: a comment that
-# begins with "open:" marks a guess, or what could not be settled. Measured on the small model, in float64:
+# A draft for {base}. Nobody has reviewed it yet: a comment
+# that begins with "open:" marks a guess, or what could not be settled.
+# Measured on a small, randomly initialised model (`tiny`), in float64:
 #   {identity}
 #   {sites}
 """
