@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check report mutations
+.PHONY: setup demo test check report mutations docs
 
 setup: .venv/.ready
 
@@ -35,3 +35,11 @@ report: setup
 	$(BIN)/v2w convert examples/doom/base build/doom --action-dim 3
 	$(BIN)/v2w verify build/doom --base examples/doom/base --clips examples/doom/data/test --report docs/doom
 	$(BIN)/v2w verify examples/doom/world --base examples/doom/base --clips examples/doom/data/test --report docs/doom/world
+
+# The documentation site, in build/site. A warning is an error.
+docs: .venv/.docs-ready
+	$(BIN)/mkdocs build --strict --quiet
+
+.venv/.docs-ready: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
