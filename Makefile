@@ -14,6 +14,14 @@ setup: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# The documentation site, in build/site. A warning is an error.
+docs: .venv/.docs-ready
+	$(BIN)/mkdocs build --strict --quiet
+
+.venv/.docs-ready: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 demo: setup
 	$(BIN)/python examples/doom/demo.py --output demo
 
@@ -35,11 +43,3 @@ report: setup
 	$(BIN)/v2w convert examples/doom/base build/doom --action-dim 3
 	$(BIN)/v2w verify build/doom --base examples/doom/base --clips examples/doom/data/test --report docs/doom
 	$(BIN)/v2w verify examples/doom/world --base examples/doom/base --clips examples/doom/data/test --report docs/doom/world
-
-# The documentation site, in build/site. A warning is an error.
-docs: .venv/.docs-ready
-	$(BIN)/mkdocs build --strict --quiet
-
-.venv/.docs-ready: .venv/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	touch $@
