@@ -3,8 +3,9 @@
 # --8<-- [start:path]
 from v2w_convert import ConvertSettings, RolloutSettings, convert, rollout, verify
 
-convert("examples/doom/base", "converted", ConvertSettings(action_dim=3))
-report = verify("converted", "examples/doom/base")
-print(report.ok, len(report.claims))
-rollout("converted", "examples/doom/data/test", "rollout.gif", RolloutSettings(episode=4, frames=8))
+base, data = "examples/doom/base", "examples/doom/data/test"
+convert(base, "converted", ConvertSettings(action_dim=3))
+report = verify("converted", base)
+print(f"{report.ok}: {len(report.claims)} claims")
+rollout("converted", data, "rollout.gif", RolloutSettings(frames=8))
 # --8<-- [end:path]
