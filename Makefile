@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check report mutations docs
+.PHONY: setup demo test check report mutations
 
 setup: .venv/.ready
 
@@ -15,6 +15,7 @@ setup: .venv/.ready
 	touch $@
 
 # The documentation site, in build/site. A warning is an error.
+.PHONY: docs
 docs: .venv/.docs-ready
 	$(BIN)/mkdocs build --strict --quiet
 
