@@ -14,7 +14,7 @@ from v2w_convert.errors import V2WError
 
 
 class NpzFormat(Format):
-    """Each file has `frames` (t, height, width, 3) uint8, `actions` (t, a), and `fps` ()."""
+    """Each file has `frames` (t, height, width, 3) uint8, `actions` (t, a), `fps` ()."""
 
     name: ClassVar[str] = "npz"
     contents: ClassVar[str] = "a folder of .npz files, one for each episode"

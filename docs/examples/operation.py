@@ -11,13 +11,15 @@ from v2w_convert.sites import Site, swap_class
 
 
 class PastNorm(Operation):
-    """Statistics over the frames so far where the base's ran over the whole clip."""
+    """Statistics over the frames so far, not over the whole clip."""
 
     name: ClassVar[str] = "past_norm"
     equals_base_at_last_frame: ClassVar[bool] = True
 
     def why_not(self, module: nn.Module) -> str | None:
-        return None if isinstance(module, nn.GroupNorm) else f"is a {type(module).__name__}, not a GroupNorm"
+        if isinstance(module, nn.GroupNorm):
+            return None
+        return f"is a {type(module).__name__}, not a GroupNorm"
 
     def install(
         self,
@@ -35,13 +37,15 @@ class PastNorm(Operation):
     def check_invariants(
         self, base: Any, site: Any, generator: torch.Generator, unit: float
     ) -> list[Invariant]:
-        clip = torch.randn(2, base.num_channels, 5, 4, 4, generator=generator, dtype=torch.float64)
+        shape = (2, base.num_channels, 5, 4, 4)
+        clip = torch.randn(shape, generator=generator, dtype=torch.float64)
         site.context = clip_context(2, 5)
         before, after = base(clip), site.unfold(site(site.fold(clip)))
         # The same sums in another order.
         allowed = 1e-12 * max(float(before.detach().abs().max()), 1.0)
         gap = max_abs_diff(after[:, :, -1], before[:, :, -1])
-        return [Invariant("the last frame's output equals the base's", gap, allowed)]
+        sentence = "the last frame's output equals the base's"
+        return [Invariant(sentence, gap, allowed)]
 
 
 # --8<-- [end:operation]
@@ -49,7 +53,7 @@ class PastNorm(Operation):
 class PastNormSite(Site, nn.GroupNorm):
     """A GroupNorm on folded frames ((b t) c n h w).
 
-    Stream state: `sums` (b groups 2), the sums of each block's mean and mean square.
+    Stream state: `sums` (b groups 2), sums of every block's mean and mean square.
     """
 
     def forward(self, input: Tensor) -> Tensor:
