@@ -41,6 +41,6 @@ check: setup
 
 report: setup
 	rm -rf build/doom
-	$(BIN)/v2w convert examples/doom/base build/doom --action-dim 3
-	$(BIN)/v2w verify build/doom --base examples/doom/base --clips examples/doom/data/test --report docs/doom
-	$(BIN)/v2w verify examples/doom/world --base examples/doom/base --clips examples/doom/data/test --report docs/doom/world
+	$(BIN)/v2w convert examples/doom/base -o build/doom --action-dim 3
+	$(BIN)/v2w verify build/doom --base examples/doom/base --clips examples/doom/data/test -o docs/doom
+	$(BIN)/v2w verify examples/doom/world --base examples/doom/base --clips examples/doom/data/test -o docs/doom/world

@@ -190,7 +190,7 @@ def save(model: Any, folder: Path) -> Path:
     import torch
     from huggingface_hub import split_torch_state_dict_into_shards
 
-    from v2w_convert.checkpoint.output import header
+    from v2w_convert.checkpoint.output import safetensors_header
 
     folder.mkdir(parents=True)
     model.save_config(folder)
@@ -202,7 +202,7 @@ def save(model: Any, folder: Path) -> Path:
     )
     for number, (name, tensors) in enumerate(split.filename_to_tensors.items()):
         infos = [(tensor, "BF16", tuple(state[tensor].shape)) for tensor in tensors]
-        (folder / name).write_bytes(header(infos, {"format": "pt"}))
+        (folder / name).write_bytes(safetensors_header(infos, {"format": "pt"}))
         fill(folder / name, sum(state[tensor].numel() * 2 for tensor in tensors), number)
     index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
     if split.is_sharded:

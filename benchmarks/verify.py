@@ -79,9 +79,9 @@ def main() -> None:
         calm(svd(making, arguments.size))
         making.rename(base)
     subprocess.run(
-        [sys.executable, "-m", "v2w_convert", "convert", base, out, "--action-dim", "3"], check=True
+        [sys.executable, "-m", "v2w_convert", "convert", base, "-o", out, "--action-dim", "3"], check=True
     )
-    options = ["--base", str(base), "--report", str(arguments.folder / "report"), "--json"]
+    options = ["--base", str(base), "-o", str(arguments.folder / "report"), "--json"]
     for name in ("memory", "budget"):
         if getattr(arguments, name) is not None:
             options += [f"--{name}", str(getattr(arguments, name))]

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from v2w_convert.data import lerobot
-from v2w_convert.data.episode import Episode
+from v2w_convert.data import Episode, write_dataset
 
 LENGTHS = (9, 3, 7, 12)  # one is too short for a clip of 6
 
@@ -27,5 +26,5 @@ def write(folder: Path, lengths: tuple[int, ...], seed: int = 0, actions: int = 
     episodes = [moving_square(t, seed + number) for number, t in enumerate(lengths)]
     episodes = [Episode(e.frames[:, :size, :size], e.actions[:, :actions]) for e in episodes]
     names = ["down", "right", "nothing"][:actions]
-    lerobot.write(episodes, folder, fps=5, action_names=names, task="move", robot="square")
+    write_dataset(episodes, folder, fps=5, action_names=names, task="move", robot="square")
     return folder

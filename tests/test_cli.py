@@ -16,12 +16,11 @@ import pytest
 from tests.conftest import ACTIONS
 from tests.mutations import faults
 from v2w_convert.cli import run
-from v2w_convert.data import lerobot
-from v2w_convert.data.episode import Episode
-from v2w_convert.evaluation import run as evaluation
+from v2w_convert.data import Episode, write_dataset
+from v2w_convert.evaluation import action_following
 from v2w_convert.plan.read import shipped_plans
-from v2w_convert.verification import bench
-from v2w_convert.verification.models import open_world
+from v2w_convert.verification.engine import phases
+from v2w_convert.verification.engine.models import open_world
 from v2w_convert.world.model import World
 
 PLAN = shipped_plans()["stable-video-diffusion"].read_text()
@@ -51,7 +50,7 @@ def data(tmp_path: Path) -> Path:
         for _ in range(3)
     ]
     folder = tmp_path / "data"
-    lerobot.write(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
+    write_dataset(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
     return folder
 
 
@@ -64,6 +63,7 @@ def test_inspect_plan_convert(tiny_base: Path, tmp_path: Path, capsys: pytest.Ca
     arguments = [
         "convert",
         str(tiny_base),
+        "-o",
         str(tmp_path / "out"),
         "--action-dim",
         "3",
@@ -82,8 +82,10 @@ def test_inspect_plan_convert(tiny_base: Path, tmp_path: Path, capsys: pytest.Ca
 def test_another_conversion_into_a_finished_one_is_refused(
     tiny_base: Path, tiny_converted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "another plan" in refused(capsys, "convert", tiny_base, tiny_converted, "--action-dim", 4)
-    line = refused(capsys, "convert", tiny_base, tiny_converted, "--action-dim", 3, "--transfer", "shift")
+    assert "another plan" in refused(capsys, "convert", tiny_base, "-o", tiny_converted, "--action-dim", 4)
+    line = refused(
+        capsys, "convert", tiny_base, "-o", tiny_converted, "--action-dim", 3, "--transfer", "shift"
+    )
     assert "another plan" in line
 
 
@@ -92,8 +94,8 @@ def test_another_conversion_into_a_finished_one_is_refused(
 )
 def test_a_missing_folder(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = {
-        "convert": [tmp_path / "out", "--action-dim", 3],
-        "finetune": ["--data", tmp_path, "--output-dir", tmp_path / "run"],
+        "convert": ["-o", tmp_path / "out", "--action-dim", 3],
+        "finetune": ["--data", tmp_path, "-o", tmp_path / "run"],
         "rollout": ["--data", tmp_path, "-o", tmp_path / "out.mp4"],
         "evaluate": ["--data", tmp_path],
         "export": ["-o", tmp_path / "step.onnx"],
@@ -110,7 +112,7 @@ def test_a_two_dimensional_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
         block_out_channels=(8, 8), norm_num_groups=4, cross_attention_dim=8, attention_head_dim=4, layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
     ).save_pretrained(tmp_path / "flat")  # fmt: skip
-    line = refused(capsys, "convert", tmp_path / "flat", tmp_path / "out", "--action-dim", 3)
+    line = refused(capsys, "convert", tmp_path / "flat", "-o", tmp_path / "out", "--action-dim", 3)
     assert "UNet2DConditionModel" in line
     assert [p.name for p in tmp_path.iterdir()] == ["flat"]
 
@@ -129,7 +131,7 @@ def test_faults_of_a_plan(
     assert old in PLAN
     file = tmp_path / "plan.yaml"
     file.write_text(PLAN.replace(old, new))
-    line = refused(capsys, "convert", tiny_base, tmp_path / "out", "--action-dim", 3, "--plan", file)
+    line = refused(capsys, "convert", tiny_base, "-o", tmp_path / "out", "--action-dim", 3, "--plan", file)
     assert expected in line
     assert [p.name for p in tmp_path.iterdir()] == ["plan.yaml"]
 
@@ -138,7 +140,7 @@ def test_an_output_folder_that_is_not_empty(
     tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    assert "not empty" in refused(capsys, "convert", tiny_base, tmp_path, "--action-dim", 3)
+    assert "not empty" in refused(capsys, "convert", tiny_base, "-o", tmp_path, "--action-dim", 3)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
     assert "file exists" in refused(capsys, "plan", tiny_base, "-o", tmp_path / "mine.txt")
 
@@ -146,9 +148,9 @@ def test_an_output_folder_that_is_not_empty(
 def test_actions_of_another_length(
     tiny_base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["convert", str(tiny_base), str(tmp_path / "out"), "--action-dim", "5"]) == 0
+    assert run(["convert", str(tiny_base), "-o", str(tmp_path / "out"), "--action-dim", "5"]) == 0
     for command in (
-        ["finetune", tmp_path / "out", "--output-dir", tmp_path / "run"],
+        ["finetune", tmp_path / "out", "-o", tmp_path / "run"],
         ["evaluate", tmp_path / "out"],
         ["rollout", tmp_path / "out", "-o", tmp_path / "out.mp4"],
     ):
@@ -163,7 +165,7 @@ def test_an_empty_data_set(
 ) -> None:
     info = json.loads((data / "meta/info.json").read_text())
     (data / "meta/info.json").write_text(json.dumps({**info, "total_episodes": 0}))
-    line = refused(capsys, "finetune", tiny_converted, "--data", data, "--output-dir", tmp_path / "run")
+    line = refused(capsys, "finetune", tiny_converted, "--data", data, "-o", tmp_path / "run")
     assert "no episode" in line
     shutil.rmtree(data)
     data.mkdir()
@@ -175,7 +177,7 @@ def test_an_empty_data_set(
     [
         ["convert", "--wrong"],
         ["conver"],
-        ["convert", "a", "b", "--action-dim", "x"],
+        ["convert", "a", "-o", "b", "--action-dim", "x"],
         ["--wrong"],
         ["convert"],
     ],
@@ -222,7 +224,8 @@ def test_rollout_and_evaluate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # How well it classifies is tests/evaluation's; here it only has to run.
-    monkeypatch.setattr(evaluation, "train_classifier", partial(evaluation.train_classifier, steps=3))
+    train = partial(action_following.train_classifier, steps=3)
+    monkeypatch.setattr(action_following, "train_classifier", train)
     for name in ("out.mp4", "sheet.png"):
         arguments = [
             "rollout",
@@ -259,16 +262,16 @@ def test_rollout_and_evaluate(
     assert result["horizons"].keys() == {"1", "4", "8", "16"}
     assert result["horizons"]["1"]["psnr"].keys() == {"mean", "low", "high"}
     # An untrained action embedding ends in zeros: no action has an effect, and the gap is exactly nothing.
-    assert result["actions"]["psnr gap, true minus other actions"]["1"] == {
+    assert result["actions"]["psnr_gap"]["1"] == {
         "mean": 0.0,
         "low": 0.0,
         "high": 0.0,
     }
-    assert result["actions"]["inverse dynamics"].keys() == {
+    assert result["actions"]["inverse_dynamics"].keys() == {
         "real",
-        "round-tripped",
+        "round_tripped",
         "generated",
-        "majority class",
+        "majority_class",
     }
 
 
@@ -277,10 +280,10 @@ def test_a_world_of_blocks_from_end_to_end(
 ) -> None:
     out, trained = tmp_path / "out", tmp_path / "trained"
     view = ["--frames-per-block", 3, "--window", 6]
-    assert run([str(a) for a in ["convert", tiny_base, out, "--action-dim", ACTIONS, *view]]) == 0
+    assert run([str(a) for a in ["convert", tiny_base, "-o", out, "--action-dim", ACTIONS, *view]]) == 0
     assert json.loads((out / "v2w.json").read_text())["plan"]["frames_per_block"] == 3
     assert run(["verify", str(out), "--base", str(tiny_base)]) == 0, capsys.readouterr().err
-    begin = ["finetune", out, "--data", data, "--output-dir", trained, "--steps", 1, "--batch", 2]
+    begin = ["finetune", out, "--data", data, "-o", trained, "--steps", 1, "--batch", 2]
     line = refused(capsys, *begin, "--frames", 8)
     assert "blocks of 3" in line and "clips of 9" in line
     assert run([str(a) for a in [*begin, "--frames", 9]]) == 0, capsys.readouterr().err
@@ -317,21 +320,21 @@ def test_verify_names_one_broken_site(
         fault(world.base.get_submodule(site))
         return world
 
-    monkeypatch.setattr(bench, "open_world", opened)
+    monkeypatch.setattr(phases, "open_world", opened)
     assert run(arguments) == 1
     out, err = capsys.readouterr()
     failed = [claim for claim in json.loads(out.splitlines()[-1])["claims"] if not claim["ok"]]
     assert failed
     assert any(claim["where"] == site for claim in failed)
     assert site in err
-    rule = "the rule that made it: - causal_"
-    assert any(claim["mend"].startswith(rule) for claim in failed)
+    rule = "its rule in the plan: - causal_"
+    assert any(claim["fix"].startswith(rule) for claim in failed)
     assert rule in err
 
 
 def test_verify_passes_what_is_whole(tiny_base: Path, tiny_converted: Path, tmp_path: Path) -> None:
     report = tmp_path / "report"
-    assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "--report", str(report)]) == 0
+    assert run(["verify", str(tiny_converted), "--base", str(tiny_base), "-o", str(report)]) == 0
     names = {file.name for file in report.iterdir()}
     assert {"influence.png", "report.html", "report.json", "summary.md"} <= names
 
@@ -340,7 +343,7 @@ def test_convert_and_verify_at_once(
     tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    arguments = [str(a) for a in ["convert", tiny_base, out, "--action-dim", ACTIONS]]
+    arguments = [str(a) for a in ["convert", tiny_base, "-o", out, "--action-dim", ACTIONS]]
     assert "--dry-run" in refused(capsys, *arguments, "--verify", "--dry-run")
     assert not out.exists()
     assert run(arguments) == 0
@@ -363,7 +366,7 @@ def test_convert_and_verify_at_once(
         faults.forgets_past(world.base.get_submodule(CONV))
         return world
 
-    monkeypatch.setattr(bench, "open_world", opened)
+    monkeypatch.setattr(phases, "open_world", opened)
     capsys.readouterr()
     assert run([*arguments, "--verify", "--json"]) == 1
     result = json.loads(capsys.readouterr().out.splitlines()[-1])

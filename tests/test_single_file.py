@@ -26,7 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = lvdm.checkpoint(lvdm.tiny_denoiser().state_dict())
     for kind in KINDS:
         file = lvdm.save(tensors, folder / f"model{kind}")
-        assert run(["convert", str(file), str(folder / f"out{kind}"), "--action-dim", str(ACTIONS)]) == 0
+        assert (
+            run(["convert", str(file), "-o", str(folder / f"out{kind}"), "--action-dim", str(ACTIONS)]) == 0
+        )
     return folder
 
 
@@ -89,7 +91,7 @@ def test_another_file_is_not_the_base(folder: Path, capsys: pytest.CaptureFixtur
 
 
 def test_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["convert", folder / "model.ckpt", folder / "out.ckpt", "--action-dim"]
+    arguments = ["convert", folder / "model.ckpt", "-o", folder / "out.ckpt", "--action-dim"]
     assert run([str(a) for a in [*arguments, ACTIONS]]) == 0
     assert "already converted" in capsys.readouterr().err
     assert "another plan" in refused(capsys, *arguments, ACTIONS + 1)
@@ -112,7 +114,7 @@ def test_it_trains_and_rolls_out(folder: Path, tiny_data: Path, tmp_path: Path) 
     arguments = [
         "--data",
         tiny_data,
-        "--output-dir",
+        "-o",
         tmp_path / "run",
         "--steps",
         1,
@@ -151,7 +153,7 @@ def test_what_is_missing_is_named(
     tmp_path: Path, lost: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = changed(tmp_path, lambda tensors: tensors.pop(lost))
-    assert said in refused(capsys, "convert", file, tmp_path / "out", "--action-dim", 3)
+    assert said in refused(capsys, "convert", file, "-o", tmp_path / "out", "--action-dim", 3)
     assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
 
 
@@ -244,7 +246,7 @@ def test_a_file_of_a_folder_names_the_folder(tiny_base: Path, capsys: pytest.Cap
 )
 def test_what_is_no_checkpoint(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "model.ckpt").write_bytes(content)
-    refused(capsys, "convert", tmp_path / "model.ckpt", tmp_path / "out", "--action-dim", 3)
+    refused(capsys, "convert", tmp_path / "model.ckpt", "-o", tmp_path / "out", "--action-dim", 3)
     assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
 
 

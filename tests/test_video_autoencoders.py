@@ -16,9 +16,11 @@ from tests.autoencoders import tiny_autoencoder
 from tests.squares import write
 from tests.test_cli import refused
 from v2w_convert.cli import run
-from v2w_convert.data import lerobot
-from v2w_convert.data.episode import Episode
-from v2w_convert.evaluation import run as evaluation
+from v2w_convert.data import Episode, open_dataset, write_dataset
+from v2w_convert.evaluation import action_following, context
+from v2w_convert.evaluation.evaluate import evaluate
+from v2w_convert.evaluation.rollout_frames import rollout_frames
+from v2w_convert.evaluation.settings import EvaluateSettings
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
@@ -85,9 +87,9 @@ def runs(pipelines: Make, data: Path, tmp_path_factory: pytest.TempPathFactory) 
 
     def make(family: str) -> Path:
         if not (root / family).exists():
-            assert v2w("convert", pipelines(family), root / f"{family}0", "--action-dim", 4 * A) == 0
+            assert v2w("convert", pipelines(family), "-o", root / f"{family}0", "--action-dim", 4 * A) == 0
             options = ["--steps", 2, "--batch", 2, "--frames", 3, "--lr", 0.01, "--device", "cpu"]
-            folders = [root / f"{family}0", "--data", data, "--output-dir", root / family]
+            folders = [root / f"{family}0", "--data", data, "-o", root / family]
             assert v2w("finetune", *folders, *options) == 0
         return root / family
 
@@ -104,8 +106,8 @@ def test_from_a_pipeline_to_a_rollout(
 ) -> None:
     folder, leaks = runs(family), family != "wan"
     told = {
-        "class": FAMILIES[family],
-        "video_frames_per_latent_frame": 4,
+        "name": FAMILIES[family],
+        "temporal_compression": 4,
         "sees_later_frames": leaks,
     }
     assert json.loads((folder / "run.json").read_text())["autoencoder"] == told
@@ -120,16 +122,17 @@ def test_from_a_pipeline_to_a_rollout(
     arguments = ["evaluate", folder, "--data", data, "--steps", 1, "--samples", 2, "--long-frames", 7]
     assert v2w(*arguments, "--json", "--history", history) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert result["settings"]["history"] == history
+    assert result["history"] == result["settings"]["history"] == history
     assert result["horizons"].keys() == {"1", "4", "8", "16"}
-    assert result["long"]["frames"] == 7
+    assert result["long_horizon"]["frames"] == 7
 
 
 def test_actions_are_classified_by_video_frames(
     runs: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # How well it classifies is tests/evaluation's; here it only has to run.
-    monkeypatch.setattr(evaluation, "train_classifier", partial(evaluation.train_classifier, steps=3))
+    train = partial(action_following.train_classifier, steps=3)
+    monkeypatch.setattr(action_following, "train_classifier", train)
     chance = np.random.default_rng(0)
     episodes = [
         Episode(
@@ -139,18 +142,18 @@ def test_actions_are_classified_by_video_frames(
         for _ in range(2)
     ]
     folder = tmp_path / "data"
-    lerobot.write(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
+    write_dataset(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
     arguments = ["evaluate", runs("wan"), "--data", folder, "--classifier-data", folder, "--history", 5]
     assert v2w(*arguments, "--steps", 1, "--samples", 1, "--long-frames", 0, "--json") == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert 0 <= result["actions"]["inverse dynamics"]["generated"]["mean"] <= 1
+    assert 0 <= result["actions"]["inverse_dynamics"]["generated"]["mean"] <= 1
 
 
 def test_horizons_may_end_within_a_latent_frame(
     pipelines: Make, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "mochi"  # six video frames to a latent frame: 16 are no whole ones
-    assert v2w("convert", pipelines("mochi"), folder, "--action-dim", 6 * A) == 0
+    assert v2w("convert", pipelines("mochi"), "-o", folder, "--action-dim", 6 * A) == 0
     arguments = ["evaluate", folder, "--data", data, "--steps", 1, "--samples", 1, "--long-frames", 0]
     capsys.readouterr()
     assert v2w(*arguments, "--history", 7, "--json") == 0
@@ -163,7 +166,7 @@ def test_a_leak_is_said_in_one_line(runs: Make, data: Path, capsys: pytest.Captu
         capsys.readouterr()
         options = ["--steps", 2, "--batch", 2, "--frames", 3, "--lr", 0.01, "--device", "cpu"]
         converted = folder.parent / f"{family}0"
-        assert v2w("finetune", converted, "--data", data, "--output-dir", folder, *options) == 0
+        assert v2w("finetune", converted, "--data", data, "-o", folder, *options) == 0
         lines = capsys.readouterr().err.splitlines()
         assert sum("latents see later frames" in line for line in lines) == said
 
@@ -175,7 +178,7 @@ def test_episodes_are_cut_to_whole_latent_frames_with_their_actions(
     folder = runs(family)
     (file,) = (folder / "latents").rglob("*.safetensors")
     stored, pixels = load_file(file), open_vae(folder)
-    for number, episode in enumerate(lerobot.read(data)):
+    for number, episode in enumerate(open_dataset(data).episodes()):
         j = len(episode) // 4 if family == "allegro" else 1 + (len(episode) - 1) // 4
         t = 4 * j if family == "allegro" else 4 * j - 3
         latents, actions = (stored[f"{number:08d}.{name}"] for name in ("latents", "actions"))
@@ -193,14 +196,16 @@ def test_predictions_know_nothing_of_the_frames_to_come(
     family: str, runs: Make, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same history and actions, other frames after it: the same rollouts, although some latents see later frames."""
-    folder, found = runs(family), []
+    folder = runs(family)
+    found: list[torch.Tensor] = []
     history = 8 if family == "allegro" else 9
-    monkeypatch.setattr(
-        evaluation,
-        "roll",
-        lambda *args, right=evaluation.rollout_frames: found.append(right(*args)) or found[-1],
-    )
-    read = evaluation.read_episodes
+
+    def recorded(*args: Any) -> torch.Tensor:
+        found.append(rollout_frames(*args))
+        return found[-1]
+
+    monkeypatch.setattr(context, "rollout_frames", recorded)
+    read = context.read_episodes
 
     def other_future(*args: Any) -> Any:
         episodes = read(*args)
@@ -208,10 +213,10 @@ def test_predictions_know_nothing_of_the_frames_to_come(
             episode.frames[history:] ^= 255
         return episodes
 
-    protocol = evaluation.Protocol(history, samples=1, long_frames=0, sampling=Sampling(1))
-    evaluation.evaluate(folder, data, protocol)
-    monkeypatch.setattr(evaluation, "read_episodes", other_future)
-    evaluation.evaluate(folder, data, protocol)
+    settings = EvaluateSettings(history=history, samples=1, long_frames=0, steps=1)
+    evaluate(folder, data, settings)
+    monkeypatch.setattr(context, "read_episodes", other_future)
+    evaluate(folder, data, settings)
     assert torch.equal(found[0], found[2])
     assert torch.equal(found[1], found[3])
     assert not torch.equal(found[0], found[1])  # those with other actions
@@ -220,12 +225,12 @@ def test_predictions_know_nothing_of_the_frames_to_come(
 def test_a_rollout_follows_its_packed_actions_and_decodes_in_context(runs: Make, data: Path) -> None:
     folder = runs("wan")
     world, pixels = load(folder), open_vae(folder)
-    episode = next(iter(lerobot.read(data)))
+    episode = next(iter(open_dataset(data).episodes()))
     frames, actions = episode.frames[:9], torch.from_numpy(episode.arriving_actions[:20])[None]
     latents = pixels.encode(frames[None])
 
     def roll(actions: torch.Tensor) -> torch.Tensor:
-        return evaluation.rollout_frames(world, pixels, latents, actions, 9, Sampling(2), 0)[0]
+        return rollout_frames(world, pixels, latents, actions, 9, Sampling(2), 0)[0]
 
     rolled = roll(actions)
     assert rolled.shape == (11, 3, 16, 16)  # of three latent frames, the last of which is cut
@@ -250,10 +255,10 @@ def test_misfits(
     pipelines: Make, runs: Make, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong, right = tmp_path / "wrong", runs("wan").parent / "wan0"
-    assert v2w("convert", pipelines("wan"), wrong, "--action-dim", A) == 0
+    assert v2w("convert", pipelines("wan"), "-o", wrong, "--action-dim", A) == 0
     said = partial(refused, capsys)
     made = set(tmp_path.iterdir())
-    run = ["--output-dir", tmp_path / "run", "--device", "cpu"]
+    run = ["-o", tmp_path / "run", "--device", "cpu"]
     line = said("finetune", wrong, "--data", data, *run)
     assert "have 3 numbers, 12 with 4 video frames to a latent frame" in line
     assert "convert with --action-dim 12" in line
@@ -281,7 +286,7 @@ def test_blocks_are_of_latent_frames(
 ) -> None:
     blocks = tmp_path / "blocks"
     options = ["--action-dim", 4 * A, "--frames-per-block", 2]
-    assert v2w("convert", pipelines("wan"), blocks, *options) == 0
+    assert v2w("convert", pipelines("wan"), "-o", blocks, *options) == 0
     out = ["-o", tmp_path / "out.png", "--frames", 5, "--steps", 1]
     line = refused(capsys, "rollout", blocks, "--data", data, *out, "--history", 9)
     assert "blocks of 2 and the autoencoder packs 4 video frames" in line
@@ -306,7 +311,7 @@ def test_an_episode_that_does_not_fit_into_memory_is_a_clear_error(
 
     monkeypatch.setattr(VAE, "encode", encode)
     converted = runs("wan").parent / "wan0"
-    run = ["--output-dir", tmp_path / "run", "--device", "cpu", "--frames", 3]
+    run = ["-o", tmp_path / "run", "--device", "cpu", "--frames", 3]
     line = refused(capsys, "finetune", converted, "--data", data, *run)
-    assert "no room to encode the 25 pictures of episode 0 in one go" in line
+    assert "not enough memory to encode the 25 frames of episode 0 as a whole" in line
     assert not (tmp_path / "run").exists()

@@ -1,31 +1,162 @@
-"""Turn a pretrained video diffusion model into a world model.
+"""Convert pretrained video diffusion models into causal, action-conditioned world models.
 
-checkpoint   files as named tensors
-data         episodes: what was seen, what was done
-noise        how frames are noised, by kind
-stream       what is carried from frame to frame
-operations   the kinds of change, one file each
-plan         what to change, as data; the probe that finds what a plan forgot
-world        the world model: one forward, streaming, rollout
-surgery      the change, performed on files and on live models
-verify       claims, measured
-finetune     diffusion forcing on action data
-evaluate     figures by horizon
-export       the streamed step as an ONNX graph
+    from v2w_convert import ConvertSettings, convert, load, verify
+
+    convert("base", "converted", ConvertSettings(action_dim=3))
+    assert verify("converted", "base").ok
+    world = load("converted")
+
+Functions, one for each `v2w` command:
+
+    inspect         what a base is, and what a plan would change
+    draft_plan      the plan for a base, shipped or drafted
+    convert         a base becomes a converted folder
+    verify          every claim about a converted folder, measured
+    finetune        train a converted folder on episodes with actions
+    rollout         generate a video beside the recorded one
+    evaluate        figures by horizon
+    export          one streamed step as an ONNX graph
+
+and on models and data in memory:
+
+    convert_module  a live diffusers module becomes a World
+    load            a converted folder becomes a World
+    open_dataset    recorded episodes, of whatever format
+    read_plan       a plan file becomes a Plan
+    assert_causal, assert_streams  checks for any module with a frame axis
+
+A `World` is a `torch.nn.Module`; `World.stream` begins a rollout, a `Stream`. Functions take their
+`…Settings`, which are also the commands' flags, and return their `…Result`, which are also the commands'
+`--json`. A mistake of the caller is a `V2WError`.
+
+`import v2w_convert` imports neither torch nor diffusers; the first use of a name does.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["V2WError", "load"]
+if TYPE_CHECKING:
+    from v2w_convert.api import (
+        convert,
+        convert_module,
+        draft_plan,
+        evaluate,
+        export,
+        finetune,
+        inspect,
+        load,
+        open_dataset,
+        rollout,
+        verify,
+    )
+    from v2w_convert.data.dataset import Dataset
+    from v2w_convert.data.episode import Episode
+    from v2w_convert.draft.result import PlanResult
+    from v2w_convert.errors import V2WError
+    from v2w_convert.evaluation.result import EvaluateResult, RolloutResult
+    from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
+    from v2w_convert.finetuning.result import FinetuneResult
+    from v2w_convert.finetuning.settings import FinetuneSettings
+    from v2w_convert.onnx_export.result import ExportResult
+    from v2w_convert.onnx_export.settings import ExportSettings
+    from v2w_convert.plan.grammar import Plan
+    from v2w_convert.plan.read import read_plan
+    from v2w_convert.progress import Progress, ProgressEvent
+    from v2w_convert.surgery.result import ConvertResult, InspectResult
+    from v2w_convert.surgery.settings import ConvertSettings
+    from v2w_convert.verification.module import assert_causal, assert_streams
+    from v2w_convert.verification.result import VerifyReport
+    from v2w_convert.verification.settings import VerifySettings
+    from v2w_convert.world.model import World
+    from v2w_convert.world.rollout import Sampling, Stream
+
+# Where each name is defined; a test checks that this and the imports above agree.
+_MODULES = {
+    "v2w_convert.api": (
+        "inspect",
+        "draft_plan",
+        "convert",
+        "verify",
+        "finetune",
+        "rollout",
+        "evaluate",
+        "export",
+        "convert_module",
+        "load",
+        "open_dataset",
+    ),
+    "v2w_convert.data.dataset": ("Dataset",),
+    "v2w_convert.data.episode": ("Episode",),
+    "v2w_convert.draft.result": ("PlanResult",),
+    "v2w_convert.errors": ("V2WError",),
+    "v2w_convert.evaluation.result": ("EvaluateResult", "RolloutResult"),
+    "v2w_convert.evaluation.settings": ("EvaluateSettings", "RolloutSettings"),
+    "v2w_convert.finetuning.result": ("FinetuneResult",),
+    "v2w_convert.finetuning.settings": ("FinetuneSettings",),
+    "v2w_convert.onnx_export.result": ("ExportResult",),
+    "v2w_convert.onnx_export.settings": ("ExportSettings",),
+    "v2w_convert.plan.grammar": ("Plan",),
+    "v2w_convert.plan.read": ("read_plan",),
+    "v2w_convert.progress": ("Progress", "ProgressEvent"),
+    "v2w_convert.surgery.result": ("ConvertResult", "InspectResult"),
+    "v2w_convert.surgery.settings": ("ConvertSettings",),
+    "v2w_convert.verification.module": ("assert_causal", "assert_streams"),
+    "v2w_convert.verification.result": ("VerifyReport",),
+    "v2w_convert.verification.settings": ("VerifySettings",),
+    "v2w_convert.world.model": ("World",),
+    "v2w_convert.world.rollout": ("Sampling", "Stream"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "ConvertResult",
+    "ConvertSettings",
+    "Dataset",
+    "Episode",
+    "EvaluateResult",
+    "EvaluateSettings",
+    "ExportResult",
+    "ExportSettings",
+    "FinetuneResult",
+    "FinetuneSettings",
+    "InspectResult",
+    "Plan",
+    "PlanResult",
+    "Progress",
+    "ProgressEvent",
+    "RolloutResult",
+    "RolloutSettings",
+    "Sampling",
+    "Stream",
+    "V2WError",
+    "VerifyReport",
+    "VerifySettings",
+    "World",
+    "assert_causal",
+    "assert_streams",
+    "convert",
+    "convert_module",
+    "draft_plan",
+    "evaluate",
+    "export",
+    "finetune",
+    "inspect",
+    "load",
+    "open_dataset",
+    "read_plan",
+    "rollout",
+    "verify",
+]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:  # `import v2w_convert` stays light: torch comes with the first use
-    if name == "load":
-        from v2w_convert.surgery.load import load
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'v2w_convert' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
 
-        return load
-    if name == "V2WError":
-        from v2w_convert.errors import V2WError
 
-        return V2WError
-    raise AttributeError(f"module 'v2w_convert' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

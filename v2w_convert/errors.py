@@ -1,33 +1,51 @@
-"""What a user did that cannot work, said in one line: what was asked, what was found, what to try."""
+"""Mistakes of the user, reported in one line: what was asked for, what was found, what to try."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-MAX_MESSAGE_LENGTH = 4000  # characters of one part of a message
+MAX_MESSAGE_LENGTH = 4000  # characters of one field of a message
+MAX_LIBRARY_MESSAGE = 400  # characters of another library's message
 
 
 class V2WError(Exception):
-    """A mistake that the user can mend. The command line turns it into one line and exit code 2.
+    """A mistake that the user can correct. The command line prints it as one line and exits with code 2.
 
-    asked   what the user asked for
-    found   what was there instead; several faults are collected into one error, not thrown one by one
-    try_    what to do about it
+    Attributes:
+        asked: What was asked for, such as "read the plan plan.yaml".
+        found: What was found instead.
+        try_: What to try; may be empty.
     """
 
     def __init__(self, asked: str, found: str | list[str], try_: str = ""):
+        """Build the message. What files say is made printable.
+
+        Args:
+            asked: What was asked for, as a verb phrase.
+            found: What was found instead; several faults are reported together.
+            try_: What to try.
+        """
         self.asked = printable(asked)
         self.found = printable("; ".join(found) if isinstance(found, list) else found)
         self.try_ = printable(try_)
         super().__init__(f"{self.asked}: {self.found}" + (f" (try: {self.try_})" if self.try_ else ""))
 
-    def as_json(self) -> dict:
+    def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints, as `docs/schemas/error.schema.json` describes it."""
         return {"ok": False, "error": {"asked": self.asked, "found": self.found, "try": self.try_}}
 
 
 @contextmanager
 def error_context(*files: Path | None) -> Iterator[None]:
-    """Faults that are found within are said with the files that they come from, where they do not name them."""
+    """Add the names of files to every V2WError raised in the block that does not name them itself.
+
+    Args:
+        files: The files that the block reads; None is ignored.
+
+    Raises:
+        V2WError: That of the block, with the names.
+    """
     try:
         yield
     except V2WError as error:
@@ -38,16 +56,17 @@ def error_context(*files: Path | None) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """`text` on one line, not endless and without control characters: what a file says is not trusted with a terminal."""
-    shown = (
-        text
-        if len(text) <= MAX_MESSAGE_LENGTH
-        else f"{text[:MAX_MESSAGE_LENGTH]}… and {len(text) - MAX_MESSAGE_LENGTH} more characters"
-    )
+    """Return `text` on one line, of bounded length and without control characters.
+
+    What a file contains may not reach a terminal as it is.
+    """
+    rest = len(text) - MAX_MESSAGE_LENGTH
+    shown = text if rest <= 0 else f"{text[:MAX_MESSAGE_LENGTH]}… and {rest} more characters"
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)
 
 
 def one_line(error: Exception) -> str:
-    """What another library says, which may be pages, on a line."""
+    """Return the message of another library's exception, which may be pages long, on one short line."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= 400 else f"{text[:200]} … {text[-200:]}"
+    half = MAX_LIBRARY_MESSAGE // 2
+    return text if len(text) <= MAX_LIBRARY_MESSAGE else f"{text[:half]} … {text[-half:]}"

@@ -1,11 +1,20 @@
-"""Numbers in a plan: written out, or worked out from the base's config."""
+"""Numbers in a plan: written out, or as an expression over the entries of the base's config."""
 
 import ast
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+# A field of a plan that may be an expression. Once the plan is resolved it holds a number, which is the type that
+# everything but `resolve` sees.
+if TYPE_CHECKING:
+    ConfigInt = int
+    ConfigFloat = float
+else:
+    ConfigInt = int | str
+    ConfigFloat = float | str
+
+OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -13,35 +22,49 @@ OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Pow: operator.pow,
 }
-LONGEST = 200  # characters
-LARGEST = 1e9
+MAX_LENGTH = 200  # characters
+MAX_NUMBER = 1e9
 
 
 def evaluate_number(value: float | str, config: Mapping[str, Any]) -> float:
-    """`value`, or what it says: numbers, names of entries of the base's config, `[i]` of a list, + - * / // **.
+    """The number that `value` is, or that it says as an expression.
 
-    `out_channels or in_channels` is the second where the first is null. Raises ValueError if it says anything
-    else, or if the result is not a number.
+    An expression consists of numbers, names of entries of the base's config, `[i]` of a list, and + - * / // **.
+    `out_channels or in_channels` is the second where the first is null.
+
+    Args:
+        value: A number or an expression.
+        config: The base's config.
+
+    Returns:
+        A number of at most `MAX_NUMBER` in size, an int where it is whole.
+
+    Raises:
+        ValueError: `value` says anything else, or its result is not such a number.
     """
     if not isinstance(value, str):
         return _checked(value, value)
     try:
-        if len(value) > LONGEST:
-            raise SyntaxError(f"longer than {LONGEST} characters")
+        if len(value) > MAX_LENGTH:
+            raise SyntaxError(f"longer than {MAX_LENGTH} characters")
         result = _value(ast.parse(value, mode="eval").body, config)
     except (SyntaxError, ArithmeticError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"{value!r:.80} cannot be worked out: {error}") from None
     return _checked(value, result)
 
 
-def _checked(value: float | str, result: Any) -> float:
-    if not isinstance(result, int | float) or isinstance(result, bool) or not abs(result) <= LARGEST:
-        raise ValueError(f"{value!r:.80} is {result!r:.80}, not a number up to {LARGEST:.0e}")
+def _checked(value: float | str, result: object) -> float:
+    if not isinstance(result, int | float) or isinstance(result, bool) or not abs(result) <= MAX_NUMBER:
+        raise ValueError(f"{value!r:.80} is {result!r:.80}, not a number up to {MAX_NUMBER:.0e}")
     return result
 
 
 def evaluate_int(value: int | str, config: Mapping[str, Any]) -> int:
-    """As `real`, for whole numbers."""
+    """As `evaluate_number`, for whole numbers.
+
+    Raises:
+        ValueError: Also where the result is not a whole number.
+    """
     result = evaluate_number(value, config)
     if not isinstance(result, int):
         raise ValueError(f"{value!r:.80} is {result}, not a whole number")

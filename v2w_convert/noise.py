@@ -11,6 +11,7 @@ amplitudes, `frame = signal * clean + deviation * noise`.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -60,7 +61,7 @@ class NoiseSpec(BaseModel):
         return kinds[self.kind](self)
 
 
-def noise_spec_from_scheduler(config: dict[str, Any]) -> NoiseSpec:
+def noise_spec_from_scheduler(config: Mapping[str, Any]) -> NoiseSpec:
     """What a checkpoint's own scheduler config says of its noise; `base_scale` there is ours, not diffusers'."""
     config = dict(config)
     base_scale = config.pop("base_scale", 1.0)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from v2w_convert.report import print_line, print_table
+from v2w_convert.console import print_line, print_table
 
 HERE = Path(os.path.relpath(Path(__file__).parent))  # short, as a user would type it
 MARK = "made-by-demo.txt"
@@ -53,9 +53,9 @@ def main() -> None:
 
     train, test = HERE / "data/train", HERE / "data/test"
     v2w("inspect", HERE / "base")
-    v2w("convert", HERE / "base", out / "converted", "--action-dim", 3)
-    claims = v2w("verify", out / "converted", "--base", HERE / "base", "--report", out / "verify")["claims"]
-    v2w("finetune", out / "converted", "--data", train, "--output-dir", out / "briefly", "--steps", BRIEFLY)
+    v2w("convert", HERE / "base", "-o", out / "converted", "--action-dim", 3)
+    claims = v2w("verify", out / "converted", "--base", HERE / "base", "-o", out / "verify")["claims"]
+    v2w("finetune", out / "converted", "--data", train, "-o", out / "briefly", "--steps", BRIEFLY)
     figures = {}
     for name, world in (
         ("finetuned here, briefly", out / "briefly"),
@@ -71,11 +71,11 @@ def main() -> None:
 
     held = sum(claim["ok"] for claim in claims)
     first = next(iter(figures.values()))
-    copied = first["baselines"]["last frame copied"]["psnr"]
+    copied = first["baselines"]["last_frame_copied"]
     horizons = list(first["horizons"])
-    rows = [["copying the last frame", *(f"{copied[x]['mean']:.2f}" for x in horizons), ""]]
+    rows = [["copying the last frame", *(f"{copied[x]['psnr']['mean']:.2f}" for x in horizons), ""]]
     for name, found in figures.items():
-        gap = found["actions"]["psnr gap, true minus other actions"]["4"]["mean"]
+        gap = found["actions"]["psnr_gap"]["4"]["mean"]
         rows.append([name, *(f"{found['horizons'][x]['psnr']['mean']:.2f}" for x in horizons), f"{gap:.2f}"])
     print_line("")
     print_table(

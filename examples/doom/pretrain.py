@@ -29,8 +29,8 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from v2w_convert.data import lerobot
-from v2w_convert.finetuning.curve import draw_curves
+from v2w_convert.data import open_dataset
+from v2w_convert.finetuning.loss_curve import draw_curves
 
 CLIP = 12  # frames
 FLIP = 0.5  # without actions a mirrored world is as good as the world
@@ -76,7 +76,9 @@ NOISE = {
 def frames_of(folders: list[Path]) -> list[Tensor]:
     """Episodes (t, 3, height, width) uint8."""
     return [
-        torch.from_numpy(e.frames).permute(0, 3, 1, 2) for folder in folders for e in lerobot.read(folder)
+        torch.from_numpy(e.frames).permute(0, 3, 1, 2)
+        for folder in folders
+        for e in open_dataset(folder).episodes()
     ]
 
 
@@ -281,9 +283,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("stage", choices=["autoencoder", "denoiser", "decoder"])
-    parser.add_argument(
-        "--data", type=Path, nargs="+", required=True, help="LeRobot data sets; actions are ignored"
-    )
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="data sets; actions are ignored")
     parser.add_argument("--validation", type=Path, nargs="+", required=True)
     parser.add_argument("--output", type=Path, required=True, help="the pipeline folder")
     parser.add_argument("--steps", type=int, required=True)

@@ -1,4 +1,4 @@
-"""Record episodes of ViZDoom with the action taken at each frame, as a LeRobot v3 data set.
+"""Record episodes of ViZDoom with the action taken at each frame, as a data set.
 
     python examples/doom/record.py --scenario health_gathering_supreme --seed 1 --frames 4000 --output DIR
 
@@ -16,8 +16,7 @@ import numpy as np
 import vizdoom
 from PIL import Image
 
-from v2w_convert.data import lerobot
-from v2w_convert.data.episode import Episode
+from v2w_convert.data import Episode, open_dataset, write_dataset
 
 SIZE = 64
 FRAME_SKIP = 4  # tics of 1/35 s
@@ -91,10 +90,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:  # the game writes its settings into the current folder
         os.chdir(scratch)
         episodes = play(options.scenario, options.seed, options.frames)
-        lerobot.write(
+        write_dataset(
             episodes, output, fps=FPS, action_names=NAMES, task="wander", robot=f"doom-{options.scenario}"
         )
-    print(f"{output}: {lerobot.read_info(output)['total_frames']} frames")
+    print(f"{output}: {sum(open_dataset(output).lengths)} frames")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from safetensors.torch import save_file
 
 from tests.lvdm import as_ldm, tiny_autoencoder
-from v2w_convert.checkpoint.autoencoder import as_diffusers
+from v2w_convert.checkpoint.autoencoder import to_diffusers
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.source import read_tensor
 
@@ -23,7 +23,7 @@ def test_it_comes_back_bit_for_bit(tmp_path: Path, widths: list[int], depth: int
     old = as_ldm(state)
     assert not any(re.search("resnets|blocks|to_q|samplers", name) for name in old)
     save_file(old, tmp_path / "vae.safetensors")
-    config, tensors = as_diffusers(read_header(tmp_path / "vae.safetensors"))
+    config, tensors = to_diffusers(read_header(tmp_path / "vae.safetensors"))
     again = AutoencoderKL.from_config(config)
     again.load_state_dict({name: read_tensor(info) for name, info in tensors.items()})
     assert again.config.scaling_factor == 0.18215
@@ -43,4 +43,4 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     del old["decoder.conv_out.weight"]
     save_file(old, tmp_path / "vae.safetensors")
     with pytest.raises(ValueError, match="decoder.conv_out.weight missing"):
-        as_diffusers(read_header(tmp_path / "vae.safetensors"))
+        to_diffusers(read_header(tmp_path / "vae.safetensors"))

@@ -13,7 +13,7 @@ from huggingface_hub import errors
 
 from tests.conftest import ACTIONS
 from tests.test_cli import refused
-from v2w_convert.checkpoint.hub import local
+from v2w_convert.checkpoint.hub import resolve_hub_id
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.cli import run
 from v2w_convert.surgery.manifest import read_manifest
@@ -41,9 +41,9 @@ def cached(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_it_is_converted_like_a_folder(cached: Path, tiny_converted: Path, tmp_path: Path) -> None:
-    assert local(Path("someone/video")) == cached
-    assert open_source(local(Path("someone/video"))).component == "unet"
-    words = ["convert", "someone/video", "out", "--action-dim", str(ACTIONS)]
+    assert resolve_hub_id(Path("someone/video")) == cached
+    assert open_source(resolve_hub_id(Path("someone/video"))).component == "unet"
+    words = ["convert", "someone/video", "-o", "out", "--action-dim", str(ACTIONS)]
     assert run([*words, "--dry-run"]) == 0
     assert not Path("out").exists()
     assert run(words) == 0
@@ -57,7 +57,7 @@ def test_it_is_converted_like_a_folder(cached: Path, tiny_converted: Path, tmp_p
 
 def test_a_path_that_is_there_is_meant_first(cached: Path, tiny_base: Path) -> None:
     shutil.copytree(tiny_base, "someone/video")
-    assert local(Path("someone/video")) == Path("someone/video")
+    assert resolve_hub_id(Path("someone/video")) == Path("someone/video")
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_a_path_that_is_there_is_meant_first(cached: Path, tiny_base: Path) -> N
 )
 def test_what_is_no_id_is_not_asked_for(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **b: pytest.fail("asked"))
-    assert local(Path(path)) == Path(path)
+    assert resolve_hub_id(Path(path)) == Path(path)
 
 
 def test_one_that_is_not_there(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("inspect", "convert", "plan"):
-        more = {"convert": ["out", "--action-dim", 3], "plan": ["-o", "plan.yaml"]}
+        more = {"convert": ["-o", "out", "--action-dim", 3], "plan": ["-o", "plan.yaml"]}
         line = refused(capsys, command, "someone/else", *more.get(command, []))
         assert "no such folder or file here, the Hub cannot be reached" in line
     assert sorted(os.listdir()) == ["cache"]
@@ -118,7 +118,7 @@ def test_only_what_is_needed_is_asked_for(
         json.dumps({"_class_name": "A", "unet": ["diffusers", "B"], "../x": ["a", "b"], "vae": ["c", "d"]})
     )
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    local(Path("someone/video"))
+    resolve_hub_id(Path("someone/video"))
     wanted = ["model_index.json", "README.md", "unet/*", "vae/*"]
     assert asked[0] == (["model_index.json", "config.json"], None)
     assert [allow for allow, _ in asked[1:]] == [wanted, wanted]  # variants only where there is nothing else
@@ -127,5 +127,5 @@ def test_only_what_is_needed_is_asked_for(
     assert all("*.bin" in (ignore or []) for _, ignore in asked[1:])
     asked.clear()
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").touch()
-    local(Path("someone/video"))
+    resolve_hub_id(Path("someone/video"))
     assert len(asked) == 2

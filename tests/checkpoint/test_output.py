@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from v2w_convert.checkpoint import output
 from v2w_convert.checkpoint.headers import DTYPES, read_header
-from v2w_convert.checkpoint.output import copy, sha256, staged, write_safetensors
+from v2w_convert.checkpoint.output import copy_content, sha256, staging_folder, write_safetensors
 from v2w_convert.checkpoint.source import open_source, read_tensor
 from v2w_convert.errors import V2WError
 
@@ -42,7 +42,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 def test_the_folder_appears_whole_when_the_block_ends(tmp_path, umask):
     target = tmp_path / "out"
-    with staged(target) as stage:
+    with staging_folder(target) as stage:
         assert stage.parent == tmp_path
         assert stage.name.startswith(f".out.partial-{os.getpid()}-")
         (stage / "unet").mkdir()
@@ -53,7 +53,7 @@ def test_the_folder_appears_whole_when_the_block_ends(tmp_path, umask):
 
 
 def test_missing_parents_are_made(tmp_path):
-    with staged(tmp_path / "a" / "b" / "out") as stage:
+    with staging_folder(tmp_path / "a" / "b" / "out") as stage:
         (stage / "file").touch()
     assert tree(tmp_path) == {"a": None, "a/b": None, "a/b/out": None, "a/b/out/file": b""}
 
@@ -61,7 +61,7 @@ def test_missing_parents_are_made(tmp_path):
 def test_an_empty_folder_may_be_there_and_a_link_to_it(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
-    with staged(tmp_path / "link") as stage:
+    with staging_folder(tmp_path / "link") as stage:
         (stage / "file").touch()
     assert tree(tmp_path / "empty") == {"file": b""}
     assert (tmp_path / "link").is_symlink()
@@ -74,7 +74,7 @@ def test_any_exception_leaves_nothing(error, there, tmp_path):
     if there:
         target.mkdir(parents=True)
     before = tree(tmp_path)
-    with pytest.raises(error), staged(target) as stage:
+    with pytest.raises(error), staging_folder(target) as stage:
         (stage / "unet").mkdir()
         (stage / "unet" / "a").write_bytes(b"a")
         raise error
@@ -91,20 +91,20 @@ def test_a_failing_disk_leaves_nothing_and_is_told_in_one_line(number, on_folder
 
     monkeypatch.setattr(os, "fsync", fail)
     found = rf"write .*out: .*{os.strerror(number)}"
-    with pytest.raises(V2WError, match=found), staged(tmp_path / "out") as stage:
+    with pytest.raises(V2WError, match=found), staging_folder(tmp_path / "out") as stage:
         (stage / "a").touch()
     assert tree(tmp_path) == {}
 
 
 def test_a_parent_that_others_use_by_now_stays(tmp_path):
-    with pytest.raises(ValueError, match="oh"), staged(tmp_path / "a" / "out"):
+    with pytest.raises(ValueError, match="oh"), staging_folder(tmp_path / "a" / "out"):
         (tmp_path / "a" / "theirs").touch()
         raise ValueError("oh")
     assert tree(tmp_path) == {"a": None, "a/theirs": b""}
 
 
 def refused(folder: Path, found: str, source: Path | None = None) -> None:
-    with pytest.raises(V2WError, match=found), staged(folder, source):
+    with pytest.raises(V2WError, match=found), staging_folder(folder, source):
         pytest.fail("the block was entered")
 
 
@@ -140,9 +140,9 @@ def test_the_source_and_what_lies_in_it_is_refused(tmp_path):
         tmp_path / "link" / "out",
         source / "a" / ".." / "b",
     ):
-        refused(folder, "it lies in the source", source)
-    refused(source / "out", "it lies in the source", tmp_path / "link")
-    with staged(tmp_path / "source2", source):  # a name that only starts alike
+        refused(folder, "it is inside the source", source)
+    refused(source / "out", "it is inside the source", tmp_path / "link")
+    with staging_folder(tmp_path / "source2", source):  # a name that only starts alike
         pass
     assert tree(tmp_path) == {"link": None, "source": None, "source2": None}
 
@@ -150,7 +150,7 @@ def test_the_source_and_what_lies_in_it_is_refused(tmp_path):
 def test_what_comes_meanwhile_is_not_replaced(tmp_path):
     with (
         pytest.raises(V2WError, match="cannot be put in place: Directory not empty"),
-        staged(tmp_path / "out") as stage,
+        staging_folder(tmp_path / "out") as stage,
     ):
         (stage / "mine").touch()
         (tmp_path / "out").mkdir()
@@ -158,7 +158,7 @@ def test_what_comes_meanwhile_is_not_replaced(tmp_path):
     assert tree(tmp_path) == {"out": None, "out/theirs": b""}
     with (
         pytest.raises(V2WError, match="cannot be put in place: Not a directory"),
-        staged(tmp_path / "two") as stage,
+        staging_folder(tmp_path / "two") as stage,
     ):
         (stage / "mine").touch()
         (tmp_path / "two").write_bytes(b"theirs")
@@ -166,9 +166,9 @@ def test_what_comes_meanwhile_is_not_replaced(tmp_path):
 
 
 def test_two_at_once_do_not_disturb_each_other(tmp_path):
-    with pytest.raises(V2WError, match="cannot be put in place"), staged(tmp_path / "out") as one:
+    with pytest.raises(V2WError, match="cannot be put in place"), staging_folder(tmp_path / "out") as one:
         (one / "one").touch()
-        with staged(tmp_path / "out") as two:
+        with staging_folder(tmp_path / "out") as two:
             (two / "two").touch()
     assert tree(tmp_path) == {"out": None, "out/two": b""}
 
@@ -179,7 +179,7 @@ def test_everything_reaches_the_disk_before_the_name_does(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda fd: (order.append(os.fstat(fd).st_ino), fsync(fd))[1])
     monkeypatch.setattr(os, "rename", lambda *names: (order.append("rename"), rename(*names))[1])
     target = tmp_path / "a" / "b" / "out"
-    with staged(target) as stage:
+    with staging_folder(target) as stage:
         (stage / "unet").mkdir()
         (stage / "unet" / "x").touch()
         (stage / "y").touch()
@@ -198,7 +198,7 @@ def test_a_file_system_that_cannot_sync_folders_is_borne(tmp_path, monkeypatch):
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", only_files)
-    with staged(tmp_path / "out") as stage:
+    with staging_folder(tmp_path / "out") as stage:
         (stage / "a").touch()
     assert tree(tmp_path) == {"out": None, "out/a": b""}
 
@@ -243,13 +243,13 @@ def test_after_a_kill_there_is_no_output_and_the_rest_says_what_it_is(tmp_path):
     assert child.returncode == -signal.SIGKILL
     [stage] = (tmp_path / "parent").iterdir()
     assert stage.name.startswith(".out.partial-")
-    with staged(tmp_path / "parent" / "out") as again:  # the rest is not in the way
+    with staging_folder(tmp_path / "parent" / "out") as again:  # the rest is not in the way
         (again / "file").touch()
     assert tree(tmp_path / "parent" / "out") == {"file": b""}
 
 
 def write_tiny(folder: Path) -> None:
-    with staged(folder) as stage:
+    with staging_folder(folder) as stage:
         (stage / "config.json").write_text("{}")
         write_safetensors(stage / "a", iter([("a", torch.zeros(3))]), [("a", "F32", (3,))], {})
 
@@ -421,7 +421,7 @@ def test_a_file_is_never_written_over(tmp_path):
 def test_modes_follow_the_umask(tmp_path, umask):
     write_safetensors(tmp_path / "a", iter(()), [], {})
     (tmp_path / "a").chmod(0o400)
-    copy(tmp_path / "a", tmp_path / "sub" / "b")
+    copy_content(tmp_path / "a", tmp_path / "sub" / "b")
     write_safetensors(tmp_path / "c", iter(()), [], {})
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("sub/b", "c")] == [0o666 & ~umask] * 2
 
@@ -441,7 +441,7 @@ def test_the_file_is_synced(tmp_path, monkeypatch):
 def test_copy_takes_the_content_and_not_the_link(tmp_path):
     (tmp_path / "a").write_bytes(b"content")
     (tmp_path / "link").symlink_to("a")
-    copy(tmp_path / "link", tmp_path / "x" / "y" / "b")
+    copy_content(tmp_path / "link", tmp_path / "x" / "y" / "b")
     assert (tmp_path / "x" / "y" / "b").read_bytes() == b"content"
     assert not (tmp_path / "x" / "y" / "b").is_symlink()
 
@@ -455,8 +455,8 @@ def test_sha256_is_that_of_the_content(tmp_path):
 @pytest.mark.parametrize("kind", ["plain", "sharded"])
 def test_a_checkpoint_goes_through_unchanged(kind, saved, tmp_path, tiny_unet):
     source = open_source(saved / kind)
-    with staged(tmp_path / "out", saved / kind) as stage:
-        copy(source.folder / "config.json", stage / "config.json")
+    with staging_folder(tmp_path / "out", saved / kind) as stage:
+        copy_content(source.folder / "config.json", stage / "config.json")
         write_safetensors(
             stage / "diffusion_pytorch_model.safetensors",
             ((name, read_tensor(info)) for name, info in source.tensors.items()),

@@ -106,14 +106,14 @@ def test_plain_weights_are_preferred_and_stale_ones_are_not_copied_along(saved, 
     source = open_source(plain)
     assert source.files == (plain / PLAIN,)
     assert source.others == ()
-    assert source.notes == (f"{PLAIN} is read; diffusion_pytorch_model.bin, {FP16} left aside",)
+    assert source.notes == (f"{PLAIN} is read; diffusion_pytorch_model.bin, {FP16} ignored",)
 
 
 def test_shards_are_preferred_to_one_file_as_diffusers_does(saved, sharded):
     shutil.copy(saved / "plain" / PLAIN, sharded)
     source = open_source(sharded)
     assert sharded / PLAIN not in source.files
-    assert source.notes == (f"{INDEX} is read; {PLAIN} left aside",)
+    assert source.notes == (f"{INDEX} is read; {PLAIN} ignored",)
 
 
 def test_shards_may_have_any_name(pipeline):
@@ -168,7 +168,7 @@ def test_other_links_are_not_copied_along_and_that_is_said(pipeline, tmp_path):
     (pipeline / "d").symlink_to(".")
     source = open_source(pipeline)
     assert not {"a", "b", "c", "d"} & {path.parts[0] for path in source.others}
-    assert source.notes == ("links are not followed: a, b, c, d left aside",)
+    assert source.notes == ("links are not followed: a, b, c, d ignored",)
 
 
 # What is refused

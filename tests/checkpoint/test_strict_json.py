@@ -17,8 +17,8 @@ def test_an_object_is_read_as_json_reads_it():
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        (b'{"a": 1, "b": 2, "a": 1}', "'a' is there twice"),
-        (b'{"a": {"b": 1, "b": 2}}', "'b' is there twice"),
+        (b'{"a": 1, "b": 2, "a": 1}', "'a' appears twice"),
+        (b'{"a": {"b": 1, "b": 2}}', "'b' appears twice"),
         (b"[1, 2]", "not a JSON object"),
         (b"{", "not JSON"),
         (b"", "not JSON"),

@@ -97,7 +97,7 @@ def test_a_draft_converts_and_is_proven_without_an_edit(
     assert said["draft"]
     assert said["holds"]
     assert said["identity"] <= 1e-9
-    assert run(["convert", str(base), str(out), "--plan", str(plan), "--action-dim", "3"]) == 0
+    assert run(["convert", str(base), "-o", str(out), "--plan", str(plan), "--action-dim", "3"]) == 0
     assert run(["verify", str(out), "--base", str(base), "--json"]) == 0
     assert last(capsys)["ok"]
 

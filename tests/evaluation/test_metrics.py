@@ -4,6 +4,7 @@ from torch import Tensor
 
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.metrics import bootstrap, picture_statistics, psnr, share_within, ssim
+from v2w_convert.evaluation.result import Interval
 
 
 def frames(n: int, seed: int, height: int = 24, width: int = 37) -> Tensor:
@@ -83,15 +84,15 @@ def test_bootstrap_interval_has_the_width_of_the_mean_s_error() -> None:
     values = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     interval = bootstrap(values, seed=0)
     half = 1.96 * values.std(correction=0).item() / 20
-    assert interval["mean"] == values.mean().item()
-    assert interval["high"] - interval["mean"] == pytest.approx(half, rel=0.1)
-    assert interval["mean"] - interval["low"] == pytest.approx(half, rel=0.1)
+    assert interval.mean == values.mean().item()
+    assert interval.high - interval.mean == pytest.approx(half, rel=0.1)
+    assert interval.mean - interval.low == pytest.approx(half, rel=0.1)
     narrower = bootstrap(values, seed=0, level=0.5)
-    assert interval["low"] < narrower["low"] < narrower["high"] < interval["high"]
+    assert interval.low < narrower.low < narrower.high < interval.high
 
 
 def test_bootstrap_of_one_value_and_of_none() -> None:
-    assert bootstrap(torch.tensor([0.25]), seed=0) == {"mean": 0.25, "low": 0.25, "high": 0.25}
+    assert bootstrap(torch.tensor([0.25]), seed=0) == Interval(0.25, 0.25, 0.25)
     with pytest.raises(V2WError, match="no value"):
         bootstrap(torch.tensor([]), seed=0)
 

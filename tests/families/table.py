@@ -14,8 +14,6 @@ from v2w_convert.families import COMPUTED_ARGUMENTS, MODELS, REFUSED, model_clas
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.finetuning.batches import sample_batch
 from v2w_convert.finetuning.objective import loss
-from v2w_convert.operations import CausalAttention, CausalConv, FramePosition
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
@@ -23,10 +21,10 @@ from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.surgery.change import added_tensors, install_operations
 from v2w_convert.surgery.convert import convert
 from v2w_convert.surgery.load import load
-from v2w_convert.verification.claims import VerifyReport
-from v2w_convert.verification.inputs import latent_size
+from v2w_convert.verification.engine.inputs import latent_size
+from v2w_convert.verification.result import VerifyReport
 from v2w_convert.verification.run import verify
-from v2w_convert.world.model import RING_STATES, World
+from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -51,12 +49,12 @@ resolved as well; so is the state of a stream, for one rollout of latents {SIDE}
 - *leak*: the largest change of any frame when anything after it changes; float64 and float32. It is 0, not almost 0.
 - *identity*: with every operation in its bidirectional form, the distance from the untouched base, over the largest value; float64.
 - *streamed*: the distance of a stream, frame by frame and in chunks, past the window several times, from one pass over the clip; likewise.
-- *promises*: statements that operations make about what they keep, of those that held.
+- *invariants*: statements about what operations keep of the base, and how many of them hold.
 - *rollout*: frames of the longest rollout tried: all values stay finite, the state keeps its size.
 - *besides the YAML*: the Python that was written for one family alone, a file or a form of an operation. Where it is
   empty, the family is one YAML file.
 
-| plan | class | sites | parameters added | window | state, MB a frame in view (+ fixed) | leak | identity | streamed | promises | finetuned a step | rollout | beyond the trained length | besides the YAML |
+| plan | class | sites | parameters added | window | state, MB a frame in view (+ fixed) | leak | identity | streamed | invariants | finetuned a step | rollout | beyond the trained length | besides the YAML |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 FAMILIES = [name for name in shipped_plans() if name not in TRAINED]
@@ -102,7 +100,7 @@ def row(name: str) -> str:
         f"{figures['leak']:g}",
         f"{figures['identity']:.0e}",
         f"{figures['streamed']:.0e}",
-        f"{figures['promises kept']} of {figures['promises']}",
+        f"{figures['invariants kept']} of {figures['invariants']}",
         "holds" if figures["finetuned"] else "FAILS",
         f"{figures['rollout']} frames",
         beyond(resolved),
@@ -119,17 +117,17 @@ def figures_of(report: VerifyReport) -> dict[str, Any]:
     """What the table says of a report on a converted model."""
 
     def worst(beginning: str) -> float:
-        found = [c.measured for c in report.claims if c.name.startswith(beginning) and c.measured is not None]
+        found = [c.measured for c in report.claims if c.id.startswith(beginning) and c.measured is not None]
         assert found, beginning
         return max(found)
 
-    promised = [c for c in report.claims if c.name == "promises"]
+    kept = [c for c in report.claims if c.id == "invariants"]
     return {
-        "leak": worst("future-unseen"),
+        "leak": worst("causal"),
         "identity": worst("identity"),
-        "streamed": worst("streamed"),
-        "promises": len(promised),
-        "promises kept": sum(c.ok for c in promised),
+        "streamed": worst("stream-"),
+        "invariants": len(kept),
+        "invariants kept": sum(c.ok for c in kept),
     }
 
 
@@ -201,14 +199,14 @@ def state_bytes(name: str) -> tuple[int, int]:
         model = model_class(plan.base)(**published | ONE_LAYER.get(name, {}))
     resolved = resolve(plan, complete_config(model))
     install_operations(resolved, model, ACTIONS)
-    world = World(model, resolved, ACTIONS, null_conditions(plan.call, resolved.config)).to(device)
+    world = World(model, resolved, ACTIONS, resolved.call.null_conditions()).to(device)
     with torch.device(device):
         side = SIDE // 4 if name in ONE_LAYER else SIDE
         state = world.empty_state(1, side, side, window=None if resolved.window else 16)
     each, besides = 0, 0
-    for kept in state.sites.values():
+    for site, kept in state.sites.items():
         for key, x in kept.items():
-            if key in RING_STATES and x.ndim == 6:
+            if key in resolved.sites[site].ring_states:
                 each += 2 * x.numel() // x.shape[3] // world.frames_per_block
             else:
                 besides += 2 * x.numel()
@@ -232,10 +230,10 @@ def forms(name: str) -> set[str]:
     found = set()
     for operation in read_plan(shipped_plans()[name]).operations:
         found.add(operation.name)
-        if isinstance(operation, FramePosition):
-            found.add(f"frame_position mode {operation.mode}")
-        if isinstance(operation, CausalAttention) and operation.per_sample_calls:
-            found.add("causal_attention per_sample_calls")
+        if (mode := getattr(operation, "mode", None)) is not None:
+            found.add(f"{operation.name} mode {mode}")
+        if getattr(operation, "per_sample_calls", False):
+            found.add(f"{operation.name} per_sample_calls")
         rotary = getattr(operation, "rotary", None)
         if rotary is not None:
             said = rotary.model_dump(exclude_defaults=True, include={"pairs", "heads", "learned"})
@@ -250,15 +248,15 @@ def own_forms(name: str) -> set[str]:
 
 def beyond(resolved: ResolvedPlan) -> str:
     """What is done where a rollout is longer than the clips that the base was trained on."""
-    kinds = {type(operation) for operation in resolved.sites.values()}
-    if FramePosition in kinds:
+    kinds = {operation.name for operation in resolved.sites.values()}
+    if resolved.period is not None:
         return f"indices begin again after {resolved.period}"
     if resolved.window is None:
         return "places go on, sums forget nothing"
     rotary = any(getattr(operation, "rotary", None) for operation in resolved.sites.values())
     if rotary:
         return "places count within the window"
-    return "no positions" + (", convolutions see the frames before" if CausalConv in kinds else "")
+    return "no positions" + (", convolutions see the frames before" if "causal_conv" in kinds else "")
 
 
 def main() -> None:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.adjust import adjust_plan
-from v2w_convert.plan.call import call_base, null_condition, null_conditions
+from v2w_convert.plan.call import call_base
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import apply_surgery
-from v2w_convert.verification.exact import exact
+from v2w_convert.verification.engine.exact import exact
 from v2w_convert.world.model import World
 
 ONE_LAYER = {
@@ -38,18 +38,18 @@ def world_and_base(name: str, **wanted: Any) -> tuple[World, torch.nn.Module]:
     folded.load_state_dict(base.state_dict())
     resolved = resolve(plan, config)
     apply_surgery(resolved, folded, 3, seed=0)
-    nulls = null_conditions(plan.call, resolved.config)
+    nulls = resolved.call.null_conditions()
     return World(folded, resolved, 3, nulls).double(), base
 
 
 def of_base(world: World, base: torch.nn.Module, latents: Tensor, level: float) -> Tensor:
     b, t, _, h, w = latents.shape
-    call, config = world.resolved.plan.call, world.resolved.config
-    given = {name: null_condition(call, name, config, h, w) for name in call.active_conditions(config)}
+    call = world.resolved.call
+    given = {name: condition.null(h, w) for name, condition in call.conditions.items()}
     told = torch.full((b, t), level)
     noisy, timestep = world.noise.model_input(latents, told), world.noise.timestep(told)[:, 0]
     repeated = {name: x.expand(b, *x.shape) for name, x in given.items()}
-    return call_base(base, call, config, noisy, timestep, repeated)
+    return call_base(base, call, noisy, timestep, repeated)
 
 
 def frames(world: World, t: int) -> Tensor:

@@ -10,7 +10,6 @@ import torch
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
 from v2w_convert.families.build import build_model
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.coverage import require_coverage
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.probe import randomize_zero_init
@@ -90,7 +89,7 @@ def test_what_a_plan_says_wrong_is_told_by_the_identity_claim(name: str, edit: E
     model.save_pretrained(tmp_path / "base")
     source = open_source(tmp_path / "base")
     convert(source, resolve(plan, source.config), tmp_path / "out", action_dim=3)
-    broken = {claim.name for claim in verify(tmp_path / "out", tmp_path / "base").claims if not claim.ok}
+    broken = {claim.id for claim in verify(tmp_path / "out", tmp_path / "base").claims if not claim.ok}
     assert "identity" in broken
 
 
@@ -99,7 +98,7 @@ def test_a_prompt_that_a_plan_takes_for_frames_is_told_when_its_length_changes()
     base = build_model(plan.base, plan.tiny).eval()
     resolved = resolve(plan, plan.tiny)
     apply_surgery(resolved, base, 3, seed=0)
-    world = World(base, resolved, 3, null_conditions(plan.call, resolved.config))
+    world = World(base, resolved, 3, resolved.call.null_conditions())
     stream = world.stream(1, 4, 8)  # begins with the null prompt
     with pytest.raises(V2WError, match="and had 264 when the stream began"):
         world.forward_streamed(

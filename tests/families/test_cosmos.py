@@ -10,7 +10,6 @@ from diffusers.models.transformers import transformer_cosmos
 from v2w_convert.errors import V2WError
 from v2w_convert.families import cosmos
 from v2w_convert.families.build import build_model
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import apply_surgery
@@ -24,7 +23,7 @@ def world() -> World:
     torch.manual_seed(0)
     base, resolved = build_model(plan.base, config).eval(), resolve(plan, config)
     apply_surgery(resolved, base, 3, seed=0)
-    return World(base, resolved, 3, null_conditions(plan.call, resolved.config))
+    return World(base, resolved, 3, resolved.call.null_conditions())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is here")

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from tests.families.golden.drawn import drawn, weights
 from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
 from v2w_convert.operations.base import max_abs_diff
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import apply_surgery, install_operations
-from v2w_convert.verification.inputs import random_inputs
+from v2w_convert.verification.engine.inputs import random_inputs
 from v2w_convert.world.model import World
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -100,7 +99,7 @@ def test_image_tokens_for_the_clip_alone_are_refused() -> None:
 def test_a_world_is_told_its_bases_frame_rate(size: int) -> None:
     plan = plan_for("DynamiCrafterUNet")
     resolved = resolve(plan, plan.tiny | SIZES[size])
-    assert float(null_conditions(plan.call, resolved.config)["fs"]) == SIZES[size]["default_fs"]
+    assert float(resolved.call.null_conditions()["fs"]) == SIZES[size]["default_fs"]
 
 
 def shapes_of(model: nn.Module) -> tuple[int, str]:
@@ -177,7 +176,7 @@ def pair() -> tuple[nn.Module, World]:
         randomize_zero_init(model)
     resolved = resolve(plan, dict(base.config))
     install_operations(resolved, folded, 3)
-    return base, World(folded.double(), resolved, 3, null_conditions(plan.call, resolved.config))
+    return base, World(folded.double(), resolved, 3, resolved.call.null_conditions())
 
 
 def drawn_call() -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -254,7 +253,7 @@ def test_inputs_of_verify_fit_through_four_levels() -> None:
     ).eval()
     resolved = resolve(plan, dict(model.config))
     apply_surgery(resolved, model, 3, seed=0)
-    world = World(model, resolved, 3, null_conditions(plan.call, resolved.config))
+    world = World(model, resolved, 3, resolved.call.null_conditions())
     inputs = random_inputs(world, 1, 2, seed=0)
     assert world(**inputs).shape == inputs["latents"].shape == (1, 2, 4, 8, 16)
 

@@ -7,21 +7,18 @@ import torch
 from torch import Tensor
 
 from v2w_convert.families.build import build_model
-from v2w_convert.operations import CausalAttention, causal_attention
+from v2w_convert.operations import causal_attention
 from v2w_convert.plan.adjust import adjust_plan
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import apply_surgery
-from v2w_convert.verification.exact import exact
-from v2w_convert.verification.inputs import random_inputs
+from v2w_convert.verification.engine.exact import exact
+from v2w_convert.verification.engine.inputs import random_inputs
 from v2w_convert.world.model import World
 
 ATTENDING = [
-    name
-    for name, file in shipped_plans().items()
-    if any(isinstance(op, CausalAttention) for op in read_plan(file).operations)
+    name for name, file in shipped_plans().items() if any(op.ring_states for op in read_plan(file).operations)
 ]
 
 
@@ -32,7 +29,7 @@ def made(name: str, **view: int) -> World:
     randomize_zero_init(base)
     resolved = resolve(plan, {**plan.tiny, "_class_name": plan.base})
     apply_surgery(resolved, base, 3, seed=0)
-    return World(base, resolved, 3, null_conditions(plan.call, resolved.config)).double()
+    return World(base, resolved, 3, resolved.call.null_conditions()).double()
 
 
 def measured(world: World, inputs: dict[str, Tensor], **how: Any) -> tuple[Tensor, Tensor]:
@@ -54,7 +51,7 @@ def assert_same_by_both(world: World, monkeypatch: pytest.MonkeyPatch, **how: An
     monkeypatch.setattr(causal_attention, "_block_by_block", counted)
     expected = measured(world, inputs, **how)
     assert calls == 0
-    monkeypatch.setattr(causal_attention, "MASKED", 0)
+    monkeypatch.setattr(causal_attention, "MAX_MASK", 0)
     found = measured(world, inputs, **how)
     assert calls > 0
     for a, b in zip(found, expected, strict=True):

@@ -20,7 +20,6 @@ from v2w_convert.checkpoint.source import open_source, read_tensor
 from v2w_convert.cli import run
 from v2w_convert.families.vid2world import HeightCausalConv2d, Vid2WorldUNet
 from v2w_convert.operations.base import clip_context, max_abs_diff
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import install_operations
@@ -40,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert sum(".conv3d." in name for name in state) == 64
     file = lvdm.save(lvdm.checkpoint(state), folder / "released.ckpt")
     for out, flags in {"as-is": [], "repaired": ["--repair"]}.items():
-        assert run(["convert", str(file), str(folder / out), "--action-dim", str(ACTIONS), *flags]) == 0
+        assert run(["convert", str(file), "-o", str(folder / out), "--action-dim", str(ACTIONS), *flags]) == 0
     return folder
 
 
@@ -109,7 +108,7 @@ def test_it_trains(folder: Path, tiny_data: Path, tmp_path: Path) -> None:
     arguments = [
         "--data",
         tiny_data,
-        "--output-dir",
+        "-o",
         tmp_path / "run",
         "--steps",
         1,
@@ -221,7 +220,7 @@ def test_outputs_are_the_released_codes(numbers: int, dtype: torch.dtype) -> Non
     model.load_state_dict({plain_name(name): tensor for name, tensor in drawn_weights.items()}, assign=True)
     resolved = resolve(plan_for("Vid2WorldUNet"), dict(model.config))
     install_operations(resolved, model, numbers)
-    world = World(model, resolved, numbers, null_conditions(resolved.plan.call, resolved.config)).to(dtype)
+    world = World(model, resolved, numbers, resolved.call.null_conditions()).to(dtype)
 
     sample = 3 * drawn("input sample", (2, 8, 16, 8, 16), numbers).to(dtype).transpose(1, 2)
     level = (500 * (drawn("input level", (2, 16), numbers) + 1)).long().clamp(max=999)
@@ -249,7 +248,7 @@ def test_the_table_of_switches_is_recognised(tmp_path: Path) -> None:
     model = lvdm.tiny_released(multi_hot=True, action_dim=51)
     file = lvdm.save(lvdm.checkpoint(lvdm.as_released(model.state_dict())), tmp_path / "csgo.safetensors")
     assert {"action_dim": 51, "multi_hot": True}.items() <= open_source(file).config.items()
-    assert run(["convert", str(file), str(tmp_path / "out"), "--action-dim", "51"]) == 0
+    assert run(["convert", str(file), "-o", str(tmp_path / "out"), "--action-dim", "51"]) == 0
     loaded = v2w_convert.load(tmp_path / "out")
     assert isinstance(loaded.base, Vid2WorldUNet)
 
@@ -267,12 +266,16 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     file, out = folder / "released.ckpt", tmp_path / "out"
     assert "trained with actions of 3 (try: --action-dim 3)" in refused(
-        capsys, "convert", file, out, "--action-dim", 4
+        capsys, "convert", file, "-o", out, "--action-dim", 4
     )
-    line = refused(capsys, "convert", file, out, "--action-dim", 3, "--transfer", "masked")
+    line = refused(capsys, "convert", file, "-o", out, "--action-dim", 3, "--transfer", "masked")
     assert "causal already" in line
     base = lvdm.save(lvdm.checkpoint(lvdm.tiny_denoiser().state_dict()), tmp_path / "base.ckpt")
-    assert "no shipped plan repairs" in refused(capsys, "convert", base, out, "--action-dim", 3, "--repair")
-    assert "another plan" in refused(capsys, "convert", file, folder / "as-is", "--action-dim", 3, "--repair")
-    assert run(["convert", str(file), str(folder / "repaired"), "--action-dim", "3", "--repair"]) == 0
+    assert "no shipped plan repairs" in refused(
+        capsys, "convert", base, "-o", out, "--action-dim", 3, "--repair"
+    )
+    assert "another plan" in refused(
+        capsys, "convert", file, "-o", folder / "as-is", "--action-dim", 3, "--repair"
+    )
+    assert run(["convert", str(file), "-o", str(folder / "repaired"), "--action-dim", "3", "--repair"]) == 0
     assert not out.exists()

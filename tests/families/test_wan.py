@@ -1,12 +1,11 @@
 import torch
 
 from v2w_convert.families.build import build_model
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import apply_surgery
-from v2w_convert.verification.exact import exact
+from v2w_convert.verification.engine.exact import exact
 from v2w_convert.world.model import World
 
 
@@ -21,7 +20,7 @@ def test_a_level_for_each_frame_is_what_wan_22_is_told_for_each_token() -> None:
         folded.load_state_dict(base.state_dict())
         resolved = resolve(plan, plan.tiny)
         apply_surgery(resolved, folded, 3, seed=0)
-        world = World(folded, resolved, 3, null_conditions(plan.call, resolved.config)).double()
+        world = World(folded, resolved, 3, resolved.call.null_conditions()).double()
         latents = torch.randn(2, 3, 4, 4, 8, dtype=torch.float64)
         level = torch.rand(2, 3)
         level[:, 0] = 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.squares import write
-from v2w_convert.finetuning.settings import Settings
+from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.surgery.load import load
 from v2w_convert.world.model import World
 
@@ -30,9 +30,9 @@ def world(tiny_converted: Path) -> World:
 
 
 @pytest.fixture(scope="session")
-def settings(tiny_validation: Path) -> Settings:
+def settings(tiny_validation: Path) -> FinetuneSettings:
     """Four short steps with everything on that a resumed run has to get right."""
-    return Settings(
+    return FinetuneSettings(
         steps=4,
         batch=2,
         frames=6,
@@ -42,5 +42,5 @@ def settings(tiny_validation: Path) -> Settings:
         validate_every=2,
         validation_clips=2,
         checkpoint_every=2,
-        keep=2,
+        keep_checkpoints=2,
     )

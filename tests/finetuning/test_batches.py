@@ -1,6 +1,6 @@
 import torch
 
-from v2w_convert.finetuning.batches import draw_clips, generator, sample_batch
+from v2w_convert.finetuning.batches import generator, sample_batch, sample_clips
 from v2w_convert.noise import NoiseSpec
 
 DDPM = NoiseSpec(kind="ddpm", prediction="v").build()
@@ -46,11 +46,11 @@ def test_draws_belong_to_their_key_alone() -> None:
 
 
 def test_all_clips_are_drawn_and_no_other() -> None:
-    assert set(draw_clips(9, 400, generator(0))) == set(range(9))
+    assert set(sample_clips(9, 400, generator(0))) == set(range(9))
 
 
 def test_parts_make_up_the_whole() -> None:
     whole = sample_batch((6, 3, 4, 5, 6), DDPM, 0.5, 7, generator(0))
-    parts = [whole.part(slice(i, i + 2)) for i in (0, 2, 4)]
+    parts = [whole.select(slice(i, i + 2)) for i in (0, 2, 4)]
     for name in ("level", "noise", "dropped", "offset"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))

@@ -4,21 +4,26 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 
-from v2w_convert.data import lerobot
+from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
-from v2w_convert.finetuning import export, objective
-from v2w_convert.finetuning.finetune import finetune, start
-from v2w_convert.finetuning.settings import Progress, Settings
+from v2w_convert.finetuning import finetune as module
+from v2w_convert.finetuning import objective, save
+from v2w_convert.finetuning.finetune import finetune, make_accelerator
+from v2w_convert.finetuning.result import FinetuneResult
+from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.progress import ProgressEvent
 from v2w_convert.surgery.load import load
 from v2w_convert.surgery.manifest import read_manifest
 
@@ -27,8 +32,11 @@ Data = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def unbroken(
-    tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[str, Any]]:
+    tiny_converted: Path,
+    tiny_data: Path,
+    settings: FinetuneSettings,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, FinetuneResult]:
     """A finished run that was never interrupted, and what it returned."""
     run = tmp_path_factory.mktemp("runs") / "unbroken"
     return run, finetune(tiny_converted, tiny_data, run, settings)
@@ -49,8 +57,8 @@ class Stop(Exception):
     pass
 
 
-def stop_at(task: str, done: int) -> Callable[[Progress], None]:
-    def report(progress: Progress) -> None:
+def stop_at(task: str, done: int) -> Callable[[ProgressEvent], None]:
+    def report(progress: ProgressEvent) -> None:
         if (progress.task, progress.done) == (task, done):
             raise Stop
 
@@ -65,22 +73,22 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(
     unbroken: Any,
     tiny_converted: Path,
     tiny_data: Path,
-    settings: Settings,
+    settings: FinetuneSettings,
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(Stop):
-        finetune(tiny_converted, tiny_data, run, settings, stop_at(task, done))
+        finetune(tiny_converted, tiny_data, run, settings, progress=stop_at(task, done))
     assert not (run / "v2w.json").exists()
     torch.rand(5)
     result = finetune(tiny_converted, tiny_data, run, settings)
-    assert result == {**unbroken[1], "output": str(run)}
+    assert result == replace(unbroken[1], output=str(run))
     assert contents(run) == contents(unbroken[0])
     assert logged(run) == logged(unbroken[0])
 
 
 def test_a_damaged_checkpoint_only_costs_time(
-    unbroken: Any, tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path: Path
+    unbroken: Any, tiny_converted: Path, tiny_data: Path, settings: FinetuneSettings, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(unbroken[0], run)
@@ -98,7 +106,7 @@ def test_an_export_that_breaks_off_is_done_again(
     unbroken: Any,
     tiny_converted: Path,
     tiny_data: Path,
-    settings: Settings,
+    settings: FinetuneSettings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,7 +116,7 @@ def test_an_export_that_breaks_off_is_done_again(
     for name in ("run.json", "log.jsonl"):
         shutil.copy(unbroken[0] / name, run)
     placed = []
-    whole = export.write_atomically
+    whole = save.write_atomically
 
     def put(target: Path, write: Callable[[Path], object]) -> None:
         placed.append(target)
@@ -118,12 +126,12 @@ def test_an_export_that_breaks_off_is_done_again(
             raise Stop
         whole(target, write)
 
-    def put_json(target: Path, data: dict[str, Any]) -> None:
+    def write_json(target: Path, data: dict[str, Any]) -> None:
         put(target, lambda file: file.write_text(json.dumps(data)))
 
     with monkeypatch.context() as patch:
-        patch.setattr(export, "write_atomically", put)
-        patch.setattr(export, "put_json", put_json)
+        patch.setattr(save, "write_atomically", put)
+        patch.setattr(save, "write_json", write_json)
         with pytest.raises(Stop):
             finetune(tiny_converted, tiny_data, run, settings)
     assert len(placed) == files + 1
@@ -135,28 +143,28 @@ def test_an_export_that_breaks_off_is_done_again(
 
 
 def test_a_finished_run_is_left_as_it_is(
-    unbroken: Any, tiny_converted: Path, tiny_data: Path, settings: Settings
+    unbroken: Any, tiny_converted: Path, tiny_data: Path, settings: FinetuneSettings
 ) -> None:
     run, result = unbroken
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    assert finetune(tiny_converted, tiny_data, run, settings) == {**result, "finished_before": True}
+    assert finetune(tiny_converted, tiny_data, run, settings) == replace(result, finished_before=True)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
 def test_another_run_does_not_touch_it(
-    unbroken: Any, tiny_converted: Path, tiny_data: Path, tiny_validation: Path, settings: Settings
+    unbroken: Any, tiny_converted: Path, tiny_data: Path, tiny_validation: Path, settings: FinetuneSettings
 ) -> None:
     run, _ = unbroken
     before = contents(run)
-    with pytest.raises(V2WError, match=r"another run lies there; its lr is 0\.001, not 0\.5"):
+    with pytest.raises(V2WError, match=r"it holds another run; its lr is 0\.001, not 0\.5"):
         finetune(tiny_converted, tiny_data, run, settings.model_copy(update={"lr": 0.5}))
-    with pytest.raises(V2WError, match="its data is another one"):
+    with pytest.raises(V2WError, match="its data differs"):
         finetune(tiny_converted, tiny_validation, run, settings)
     assert contents(run) == before
 
 
 def test_the_result_is_a_converted_model_with_the_averaged_weights(
-    unbroken: Any, tiny_converted: Path
+    unbroken: Any, tiny_converted: Path, settings: FinetuneSettings
 ) -> None:
     run, result = unbroken
     manifest, before = read_manifest(run), read_manifest(tiny_converted)
@@ -164,7 +172,11 @@ def test_the_result_is_a_converted_model_with_the_averaged_weights(
     assert manifest.model_dump(exclude={"stage", "result", "finetuning"}) == before.model_dump(
         exclude={"stage", "result", "finetuning"}
     )
-    assert manifest.finetuning == {k: v for k, v in result.items() if k not in ("output", "finished_before")}
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert FinetuneSettings.model_validate(config) == settings
+    assert manifest.finetuning == {
+        k: v for k, v in asdict(result).items() if k not in ("output", "finished_before")
+    }
     assert manifest.result.keys() == before.result.keys()
     for name, digest in manifest.result.items():
         assert hashlib.sha256((run / name).read_bytes()).hexdigest() == digest
@@ -190,7 +202,7 @@ def test_the_result_is_a_converted_model_with_the_averaged_weights(
 
 
 def test_actions_are_normalised_by_the_data(unbroken: Any, tiny_data: Path) -> None:
-    actions = np.concatenate([episode.actions[:-1] for episode in lerobot.read(tiny_data)])
+    actions = np.concatenate([episode.actions[:-1] for episode in open_dataset(tiny_data).episodes()])
     embedding = load(unbroken[0]).base.get_submodule("time_embedding.v2w_action")
     expected = {"center": actions.mean(0), "scale": [*actions.std(0)[:2], 1.0]}
     for name, value in expected.items():
@@ -199,15 +211,15 @@ def test_actions_are_normalised_by_the_data(unbroken: Any, tiny_data: Path) -> N
 
 def test_the_loss_falls(tiny_converted: Path, write_squares: Data, tmp_path: Path) -> None:
     data = write_squares(tmp_path / "one", (6,))
-    settings = Settings(
+    settings = FinetuneSettings(
         steps=12, batch=2, frames=6, lr=3e-3, warmup=0, validation=data, validation_clips=1, ema_decay=0.5
     )
-    losses = finetune(tiny_converted, data, tmp_path / "run", settings)["validation_loss"]
-    assert losses["last"] < 0.5 * losses["first"]
+    losses = finetune(tiny_converted, data, tmp_path / "run", settings).validation_loss
+    assert losses is not None and losses.last < 0.5 * losses.first
 
 
 def test_a_finetuned_model_can_be_finetuned_further(
-    unbroken: Any, write_squares: Data, settings: Settings, tmp_path: Path
+    unbroken: Any, write_squares: Data, settings: FinetuneSettings, tmp_path: Path
 ) -> None:
     """It keeps the normalisation that it has learned with, and says what came before."""
     first, _ = unbroken
@@ -229,7 +241,7 @@ def test_data_that_does_not_fit_is_refused_before_anything_is_written(
     tiny_data: Path,
     tiny_base: Path,
     write_squares: Data,
-    settings: Settings,
+    settings: FinetuneSettings,
     tmp_path: Path,
 ) -> None:
     def refused(match: str, converted: Path = tiny_converted, data: Path = tiny_data, **changes: Any) -> None:
@@ -252,7 +264,7 @@ def test_data_that_does_not_fit_is_refused_before_anything_is_written(
 
 
 def test_actions_that_do_not_fit_the_stored_dtype_are_refused(
-    tiny_converted: Path, tiny_data: Path, tmp_path: Path, settings: Settings
+    tiny_converted: Path, tiny_data: Path, tmp_path: Path, settings: FinetuneSettings
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -264,12 +276,18 @@ def test_actions_that_do_not_fit_the_stored_dtype_are_refused(
     actions = np.stack(table["action"].to_numpy()) * np.float32(1e6)
     column = pa.FixedSizeListArray.from_arrays(pa.array(actions.ravel()), 3)
     pq.write_table(table.set_column(table.schema.get_field_index("action"), "action", column), file)
-    with pytest.raises(V2WError, match=r"actions of mean .* do not fit torch\.float16"):
+    with pytest.raises(
+        V2WError, match=r"actions of mean .* and standard deviation .* do not fit torch\.float16"
+    ):
         finetune(tiny_converted, data, tmp_path / "run", settings)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
-    tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_converted: Path,
+    tiny_data: Path,
+    settings: FinetuneSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, whole, calls = tmp_path / "run", objective.loss, []
 
@@ -279,7 +297,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
         return whole(*given) * (torch.nan if len(calls) == 3 else 1.0)
 
     monkeypatch.setattr(objective, "loss", broken)
-    with pytest.raises(V2WError, match="make step 3: its loss is nan"):
+    with pytest.raises(V2WError, match="take step 3: its loss is nan"):
         finetune(tiny_converted, tiny_data, run, settings)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-2"]
     kept = load_file(run / "checkpoints/step-2/model.safetensors")
@@ -288,7 +306,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
 
 
 def test_a_full_disk_is_a_clear_error_and_costs_no_checkpoint(
-    tiny_converted: Path, tiny_data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_converted: Path,
+    tiny_data: Path,
+    settings: FinetuneSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, whole = tmp_path / "run", torch.save
 
@@ -304,11 +326,11 @@ def test_a_full_disk_is_a_clear_error_and_costs_no_checkpoint(
 
 
 def test_mixed_precision_trains_and_is_not_mixed_up(
-    tiny_converted: Path, write_squares: Data, settings: Settings, tmp_path: Path
+    tiny_converted: Path, write_squares: Data, settings: FinetuneSettings, tmp_path: Path
 ) -> None:
     data = write_squares(tmp_path / "one", (6,))
     bf16 = settings.model_copy(update={"steps": 1, "validation": None, "mixed_precision": "bf16"})
-    start(settings, "cpu")
+    make_accelerator(settings.model_copy(update={"device": "cpu"}))
     with pytest.raises(V2WError, match="already been initialized"):
         finetune(tiny_converted, data, tmp_path / "run", bf16)
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -320,6 +342,12 @@ def test_mixed_precision_trains_and_is_not_mixed_up(
     assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
 
 
-def test_a_device_that_is_not_there_is_refused(settings: Settings) -> None:
-    with pytest.raises(V2WError, match="accelerate found cpu"):
-        start(settings, "xpu")
+def test_a_device_that_is_not_there_is_refused(
+    settings: FinetuneSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = settings.model_copy(update={"device": "xpu"})
+    with pytest.raises(V2WError, match="'xpu': this machine has no xpu"):
+        make_accelerator(elsewhere)
+    monkeypatch.setattr(module, "resolve_device", torch.device)
+    with pytest.raises(V2WError, match="accelerate chose cpu"):
+        make_accelerator(elsewhere)

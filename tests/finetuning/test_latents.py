@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from v2w_convert.data import lerobot
+from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import latents as module
-from v2w_convert.finetuning.latents import LatentDataset, check_data, encoded, fingerprint
-from v2w_convert.finetuning.settings import Progress, no_progress
+from v2w_convert.finetuning.latents import LatentDataset, cached_latents, require_clips
+from v2w_convert.progress import ProgressEvent, no_progress
 from v2w_convert.world.temporal_compression import TemporalCompression
 from v2w_convert.world.vae import open_vae
 
@@ -20,7 +20,9 @@ FRAMES = 6
 
 @pytest.fixture
 def cached(tiny_data: Path, tiny_converted: Path, tmp_path: Path) -> LatentDataset:
-    return encoded(tiny_data, tiny_converted, tmp_path, open_vae(tiny_converted), None, FRAMES, no_progress)
+    return cached_latents(
+        open_dataset(tiny_data), tiny_converted, tmp_path, open_vae(tiny_converted), FRAMES, no_progress
+    )
 
 
 def test_every_clip_is_a_piece_of_an_encoded_episode(
@@ -28,7 +30,7 @@ def test_every_clip_is_a_piece_of_an_encoded_episode(
 ) -> None:
     pixels = open_vae(tiny_converted)
     expected = []
-    for episode in lerobot.read(tiny_data):
+    for episode in open_dataset(tiny_data).episodes():
         latents = pixels.encode(episode.frames).half().float()
         actions = torch.from_numpy(episode.arriving_actions)
         starts = range(len(episode) - FRAMES + 1)
@@ -49,7 +51,9 @@ def test_spread_takes_clips_from_beginning_to_end(cached: LatentDataset) -> None
 
 
 def test_moments_are_those_of_the_actions_that_led_somewhere(cached: LatentDataset, tiny_data: Path) -> None:
-    actions = np.concatenate([episode.actions[:-1] for episode in lerobot.read(tiny_data)]).astype(np.float64)
+    actions = np.concatenate([episode.actions[:-1] for episode in open_dataset(tiny_data).episodes()]).astype(
+        np.float64
+    )
     mean, deviation = cached.action_moments()
     np.testing.assert_allclose(mean, actions.mean(0))
     np.testing.assert_allclose(deviation[:2], actions.std(0)[:2])
@@ -59,11 +63,11 @@ def test_moments_are_those_of_the_actions_that_led_somewhere(cached: LatentDatas
 def test_encoding_again_is_not_needed(tiny_data: Path, tiny_converted: Path, tmp_path: Path) -> None:
     pixels, told = open_vae(tiny_converted), []
 
-    def report(progress: Progress) -> None:
+    def report(progress: ProgressEvent) -> None:
         told.append((progress.task, progress.done, progress.total))
 
     for _ in range(2):
-        encoded(tiny_data, tiny_converted, tmp_path, pixels, None, FRAMES, report)
+        cached_latents(open_dataset(tiny_data), tiny_converted, tmp_path, pixels, FRAMES, report)
     assert told == [("encode", number, 4) for number in (1, 2, 3, 4)]
 
 
@@ -75,8 +79,8 @@ def test_small_shards_hold_the_same_episodes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "SHARD_BYTES", 5000)
-    small = encoded(
-        tiny_data, tiny_converted, tmp_path / "b", open_vae(tiny_converted), None, FRAMES, no_progress
+    small = cached_latents(
+        open_dataset(tiny_data), tiny_converted, tmp_path / "b", open_vae(tiny_converted), FRAMES, no_progress
     )
     assert len(list((tmp_path / "b").glob("*/*.safetensors"))) == 2
     every = list(range(len(cached)))
@@ -92,48 +96,39 @@ def test_another_autoencoder_has_latents_of_its_own(
     file = other / "vae/diffusion_pytorch_model.safetensors"
     save_file({name: tensor * 1.5 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
     a, b = (
-        encoded(tiny_data, folder, tmp_path / "cache", open_vae(folder), None, FRAMES, no_progress)
+        cached_latents(
+            open_dataset(tiny_data), folder, tmp_path / "cache", open_vae(folder), FRAMES, no_progress
+        )
         for folder in (tiny_converted, other)
     )
     assert len(list((tmp_path / "cache").iterdir())) == 2
     assert not torch.equal(a.clips([0])[0], b.clips([0])[0])
 
 
-def test_the_fingerprint_is_of_the_content(tiny_data: Path, tmp_path: Path) -> None:
-    copied = tmp_path / "copied"
-    shutil.copytree(tiny_data, copied)
-    (copied / "README.md").write_text("no part of the data")
-    assert fingerprint(copied, None) == fingerprint(tiny_data, None)
-    assert fingerprint(copied, "left") != fingerprint(tiny_data, None)
-    files = [path for path in copied.glob("*/**/*") if path.is_file()]
-    assert len(files) == 6
-    for file in files:
-        before = fingerprint(copied, None)
-        file.write_bytes(file.read_bytes() + b" ")
-        assert fingerprint(copied, None) != before, file
-
-
 def test_a_data_set_that_breaks_off_leaves_nothing(
     tiny_data: Path, tiny_converted: Path, tmp_path: Path
 ) -> None:
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: ProgressEvent) -> None:
         if progress.done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         cache = tmp_path / "cache"
-        encoded(tiny_data, tiny_converted, cache, open_vae(tiny_converted), None, FRAMES, interrupt)
+        cached_latents(
+            open_dataset(tiny_data), tiny_converted, cache, open_vae(tiny_converted), FRAMES, interrupt
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_data_that_does_not_fit_is_refused_by_its_description(tiny_data: Path) -> None:
-    check_data(tiny_data, 3, 12, TemporalCompression())
+    data = open_dataset(tiny_data)
+    require_clips(data, 3, 12, TemporalCompression())
     with pytest.raises(
         V2WError, match=r"its actions have 3 numbers, the model takes 2 \(try: .*--action-dim 3"
     ):
-        check_data(tiny_data, 2, 6, TemporalCompression())
+        require_clips(data, 2, 6, TemporalCompression())
     with pytest.raises(V2WError, match="no episode has 13 frames, the longest has 12"):
-        check_data(tiny_data, 3, 13, TemporalCompression())
+        require_clips(data, 3, 13, TemporalCompression())
 
 
 def test_data_without_a_list_of_its_episodes_is_refused(tiny_data: Path, tmp_path: Path) -> None:
@@ -143,4 +138,4 @@ def test_data_without_a_list_of_its_episodes_is_refused(tiny_data: Path, tmp_pat
     for damage in (lambda: file.write_bytes(b"PAR1"), lambda: shutil.rmtree(copied / "meta/episodes")):
         damage()
         with pytest.raises(V2WError, match="its meta/episodes cannot be read"):
-            check_data(copied, 3, 6, TemporalCompression())
+            require_clips(open_dataset(copied), 3, 6, TemporalCompression())

@@ -5,29 +5,33 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import objective
-from v2w_convert.finetuning.latents import LatentDataset, encoded
-from v2w_convert.finetuning.loop import averaged_loss, make_step, prepare
-from v2w_convert.finetuning.settings import Settings, no_progress
+from v2w_convert.finetuning.latents import LatentDataset, cached_latents
+from v2w_convert.finetuning.loop import averaged_loss, prepare, train_step
+from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.progress import no_progress
 from v2w_convert.world.model import World
 from v2w_convert.world.vae import open_vae
 
-SETTINGS = Settings(batch=4, frames=6, lr=1e-3, warmup=0, weight_decay=0)
+SETTINGS = FinetuneSettings(batch=4, frames=6, lr=1e-3, warmup=0, weight_decay=0)
 
 
 @pytest.fixture(scope="module")
 def clips(tiny_data: Path, tiny_converted: Path, tmp_path_factory: pytest.TempPathFactory) -> LatentDataset:
     cache = tmp_path_factory.mktemp("cache")
-    return encoded(tiny_data, tiny_converted, cache, open_vae(tiny_converted), None, 6, no_progress)
+    return cached_latents(
+        open_dataset(tiny_data), tiny_converted, cache, open_vae(tiny_converted), 6, no_progress
+    )
 
 
-def steps(world: World, clips: LatentDataset, settings: Settings, count: int) -> dict[str, Tensor]:
+def steps(world: World, clips: LatentDataset, settings: FinetuneSettings, count: int) -> dict[str, Tensor]:
     """The base's tensors after `count` steps."""
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=settings.gradient_accumulation)
     training = prepare(world, settings, accelerator)
     for step in range(count):
-        make_step(world, training, clips, settings, accelerator, step)
+        train_step(world, training, clips, settings, accelerator, step)
     return {name: tensor.clone() for name, tensor in world.base.state_dict().items()}
 
 
@@ -76,22 +80,26 @@ def test_accumulation_splits_the_memory_and_not_the_batch(
         torch.testing.assert_close(in_parts[name], gradient, rtol=1e-3, atol=1e-6)
 
 
-def gradients(world: World, clips: LatentDataset, settings: Settings) -> tuple[float, dict[str, Tensor]]:
+def gradients(
+    world: World, clips: LatentDataset, settings: FinetuneSettings
+) -> tuple[float, dict[str, Tensor]]:
     """The first step's loss, and what the optimizer was given for it without clipping."""
     seen: dict[str, Tensor] = {}
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=settings.gradient_accumulation)
-    training = prepare(world, settings.model_copy(update={"clip": 1e9}), accelerator)
+    training = prepare(world, settings.model_copy(update={"max_gradient_norm": 1e9}), accelerator)
 
     def look(*_: object) -> None:
         seen.update((n, p.grad.clone()) for n, p in world.base.named_parameters() if p.grad is not None)
 
     training.optimizer.optimizer.register_step_pre_hook(look)  # type: ignore[attr-defined]
-    loss, _ = make_step(world, training, clips, settings.model_copy(update={"clip": 1e9}), accelerator, 0)
+    loss, _ = train_step(
+        world, training, clips, settings.model_copy(update={"max_gradient_norm": 1e9}), accelerator, 0
+    )
     return loss, seen
 
 
 def test_the_gradient_is_clipped(world: World, clips: LatentDataset) -> None:
-    settings = SETTINGS.model_copy(update={"clip": 1e-3})
+    settings = SETTINGS.model_copy(update={"max_gradient_norm": 1e-3})
     accelerator = Accelerator(cpu=True)
     training = prepare(world, settings, accelerator)
     norms = []
@@ -102,7 +110,7 @@ def test_the_gradient_is_clipped(world: World, clips: LatentDataset) -> None:
         )
 
     training.optimizer.optimizer.register_step_pre_hook(look)  # type: ignore[attr-defined]
-    _, norm = make_step(world, training, clips, settings, accelerator, 0)
+    _, norm = train_step(world, training, clips, settings, accelerator, 0)
     assert norm > 0.1
     torch.testing.assert_close(norms, [torch.tensor(1e-3)], rtol=1e-3, atol=0)
 
@@ -133,8 +141,8 @@ def test_a_step_that_is_not_finite_is_not_made(
         return value + torch.inf if bad == "loss" else value + (value - value.detach()).sqrt()
 
     monkeypatch.setattr(objective, "loss", broken)
-    with pytest.raises(V2WError, match=r"make step 1: its loss is .*(nan|inf).*lower learning rate"):
-        make_step(world, training, clips, SETTINGS, accelerator, 0)
+    with pytest.raises(V2WError, match=r"take step 1: its loss is .*(nan|inf).*lower learning rate"):
+        train_step(world, training, clips, SETTINGS, accelerator, 0)
     assert all(torch.equal(before[name], tensor) for name, tensor in world.base.state_dict().items())
 
 

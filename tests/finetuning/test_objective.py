@@ -47,7 +47,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_clips(world: World) -> None:
     randomize_zero_init(world)
     latents, actions, draws = clip_of(world)
     parts = [slice(0, 1), slice(1, 2)]
-    alone = [loss(world, latents[part], actions[part], draws.part(part)) for part in parts]
+    alone = [loss(world, latents[part], actions[part], draws.select(part)) for part in parts]
     torch.testing.assert_close(loss(world, latents, actions, draws), sum(alone) / 2)
 
 

@@ -29,10 +29,10 @@ def deep(base: Path) -> Path:
 
 
 PLACES: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "55 the source itself": (lambda base: base, "it lies in the source"),
-    "55 in the source": (lambda base: base / "out", "it lies in the source"),
-    "55 in the source by a link": (lambda base: linked(base) / "out", "it lies in the source"),
-    "55 in the source by dots": (lambda base: base.parent / "x" / ".." / "base" / "out", "it lies in the source"),
+    "55 the source itself": (lambda base: base, "it is inside the source"),
+    "55 in the source": (lambda base: base / "out", "it is inside the source"),
+    "55 in the source by a link": (lambda base: linked(base) / "out", "it is inside the source"),
+    "55 in the source by dots": (lambda base: base.parent / "x" / ".." / "base" / "out", "it is inside the source"),
     "56 a folder that is not empty": (lambda base: full(base.parent / "out"), "not empty"),
     "56 a file": (lambda base: file(base.parent / "out"), "it is a file"),
     "56 a pipe": (lambda base: pipe(base.parent / "out"), "it is a file"),
@@ -67,7 +67,7 @@ def pipe(path: Path) -> Path:
 @pytest.mark.parametrize("case", PLACES)
 def test_an_output(case: str, plain: Path, refused: Refused) -> None:
     place, word = PLACES[case]
-    refused("convert", plain, place(plain), "--action-dim", 3, words=[word])
+    refused("convert", plain, "-o", place(plain), "--action-dim", 3, words=[word])
 
 
 def test_57_a_full_disk(plain: Path, refused: Refused) -> None:
@@ -77,7 +77,7 @@ def test_57_a_full_disk(plain: Path, refused: Refused) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
         "from v2w_convert.cli import run; sys.exit(run(sys.argv[1:]))"
     )
-    arguments = ["convert", str(plain), str(plain.parent / "out"), "--action-dim", "3"]
+    arguments = ["convert", str(plain), "-o", str(plain.parent / "out"), "--action-dim", "3"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("v2w: write ") and done.stderr.count("\n") == 1
@@ -88,16 +88,16 @@ def test_59_a_base_that_changed_since(plain: Path, refused: Refused, converts: C
     """Nothing is kept between `plan` and `convert` that could be stale: a plan is of a class, not of weights. What a
     finished output was made of is known by its hash, whatever the clock says (64)."""
     out = plain.parent / "out"
-    converts("convert", plain, out, "--action-dim", 3)
+    converts("convert", plain, "-o", out, "--action-dim", 3)
     weights = plain / MODEL
     before = weights.stat()
     os.utime(weights)
-    assert "already converted" in converts("convert", plain, out, "--action-dim", 3)
+    assert "already converted" in converts("convert", plain, "-o", out, "--action-dim", 3)
     with weights.open("r+b") as stream:
         stream.seek(-1, os.SEEK_END)
         stream.write(b"\x42")
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
-    refused("convert", plain, out, "--action-dim", 3, words=["another plan, source or option"])
+    refused("convert", plain, "-o", out, "--action-dim", 3, words=["another plan, source or option"])
     assert "The base is the one that was converted" in converts("verify", out, "--base", plain, code=1)
 
 
@@ -114,7 +114,7 @@ def test_60_another_process_that_is_first(
 
     monkeypatch.setattr(surgery, "write_file", first)
     with pytest.raises(AssertionError):  # only that folder is new
-        refused("convert", plain, out, "--action-dim", 3)
+        refused("convert", plain, "-o", out, "--action-dim", 3)
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
     assert sorted(path.name for path in plain.parent.iterdir()) == ["base", "out"]
 
@@ -123,7 +123,7 @@ def test_62_modes_follow_the_umask(plain: Path, converts: Callable[..., str]) ->
     out = plain.parent / "out"
     before = os.umask(0o027)
     try:
-        converts("convert", plain, out, "--action-dim", 3)
+        converts("convert", plain, "-o", out, "--action-dim", 3)
     finally:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in out.rglob("*") if path.is_file()}
@@ -145,7 +145,13 @@ def test_63_a_file_cut_while_it_is_read(
 
     monkeypatch.setattr(sources, "read_header", longer)
     refused(
-        "convert", plain, plain.parent / "out", "--action-dim", 3, words=[MODEL, "it now ends before byte"]
+        "convert",
+        plain,
+        "-o",
+        plain.parent / "out",
+        "--action-dim",
+        3,
+        words=[MODEL, "it now ends before byte"],
     )
 
 
@@ -181,7 +187,7 @@ def made(path: Path) -> Path:
 @pytest.mark.parametrize("case", BASES)
 def test_a_base(case: str, home: Path, refused: Refused) -> None:
     base = BASES[case](home)
-    refused("convert", base, home / "out", "--action-dim", 3)
+    refused("convert", base, "-o", home / "out", "--action-dim", 3)
     refused("inspect", base)
     refused("plan", base, "-o", home / "plan.yaml")
 
@@ -193,12 +199,12 @@ def test_a_file_of_the_model_that_is_none(
 ) -> None:
     (plain / name).unlink()
     kind(plain / name)
-    refused("convert", plain, plain.parent / "out", "--action-dim", 3, words=[name])
+    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, words=[name])
 
 
 def test_a_pipe_among_the_other_files(tiny_base: Path, home: Path, converts: Callable[..., str]) -> None:
     """Accepted: what is no file is not copied, and nothing waits for it."""
     base = shutil.copytree(tiny_base, home / "base")
     os.mkfifo(base / "vae" / "pipe")
-    converts("convert", base, home / "out", "--action-dim", 3)
+    converts("convert", base, "-o", home / "out", "--action-dim", 3)
     assert not (home / "out" / "vae" / "pipe").exists()

@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Callable[[], bytes], list[str]]] = {
     "6 a header that is not UTF-8": (lambda: pack(b'{"\xff":1}'), ["not UTF-8"]),
     "7 a key twice, same range": (
         lambda: pack(b'{"k":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"k":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}', bytes(4)),
-        ["'k' is there twice"],
+        ["'k' appears twice"],
     ),
     "8 ranges that overlap": (lambda: pack({"a": entry(), "k": entry(start=3, stop=7)}, bytes(7)), ["k: starts"]),
     "9 a hole": (lambda: pack({"a": entry(), "k": entry(start=5, stop=9)}, bytes(9)), ["k: starts"]),
@@ -79,7 +79,7 @@ CASES: dict[str, tuple[Callable[[], bytes], list[str]]] = {
 def test_a_file(case: str, plain: Path, refused: Refused) -> None:
     make, words = CASES[case]
     (plain / MODEL).write_bytes(make())
-    refused("convert", plain, plain.parent / "out", "--action-dim", 3, words=[MODEL, *words])
+    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, words=[MODEL, *words])
 
 
 @pytest.mark.parametrize("command", ["inspect", "plan", "verify"])
@@ -99,7 +99,7 @@ def test_other_commands_refuse_it_too(command: str, plain: Path, refused: Refuse
 def test_20_a_dtype_that_surgery_cannot_compute_with(dtype: str, plain: Path, refused: Refused) -> None:
     """A transformed key; the bytes are as many as its shape takes in that dtype."""
     retyped(plain / MODEL, KEY, dtype)
-    refused("convert", plain, plain.parent / "out", "--action-dim", 3, words=[KEY, "dtype", dtype])
+    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, words=[KEY, "dtype", dtype])
 
 
 def retyped(file: Path, key: str, dtype: str) -> None:
@@ -127,7 +127,7 @@ def test_20_an_untouched_key_of_any_dtype_is_copied(
     """Accepted: a tensor that surgery does not touch keeps its bytes, whatever they mean."""
     retyped(plain / MODEL, KEPT, dtype)
     out = plain.parent / "out"
-    converts("convert", plain, out, "--action-dim", 3)
+    converts("convert", plain, "-o", out, "--action-dim", 3)
     before, after = (read_tensor(open_source(folder).tensors[KEPT]) for folder in (plain, out))
     assert torch.equal(before.view(torch.uint8), after.view(torch.uint8))
 
@@ -136,7 +136,13 @@ def test_20_an_untouched_key_of_any_dtype_is_copied(
 def test_21_a_transformed_kernel_that_is_not_finite(value: float, plain: Path, refused: Refused) -> None:
     spoil(plain / MODEL, KEY, value)
     refused(
-        "convert", plain, plain.parent / "out", "--action-dim", 3, words=[str(plain), KEY, "no finite number"]
+        "convert",
+        plain,
+        "-o",
+        plain.parent / "out",
+        "--action-dim",
+        3,
+        words=[str(plain), KEY, "no finite number"],
     )
 
 
@@ -144,7 +150,7 @@ def test_21_an_untouched_nan_is_copied(plain: Path, converts: Callable[..., str]
     """Accepted: untouched bytes are copied, not read; looking for NaN would cost more than copying them."""
     spoil(plain / MODEL, KEPT, math.nan)
     out = plain.parent / "out"
-    converts("convert", plain, out, "--action-dim", 3)
+    converts("convert", plain, "-o", out, "--action-dim", 3)
     assert bool(read_tensor(open_source(out).tensors[KEPT]).isnan().any())
 
 
@@ -153,7 +159,7 @@ def test_22_a_kernel_of_zeros(plain: Path, converts: Callable[..., str]) -> None
     tensors = load_file(plain / MODEL)
     save_file({**tensors, KEY: torch.zeros_like(tensors[KEY])}, plain / MODEL)
     out = plain.parent / "out"
-    converts("convert", plain, out, "--action-dim", 3)
+    converts("convert", plain, "-o", out, "--action-dim", 3)
     assert not bool(read_tensor(open_source(out).tensors[KEY]).any())
 
 

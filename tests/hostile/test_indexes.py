@@ -86,7 +86,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "31 two shards missing": (lost, ["2 of", "-00001-of", "-00002-of"]),
     "33 200 MB": (lambda base: os.truncate(base / INDEX, 200_000_000), [INDEX, "over the limit"]),
     "33 nested too deeply": (lambda base: (base / INDEX).write_text('{"a":' + "[" * 5000 + "]" * 5000 + "}"), [INDEX, "nested too deeply"]),
-    "33 a key twice": (lambda base: (base / INDEX).write_text('{"weight_map": {"k": "a", "k": "a"}}'), [INDEX, "'k' is there twice"]),
+    "33 a key twice": (lambda base: (base / INDEX).write_text('{"weight_map": {"k": "a", "k": "a"}}'), [INDEX, "'k' appears twice"]),
     "33 no map": (lambda base: (base / INDEX).write_text('{"weight_map": 1}'), [INDEX, "no weight_map"]),
     "33 an empty map": (lambda base: (base / INDEX).write_text('{"weight_map": {}}'), [INDEX, "no tensor"]),
     "33 not UTF-8": (lambda base: (base / INDEX).write_bytes(b'{"weight_map\xff": {}}'), [INDEX, "UTF-8"]),
@@ -97,7 +97,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
 def test_an_index(case: str, sharded: Path, refused: Refused) -> None:
     change, words = CASES[case]
     change(sharded)
-    refused("convert", sharded, sharded.parent / "out", "--action-dim", 3, words=words)
+    refused("convert", sharded, "-o", sharded.parent / "out", "--action-dim", 3, words=words)
 
 
 def test_26_links_within_the_hubs_cache_are_read(sharded: Path, converts: Callable[..., str]) -> None:
@@ -120,7 +120,7 @@ def test_32_a_wrong_total_size(sharded: Path, converts: Callable[..., str]) -> N
 def test_34_a_pickle_beside_the_weights(plain: Path, converts: Callable[..., str]) -> None:
     """Accepted: safetensors are read, and that is said."""
     (plain / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x02cos\nsystem\n.")
-    assert "diffusion_pytorch_model.bin left aside" in converts("inspect", plain)
+    assert "diffusion_pytorch_model.bin ignored" in converts("inspect", plain)
 
 
 def test_34_a_pickle_alone(plain: Path, refused: Refused) -> None:
@@ -131,4 +131,4 @@ def test_34_a_pickle_alone(plain: Path, refused: Refused) -> None:
 def test_35_a_variant_beside_the_weights(plain: Path, converts: Callable[..., str]) -> None:
     """Accepted: as diffusers does, the files without a variant are read; that is said."""
     shutil.copy(plain / MODEL, plain / "diffusion_pytorch_model.fp16.safetensors")
-    assert "fp16.safetensors left aside" in converts("inspect", plain)
+    assert "fp16.safetensors ignored" in converts("inspect", plain)

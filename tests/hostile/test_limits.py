@@ -124,7 +124,7 @@ def test_what_conditions_alone_reveal(plain: Path) -> None:
 def cheaply(plain: Path, base: Path, *options: object) -> None:
     before = contents(plain.parent)
     code, seconds, peak, torch, said = measured(
-        "convert", base, plain.parent / "out", "--action-dim", 3, *options
+        "convert", base, "-o", plain.parent / "out", "--action-dim", 3, *options
     )
     assert (code, said.count("\n"), torch) == (2, 1, False), said
     assert seconds < 1, said

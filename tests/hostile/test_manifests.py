@@ -48,7 +48,7 @@ SHA = "0" * 64
 CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "no object": (text("[]"), ["v2w.json", "not a JSON object"]),
     "nothing": (text(""), ["v2w.json", "not JSON"]),
-    "a key twice": (text('{"v2w": 1, "v2w": 1}'), ["v2w.json", "'v2w' is there twice"]),
+    "a key twice": (text('{"v2w": 1, "v2w": 1}'), ["v2w.json", "'v2w' appears twice"]),
     "nested too deeply": (text('{"a":' + "[" * 50_000 + "]" * 50_000 + "}"), ["v2w.json", "nested"]),
     "200 MB": (lambda folder: os.truncate(folder / "v2w.json", 200_000_000), ["v2w.json", "over the limit"]),
     "a pipe": (lambda folder: ((folder / "v2w.json").unlink(), os.mkfifo(folder / "v2w.json")), ["v2w.json"]),
@@ -101,7 +101,7 @@ def test_a_converted_folder(case: str, converted: Path, refused: Refused) -> Non
 def test_a_manifest_that_lies_is_not_taken_for_a_conversion(
     converted: Path, tiny_base: Path, refused: Refused
 ) -> None:
-    arguments = ("convert", tiny_base, converted, "--action-dim", 3)
+    arguments = ("convert", tiny_base, "-o", converted, "--action-dim", 3)
     edit(converted / "v2w.json", lambda content: content["source"]["files"].update({MODEL: SHA}))
     refused(*arguments, words=["another plan, source or option"])
     edit(converted / "v2w.json", lambda content: content["result"].update({"../base/config.json": SHA}))
@@ -129,7 +129,7 @@ def test_conditions_that_are_given(case: str, plain: Path, refused: Refused) -> 
     file = plain.parent / "given.safetensors"
     GIVEN[case](file)
     out = plain.parent / "out"
-    refused("convert", plain, out, "--action-dim", 3, "--conditions", file, words=[str(file)])
+    refused("convert", plain, "-o", out, "--action-dim", 3, "--conditions", file, words=[str(file)])
 
 
 def changed(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:

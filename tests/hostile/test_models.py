@@ -78,7 +78,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
 def test_a_model(case: str, plain: Path, refused: Refused) -> None:
     change, words = CASES[case]
     change(plain)
-    refused("convert", plain, plain.parent / "out", "--action-dim", 3, words=words)
+    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, words=words)
 
 
 def test_53_code_beside_the_weights_is_never_run(
@@ -131,13 +131,13 @@ def test_53_a_scheduler(case: str, plain: Path, refused: Refused) -> None:
     (base / "model_index.json").write_text("{}")
     content = {"_class_name": "DDIMScheduler", **SCHEDULERS[case]}
     (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))
-    refused("convert", base, base.parent / "out", "--action-dim", 3, words=["scheduler_config.json"])
+    refused("convert", base, "-o", base.parent / "out", "--action-dim", 3, words=["scheduler_config.json"])
 
 
 def test_50_what_is_converted_is_not_converted_again(converted: Path, refused: Refused) -> None:
     for command in (["convert", "--action-dim", 3], ["inspect"], ["plan"]):
         output = ["-o", converted.parent / "p.yaml"] if command[0] == "plan" else []
-        output = [converted.parent / "out"] if command[0] == "convert" else output
+        output = ["-o", converted.parent / "out"] if command[0] == "convert" else output
         refused(command[0], converted, *output, *command[1:], words=["converted already"])
 
 

@@ -98,7 +98,7 @@ def test_a_plan(case: str, plain: Path, refused: Refused, monkeypatch: pytest.Mo
     file = plain.parent / "plan.yaml"
     file.write_text(text)
     monkeypatch.chdir(plain.parent)
-    refused("convert", plain, plain.parent / "out", "--action-dim", 3, "--plan", file, words=words)
+    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, "--plan", file, words=words)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_plan(case: str, plain: Path, refused: Refused, monkeypatch: pytest.Mo
 def test_a_plan_that_is_no_text(kind: Callable[[Path], object], plain: Path, refused: Refused) -> None:
     file = plain.parent / "plan.yaml"
     kind(file)
-    for command in (["convert", plain, plain.parent / "out", "--action-dim", 3], ["inspect", plain]):
+    for command in (["convert", plain, "-o", plain.parent / "out", "--action-dim", 3], ["inspect", plain]):
         refused(*command, "--plan", file, words=[str(file)])
 
 
@@ -115,6 +115,6 @@ def test_71_an_edited_plan(plain: Path, refused: Refused, converts: Callable[...
     """Accepted: plans are made to be edited. But an output of another plan is not taken for this one's."""
     file, out = plain.parent / "plan.yaml", plain.parent / "out"
     file.write_text(PLAN)
-    converts("convert", plain, out, "--action-dim", 3, "--plan", file)
+    converts("convert", plain, "-o", out, "--action-dim", 3, "--plan", file)
     file.write_text(put("window: num_frames", "window: 3"))
-    refused("convert", plain, out, "--action-dim", 3, "--plan", file, words=["another plan"])
+    refused("convert", plain, "-o", out, "--action-dim", 3, "--plan", file, words=["another plan"])

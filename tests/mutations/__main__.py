@@ -1,4 +1,4 @@
-"""Break some hundreds of models and see that `verify` is fooled by none: `python -m tests.mutations`."""
+"""Break hundreds of models, each in one way, and check that `verify` catches every one: `python -m tests.mutations`."""
 
 import argparse
 import json
@@ -18,15 +18,15 @@ DOCS = Path(__file__).parents[2] / "docs" / "mutations.md"
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
-    parser.add_argument("--family", action="append", help="only models whose name begins so")
-    parser.add_argument("-k", metavar="WORDS", help="only mutations in whose names these stand")
+    parser.add_argument("--family", action="append", help="only models whose name begins with this")
+    parser.add_argument("-k", metavar="WORDS", help="only mutations whose names contain this")
     parser.add_argument(
-        "--sample", type=int, metavar="N", help="every so many, N in all; 0: one of each kind"
+        "--sample", type=int, metavar="N", help="N mutations, evenly spaced; 0: one of each kind"
     )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all verdicts there")
     parser.add_argument(
-        "--docs", action="store_true", help=f"write {DOCS.name}, which tells of the whole suite"
+        "--docs", action="store_true", help=f"write {DOCS.name}, which describes the whole suite"
     )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -48,7 +48,7 @@ def main() -> int:
             verdicts.append(verdict)
     broken = [verdict for verdict in verdicts if verdict.claim]
     print(
-        f"\n{len(broken)} broken models, {sum(v.caught for v in broken)} caught by the claim that must, "
+        f"\n{len(broken)} broken models, {sum(v.caught for v in broken)} caught by the expected claim, "
         f"{sum(v.ok for v in broken)} with the right module; {len(verdicts) - len(broken)} unbroken, "
         f"{sum(v.ok for v in verdicts if not v.claim)} pass; {time.monotonic() - begin:.0f} s"
     )

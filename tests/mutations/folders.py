@@ -35,13 +35,13 @@ def manifest(**entries: Any) -> Edit:
     return edit
 
 
-def told(entry: str, name: str, value: str) -> Edit:
+def replaced(entry: str, name: str, value: str) -> Edit:
     """Another value for one name within an entry of the manifest."""
     return lambda folder: manifest(**{entry: record(folder)[entry] | {name: value}})(folder)
 
 
 def other_source(folder: Path) -> None:
-    """A manifest that tells of another base."""
+    """A manifest with another base."""
     source = record(folder)["source"]
     manifest(source=source | {"files": dict.fromkeys(source["files"], "0" * 64)})(folder)
 
@@ -56,8 +56,8 @@ def planned(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> E
     return edit
 
 
-def tensors(change: Change, owned: bool = True) -> Edit:
-    """Other tensors; the manifest owns up to them, unless it is to be found out."""
+def tensors(change: Change, update_hash: bool = True) -> Edit:
+    """Other tensors, and their hash in the manifest unless `update_hash` is False."""
 
     def edit(folder: Path) -> None:
         result = record(folder)["result"]
@@ -75,21 +75,21 @@ def tensors(change: Change, owned: bool = True) -> Edit:
             save_file(
                 {key: value.contiguous() for key, value in found.items()}, folder / name, {"format": "pt"}
             )
-            if owned:
+            if update_hash:
                 result[name] = sha256(folder / name)
         manifest(result=result)(folder)
 
     return edit
 
 
-def one(name: str, change: Callable[[Tensor], Tensor], owned: bool = True) -> Edit:
+def one(name: str, change: Callable[[Tensor], Tensor], update_hash: bool = True) -> Edit:
     """One tensor changed."""
 
     def changed(found: dict[str, Tensor]) -> None:
         if name in found:
             found[name] = change(found[name].clone())
 
-    return tensors(changed, owned)
+    return tensors(changed, update_hash)
 
 
 def swapped(a: str, b: str) -> Edit:
@@ -108,7 +108,7 @@ def last_place(x: Tensor) -> Tensor:
 
 
 def configured(**entries: Any) -> Edit:
-    """Other entries in config.json, to which the manifest owns up."""
+    """Other entries in config.json, and its hash in the manifest."""
 
     def edit(folder: Path) -> None:
         file = folder / "config.json"

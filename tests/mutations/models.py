@@ -23,15 +23,15 @@ class Model:
     """
     plan     name of a shipped plan
     config   what differs from the plan's tiny configuration
-    wanted   what is asked of the plan: a window, sinks, blocks
-    asleep   the beginnings of the names of parameters that are zero in the base, as some are in training's beginning
+    wanted   options of the plan: a window, sinks, blocks
+    zeroed   a part of the names of parameters that are zero in the base, as some are when training starts
     """
 
     name: str
     plan: str
     config: dict[str, Any] = field(default_factory=dict)
     wanted: dict[str, Any] = field(default_factory=dict)
-    asleep: str = ""
+    zeroed: str = ""
 
     @cached_property
     def resolved(self) -> ResolvedPlan:
@@ -51,9 +51,9 @@ class Model:
         torch.manual_seed(0)
         model = build_model(plan.base, plan.tiny).eval()
         randomize_zero_init(model)
-        if self.asleep:
+        if self.zeroed:
             for name, parameter in model.named_parameters():
-                if self.asleep in name:
+                if self.zeroed in name:
                     torch.nn.init.zeros_(parameter)
         model.to(torch.bfloat16).save_pretrained(folder / "base")
         source = open_source(folder / "base")
@@ -70,7 +70,7 @@ SVD = {
     "down_block_types": ["CrossAttnDownBlockSpatioTemporal"],
     "up_block_types": ["CrossAttnUpBlockSpatioTemporal"],
 }
-# Told more than a prompt, so that there are more ways to be told the wrong thing.
+# With more conditions than a prompt, so that there are more that can be wrong.
 IMAGE_TO_VIDEO: dict[str, dict[str, Any]] = {
     "wan": {"in_channels": 12, "image_dim": 16, "added_kv_proj_dim": 24},
     "cogvideox": {"in_channels": 8, "ofs_embed_dim": 4},
@@ -89,7 +89,7 @@ MODELS = {
         # less often
         Model("wan, sinks", "wan", {}, {"window": 3, "sinks": 1}),
         Model("wan, blocks of 2", "wan", {}, {"window": 6, "frames_per_block": 2}),
-        Model("unet-3d, asleep", "unet-3d", UNET, {"window": 4}, asleep="conv4"),
+        Model("unet-3d, zero-initialised", "unet-3d", UNET, {"window": 4}, zeroed="conv4"),
         Model("cogvideox-2b", "cogvideox-2b", {}, {"window": 4}),
         Model("latte", "latte"),
         Model("animatediff", "animatediff", {}, {"window": 4}),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tests.mutations.faults import Broken
+from tests.mutations.faults import WorldFault
 from tests.mutations.folders import Edit
 
 WORLD = "the model's own forward"  # what is between modules
@@ -12,8 +12,8 @@ LINEAR, POSITION, ACTION = ("linear_attention",), ("frame_position",), ("action"
 MIXING = CONV + NORM + ATTENTION + LINEAR
 CARRYING = CONV + ATTENTION + LINEAR
 ATTENDING = ATTENTION + LINEAR
-CHECKPOINTED = "checkpointing-same"
-SLOW = ("svd", "i2vgen", "animatediff", "unet-3d, asleep")  # deep: many modules to call
+CHECKPOINTED = "checkpointing-equal"
+SLOW = ("svd", "i2vgen", "animatediff", "unet-3d, zero-initialised")  # deep: many modules to call
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Mutation:
     kind    what is wrong, in words
     model   one of `MODELS`; of `SHIPPED` where nothing is wrong
     site    where it was broken
-    claim   the name of the one that must fail; "": none may
-    blamed  the modules, tensors or files that this claim must name, no more and no less; none, where it is about the
-            model as a whole
+    claim   the id of the one that must fail; "": none may
+    blamed  the modules, tensors or files that this claim must name, exactly; none, if it is about the model as a
+            whole
     fault   breaks a live world, or
     edit    breaks the converted folder
     """
@@ -35,15 +35,15 @@ class Mutation:
     site: str
     claim: str
     blamed: frozenset[str]
-    fault: Broken | None = None
+    fault: WorldFault | None = None
     edit: Edit | None = None
 
     def __str__(self) -> str:
         return " | ".join(filter(None, (self.kind, self.model, self.site)))
 
 
-def chosen(sites: Iterable[str], most: int, number: int) -> list[str]:
-    """The first, the middle and the last; of a kind that is tried at one site only, now this, now that."""
+def chosen(sites: Iterable[str], max_sites: int, number: int) -> list[str]:
+    """The first, the middle and the last site; for a kind with one site only, one of these in turn."""
     sites = list(sites)
     some = list(dict.fromkeys([*sites[:1], *sites[len(sites) // 2 :][:1], *sites[-1:]]))
-    return some[:most] if most > 1 else some[number % max(len(some), 1) :][:1]
+    return some[:max_sites] if max_sites > 1 else some[number % max(len(some), 1) :][:1]

@@ -1,4 +1,4 @@
-"""Models that are broken on disk: tensors that are not what surgery made, and manifests that lie."""
+"""Models that are broken on disk: wrong tensors, and wrong manifests."""
 
 from collections.abc import Callable, Iterator
 
@@ -26,7 +26,7 @@ SMALL = 2.0**-10
 
 
 def changed_folders() -> Iterator[Mutation]:
-    """Tensors that are not what surgery made, and manifests that lie."""
+    """Wrong tensors, and wrong manifests."""
     for model, (kept, a, b) in TENSORS.items():
         (action,) = MODELS[model].at(*ACTION)
         added = [
@@ -35,7 +35,7 @@ def changed_folders() -> Iterator[Mutation]:
         drawn = {f"{action}.v2w_action.{name}" for name in ("first.weight", "middle.weight", "none")}
         sized = {f"{action}.v2w_action.{name}" for name in ("first.weight", "center", "scale")}
         last_place = folders.one(kept, folders.last_place)
-        found_out = folders.one(kept, folders.last_place, owned=False)
+        hash_not_updated = folders.one(kept, folders.last_place, update_hash=False)
         edits: list[tuple[str, str, str, set[str], Edit]] = [
             ("a tensor one unit in the last place off", kept, "tensors-kept", {kept}, last_place),
             (
@@ -45,9 +45,15 @@ def changed_folders() -> Iterator[Mutation]:
                 {kept},
                 folders.one(kept, lambda x: x.float()),
             ),
-            ("a tensor back to front", a, "tensors-kept", {a}, folders.one(a, lambda x: x.flip(0))),
-            ("tensors exchanged", f"{a}, {b}", "tensors-kept", {a, b}, folders.swapped(a, b)),
-            ("a tensor changed, not owned up to", kept, "files", {WEIGHTS}, found_out),
+            ("a tensor reversed", a, "tensors-kept", {a}, folders.one(a, lambda x: x.flip(0))),
+            ("tensors swapped", f"{a}, {b}", "tensors-kept", {a, b}, folders.swapped(a, b)),
+            (
+                "a tensor changed, its hash not updated",
+                kept,
+                "files-match-manifest",
+                {WEIGHTS},
+                hash_not_updated,
+            ),
             *(
                 (
                     "an added tensor one unit in the last place off",
@@ -62,7 +68,7 @@ def changed_folders() -> Iterator[Mutation]:
                 (
                     "action layer not zero",
                     name,
-                    "promises" if name.endswith("bias") else "actions-unheeded",
+                    "invariants" if name.endswith("bias") else "actions-no-effect-before-training",
                     {action},
                     folders.one(name, lambda x: x + SMALL),
                 )
@@ -77,31 +83,31 @@ def changed_folders() -> Iterator[Mutation]:
                 folders.manifest(action_dim=2),
             ),
             (
-                "manifest: said to be finetuned",
+                "manifest: stage finetuned",
                 "v2w.json",
-                "action-heeded",
+                "action-has-effect",
                 {action},
                 folders.manifest(stage="finetuned"),
             ),
             (
-                "manifest: another fate",
+                "manifest: another tensor status",
                 kept,
                 "tensors-kept",
                 {kept},
-                folders.told("tensors", kept, "transferred"),
+                folders.replaced("tensors", kept, "transferred"),
             ),
             (
-                "manifest: another result",
+                "manifest: another hash",
                 WEIGHTS,
-                "files",
+                "files-match-manifest",
                 {WEIGHTS},
-                folders.told("result", WEIGHTS, "0" * 64),
+                folders.replaced("result", WEIGHTS, "0" * 64),
             ),
-            ("manifest: another base", WEIGHTS, "base-files", {WEIGHTS}, folders.other_source),
+            ("manifest: another base", WEIGHTS, "base-files-match-manifest", {WEIGHTS}, folders.other_source),
             (
                 "config not the base's",
                 "config.json",
-                "config",
+                "config-equals-base",
                 {"_diffusers_version"},
                 folders.configured(_diffusers_version="0"),
             ),
@@ -119,7 +125,7 @@ def changed_folders() -> Iterator[Mutation]:
                     kernel,
                 ),
                 ("a kernel of the base", lambda x: x.roll(-1, 2), "tensors-transferred", kernel),
-                ("a kernel back to front", lambda x: x.flip(2), "promises", site),
+                ("a kernel reversed", lambda x: x.flip(2), "invariants", site),
             )[number : number + 1 if model in SLOW else None]:
                 yield Mutation(
                     name, model, kernel, claim, frozenset({blamed}), edit=folders.one(kernel, change)
@@ -152,7 +158,7 @@ def changed_plans() -> Iterator[Mutation]:
             "cogvideox",
             "hunyuan",
             "ltx",
-        )  # svd's is refused: its positions come again
+        )  # svd's is refused: its positions are periodic
     )
     yield lost("linear_attention", "sana")
     encoder = "image_latents_temporal_encoder.attn1"
@@ -169,7 +175,7 @@ def changed_plans() -> Iterator[Mutation]:
         ),
     )
     for model in ("svd", "latte", "cogvideox-2b"):
-        # Latte's is a block that is given tokens with positions: the first module that is given them tells.
+        # Latte's is a block that receives tokens with positions: the first module that receives them is named.
         first = MODELS[model].at("frame_position")[0] + (".norm1" if model == "latte" else "")
         yield Mutation(
             "plan without frame_position",
@@ -202,7 +208,7 @@ def changed_plans() -> Iterator[Mutation]:
                 lambda x: x | {"rotary": x["rotary"] | {"scale": 1.01 * x["rotary"]["scale"]}},
             ),
             (
-                "plan that turns other channels",
+                "plan that rotates other channels",
                 lambda x: x | {"rotary": x["rotary"] | {"start": x["rotary"]["start"] + 2}},
             ),
         ):

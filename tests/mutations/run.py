@@ -18,17 +18,17 @@ from tests.mutations.faults import broken
 from tests.mutations.folders import copied
 from tests.mutations.mutation import Mutation
 from tests.mutations.suite import model_of, suite
-from v2w_convert.verification.claims import Claim
+from v2w_convert.verification.claim import Claim
 from v2w_convert.verification.run import verify
 
 
 @dataclass(frozen=True)
 class Verdict:
     """
-    claim     the one that must catch it
-    caught    whether it did; of an unbroken model, whether all claims hold
+    claim     the expected claim
+    caught    whether it failed; for an unbroken model, whether all claims hold
     by        all claims that failed, and what each of them names
-    named     what the claim that must catch it names
+    named     what the expected claim names
     right     whether that is what was broken
     seconds   that `verify` took
     """
@@ -61,7 +61,7 @@ def judge(mutation: Mutation, folder: Path) -> Verdict:
         with broken(mutation.fault) if mutation.fault else nullcontext():
             try:
                 failing = [claim for claim in verify(out, folder / "base").claims if not claim.ok]
-            except Exception as error:  # a model so broken that it cannot be run is none that was caught
+            except Exception as error:  # a model that verify cannot run at all does not count as caught
                 failing = []
                 refused = f"{type(error).__name__}: {error}"[:300]
             else:
@@ -72,7 +72,7 @@ def judge(mutation: Mutation, folder: Path) -> Verdict:
 def verdict(mutation: Mutation, failing: list[Claim], refused: str, seconds: float) -> Verdict:
     by: dict[str, str] = {}
     for claim in failing:
-        by[claim.name] = ", ".join(filter(None, (by.get(claim.name), claim.where)))
+        by[claim.id] = ", ".join(filter(None, (by.get(claim.id), claim.where)))
     named = by.get(mutation.claim, "")
     if refused:
         by["refused"] = refused
@@ -106,7 +106,7 @@ def judged(mutations: Iterable[Mutation], folder: Path, jobs: int) -> Iterator[V
 
 
 def _begin() -> None:
-    gc.freeze()  # `verify` collects garbage often: what the libraries hold is none
+    gc.freeze()  # `verify` collects garbage often: skip what the libraries hold
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
 

@@ -24,19 +24,18 @@ from tests.mutations.mutation import (
     chosen,
 )
 from tests.mutations.on_disk import changed_folders, changed_plans
-from v2w_convert.plan.call import condition_shape
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A fault of one site. `models`: where; `most`: at how many sites of the first, the middle and the last."""
+    """A fault of one site, in some models, at up to `max_sites` of the first, the middle and the last site."""
 
     name: str
     fault: Fault
     claim: str
     operations: tuple[str, ...]
     models: tuple[str, ...] = ("svd", "wan", "cogvideox", "sana", "i2vgen")
-    most: int = 1
+    max_sites: int = 1
 
 
 EVERYWHERE = ("svd", "wan", "cogvideox", "hunyuan", "sana", "i2vgen", "ltx")
@@ -45,111 +44,111 @@ QUICK = [model for model in MODELS if model not in SLOW]
 TEXT = ("cogvideox", "hunyuan")
 SITES = (
     # the future
-    Kind("both-sided convolution", faults.sees_future, "future-unseen", CONV, ("svd", "sana", "i2vgen"), 3),
-    Kind("norm over the clip", faults.sees_future, "future-unseen", NORM, ("svd", "i2vgen"), 3),
-    Kind("no mask", faults.sees_future, "future-unseen", ATTENDING, (*EVERYWHERE, *BLOCKS), 3),
+    Kind("bidirectional convolution", faults.sees_future, "causal", CONV, ("svd", "sana", "i2vgen"), 3),
+    Kind("norm over the clip", faults.sees_future, "causal", NORM, ("svd", "i2vgen"), 3),
+    Kind("no mask", faults.sees_future, "causal", ATTENDING, (*EVERYWHERE, *BLOCKS), 3),
     Kind(
-        "mask one frame too many", faults.one_frame_too_many, "future-unseen", ATTENTION, (*EVERYWHERE, *BLOCKS), 3
+        "mask one frame too many", faults.mask_one_frame_too_far, "causal", ATTENTION, (*EVERYWHERE, *BLOCKS), 3
     ),
-    Kind("text rows see all frames", faults.text_sees_all, "sites-blind-to-future", ATTENTION, TEXT, 3),
-    Kind("text seen of later frames", faults.text_sees_text, "future-unseen", ATTENTION, TEXT, 3),
+    Kind("text rows see all frames", faults.text_sees_all_frames, "sites-causal", ATTENTION, TEXT, 3),
+    Kind("frames see the text of later frames", faults.frames_see_text_of_all_frames, "causal", ATTENTION, TEXT, 3),
     # the past
-    Kind("a site left folded", faults.forgets_past, "sites-see-past", CARRYING, EVERYWHERE, 3),
-    Kind("a site never installed", faults.never_installed, "sites-see-past", CARRYING, ("svd", "sana", "i2vgen")),
-    Kind("a frame blind to itself", faults.blind_to_itself, "promises", ATTENTION, (*EVERYWHERE, *BLOCKS)),
-    Kind("a frame blind to the one before", faults.blind_to_last, "sites-see-past", ATTENTION, EVERYWHERE),
-    Kind("window too short", faults.shorter_window, "sites-see-past", ATTENTION, (*EVERYWHERE, *BLOCKS)),
-    Kind("window too long", faults.longer_window, "streamed-by-block", ATTENTION, (*EVERYWHERE, *BLOCKS)),
-    Kind("sinks lost", faults.no_sinks, "sites-see-past", ATTENTION, ("wan, sinks",), 3),
+    Kind("a site that forgets its past", faults.forgets_past, "sites-receptive-field", CARRYING, EVERYWHERE, 3),
+    Kind("a site not installed", faults.not_installed, "sites-receptive-field", CARRYING, ("svd", "sana", "i2vgen")),
+    Kind("a frame blind to itself", faults.blind_to_own_frame, "invariants", ATTENTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("a frame blind to the one before", faults.blind_to_previous_frame, "sites-receptive-field", ATTENTION, EVERYWHERE),
+    Kind("window too short", faults.shorter_window, "sites-receptive-field", ATTENTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("window too long", faults.longer_window, "stream-by-block", ATTENTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("sinks lost", faults.no_sinks, "sites-receptive-field", ATTENTION, ("wan, sinks",), 3),
     # other clips
-    Kind("clips taken for one", faults.mixes_clips, "clips-apart", CARRYING, EVERYWHERE),
-    Kind("norm over the batch", faults.normalises_batch, "clips-apart", NORM, ("svd", "i2vgen")),
-    # a convolution's own
-    Kind("another edge before the first frame", faults.holds_or_not, "promises", CONV, ("svd", "sana", "i2vgen")),
-    Kind("taps one frame late", faults.reads_late, "promises", CONV, ("svd", "sana", "i2vgen")),
-    # what is carried
-    Kind("stale stream", faults.stale, "streamed-by-block", CARRYING, (*EVERYWHERE, "wan, sinks", *BLOCKS), 2),
-    Kind("stale keys", faults.stale_entry("keys"), "streamed-by-block", ATTENDING, EVERYWHERE),
-    Kind("stale values", faults.stale_entry("values"), "streamed-by-block", ATTENTION, ("svd", "wan", "cogvideox")),
-    Kind("stale sinks", faults.stale_entry("sink_values"), "streamed-by-block", ATTENTION, ("wan, sinks",), 2),
-    Kind("stream shifted", faults.shifted, "streamed-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
-    Kind("stream entry missing", faults.misses_newest, "streamed-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
-    Kind("block committed twice", faults.commits_twice, "streamed-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
-    Kind("clips' streams exchanged", faults.exchanges_clips, "streamed-by-block", CARRYING),
-    Kind("uncommitted pass changes the stream", faults.remembers_drafts, "streamed-by-block", CARRYING, EVERYWHERE),
-    Kind("uncommitted pass sees no past", faults.stale_in_drafts, "streamed-by-block", CARRYING),
-    Kind("committed in place", faults.commits_in_place, "streamed-by-block", CARRYING),
-    Kind("stream not read", faults.forgets_stream, "streamed-by-block", CARRYING, EVERYWHERE),
+    Kind("clips treated as one", faults.mixes_clips, "batch-independent", CARRYING, EVERYWHERE),
+    Kind("norm over the batch", faults.normalises_over_batch, "batch-independent", NORM, ("svd", "i2vgen")),
+    # convolutions
+    Kind("other padding before the first frame", faults.other_padding, "invariants", CONV, ("svd", "sana", "i2vgen")),
+    Kind("convolution one frame late", faults.convolves_one_frame_late, "invariants", CONV, ("svd", "sana", "i2vgen")),
+    # the stream state
+    Kind("stream state never updated", faults.state_never_updated, "stream-by-block", CARRYING, (*EVERYWHERE, "wan, sinks", *BLOCKS), 2),
+    Kind("keys never updated", faults.entry_never_updated("keys"), "stream-by-block", ATTENDING, EVERYWHERE),
+    Kind("values never updated", faults.entry_never_updated("values"), "stream-by-block", ATTENTION, ("svd", "wan", "cogvideox")),
+    Kind("sinks never updated", faults.entry_never_updated("sink_values"), "stream-by-block", ATTENTION, ("wan, sinks",), 2),
+    Kind("stream state shifted", faults.state_shifted, "stream-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
+    Kind("newest frame missing in the stream state", faults.newest_frame_missing, "stream-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
+    Kind("block committed twice", faults.last_block_committed_twice, "stream-by-block", CARRYING, (*EVERYWHERE, *BLOCKS)),
+    Kind("stream states of clips swapped", faults.states_of_clips_swapped, "stream-by-block", CARRYING),
+    Kind("uncommitted pass changes the stream state", faults.keeps_uncommitted_passes, "stream-by-block", CARRYING, EVERYWHERE),
+    Kind("uncommitted pass sees no past", faults.no_past_in_uncommitted_passes, "stream-by-block", CARRYING),
+    Kind("commit writes in place", faults.commits_in_place, "stream-by-block", CARRYING),
+    Kind("stream state not read", faults.ignores_stream_state, "stream-by-block", CARRYING, EVERYWHERE),
     # positions
     Kind(
-        "position one too far",
-        faults.one_late,
+        "position one too large",
+        faults.position_one_too_large,
         "identity",
         POSITION,
         ("svd", "cogvideox-2b", "animatediff"),
         3,
     ),
     Kind(
-        "position one too far in streams",
-        faults.one_late_in_streams,
-        "streamed-by-block",
+        "position one too large in streams",
+        faults.position_one_too_large_in_streams,
+        "stream-by-block",
         POSITION,
         ("svd", "cogvideox-2b", "latte", "animatediff"),
     ),
     Kind(
-        "position one too far in streams",
-        faults.one_late_in_streams,
-        "streamed-by-block",
+        "position one too large in streams",
+        faults.position_one_too_large_in_streams,
+        "stream-by-block",
         ATTENTION,
         ("wan", "cogvideox", "ltx"),
     ),
-    Kind("all frames at one position", faults.stands_still, "identity", POSITION, ("svd", "cogvideox-2b", "latte")),
-    Kind("offset ignored", faults.ignores_offset, "promises", POSITION, ("svd", "cogvideox-2b", "animatediff")),
-    Kind("offset wrong by one", faults.wrong_offset, "promises", POSITION, ("svd", "cogvideox-2b", "animatediff")),
+    Kind("all frames at one position", faults.position_constant, "identity", POSITION, ("svd", "cogvideox-2b", "latte")),
+    Kind("position offset ignored", faults.ignores_position_offset, "invariants", POSITION, ("svd", "cogvideox-2b", "animatediff")),
+    Kind("position offset wrong by one", faults.wrong_position_offset, "invariants", POSITION, ("svd", "cogvideox-2b", "animatediff")),
     Kind("wrong rotary frequencies", faults.wrong_frequencies, "identity", ATTENDING, ("wan", "cogvideox", "sana", "ltx", "hunyuan"), 3),
     Kind("no rotation", faults.no_rotation, "identity", ATTENDING, ("wan", "cogvideox", "sana", "ltx", "hunyuan")),
     Kind(
-        "wrong rotary frequencies, causally only",
-        faults.wrong_frequencies_causally,
-        "sites-keep-last",
+        "wrong rotary frequencies in the causal form only",
+        faults.wrong_frequencies_when_causal,
+        "sites-last-frame",
         ATTENDING,
         ("wan", "cogvideox", "sana", "ltx", "hunyuan"),
     ),
     # actions
-    Kind("actions a frame early", faults.acts_early, "action-not-before", ACTION, (*EVERYWHERE, *BLOCKS)),
-    Kind("actions a frame late", faults.acts_late, "action-heeded", ACTION, EVERYWHERE),
-    Kind("another clip's actions", faults.acts_for_other_clip, "clips-apart", ACTION),
-    Kind("actions not heeded", faults.heeds_no_action, "action-heeded", ACTION, EVERYWHERE),
-    Kind("no action is the zero action", faults.null_is_zero, "null-is-not-zero", ACTION, EVERYWHERE),
-    Kind("dropped actions a frame early", faults.drops_early, "future-unseen", ACTION, ("svd", "wan", "sana")),
-    Kind("dropped actions heeded", faults.never_drops, "dropped-is-none", ACTION, ("svd", "wan", "sana")),
-    Kind("first action looked at", faults.one_late, "first-action-unread", ACTION, EVERYWHERE),
-    Kind("actions lost in streams", faults.ignores_actions_in_streams, "action-moves-next", ACTION, EVERYWHERE),
-    # between two passes
-    Kind("not deterministic", faults.flickers, "deterministic", MIXING, EVERYWHERE),
-    Kind("remembers the last call", faults.remembers_inputs, "deterministic", MIXING, EVERYWHERE),
-    Kind("wears out", faults.wears_out, "deterministic", MIXING, ("svd", "wan", "sana")),
-    # rarer ones
-    Kind("future, above batch 1", faults.only(faults.sees_future, faults.above_batch_one), "future-unseen", MIXING, EVERYWHERE),
-    Kind("future, in the second clip", faults.in_second_clip(faults.sees_future), "future-unseen", MIXING, EVERYWHERE),
+    Kind("actions one frame early", faults.action_one_frame_early, "action-causal", ACTION, (*EVERYWHERE, *BLOCKS)),
+    Kind("actions one frame late", faults.action_one_frame_late, "action-has-effect", ACTION, EVERYWHERE),
+    Kind("another clip's actions", faults.action_of_other_clip, "batch-independent", ACTION),
+    Kind("actions ignored", faults.ignores_actions, "action-has-effect", ACTION, EVERYWHERE),
+    Kind("no action treated as a zero action", faults.null_action_as_zero, "null-action-differs-from-zero", ACTION, EVERYWHERE),
+    Kind("action dropping one frame early", faults.drops_previous_action, "causal", ACTION, ("svd", "wan", "sana")),
+    Kind("dropped actions not dropped", faults.never_drops_actions, "dropped-action-equals-none", ACTION, ("svd", "wan", "sana")),
+    Kind("first action has an effect", faults.position_one_too_large, "first-action-ignored", ACTION, EVERYWHERE),
+    Kind("actions ignored in streams", faults.ignores_actions_in_streams, "action-has-effect-in-rollout", ACTION, EVERYWHERE),
+    # determinism
+    Kind("not deterministic", faults.adds_noise, "deterministic", MIXING, EVERYWHERE),
+    Kind("previous call leaks", faults.leaks_previous_call, "deterministic", MIXING, EVERYWHERE),
+    Kind("output decays with every call", faults.decays_with_calls, "deterministic", MIXING, ("svd", "wan", "sana")),
+    # faults in some passes only
+    Kind("future, above batch 1", faults.only(faults.sees_future, faults.above_batch_one), "causal", MIXING, EVERYWHERE),
+    Kind("future, in the second clip", faults.in_second_clip(faults.sees_future), "causal", MIXING, EVERYWHERE),
     Kind(
         "past forgotten, in the second clip",
         faults.in_second_clip(faults.forgets_past),
-        "sites-see-past",
+        "sites-receptive-field",
         CARRYING,
         ("svd", "wan", "sana"),
     ),
     Kind(
         "future, in bfloat16",
         faults.only(faults.sees_future, faults.in_dtype(torch.bfloat16)),
-        "future-unseen-stored",
+        "causal-stored",
         MIXING,
         EVERYWHERE,
     ),
     Kind(
         "past forgotten, in bfloat16",
         faults.only(faults.forgets_past, faults.in_dtype(torch.bfloat16)),
-        "sites-see-past-stored",
+        "sites-receptive-field-stored",
         CARRYING,
         ("svd", "wan", "sana"),
     ),
@@ -161,40 +160,40 @@ SITES = (
         ("svd", "wan"),
     ),
     Kind(
-        "future, while gradients are taken",
-        faults.only(faults.sees_future, faults.training),
-        "gradients-not-forward",
+        "future, with gradients enabled",
+        faults.only(faults.sees_future, faults.with_gradients),
+        "gradients-causal",
         MIXING,
         EVERYWHERE,
     ),
-    Kind("future, in clips over 8", faults.only(faults.sees_future, faults.in_clips_over(8)), "future-unseen", MIXING, EVERYWHERE),
+    Kind("future, in clips over 8", faults.only(faults.sees_future, faults.in_clips_over(8)), "causal", MIXING, EVERYWHERE),
     Kind(
         "past forgotten, in clips over 8",
         faults.only(faults.forgets_past, faults.in_clips_over(8)),
-        "streamed-by-block",
+        "stream-by-block",
         CARRYING,
         EVERYWHERE,
     ),
     Kind(
-        "stream lost after the window wrapped",
-        faults.only(faults.forgets_stream, faults.in_streams_after(6)),
-        "streamed-by-block",
+        "stream state not read after the window wrapped",
+        faults.only(faults.ignores_stream_state, faults.in_streams_after(6)),
+        "stream-by-block",
         CARRYING,
         EVERYWHERE,
     ),
     Kind(
-        "stream shifted after the window wrapped",
-        faults.only(faults.shifted, faults.in_streams_after(6)),
-        "streamed-by-block",
+        "stream state shifted after the window wrapped",
+        faults.only(faults.state_shifted, faults.in_streams_after(6)),
+        "stream-by-block",
         CARRYING,
         ("svd", "wan", "sana"),
     ),
-    Kind("future, in streams", faults.only(faults.sees_future, faults.in_streams), "streamed-in-chunks", CARRYING),
-    Kind("stream lost in chunks of 2", faults.only(faults.forgets_stream, faults.in_chunks_of(2)), "streamed-in-chunks", CARRYING, EVERYWHERE),
-    Kind("stream lost in chunks of 3", faults.only(faults.forgets_stream, faults.in_chunks_of(3)), "streamed-in-chunks", CARRYING, ("svd", "wan", "sana")),
-    Kind("stale in the second clip", faults.in_second_clip(faults.forgets_stream), "streamed-by-block", CARRYING, ("svd", "wan", "sana")),
+    Kind("future, in streams", faults.only(faults.sees_future, faults.in_streams), "stream-in-chunks", CARRYING),
+    Kind("stream state not read in chunks of 2", faults.only(faults.ignores_stream_state, faults.in_chunks_of(2)), "stream-in-chunks", CARRYING, EVERYWHERE),
+    Kind("stream state not read in chunks of 3", faults.only(faults.ignores_stream_state, faults.in_chunks_of(3)), "stream-in-chunks", CARRYING, ("svd", "wan", "sana")),
+    Kind("stream state not read in the second clip", faults.in_second_clip(faults.ignores_stream_state), "stream-by-block", CARRYING, ("svd", "wan", "sana")),
 )  # fmt: skip
-# Modules that are no sites, and have no business with frames.
+# Modules that are no sites and do not mix frames.
 PLAIN = {
     "svd": ("conv_in", "down_blocks.0.resnets.0.spatial_res_block.norm1", "conv_out"),
     "wan": ("patch_embedding", "blocks.0.ffn", "blocks.1.norm3"),
@@ -205,15 +204,15 @@ PLAIN = {
     "ltx": ("proj_in", "transformer_blocks.1.ff"),
 }
 MODULES = (
-    ("module lets the next frame in", faults.leaks, "future-unseen", 3),
-    ("norm over the clip, outside of the sites", faults.normalises_clip, "future-unseen", 1),
-    ("norm over the batch, outside of the sites", faults.normalises_batch, "clips-apart", 1),
-    ("not deterministic, outside of the sites", faults.flickers, "deterministic", 1),
-    ("remembers the last call, outside of the sites", faults.remembers_inputs, "deterministic", 1),
+    ("module leaks the next frame", faults.leaks_next_frame, "causal", 3),
+    ("norm over the clip, outside of the sites", faults.normalises_over_clip, "causal", 1),
+    ("norm over the batch, outside of the sites", faults.normalises_over_batch, "batch-independent", 1),
+    ("not deterministic, outside of the sites", faults.adds_noise, "deterministic", 1),
+    ("previous call leaks, outside of the sites", faults.leaks_previous_call, "deterministic", 1),
     (
-        "module lets the next frame in, above batch 1",
-        faults.only(faults.leaks, faults.above_batch_one),
-        "future-unseen",
+        "module leaks the next frame, above batch 1",
+        faults.only(faults.leaks_next_frame, faults.above_batch_one),
+        "causal",
         1,
     ),
 )
@@ -227,13 +226,13 @@ CROSS = {
 # World-level faults, and the operation at whose first site the module is to be found; "": between modules.
 COUNTS = {"svd": POSITION, "wan": ATTENTION, "cogvideox": ATTENTION, "ltx": ATTENTION}
 WORLDS = (
-    ("noise level of the next frame", faults.noise_of_next, "future-unseen"),
-    ("noise level of the frame before", faults.noise_of_last, "streamed-by-block"),
-    ("noise level of the first frame", faults.noise_of_first, "streamed-by-block"),
-    ("noise level of another clip", faults.noise_of_other_clip, "clips-apart"),
-    ("prediction one frame late", faults.output_late, "identity"),
-    ("prediction of another clip", faults.output_of_other_clip, "clips-apart"),
-    ("prediction upside down", faults.output_upside_down, "identity"),
+    ("noise level of the next frame", faults.noise_level_of_next_frame, "causal"),
+    ("noise level of the previous frame", faults.noise_level_of_previous_frame, "stream-by-block"),
+    ("noise level of the first frame", faults.noise_level_of_first_frame, "stream-by-block"),
+    ("noise level of another clip", faults.noise_level_of_other_clip, "batch-independent"),
+    ("prediction one frame late", faults.output_one_frame_late, "identity"),
+    ("prediction of another clip", faults.output_of_other_clip, "batch-independent"),
+    ("prediction flipped", faults.output_flipped, "identity"),
 )
 
 
@@ -247,12 +246,12 @@ def _all() -> Iterator[Mutation]:
     for name in MODELS:
         yield Mutation("unbroken", name, "", "", frozenset())
     for number, kind in enumerate(SITES):
-        for model in _affordable(kind.models, number, 3 if kind.most > 1 else 2):
-            for site in chosen(MODELS[model].at(*kind.operations), kind.most, number):
+        for model in _affordable(kind.models, number, 3 if kind.max_sites > 1 else 2):
+            for site in chosen(MODELS[model].at(*kind.operations), kind.max_sites, number):
                 yield live(kind.name, model, site, kind.claim, kind.fault)
-    for number, (name, fault, claim, most) in enumerate(MODULES):
+    for number, (name, fault, claim, max_sites) in enumerate(MODULES):
         for model in _affordable(PLAIN, number, 3):
-            for module in chosen(PLAIN[model], most, number):
+            for module in chosen(PLAIN[model], max_sites, number):
                 yield live(name, model, module, claim, fault)
     for model, modules in CROSS.items():
         for module in modules:
@@ -260,8 +259,8 @@ def _all() -> Iterator[Mutation]:
                 "cross-attention sees the next frame's prompt",
                 model,
                 module,
-                "future-unseen",
-                faults.leaks_text,
+                "causal",
+                faults.leaks_next_prompt,
             )
     for number, (name, broken, claim) in enumerate(WORLDS):
         for model in _affordable(("svd", "wan", "cogvideox", "sana", *BLOCKS), number, 2):
@@ -269,20 +268,25 @@ def _all() -> Iterator[Mutation]:
     for model in ("wan", "cogvideox", "sana"):
         first = MODELS[model].at(*CARRYING)[0]
         yield Mutation(
-            "no site sees its past", model, "all", "past-seen", frozenset({first}), faults.all_forget
+            "no site sees its past",
+            model,
+            "all",
+            "receptive-field",
+            frozenset({first}),
+            faults.all_sites_forget_past,
         )
         yield Mutation(
-            "no gradient by the text",
+            "no gradient to the text",
             model,
             "text",
-            "gradients-reach-past",
+            "gradients-receptive-field",
             frozenset({WORLD}),
-            faults.detached("text"),
+            faults.condition_without_gradient("text"),
         )
     yield from _cursors()
     yield from _conditions()
     yield from _checkpointing()
-    yield from _asleep()
+    yield from _zero_initialised()
     yield from changed_folders()
     yield from changed_plans()
 
@@ -291,31 +295,31 @@ def live(kind: str, model: str, site: str, claim: str, fault: Fault) -> Mutation
     return Mutation(kind, model, site, claim, frozenset({site}), faults.at(site, fault))
 
 
-def _affordable(models: Iterable[str], number: int, most: int = 9) -> list[str]:
-    """So many of the models, now these, now those; of the slow ones one, or none, where there are others."""
+def _affordable(models: Iterable[str], number: int, max_sites: int = 9) -> list[str]:
+    """Some of the models, in turn; of the slow ones one or none, if there are others."""
     models = list(models)
     slow = ("svd", "", "i2vgen", "", "", "")[number % 6]
     quick = [model for model in models if model not in SLOW]
     if not quick:
         return models
     begin = number % len(quick)
-    return [model for model in models if model == slow] + (quick[begin:] + quick[:begin])[:most]
+    return [model for model in models if model == slow] + (quick[begin:] + quick[:begin])[:max_sites]
 
 
 def _cursors() -> Iterator[Mutation]:
-    """Of the modules that ask where in the stream they are, the first notices."""
+    """The first module that uses the position in the stream is named."""
     for model, operation in COUNTS.items():
         first, action = MODELS[model].at(*operation)[0], MODELS[model].at(*ACTION)[0]
         for name, broken, site in (
-            ("cursor stands still", faults.cursor_stuck, action),
-            ("cursor a block ahead", faults.cursor_ahead, first),
-            ("uncommitted pass counts", faults.drafts_count, action),
+            ("cursor not advanced", faults.cursor_not_advanced, action),
+            ("cursor one block ahead", faults.cursor_one_block_ahead, first),
+            ("cursor counts uncommitted passes", faults.cursor_counts_uncommitted_passes, action),
         ):
-            yield Mutation(name, model, "the world", "streamed-by-block", frozenset({site}), broken)
+            yield Mutation(name, model, "the world", "stream-by-block", frozenset({site}), broken)
 
 
-# Which tokens are words is made into a mask on the way: a stream and a clip part where that is heeded.
-HEEDED = {
+# The text mask becomes an attention mask on the way: stream and clip first differ in the module that uses it.
+TEXT_MASK_USERS = {
     "hunyuan": "context_embedder.token_refiner.refiner_blocks.0.attn",
     "sana": "transformer_blocks.0.attn2",
     "ltx": "transformer_blocks.0.attn2",
@@ -323,19 +327,21 @@ HEEDED = {
 
 
 def _conditions() -> Iterator[Mutation]:
-    """Faults through one condition only: each of every family in turn."""
+    """Faults through one condition only: every condition of every family."""
     for model in EVERYWHERE:
-        resolved = MODELS[model].resolved
-        call, config = resolved.plan.call, resolved.config
-        for condition in call.active_conditions(config):
-            if 0 in condition_shape(call, condition, config, h=1, w=1):
+        for condition, resolved in MODELS[model].resolved.call.conditions.items():
+            if 0 in resolved.shape(h=1, w=1):
                 continue  # text-to-video: there is no such picture
             for name, fault, claim in (
-                ("condition of the next frame", faults.condition_of_next, "future-unseen"),
-                ("condition of the first frame", faults.condition_of_first, "streamed-by-block"),
-                ("condition of another clip", faults.condition_of_other_clip, "clips-apart"),
+                ("condition of the next frame", faults.condition_of_next_frame, "causal"),
+                ("condition of the first frame", faults.condition_of_first_frame, "stream-by-block"),
+                ("condition of another clip", faults.condition_of_other_clip, "batch-independent"),
             )[: 1 if model in SLOW else None]:
-                blamed = HEEDED[model] if condition == "text_mask" and claim == "streamed-by-block" else WORLD
+                blamed = (
+                    TEXT_MASK_USERS[model]
+                    if condition == "text_mask" and claim == "stream-by-block"
+                    else WORLD
+                )
                 yield Mutation(name, model, condition, claim, frozenset({blamed}), fault(condition))
 
 
@@ -346,32 +352,32 @@ def _checkpointing() -> Iterator[Mutation]:
             kind = f"{name}, under gradient checkpointing"
             broken = faults.under_checkpointing(site, fault)
             yield Mutation(kind, model, site, CHECKPOINTED, frozenset({site}), broken)
-            again = faults.only(fault, faults.recomputing)
-            yield live(f"{name}, while a checkpoint is computed again", model, site, CHECKPOINTED, again)
-        yield live("other in training", model, site, CHECKPOINTED, faults.differs_in_training)
-        yield live("not told of the pass again", model, site, CHECKPOINTED, faults.loses_its_pass)
+            again = faults.only(fault, faults.while_recomputing)
+            yield live(f"{name}, while a checkpoint is recomputed", model, site, CHECKPOINTED, again)
+        yield live("different in training mode", model, site, CHECKPOINTED, faults.differs_in_training)
+        yield live(
+            "context lost before recomputation", model, site, CHECKPOINTED, faults.loses_context_after_call
+        )
 
 
-def _asleep() -> Iterator[Mutation]:
-    """What only layers that start at zero let through."""
-    model = "unet-3d, asleep"
+def _zero_initialised() -> Iterator[Mutation]:
+    """Faults behind zero-initialised layers."""
+    model = "unet-3d, zero-initialised"
     sites = MODELS[model].at(*CONV)
     for conv in ("conv1", "conv2", "conv3"):
         site = next(name for name in sites if f".{conv}." in name and "temp_convs" in name)
-        yield live(
-            "future, in a branch that starts at zero", model, site, "future-unseen", faults.sees_future
-        )
+        yield live("future, in a branch that starts at zero", model, site, "causal", faults.sees_future)
         yield live(
             "past forgotten, in a branch that starts at zero",
             model,
             site,
-            "sites-see-past",
+            "sites-receptive-field",
             faults.forgets_past,
         )
 
 
 def one_of_each(mutations: Iterable[Mutation], what: Callable[[Mutation], str]) -> list[Mutation]:
-    """One mutation of each kind, or for each claim that must catch it, of now this, now that of the quick models."""
+    """One mutation of each kind, or for each expected claim, with the quick models in turn."""
     groups: dict[str, list[Mutation]] = {}
     for mutation in mutations:
         groups.setdefault(what(mutation), []).append(mutation)

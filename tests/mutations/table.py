@@ -1,4 +1,4 @@
-"""What came of it: a line for each mutation, and a page with a table."""
+"""The results: a line for each mutation, and a page with a table."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ HEAD = """# Broken models
 
 Written by `python -m tests.mutations --docs`; `make test` checks a sample.
 
-{broken} models were broken on purpose, each in one way, and given to `v2w verify`. The claim that must catch it was named
-beforehand, and the module (tensor, file) that it must name. {caught} were caught by that claim, {right} with the right name.
-{unbroken} unbroken models, of every family, pass.
+{broken} models were broken on purpose, each in one way, and verified with `v2w verify`. For each, the claim that must catch it
+was fixed beforehand, and the module (tensor, file) that it must name. {caught} were caught by that claim, {right} with the right
+name. {unbroken} unbroken models, of every family, pass.
 
-Each cell says how many models were tried, and, where these numbers differ, how many were caught and named right.
+Each cell is the number of models, and, where they differ, how many were caught and how many with the right name.
 
 """
 
 
 def line(verdict: Verdict) -> str:
-    """mutation, family, site, the claim that must, those that did, what it named, the judgement"""
+    """Return mutation, model, site, the expected claim, the others that fail, what it named, the judgement, the time."""
     judgement = "right" if verdict.ok else "NOT CAUGHT" if not verdict.caught else "WRONG MODULE"
     others = ", ".join(name for name in verdict.by if name != verdict.claim)
     if verdict.by.get("refused"):
@@ -35,7 +35,7 @@ def page(verdicts: list[Verdict]) -> str:
     broken = [v for v in verdicts if v.claim]
     models = list(dict.fromkeys(v.model for v in broken))
     lines = [
-        f"| what is broken | must be caught by | {' | '.join(models)} |",
+        f"| what is broken | expected claim | {' | '.join(models)} |",
         "|" + "---|" * (len(models) + 2),
     ]
     for kind in dict.fromkeys(v.kind for v in broken):

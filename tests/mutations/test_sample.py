@@ -1,4 +1,4 @@
-"""For each claim one broken model that it must catch, and an unbroken one; the whole is `python -m tests.mutations` (see `make mutations`)."""
+"""For each claim one broken model that it must catch, and an unbroken one; `python -m tests.mutations` runs all (`make mutations`)."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
 from tests.mutations.run import judge
 from tests.mutations.suite import model_of, one_of_each, suite
-from v2w_convert.verification.catalogue import CATALOGUE
+from v2w_convert.verification.claims import SPECS
 from v2w_convert.world.model import World
 
 SUITE = suite()
@@ -23,7 +23,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("mutation", SAMPLE, ids=str)
-def test_a_broken_model_is_caught_by_the_claim_that_must_and_what_is_broken_is_named(
+def test_a_broken_model_is_caught_by_the_expected_claim_which_names_the_broken_module(
     mutation: Mutation, made: Path
 ) -> None:
     folder = made / mutation.model
@@ -34,14 +34,14 @@ def test_a_broken_model_is_caught_by_the_claim_that_must_and_what_is_broken_is_n
     assert verdict.right, verdict.named
 
 
-def test_the_suite_is_of_hundreds_and_each_stands_alone() -> None:
+def test_the_suite_has_hundreds_of_different_mutations() -> None:
     assert len(SUITE) > 300
     assert max(Counter(map(str, SUITE)).values()) == 1
-    assert {mutation.claim for mutation in SUITE} - {""} < CATALOGUE.keys()
+    assert {mutation.claim for mutation in SUITE} - {""} < SPECS.keys()
     assert {mutation.model for mutation in SUITE} > MODELS.keys()
 
 
-def test_after_a_fault_worlds_are_sound_again() -> None:
+def test_worlds_are_whole_again_after_a_fault() -> None:
     made = World.__init__
     with pytest.raises(ZeroDivisionError), broken(lambda world: None):
         assert World.__init__ is not made

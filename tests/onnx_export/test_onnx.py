@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from v2w_convert.errors import V2WError
 from v2w_convert.onnx_export import onnx as exporting
 from v2w_convert.onnx_export import target
+from v2w_convert.onnx_export.result import ExportResult
 from v2w_convert.onnx_export.runner import METADATA, OnnxStream
+from v2w_convert.onnx_export.settings import ExportSettings
 from v2w_convert.onnx_export.step import StreamStep
 from v2w_convert.surgery.load import load
 from v2w_convert.world.model import World
@@ -29,7 +33,7 @@ FRAMES = PERIOD + 2
 @pytest.fixture(scope="module")
 def model(tiny_converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model as training might leave it: actions have an effect. Stored as fp16."""
-    folder = tmp_path_factory.mktemp("models") / "woken"
+    folder = tmp_path_factory.mktemp("models") / "randomized"
     shutil.copytree(tiny_converted, folder)
     file = folder / "unet" / "v2w_added.safetensors"
     generator = torch.Generator().manual_seed(0)
@@ -42,9 +46,9 @@ def model(tiny_converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportResult]:
     file = tmp_path_factory.mktemp("exported") / "step.onnx"
-    return file, exporting.export(model, file, b=B, h=H, w=W, frames=FRAMES, steps=2)
+    return file, exporting.export(model, file, settings(frames=FRAMES, steps=2))
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +57,21 @@ def world(model: Path) -> World:
 
 
 @pytest.fixture
-def session(exported: tuple[Path, dict[str, Any]]) -> onnxruntime.InferenceSession:
+def session(exported: tuple[Path, ExportResult]) -> onnxruntime.InferenceSession:
     return open_session(exported[0])
 
 
 @pytest.fixture
-def already(exported: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def already(exported: tuple[Path, ExportResult], monkeypatch: pytest.MonkeyPatch) -> None:
     """The exporter's work is done: only what surrounds it is tested."""
     monkeypatch.setattr(
         exporting, "write", lambda step, state, size, window, file: shutil.copy(exported[0], file)
     )
+
+
+def settings(**changes: Any) -> ExportSettings:
+    """For the sizes of these tests."""
+    return ExportSettings(batch=B, height=H, width=W, **changes)
 
 
 def open_session(file: Path) -> onnxruntime.InferenceSession:
@@ -94,14 +103,14 @@ def begun(session: onnxruntime.InferenceSession, frames: int = 3) -> OnnxStream:
     return stream
 
 
-def test_rollout_equals_torchs_past_window_and_period(exported: tuple[Path, dict[str, Any]]) -> None:
+def test_rollout_equals_torchs_past_window_and_period(exported: tuple[Path, ExportResult]) -> None:
     file, report = exported
-    assert report["ok"] and report["frames"] == FRAMES and report["window"] == WINDOW
-    assert 0 < report["largest_difference"] <= report["allowed"] == 1e-4
-    assert report["largest_value"] > 0.1
-    assert report["bytes"] == file.stat().st_size
+    assert report.ok and report.frames == FRAMES and report.window == WINDOW
+    assert report.largest_difference is not None and 0 < report.largest_difference <= report.allowed == 1e-4
+    assert report.largest_value is not None and report.largest_value > 0.1
+    assert report.bytes == file.stat().st_size
     assert [*file.parent.iterdir()] == [file]
-    json.dumps(report, allow_nan=False)
+    json.dumps(asdict(report), allow_nan=False)
 
 
 def test_observed_frames_and_unknown_actions_as_in_torch(
@@ -133,26 +142,27 @@ def forgetful(part: str) -> type[OnnxStream]:
 
 @pytest.mark.parametrize("part", ["", "cursor", "conv1.inputs", "attn1.keys", "attn1.values"])
 def test_a_state_that_is_not_fed_back_fails_the_check(
-    part: str, world: World, exported: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    part: str, world: World, exported: tuple[Path, ExportResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "OnnxStream", forgetful(part) if part else OnnxStream)
     report = exporting.compare(world, exported[0], (B, H, W), WINDOW, frames=3, steps=1)
-    assert report["ok"] == (not part)
+    assert report.ok == (not part)
 
 
 def test_a_file_that_fails_the_check_is_not_put_in_place(
     already: None, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "OnnxStream", forgetful("attn1.keys"))
-    sizes: dict[str, Any] = {"b": B, "h": H, "w": W, "frames": 3, "steps": 1}
-    assert not exporting.export(model, tmp_path / "step.onnx", **sizes)["ok"]
+    report = exporting.export(model, tmp_path / "step.onnx", settings(frames=3, steps=1))
+    assert not report.ok and not report.written
     assert not [*tmp_path.iterdir()]
-    assert not exporting.export(model, tmp_path / "step.onnx", keep=True, **sizes)["ok"]
+    report = exporting.export(model, tmp_path / "step.onnx", settings(frames=3, steps=1, keep=True))
+    assert not report.ok and report.written
     assert [file.name for file in tmp_path.iterdir()] == ["step.onnx"]
 
 
 def test_what_is_not_finite_fails_the_check(
-    world: World, exported: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    world: World, exported: tuple[Path, ExportResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Blind(OnnxStream):
         def step(self, action: np.ndarray | None = None) -> np.ndarray:
@@ -160,8 +170,8 @@ def test_what_is_not_finite_fails_the_check(
 
     monkeypatch.setattr(exporting, "OnnxStream", Blind)
     report = exporting.compare(world, exported[0], (B, H, W), WINDOW, frames=1, steps=1)
-    assert not report["ok"] and report["largest_difference"] is None
-    json.dumps(report, allow_nan=False)
+    assert not report.ok and report.largest_difference is None
+    json.dumps(asdict(report), allow_nan=False)
 
 
 def test_every_state_is_read_and_renewed(session: onnxruntime.InferenceSession) -> None:
@@ -176,15 +186,15 @@ def test_every_state_is_read_and_renewed(session: onnxruntime.InferenceSession) 
         assert (before[output] != inputs[name]).any(), name
 
 
-def test_names_tell_the_wiring(world: World, exported: tuple[Path, dict[str, Any]]) -> None:
+def test_names_tell_the_wiring(world: World, exported: tuple[Path, ExportResult]) -> None:
     file, report = exported
     session = open_session(file)
     facts = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
     state = world.empty_state(B, H, W)
     step = StreamStep(world, state)
     kept = [f"{site}.{key}" for site, tensors in state.sites.items() for key in tensors]
-    assert [value.name for value in session.get_inputs()] == report["inputs"] == step.inputs
-    assert report["inputs"] == ["latents", "noise_level", "actions", "dropped", "cursor"] + [
+    assert [value.name for value in session.get_inputs()] == report.inputs == step.inputs
+    assert report.inputs == ["latents", "noise_level", "actions", "dropped", "cursor"] + [
         f"state.{name}" for name in kept
     ]
     assert [value.name for value in session.get_outputs()] == ["output", "next.cursor"] + [
@@ -198,10 +208,10 @@ def test_names_tell_the_wiring(world: World, exported: tuple[Path, dict[str, Any
     }
     assert facts["noise"]["kind"] == "ddpm" and facts["noise"]["prediction"] == "v"
     state_inputs = [value for value in session.get_inputs() if value.name.startswith("state.")]
-    assert report["state_bytes"] == 4 * sum(int(np.prod(value.shape)) for value in state_inputs)
+    assert report.state_bytes == 4 * sum(int(np.prod(value.shape)) for value in state_inputs)
 
 
-def test_float32_whatever_is_stored(exported: tuple[Path, dict[str, Any]]) -> None:
+def test_float32_whatever_is_stored(exported: tuple[Path, ExportResult]) -> None:
     kinds = {weight.data_type for weight in onnx.load(exported[0]).graph.initializer}
     assert onnx.TensorProto.FLOAT in kinds
     assert not kinds & {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
@@ -233,7 +243,7 @@ def test_actions_count_after_the_first_frame_unless_dropped(session: onnxruntime
 
 
 def test_weights_in_a_file_of_their_own_are_put_in_place_too(
-    model: Path, exported: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, exported: tuple[Path, ExportResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(step: object, state: object, size: object, window: object, file: Path) -> None:
         onnx.save_model(
@@ -242,9 +252,9 @@ def test_weights_in_a_file_of_their_own_are_put_in_place_too(
 
     monkeypatch.setattr(exporting, "write", write)
     file = tmp_path / "large.onnx"
-    report = exporting.export(model, file, b=B, h=H, w=W, frames=1, steps=1)
+    report = exporting.export(model, file, settings(frames=1, steps=1))
     assert sorted(tmp_path.iterdir()) == [file, target.data_of(file)]
-    assert report["ok"] and report["bytes"] == file.stat().st_size + target.data_of(file).stat().st_size
+    assert report.ok and report.bytes == file.stat().st_size + target.data_of(file).stat().st_size
     open_session(file)
     file.unlink()
     with pytest.raises(V2WError, match=r"large.onnx.data is there already"):
@@ -261,10 +271,11 @@ def test_sizes_come_from_the_model_unless_given(
         file.touch()
 
     monkeypatch.setattr(exporting, "write", write)
-    report = exporting.export(model, tmp_path / "a.onnx", check=False)
-    exporting.export(model, tmp_path / "b.onnx", b=2, w=16, window=WINDOW, check=False)
+    report = exporting.export(model, tmp_path / "a.onnx", ExportSettings(check=False))
+    other = ExportSettings(batch=2, width=16, window=WINDOW, check=False)
+    exporting.export(model, tmp_path / "b.onnx", other)
     assert sizes == [((1, 8, 8), WINDOW), ((2, 8, 16), WINDOW)]
-    assert report["ok"] and report["frames"] == 0 and report["largest_difference"] is None
+    assert report.ok and report.frames == 0 and report.largest_difference is None
 
 
 @pytest.mark.parametrize(
@@ -274,8 +285,7 @@ def test_sizes_come_from_the_model_unless_given(
         ("step.pt", {}, r"step.pt does not end in .onnx"),
         ("step", {}, r"step does not end in .onnx"),
         ("nowhere/step.onnx", {}, r"no folder .*nowhere"),
-        ("step.onnx", {"h": 0, "frames": -1}, r"h is 0; frames is -1"),
-        ("step.onnx", {"window": 7}, r"a window of 7, where the plan has 5"),
+        ("step.onnx", {"window": 7}, r"a window of 7, but the plan has 5"),
     ],
 )
 def test_refusals_write_nothing(
@@ -283,9 +293,15 @@ def test_refusals_write_nothing(
 ) -> None:
     (tmp_path / "taken.onnx").write_text("mine")
     with pytest.raises(V2WError, match=message):
-        exporting.export(model, tmp_path / name, **options)
+        exporting.export(model, tmp_path / name, ExportSettings(**options))
     assert [file.name for file in tmp_path.iterdir()] == ["taken.onnx"]
     assert (tmp_path / "taken.onnx").read_text() == "mine"
+
+
+def test_sizes_below_one_are_no_settings() -> None:
+    with pytest.raises(ValidationError) as error:
+        ExportSettings.model_validate({"height": 0, "frames": -1})
+    assert [fault["loc"] for fault in error.value.errors()] == [("height",), ("frames",)]
 
 
 def test_refuses_what_is_no_converted_model(tiny_base: Path, tmp_path: Path) -> None:
@@ -314,8 +330,8 @@ def test_asks_for_sizes_that_the_model_does_not_say(model: Path, tmp_path: Path)
         if "frame_position" in operation:
             operation["frame_position"]["period"] = None
     (folder / "v2w.json").write_text(json.dumps(manifest))
-    with pytest.raises(V2WError, match=r"says h, window .*h=N, window=N"):
-        exporting.export(folder, tmp_path / "step.onnx", w=8)
+    with pytest.raises(V2WError, match=r"say height, window .*--height N --window N"):
+        exporting.export(folder, tmp_path / "step.onnx", ExportSettings(width=8))
 
 
 @pytest.mark.parametrize(

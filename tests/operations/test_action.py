@@ -14,7 +14,7 @@ def site(zero: bool = False, n: int = 1) -> ActionSite:
     module = TimestepEmbedding(8, D).double()
     operation = Action(at="x")
     shapes = operation.new_tensors(module, A, n)
-    operation.install(module, "site", A, n=n)
+    operation.install(module, "site", A, frames_per_block=n)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, shape in shapes.items():

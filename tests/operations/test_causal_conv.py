@@ -129,7 +129,7 @@ def test_rows_are_worked_on_in_pieces_to_the_same_bits(
         torch.randn(37, 11, k, *space) * 10 ** torch.linspace(-6, 3, 37).view(37, *[1] * (2 + len(space)))
     ).to(dtype)
     for rows in (1, 1000, 2**18):
-        monkeypatch.setattr(causal_conv, "ROWS", rows)
+        monkeypatch.setattr(causal_conv, "CHUNK", rows)
         for points in range(k + 1):
             for given in (weight, weight.transpose(0, 1)):
                 found = transfer_kernel(given, points)

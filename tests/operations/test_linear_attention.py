@@ -8,7 +8,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.operations import LinearAttention
 from v2w_convert.operations.base import clip_context
 from v2w_convert.operations.rotary import Rotary
-from v2w_convert.verification.exact import exact
+from v2w_convert.verification.engine.exact import exact
 
 B, T, TOKENS, HEADS, E = 2, 6, 4, 2, 8
 STILL = torch.ones(1, 1, 1, E, dtype=torch.float64), torch.zeros(1, 1, 1, E, dtype=torch.float64)

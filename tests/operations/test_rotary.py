@@ -13,7 +13,7 @@ from diffusers.models.transformers.transformer_ltx import apply_rotary_emb as tu
 from torch import Tensor
 
 from v2w_convert.operations.rotary import Rotary
-from v2w_convert.verification.exact import exact
+from v2w_convert.verification.engine.exact import exact
 
 HEADS, T, TOKENS, WIDTH = 2, 5, 6, 12
 
@@ -106,5 +106,5 @@ def test_a_learned_table_turns_every_head_by_its_own() -> None:
 
 
 def test_a_part_that_cannot_be_turned_in_pairs_is_refused() -> None:
-    with pytest.raises(ValueError, match="3 channels cannot be turned in pairs"):
+    with pytest.raises(ValueError, match="3 channels cannot be rotated in pairs"):
         Rotary(size="axes[0]").resolve({"axes": [3]})

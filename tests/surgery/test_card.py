@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from v2w_convert.errors import V2WError
-from v2w_convert.surgery.card import BEGIN, END, UNVERIFIED, card, read_card, write_card
+from v2w_convert.surgery.card import BEGIN, END, UNVERIFIED, card_text, read_card, write_card
 from v2w_convert.surgery.manifest import read_manifest
 
 
 def test_the_card_says_what_it_is_and_how_to_load_it(tiny_converted: Path) -> None:
     text = (tiny_converted / "README.md").read_text()
-    assert text == card(read_manifest(tiny_converted))
+    assert text == card_text(read_manifest(tiny_converted))
     for part in (
         "not yet finetuned",
         "v2w_convert.load",
@@ -24,7 +24,7 @@ def test_the_card_says_what_it_is_and_how_to_load_it(tiny_converted: Path) -> No
 
 def test_the_card_of_a_finetuned_model_says_so(tiny_converted: Path) -> None:
     manifest = read_manifest(tiny_converted).model_copy(update={"finetuning": {"steps": 12}})
-    assert "finetuned on action data for 12 steps" in card(manifest)
+    assert "finetuned on action data for 12 steps" in card_text(manifest)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_what_was_measured_takes_the_place_of_what_was_said_before(folder: Path)
         head, _, rest = before.partition(BEGIN)
         assert (
             file.read_text()
-            == f"{head}{BEGIN}\n## Verified?\n\n{summary}{END}\n{rest.partition(END)[2].lstrip()}"
+            == f"{head}{BEGIN}\n## Verification\n\n{summary}{END}\n{rest.partition(END)[2].lstrip()}"
         )
     assert sorted(path.name for path in folder.iterdir()) == names
 
@@ -51,10 +51,10 @@ def test_a_card_of_the_users_own_is_added_to(folder: Path) -> None:
     manifest, file = read_manifest(folder), folder / "README.md"
     file.write_text("# Mine\n\nMy words.")
     write_card(folder, read_card(folder, manifest), "measured\n")
-    assert file.read_text() == f"# Mine\n\nMy words.\n\n{BEGIN}\n## Verified?\n\nmeasured\n{END}\n"
+    assert file.read_text() == f"# Mine\n\nMy words.\n\n{BEGIN}\n## Verification\n\nmeasured\n{END}\n"
     file.unlink()
     write_card(folder, read_card(folder, manifest), "measured\n")
-    assert file.read_text().startswith(card(manifest).partition(BEGIN)[0])
+    assert file.read_text().startswith(card_text(manifest).partition(BEGIN)[0])
     assert "measured" in file.read_text()
 
 
@@ -89,7 +89,7 @@ def test_a_card_that_cannot_be_written_stays_as_it_was(folder: Path, monkeypatch
     def full(*paths: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("v2w_convert.surgery.card.sync", full)
+    monkeypatch.setattr("v2w_convert.surgery.card.flush_to_disk", full)
     with pytest.raises(V2WError, match="No space left"):
         write_card(folder, text, "measured\n")
     assert (folder / "README.md").read_text() == text

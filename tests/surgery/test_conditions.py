@@ -19,7 +19,16 @@ def test_a_prompt_of_the_users_own_is_given_where_the_caller_gives_none(
     prompt = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     save_file({"text": prompt}, tmp_path / "prompt.safetensors")
     out = tmp_path / "out"
-    words = ["convert", tiny_base, out, "--action-dim", 3, "--conditions", tmp_path / "prompt.safetensors"]
+    words = [
+        "convert",
+        tiny_base,
+        "-o",
+        out,
+        "--action-dim",
+        3,
+        "--conditions",
+        tmp_path / "prompt.safetensors",
+    ]
     assert run([str(word) for word in words]) == 0
     assert run([str(word) for word in words]) == 0  # converted already
     assert torch.equal(load_file(out / "conditions.safetensors")["text"], prompt)
@@ -35,10 +44,10 @@ def test_a_prompt_of_the_users_own_is_given_where_the_caller_gives_none(
 @pytest.mark.parametrize(
     ("tensors", "expected"),
     [
-        ({"prompt": torch.zeros(1, 16)}, "prompt is no condition of this family's"),
-        ({"image_latents": torch.zeros(4, 8, 8)}, "image_latents is no condition"),
+        ({"prompt": torch.zeros(1, 16)}, "prompt is not a condition of this family"),
+        ({"image_latents": torch.zeros(4, 8, 8)}, "image_latents is not a condition"),
         ({"text": torch.zeros(1, 15)}, r"text is \(1, 15\), not \(1, 16\)"),
-        ({"added_time_ids": torch.full((3,), torch.nan)}, "added_time_ids holds what is no number"),
+        ({"added_time_ids": torch.full((3,), torch.nan)}, "added_time_ids has values that are not finite"),
     ],
 )
 def test_a_file_of_other_things_is_refused(

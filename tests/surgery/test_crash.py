@@ -23,7 +23,7 @@ import torch
 
 from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.checkpoint.output import sha256
-from v2w_convert.checkpoint.resumable import sweep
+from v2w_convert.checkpoint.resumable import remove_leftovers
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.registry import plan_for
@@ -82,7 +82,7 @@ class Ground:
     def again(self) -> None:
         """The next run makes what an undisturbed one makes, and leaves nothing else."""
         if self.output.exists():
-            sweep(self.output)
+            remove_leftovers(self.output)
         else:
             write_conversion(self.conversion, self.output)
         assert self.names() == ["out"]
@@ -423,7 +423,7 @@ def test_a_stage_that_lives_or_is_anothers_is_left_alone(ground: Ground) -> None
 
     stage.mkdir()
     (stage / "theirs").write_text("keep")
-    with pytest.raises(V2WError, match="is in the way, and not v2w's"):
+    with pytest.raises(V2WError, match="exists and was not written by v2w"):
         write_conversion(ground.conversion, ground.output)
     assert (stage / "theirs").read_text() == "keep"
 
@@ -432,7 +432,7 @@ def test_a_source_that_changes_meanwhile_is_noticed(ground: Ground) -> None:
     file = ground.base / "unet" / "diffusion_pytorch_model.safetensors"
     before = file.stat()
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    with pytest.raises(V2WError, match="diffusion_pytorch_model.safetensors has changed meanwhile"):
+    with pytest.raises(V2WError, match="diffusion_pytorch_model.safetensors changed during the conversion"):
         write_conversion(ground.conversion, ground.output)
     assert ground.names() == []
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))

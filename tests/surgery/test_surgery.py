@@ -10,7 +10,7 @@ from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.adjust import adjust_plan
-from v2w_convert.plan.call import call_base, null_condition
+from v2w_convert.plan.call import call_base
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import apply_surgery
@@ -103,11 +103,11 @@ def test_a_world_of_one_frame_is_the_base(tiny_base: Path, tiny_converted: Path)
     x = torch.randn(2, 1, 4, 8, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     level = torch.tensor([[3.0], [900.0]])
     with torch.no_grad():
-        call, config = world.resolved.plan.call, world.resolved.config
+        call = world.resolved.call
         nulls = {
-            name: torch.stack([null_condition(call, name, config, 8, 16)] * 2) for name in call.conditions
+            name: torch.stack([condition.null(8, 16)] * 2) for name, condition in call.conditions.items()
         }
-        expected = call_base(base, call, config, x, level[:, 0], nulls)
+        expected = call_base(base, call, x, level[:, 0], nulls)
         torch.testing.assert_close(world(x, level), expected, rtol=0, atol=1e-13)
 
 

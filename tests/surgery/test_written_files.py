@@ -29,7 +29,7 @@ WHOLE = {
 
 
 def arguments(base: Path, out: Path, *more: str) -> list[str]:
-    return ["convert", str(base), str(out), "--action-dim", str(ACTIONS), *more]
+    return ["convert", str(base), "-o", str(out), "--action-dim", str(ACTIONS), *more]
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -135,8 +135,8 @@ def test_what_would_fail_is_told_at_once_and_together(
         assert run(arguments(base, tmp_path / "out", *more)) == 2
         line = capsys.readouterr().err.splitlines()[-1]
         for fault in (
-            f"{tmp_path} may not be written",
-            "two files are called conditions.safetensors",
+            f"{tmp_path} is not writable",
+            "two files share the name conditions.safetensors",
             "bytes are needed",
             f"{12 * statvfs(tmp_path).f_frsize:,} are free",
         ):
@@ -145,8 +145,8 @@ def test_what_would_fail_is_told_at_once_and_together(
 
 
 def test_the_source_itself_is_refused(tiny_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "lies in the source" in refused(capsys, *arguments(tiny_base, tiny_base))
-    assert "lies in the source" in refused(capsys, *arguments(tiny_base, tiny_base / "unet" / "out"))
+    assert "is inside the source" in refused(capsys, *arguments(tiny_base, tiny_base))
+    assert "is inside the source" in refused(capsys, *arguments(tiny_base, tiny_base / "unet" / "out"))
 
 
 @pytest.mark.parametrize("kernel", ["has none", "refuses", "copies nothing", "copies a little"])
@@ -164,7 +164,7 @@ def test_where_the_kernel_does_not_copy(
         monkeypatch.delattr(os, "copy_file_range")
     else:
         monkeypatch.setattr(os, "copy_file_range", other)
-    monkeypatch.setattr(output_files, "PLAIN", 4099)
+    monkeypatch.setattr(output_files, "READ_CHUNK", 4099)
     assert run(arguments(tiny_base, tmp_path / "out")) == 0
     wanted = files(tiny_converted)
     assert {name: f.read_bytes() for name, f in files(tmp_path / "out").items()} == {

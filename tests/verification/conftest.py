@@ -13,9 +13,9 @@ from torch import Tensor
 
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.plan.probe import randomize_zero_init
-from v2w_convert.verification import bench
-from v2w_convert.verification.claims import Claim
-from v2w_convert.verification.models import Models, open_models, open_world
+from v2w_convert.verification.claim import Claim
+from v2w_convert.verification.engine import phases
+from v2w_convert.verification.engine.models import Models, open_models, open_world
 from v2w_convert.verification.run import verify
 from v2w_convert.world.model import World
 
@@ -28,7 +28,7 @@ def models(tiny_converted: Path, tiny_base: Path) -> Models:
 
 
 @pytest.fixture
-def woken(tiny_converted: Path) -> World:
+def randomized(tiny_converted: Path) -> World:
     world = open_models(tiny_converted, None).world
     randomize_zero_init(world.base)
     return world
@@ -55,8 +55,8 @@ def failing(
                 fault(world.base.get_submodule(site))
             return world
 
-        monkeypatch.setattr(bench, "open_world", opened)
-        return {claim.claim: claim for claim in verify(folder, tiny_base).claims if not claim.ok}
+        monkeypatch.setattr(phases, "open_world", opened)
+        return {claim.sentence: claim for claim in verify(folder, tiny_base).claims if not claim.ok}
 
     return run_with
 

@@ -33,7 +33,7 @@ class Causal(nn.Module):
 X = torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def test_what_is_causal_passes_and_is_left_as_it_was() -> None:
+def test_a_causal_module_passes_and_is_not_changed() -> None:
     module = Causal().double().train()
     effect = assert_causal(module, X, frame_dim=2, sees=2)
     assert bool((effect.triu(1) == 0).all()) and bool((effect.diagonal(-2) > 0).all())
@@ -56,7 +56,7 @@ def test_what_is_causal_passes_and_is_left_as_it_was() -> None:
     ],
     ids=["both-sided", "both-sided by itself", "norm over time", "fixed norm", "no past", "identity"],
 )
-def test_what_is_not_is_told(module: nn.Module, found: str | None) -> None:
+def test_a_module_that_is_not_causal_is_described(module: nn.Module, found: str | None) -> None:
     if found is None:
         assert_causal(module.double(), X, frame_dim=2)
         return
@@ -64,14 +64,14 @@ def test_what_is_not_is_told(module: nn.Module, found: str | None) -> None:
         assert_causal(module.double(), X, frame_dim=2)
 
 
-def test_a_layer_at_zero_hides_a_leak_only_where_it_is_asked_to() -> None:
+def test_a_zero_initialised_layer_hides_a_leak_only_without_randomisation() -> None:
     module = Causal((1, 1)).double()
-    assert_causal(module, X, frame_dim=2, sees=0, as_it_is=True)
+    assert_causal(module, X, frame_dim=2, sees=0, randomize=False)
     with pytest.raises(AssertionError, match="not causal"):
         assert_causal(module, X, frame_dim=2, sees=0)
 
 
-def test_what_is_random_is_told() -> None:
+def test_a_random_module_is_refused() -> None:
     class Random(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x + torch.rand_like(x)
@@ -103,7 +103,7 @@ def test_which_frame_is_the_last_that_may_be_seen(inputs: int, outputs: int, exp
     assert latest(inputs, outputs) == expected
 
 
-def test_numbers_of_frames_that_tell_nothing() -> None:
+def test_numbers_of_frames_that_decide_nothing() -> None:
     with pytest.raises(ValueError, match="7 frames give 5"):
         latest(7, 5)
 

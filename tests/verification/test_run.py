@@ -13,12 +13,12 @@ from torch import Tensor
 
 from tests.mutations import faults
 from v2w_convert.errors import V2WError
+from v2w_convert.progress import ProgressEvent
 from v2w_convert.surgery.manifest import read_manifest
-from v2w_convert.verification import bench
-from v2w_convert.verification.catalogue import CATALOGUE
-from v2w_convert.verification.claims import Claim
+from v2w_convert.verification.claim import Claim
+from v2w_convert.verification.claims import SPECS
+from v2w_convert.verification.engine import phases
 from v2w_convert.verification.run import verify
-from v2w_convert.verification.tensors import CLAIMS
 from v2w_convert.world.model import World
 
 CONV = "down_blocks.1.resnets.0.temporal_res_block.conv2"
@@ -32,11 +32,13 @@ SWAPPED = (
 )
 
 FUTURE = "Frame t sees nothing of the frames after it, in"
-PAST = "Every site sees its past, as far back as it reaches"
-BY_SITE = "No site sees a later frame or another clip"
-STREAMED = "Streamed frame by frame, the output is that of one pass over the whole clip"
+PAST = SPECS["sites-receptive-field"].sentence
+BY_SITE = SPECS["sites-causal"].sentence
+STREAMED = "Streaming frame by frame gives the same output as one pass over the whole clip"
 
-SENTENCES = {name: about.sentence for name, about in CATALOGUE.items()}
+SENTENCES = {id: spec.sentence for id, spec in SPECS.items()}
+
+TENSORS = ("tensors-kept", "tensors-transferred", "tensors-added", "transfer-rounding")
 
 Failing = Callable[..., dict[str, Claim]]
 Rewritten = Callable[..., Path]
@@ -45,39 +47,48 @@ Rewritten = Callable[..., Path]
 def test_an_unbroken_model_passes_and_is_reported(
     tiny_converted: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
-    parts: list[str] = []
+    events: list[ProgressEvent] = []
     folder = tmp_path / "new" / "report"
-    report = verify(tiny_converted, tiny_base, report=folder, progress=parts.append)
+    report = verify(tiny_converted, tiny_base, report=folder, progress=events.append)
     assert [claim for claim in report.claims if not claim.ok or claim.measured is None] == []
     assert report.ok
-    assert parts
+    assert [event.done for event in events] == list(range(len(events)))
+    assert {event.total for event in events} == {len(events)}
+    assert events[-1].seconds_left is not None and events[-1].seconds_left > 0
     assert json.loads((folder / "report.json").read_text()) == report.as_json()
     for name in ("influence.png", "distance.png"):
         with Image.open(folder / name) as picture:
             assert picture.width > 600
     assert len(report.figures["distance"]["frames"]) == 4
     assert report.figures["autoencoder"]["class"] == "AutoencoderKL"
-    assert {claim.name for claim in report.claims} == CATALOGUE.keys()
-    assert all(claim.mend == "" for claim in report.claims)
+    assert {claim.id for claim in report.claims} == SPECS.keys()
+    assert all(claim.fix == "" for claim in report.claims)
 
 
 def test_without_the_base_what_needs_it_is_listed_but_not_measured(tiny_converted: Path) -> None:
     report = verify(tiny_converted)
     assert report.ok
     skipped = [claim for claim in report.claims if claim.measured is None]
-    needed = {"base-files", "config", "base-mixes", "identity", "promises", *CLAIMS}
-    assert needed < {claim.name for claim in skipped}
+    needed = {
+        "base-files-match-manifest",
+        "config-equals-base",
+        "control-base-leaks-future",
+        "identity",
+        "invariants",
+        *TENSORS,
+    }
+    assert needed < {claim.id for claim in skipped}
     assert all("--base" in claim.how for claim in skipped)
-    (family,) = (claim for claim in report.claims if claim.name == "coverage")
+    (family,) = (claim for claim in report.claims if claim.id == "coverage")
     assert family.measured == 0 and "the family's frames" in family.claim
 
 
 def test_a_finetuned_model_passes(finetuned: Path, tiny_base: Path) -> None:
     report = verify(finetuned, tiny_base)
     assert [claim for claim in report.claims if not claim.ok] == []
-    by_name = {claim.name: claim for claim in report.claims}
-    assert by_name["action-heeded"].how.endswith("real weights")
-    for name in ("actions-unheeded", "promises", *CLAIMS):
+    by_name = {claim.id: claim for claim in report.claims}
+    assert by_name["action-has-effect"].how.endswith("real weights")
+    for name in ("actions-no-effect-before-training", "invariants", *TENSORS):
         assert by_name[name].measured is None
 
 
@@ -88,20 +99,20 @@ def test_sites_that_see_the_future(failing: Failing) -> None:
     assert found[f"{FUTURE} float64"].where == found[f"{FUTURE} float16"].where == CONV
 
 
-def test_sites_that_forget_and_positions_that_stumble(failing: Failing) -> None:
+def test_sites_that_forget_and_positions_that_are_wrong(failing: Failing) -> None:
     forgetful = ((site, faults.forgets_past) for site in (CONV, ATTENTION))
-    found = failing(*forgetful, (POSITION, faults.one_late_in_streams))
+    found = failing(*forgetful, (POSITION, faults.position_one_too_large_in_streams))
     assert set(found[PAST].where.split(", ")) == {CONV, ATTENTION}
     assert found[STREAMED].where == POSITION
 
 
-def test_a_stream_whose_state_is_stale(failing: Failing) -> None:
-    found = failing((ATTENTION, faults.stale))
+def test_a_stream_state_that_is_never_updated(failing: Failing) -> None:
+    found = failing((ATTENTION, faults.state_never_updated))
     assert found[STREAMED].where == ATTENTION
     assert {*found} == {STREAMED, STREAMED.replace("frame by frame", "in chunks of mixed sizes")}
 
 
-def test_tensors_that_are_not_what_surgery_made(failing: Failing, rewritten: Rewritten) -> None:
+def test_tensors_that_surgery_would_not_write(failing: Failing, rewritten: Rewritten) -> None:
     def spoil(found: dict[str, Tensor]) -> None:
         if LAST_ACTION_LAYER in found:
             found[LAST_ACTION_LAYER][0, 0] = 1.0
@@ -115,7 +126,7 @@ def test_tensors_that_are_not_what_surgery_made(failing: Failing, rewritten: Rew
     swapped = {f"{CONV}.weight", f"{CONV.replace('conv2', 'conv1')}.weight"}
     assert set(found[SENTENCES["tensors-transferred"]].where.split(", ")) == swapped
     assert found[SENTENCES["tensors-added"]].where == LAST_ACTION_LAYER
-    assert found[SENTENCES["actions-unheeded"]].where == "time_embedding"
+    assert found[SENTENCES["actions-no-effect-before-training"]].where == "time_embedding"
     assert (
         found["action: before training, output with any action equals the base's"].where == "time_embedding"
     )
@@ -123,12 +134,14 @@ def test_tensors_that_are_not_what_surgery_made(failing: Failing, rewritten: Rew
     assert set(kept.split(", ")) == {CONV, CONV.replace("conv2", "conv1")}
 
 
-def test_a_rule_that_the_plan_lost(failing: Failing, rewritten: Rewritten, tiny_converted: Path) -> None:
+def test_a_rule_that_is_missing_in_the_plan(
+    failing: Failing, rewritten: Rewritten, tiny_converted: Path
+) -> None:
     plan = read_manifest(tiny_converted).plan
     rest = [entry for entry in plan["operations"] if "frame_norm" not in entry]
     missing = failing(folder=rewritten(plan=plan | {"operations": rest}))[SENTENCES["coverage"]]
     assert missing.measured == 16
-    assert '- frame_norm: {at: "' in missing.mend
+    assert '- frame_norm: {at: "' in missing.fix
     assert NORM in missing.where.split(", ")
 
 
@@ -143,7 +156,9 @@ def test_identity_is_lost_with_the_positions(
     assert found[SENTENCES["identity"]].where == "down_blocks.0.attentions.0.time_proj"
 
 
-def test_a_missing_tensor_ends_the_report(rewritten: Rewritten, tiny_base: Path, tmp_path: Path) -> None:
+def test_with_a_missing_tensor_only_files_are_checked(
+    rewritten: Rewritten, tiny_base: Path, tmp_path: Path
+) -> None:
     def lose(found: dict[str, Tensor]) -> None:
         found.pop(LAST_ACTION_LAYER, None)
 
@@ -159,7 +174,7 @@ def test_a_missing_tensor_ends_the_report(rewritten: Rewritten, tiny_base: Path,
     assert not json.loads((tmp_path / "report" / "report.json").read_text())["ok"]
 
 
-def test_a_converted_model_is_no_base(tiny_converted: Path) -> None:
+def test_a_converted_model_is_refused_as_a_base(tiny_converted: Path) -> None:
     with pytest.raises(V2WError, match="a converted model"):
         verify(tiny_converted, tiny_converted)
 
@@ -171,7 +186,7 @@ def test_a_report_that_cannot_be_written_is_refused_at_once(tiny_converted: Path
 
 
 def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
-    woken: World, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch
+    randomized: World, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_halves(self: World, *args: object, **kwargs: object) -> Tensor:
         if self.dtype == torch.float16:
@@ -179,11 +194,11 @@ def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
         return forward(self, *args, **kwargs)
 
     forward = World.forward
-    assert bench._runs(woken)
+    assert phases.can_run(randomized)
     monkeypatch.setattr(World, "forward", no_halves)
-    stored = next(c for c in verify(tiny_converted).claims if c.name == "future-unseen-stored")
+    stored = next(c for c in verify(tiny_converted).claims if c.id == "causal-stored")
     assert stored.ok and stored.claim.endswith("in float32")
-    assert "float16, in which it is stored, cannot be run here" in stored.how
+    assert "this machine cannot run float16, the stored precision" in stored.how
 
 
 def test_a_model_that_cannot_be_run_fails_its_claims(failing: Failing) -> None:
@@ -197,7 +212,7 @@ def test_a_model_that_cannot_be_run_fails_its_claims(failing: Failing) -> None:
         site.__class__ = type("Broken", (type(site),), {"keep": keep})
 
     found = failing((ATTENTION, breaks))
-    names = {claim.name for claim in found.values()}
-    assert {"streamed-by-block", "streamed-in-chunks", "deterministic"} <= names
-    assert not {"future-unseen", "past-seen", "identity", "coverage"} & names
+    names = {claim.id for claim in found.values()}
+    assert {"stream-by-block", "stream-in-chunks", "deterministic"} <= names
+    assert not {"causal", "receptive-field", "identity", "coverage"} & names
     assert all(claim.measured == math.inf and "KeyError" in claim.how for claim in found.values())

@@ -6,7 +6,6 @@ import torch
 from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.plan.adjust import adjust_plan
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
@@ -34,7 +33,7 @@ def in_pairs(tiny_base: Path) -> World:
     base = tiny_unet().double()
     apply_surgery(resolved, base, ACTIONS, seed=0)
     randomize_zero_init(base)
-    world = World(base, resolved, ACTIONS, null_conditions(resolved.plan.call, resolved.config))
+    world = World(base, resolved, ACTIONS, resolved.call.null_conditions())
     return world.double().eval()
 
 

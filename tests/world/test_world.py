@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.conftest import ACTIONS, tiny_unet
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.call import call_base, null_conditions
+from v2w_convert.plan.call import call_base
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.surgery.change import install_operations
 from v2w_convert.surgery.load import load
@@ -87,23 +87,20 @@ def test_the_state_is_of_fixed_size_and_never_changed_in_place(
     again, _ = world.forward_streamed(state, **part, commit=True)
     assert torch.equal(first, again)
     assert shapes == {(s, k): v.shape for s, kept in following.sites.items() for k, v in kept.items()}
-    assert set(following.sites) == {n for n, op in world.resolved.sites.items() if op.sees_past()}
+    assert set(following.sites) == {n for n, seen in world.receptive_fields().items() if seen.sees_past}
 
 
 @torch.no_grad()
 def test_the_two_sided_form_is_the_base(world: World, inputs: dict[str, Tensor]) -> None:
     base, folded = (tiny_unet().double() for _ in range(2))
     install_operations(world.resolved, folded, ACTIONS)
-    two_sided = World(
-        folded, world.resolved, ACTIONS, null_conditions(world.resolved.plan.call, world.resolved.config)
-    )
+    two_sided = World(folded, world.resolved, ACTIONS, world.resolved.call.null_conditions())
     latents, text, anchor = inputs["latents"], inputs["text"][:, 0], inputs["image_latents"][:, 0]
     level = inputs["noise_level"][:, :1]
     found = two_sided(latents, level.expand(-1, T), bidirectional=True, text=text, image_latents=anchor)
     told = world.null_added_time_ids.expand(len(latents), -1)
     conditions = {"text": text, "image_latents": anchor, "added_time_ids": told}
-    call, config = world.resolved.plan.call, world.resolved.config
-    expected = call_base(base, call, config, latents, level[:, 0], conditions)
+    expected = call_base(base, world.resolved.call, latents, level[:, 0], conditions)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 

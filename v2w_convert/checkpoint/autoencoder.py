@@ -24,10 +24,11 @@ MIDDLE = {
 }
 
 
-def as_diffusers(tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, Any], dict[str, TensorInfo]]:
+def to_diffusers(tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, Any], dict[str, TensorInfo]]:
     """config.json and tensors of the AutoencoderKL that has these tensors, named as in an LDM.
 
-    Raises ValueError, naming the key, where it is none that AutoencoderKL can be.
+    Raises:
+        ValueError: Naming the key, where it is none that AutoencoderKL can be.
     """
     widths: list[int] = []
     while (block := f"encoder.down.{len(widths)}.block.0.conv1.weight") in tensors:

@@ -59,10 +59,11 @@ DTYPES = {
 class TensorInfo:
     """Where a tensor lies.
 
-    dtype        as safetensors spells it, a key of DTYPES
-    file         the safetensors file
-    start, stop  its bytes, counted from the start of the file
-    crc          their CRC-32, where the file tells it
+    Attributes:
+        dtype: As safetensors spells it, a key of DTYPES.
+        file: The safetensors file.
+        start, stop: Its bytes, counted from the start of the file.
+        crc: Their CRC-32, where the file records it.
     """
 
     dtype: str
@@ -75,7 +76,7 @@ class TensorInfo:
 
 def is_tensor_name(name: Any) -> bool:
     """Whether it can be shown and compared: a string, neither empty nor too long, printable and NFC."""
-    # NFC only: two spellings of one visible name would be told apart by bytes and confused by people.
+    # NFC only: two spellings of one visible name differ in bytes, and a reader cannot see it.
     return (
         isinstance(name, str)
         and 0 < len(name) <= MAX_NAME_LENGTH
@@ -87,8 +88,9 @@ def is_tensor_name(name: Any) -> bool:
 def read_header(file: Path) -> dict[str, TensorInfo]:
     """The tensors of a safetensors file by name, in the order of their bytes.
 
-    Raises V2WError, naming the file and the key, if anything in the header is malformed or ambiguous, or if
-    the tensors do not cover the rest of the file exactly.
+    Raises:
+        V2WError: Naming the file and the key, if anything in the header is malformed or ambiguous, or if the
+            tensors do not cover the rest of the file exactly.
     """
     try:
         return _read(file)

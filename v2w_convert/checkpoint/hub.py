@@ -1,4 +1,4 @@
-"""A checkpoint on the Hugging Face Hub: what is needed of it, in that library's own cache."""
+"""A checkpoint on the Hugging Face Hub: download what is needed into the library's own cache."""
 
 import re
 from pathlib import Path
@@ -8,20 +8,21 @@ from v2w_convert.checkpoint.source import COMPONENTS
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
 
-# OWNER/NAME as the Hub allows it, which a path may look like, too: one that exists is meant first.
+# OWNER/NAME as the Hub allows it. A path may look the same: an existing path wins.
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 COMPONENT = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.fp16-*", "*.bf16-*"]
 OTHERS = ["*.bin", "*.ckpt", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx*", "*.xml", "*.gguf", "*.tflite"]
 
 
-def local(base: Path) -> Path:
+def resolve_hub_id(base: Path) -> Path:
     """`base` itself if it is there or cannot be a repository's id; else where the library keeps that repository.
 
     Of a pipeline the folders of the components that `model_index.json` names are wanted: config files and weights as
     safetensors, a variant only where there is nothing else. A repository that is a bare model is taken whole.
 
-    Raises V2WError if it is not found, gated, or cannot be reached and is not in the cache.
+    Raises:
+        V2WError: If it is not found, gated, or cannot be reached and is not in the cache.
     """
     repository = str(base)
     if base.exists() or not REPOSITORY.fullmatch(repository):
@@ -44,7 +45,7 @@ def local(base: Path) -> Path:
     except V2WError:
         raise
     except Exception as error:  # the library's own, those of its transport, and the network's
-        raise _told(asked, error) from None
+        raise _hub_error(asked, error) from None
 
 
 def _download(repository: str, allow: list[str], ignore: list[str] | None = None) -> Path:
@@ -53,7 +54,7 @@ def _download(repository: str, allow: list[str], ignore: list[str] | None = None
     return Path(snapshot_download(repository, allow_patterns=allow, ignore_patterns=ignore))
 
 
-def _told(asked: str, error: Any) -> V2WError:
+def _hub_error(asked: str, error: Any) -> V2WError:
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):

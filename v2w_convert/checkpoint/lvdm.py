@@ -1,4 +1,4 @@
-"""What the tensors of a DynamiCrafter checkpoint say of its denoiser and its noise, where no config came along.
+"""The config of a DynamiCrafter checkpoint, inferred from its tensors: denoiser and noise schedule.
 
 Layout: the denoiser of LVDM (github.com/Doubiiu/DynamiCrafter, lvdm/modules/networks/openaimodel3d.py) in the names
 that its own module has, schedule and all else as ddpm3d.py registers them.
@@ -12,23 +12,26 @@ import numpy as np
 
 from v2w_convert.checkpoint.headers import TensorInfo
 
-CLASS, TRAINED = "DynamiCrafterUNet", "Vid2WorldUNet"
+DYNAMICRAFTER_CLASS, VID2WORLD_CLASS = "DynamiCrafterUNet", "Vid2WorldUNet"
 HEADS = 8  # of init_attn, in the source; its width then tells the width of a head
 QUERIES = 16  # of the image's projection, for each frame
 INFIX = re.compile(r"\.conv[23]d\.(weight|bias)$")
 RENAMED = {"framestride_embed.": "fps_embedding."}  # in older checkpoints
-# The frame rate (or, in the first model, stride) that a model was made for, by what sets the models apart.
-STRIDE = 3
-RATES = {0.7: 24, 0.3: 10}
-TRAINED_RATE = 3  # told to every model that Vid2World trained
+# The frame rate (in the first model: the stride) that each release was trained with, by what distinguishes the releases.
+DEFAULT_STRIDE = 3
+FS_BY_SCALE = {0.7: 24, 0.3: 10}
+VID2WORLD_FS = 3  # what every model that Vid2World trained receives
 BETAS = (0.00085, 0.012)  # ends of every release's table
-TURNING = 400  # timesteps in which the clean frames' scale falls to its base
+RESCALE_STEPS = (
+    400  # timesteps over which the clean frames' scale falls to its base: noise.RESCALE_TIMESTEPS + 1
+)
 
 
 def unet_config(tensors: Mapping[str, TensorInfo], default_fs: int, temporal_length: int) -> dict[str, Any]:
     """config.json of a denoiser with these tensors.
 
-    Raises ValueError, naming the key, where one is not there that tells.
+    Raises:
+        ValueError: Naming the key, where one is not there that tells.
     """
     blocks: dict[int, set[str]] = {}
     for name in tensors:
@@ -52,9 +55,9 @@ def unet_config(tensors: Mapping[str, TensorInfo], default_fs: int, temporal_len
         )
     inner = _shape(tensors, "init_attn.0.proj_in.weight", 3)[0]
     attention = "transformer_blocks.0.attn2.to_k_ip.weight"
-    told = next((name for name in tensors if name.endswith(attention)), f"input_blocks.1.1.{attention}")
+    context = next((name for name in tensors if name.endswith(attention)), f"input_blocks.1.1.{attention}")
     return {
-        "_class_name": CLASS,
+        "_class_name": DYNAMICRAFTER_CLASS,
         "in_channels": _shape(tensors, "input_blocks.0.0.weight", 4)[1],
         "out_channels": _shape(tensors, "out.2.weight", 4)[0],
         "model_channels": width,
@@ -62,7 +65,7 @@ def unet_config(tensors: Mapping[str, TensorInfo], default_fs: int, temporal_len
         "num_res_blocks": len(levels[0]),
         "attention_resolutions": sorted(attended, reverse=True),
         "num_head_channels": inner // HEADS,
-        "context_dim": _shape(tensors, told, 2)[1],
+        "context_dim": _shape(tensors, context, 2)[1],
         "image_scale_learnable": any(name.endswith(".alpha") for name in tensors),
         "addition_attention": True,
         "fs_condition": "fps_embedding.0.weight" in tensors,
@@ -71,20 +74,21 @@ def unet_config(tensors: Mapping[str, TensorInfo], default_fs: int, temporal_len
     }
 
 
-def is_trained(tensors: Mapping[str, TensorInfo]) -> bool:
+def is_vid2world(tensors: Mapping[str, TensorInfo]) -> bool:
     """Whether it is one of those that Vid2World released: its causal convolutions lie one level deeper."""
     return any(INFIX.search(name) for name in tensors)
 
 
-def trained_config(tensors: Mapping[str, TensorInfo], config: dict[str, Any]) -> dict[str, Any]:
+def vid2world_config(tensors: Mapping[str, TensorInfo], config: dict[str, Any]) -> dict[str, Any]:
     """config.json of a Vid2World denoiser with these tensors, plain names; `config` is what `unet_config` says of it.
 
-    Raises ValueError, naming the key, where one is not there that tells.
+    Raises:
+        ValueError: Naming the key, where one is not there that tells.
     """
     table = "action_emb_preprocess.weight"
     multi_hot = table in tensors
     shape = _shape(tensors, table if multi_hot else "action_emb_proj.0.weight", 2)
-    own = {"_class_name": TRAINED, "action_dim": shape[0 if multi_hot else 1], "multi_hot": multi_hot}
+    own = {"_class_name": VID2WORLD_CLASS, "action_dim": shape[0 if multi_hot else 1], "multi_hot": multi_hot}
     return config | own
 
 
@@ -96,32 +100,42 @@ def plain_name(name: str) -> str:
     return INFIX.sub(r".\1", name)
 
 
-def default_rate(learnable: bool, base_scale: float | None) -> int:
-    """`default_fs`. Raises ValueError where nothing tells."""
+def default_fs(learnable: bool, base_scale: float | None) -> int:
+    """`default_fs`.
+
+    Raises:
+        ValueError: Where nothing tells.
+    """
     if learnable:
-        return STRIDE
+        return DEFAULT_STRIDE
     if base_scale is None:
         raise ValueError("neither scale_arr nor alpha is there, which tell the frame rate it was made for")
-    if base_scale not in RATES:
+    if base_scale not in FS_BY_SCALE:
         raise ValueError(
-            f"scale_arr ends in {base_scale}; known are {', '.join(map(str, RATES))}, which tell the frame rate"
+            f"scale_arr ends in {base_scale}; known are {', '.join(map(str, FS_BY_SCALE))}, which tell the frame rate"
         )
-    return RATES[base_scale]
+    return FS_BY_SCALE[base_scale]
 
 
 def base_scale(scales: np.ndarray) -> float:
-    """The scale in which the table `scale_arr` ends. Raises ValueError if it is not the table that noise.py computes."""
+    """The scale in which the table `scale_arr` ends.
+
+    Raises:
+        ValueError: If it is not the table that noise.py computes.
+    """
     base = round(float(scales[-1]), 2)
-    table = np.concatenate([np.linspace(1.0, base, TURNING), np.full(len(scales), base)])[: len(scales)]
+    table = np.concatenate([np.linspace(1.0, base, RESCALE_STEPS), np.full(len(scales), base)])[: len(scales)]
     if not np.array_equal(table.astype(scales.dtype), scales):
-        raise ValueError(f"scale_arr does not fall from 1 over {TURNING} timesteps to a scale and stay there")
+        raise ValueError(
+            f"scale_arr does not fall from 1 over {RESCALE_STEPS} timesteps to a scale and stay there"
+        )
     return base
 
 
 def scheduler_config(betas: np.ndarray, alphas_cumprod: np.ndarray, is_v: bool) -> dict[str, Any]:
     """scheduler_config.json, for diffusers' DDIMScheduler, of these tables.
 
-    Where the table is one of the releases', it is named by its ends; else all betas are told.
+    A release's own table is named by its two ends; any other is written out beta by beta.
     """
     zero = bool(alphas_cumprod[-1] == 0)
     config = {

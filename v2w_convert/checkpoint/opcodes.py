@@ -1,12 +1,12 @@
-"""What a pickle would do, told from its opcodes; nothing of it is run.
+"""What a pickle would do, read from its opcodes without executing any.
 
-A first sieve, by no means the only one, before torch need be imported: torch's own restricted unpickler decides.
+A first filter that needs no torch. torch's own restricted unpickler has the last word.
 """
 
 import pickletools
 
 MAX_HASHED = 10_000  # objects in a tuple, those within it counted each time they are reached
-PLAIN = {
+ALLOWED_GLOBALS = {
     "collections OrderedDict",
     "collections Counter",
     "_codecs encode",
@@ -17,8 +17,12 @@ PLAIN = {
 }
 
 
-def only_tensors(pickled: bytes) -> None:
-    """Raises ValueError if it names what is neither torch's nor a plain container."""
+def check_globals(pickled: bytes) -> None:
+    """Check that a pickle refers to nothing but torch and plain containers.
+
+    Raises:
+        ValueError: If it names what is neither torch's nor a plain container.
+    """
     texts: list[str] = []
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name in ("GLOBAL", "INST"):
@@ -28,15 +32,16 @@ def only_tensors(pickled: bytes) -> None:
         else:
             texts = [*texts[-1:], argument] if isinstance(argument, str) else texts
             continue
-        if name not in PLAIN and not name.startswith(("torch.", "torch ")):
+        if name not in ALLOWED_GLOBALS and not name.startswith(("torch.", "torch ")):
             raise ValueError(f"it asks for more than tensors: {name!r:.200}, which could run code")
 
 
-def small_tuples(pickled: bytes) -> None:
-    """Raises ValueError if a tuple holds itself twice over, many times: as a key, it would be hashed for years.
-
-    Python hashes a tuple by hashing all within it, and a few bytes suffice to put one twice into the next. Lists and
+def check_tuple_sizes(pickled: bytes) -> None:
+    """Python hashes a tuple by hashing all within it, and a few bytes suffice to put one twice into the next. Lists and
     dictionaries count as one: they cannot be hashed.
+
+    Raises:
+        ValueError: If a tuple holds itself twice over, many times: as a key, it would be hashed for years.
     """
     sizes: list[int] = []  # of what lies on the unpickler's stack
     marks: list[int] = []

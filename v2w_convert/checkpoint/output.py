@@ -1,4 +1,4 @@
-"""Write a checkpoint folder whole or not at all."""
+"""Write a checkpoint folder completely or not at all."""
 
 import errno
 import hashlib
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def staged(folder: Path, source: Path | None = None) -> Iterator[Path]:
+def staging_folder(folder: Path, source: Path | None = None) -> Iterator[Path]:
     """A new folder to fill, which becomes `folder` when the block ends without an exception.
 
-    It lies hidden beside `folder`, as `.NAME.partial-PID-…`, so that one rename puts it in place, after
-    everything in it has reached the disk. On any exception it is removed, and `folder` is as it was; after
-    a SIGKILL it remains, and `folder` is as it was, too.
+    It lies hidden beside `folder`, as `.NAME.partial-PID-…`. Once everything in it is on disk, one rename puts it
+    in place. On an exception it is removed; a SIGKILL leaves it. In both cases `folder` is unchanged.
 
-    Raises V2WError at once if `folder` is there and not empty, cannot be made, or is or lies in `source`;
-    later if the disk fails or is full, or if another process has made `folder` meanwhile.
+    Raises:
+        V2WError: At once if `folder` is there and not empty, cannot be made, or is or lies in `source`; later
+            if the disk fails or is full, or if another process has made `folder` meanwhile.
     """
     asked = f"write {folder}"
     target = Path(os.path.realpath(folder))
@@ -41,17 +41,17 @@ def staged(folder: Path, source: Path | None = None) -> Iterator[Path]:
         stage.mkdir(parents=True)
         yield stage
         for here, _, names in os.walk(stage, topdown=False):
-            sync(*(Path(here, name) for name in names), Path(here))
-        put_in_place(stage, target, asked)
+            flush_to_disk(*(Path(here, name) for name in names), Path(here))
+        rename_into_place(stage, target, asked)
     except BaseException as error:
         shutil.rmtree(stage, ignore_errors=True)
         with suppress(OSError):  # a folder that others use by now stays
             for parent in made:
                 parent.rmdir()
         if isinstance(error, OSError):
-            raise V2WError(asked, str(error), "a folder that can be written, on a disk with room") from error
+            raise V2WError(asked, str(error), "a writable folder, on a disk with enough space") from error
         raise
-    sync(target.parent, *(parent.parent for parent in made))
+    flush_to_disk(target.parent, *(parent.parent for parent in made))
 
 
 def write_safetensors(
@@ -62,15 +62,16 @@ def write_safetensors(
 ) -> None:
     """Write a new safetensors file in the order of `infos`, holding one tensor at a time.
 
-    tensors   name and tensor, in that order; on any device, of any strides
-    infos     name, dtype as safetensors spells it, and shape of each
-    metadata  the header's __metadata__
-
     The file is flushed to the disk. A tensor that is not what its info says is an AssertionError.
+
+    Args:
+        tensors: Name and tensor, in that order; on any device, of any strides.
+        infos: Name, dtype as safetensors spells it, and shape of each.
+        metadata: The header's __metadata__.
     """
     import torch
 
-    text = header(infos, metadata)
+    text = safetensors_header(infos, metadata)
     expected = iter(infos)
     with file.open("xb") as stream:
         stream.write(text)
@@ -78,17 +79,17 @@ def write_safetensors(
             name, dtype, shape = next(expected, ("nothing more", "", ()))
             found = (given, str(tensor.dtype), tuple(tensor.shape))
             promised = (name, f"torch.{DTYPES[dtype].torch}" if dtype else "", tuple(shape))
-            assert found == promised, f"{file}: promised {promised}, given {found}"
+            assert found == promised, f"{file}: expected {promised}, found {found}"
             data = tensor.cpu().contiguous().flatten().view(torch.uint8)
             stream.write(data.numpy().data)
-            del tensor, data  # before the next one is made
+            del tensor, data  # before the next one is created
         lacking = next(expected, None)
-        assert lacking is None, f"{file}: promised {lacking}, given nothing"
+        assert lacking is None, f"{file}: expected {lacking}, found nothing"
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def header(infos: list[tuple[str, str, tuple[int, ...]]], metadata: dict[str, str]) -> bytes:
+def safetensors_header(infos: list[tuple[str, str, tuple[int, ...]]], metadata: dict[str, str]) -> bytes:
     """What a safetensors file holds before its tensors' bytes, which follow in the order of `infos`."""
     entries: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     position = 0
@@ -102,8 +103,8 @@ def header(infos: list[tuple[str, str, tuple[int, ...]]], metadata: dict[str, st
     return len(text).to_bytes(8, "little") + text
 
 
-def copy(file: Path, target: Path) -> None:
-    """Copy the content of `file` (not its mode, times or being a link) to `target`, in a new folder if need be."""
+def copy_content(file: Path, target: Path) -> None:
+    """Copy the content of `file`, not its mode or times, to `target`; parent folders are created."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, target)
 
@@ -114,8 +115,8 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def same_hashes(expected: dict[Path, str]) -> bool:
-    """Whether all these files are there and have these hashes."""
+def hashes_match(expected: dict[Path, str]) -> bool:
+    """Whether all these files exist and have these hashes."""
     if not all(file.is_file() for file in expected):
         return False
     with ThreadPoolExecutor(2) as threads:
@@ -123,34 +124,44 @@ def same_hashes(expected: dict[Path, str]) -> bool:
 
 
 def check_target(folder: Path, source: Path | None, asked: str) -> None:
-    """Raises V2WError if `folder` is there and not empty, or is or lies in `source`."""
+    """Check that a new folder can be written at `folder`.
+
+    Raises:
+        V2WError: If `folder` is there and not empty, or is or lies in `source`.
+    """
     target = Path(os.path.realpath(folder))
     if source is not None:
         root = Path(os.path.realpath(source))
         if target.is_relative_to(root):
-            raise V2WError(asked, f"it lies in the source, {source}", "a folder outside it")
+            raise V2WError(asked, f"it is inside the source, {source}", "a folder outside it")
     if os.path.ismount(target):
         raise V2WError(
-            asked, "it is the root of a file system, which cannot be put in place", "a folder in it"
+            asked, "it is the root of a file system, which a rename cannot replace", "a folder in it"
         )
     if target.is_dir():
         if any(target.iterdir()):
-            raise V2WError(asked, "it is there already and not empty", "a new folder")
+            raise V2WError(asked, "it already exists and is not empty", "a new folder")
     elif target.exists():
         raise V2WError(asked, "it is a file", "a new folder")
 
 
-def put_in_place(stage: Path, target: Path, asked: str) -> None:
-    """Rename a folder. Raises V2WError if there is anything but an empty folder at `target`."""
+def rename_into_place(stage: Path, target: Path, asked: str) -> None:
+    """Rename a folder.
+
+    Raises:
+        V2WError: If there is anything but an empty folder at `target`.
+    """
     try:
-        os.rename(stage, target)  # replaces an empty folder and nothing else: what came meanwhile is safe
+        os.rename(
+            stage, target
+        )  # replaces an empty folder and nothing else, so files written meanwhile are safe
     except OSError as error:
         found = f"the finished folder cannot be put in place: {error.strerror}"
         raise V2WError(asked, found, "a new folder that nothing else writes") from error
 
 
-def sync(*paths: Path) -> None:
-    """Have files and folders reach the disk."""
+def flush_to_disk(*paths: Path) -> None:
+    """Flush files and folders to the disk."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:

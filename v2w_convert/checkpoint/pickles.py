@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2w_convert.checkpoint.headers import DTYPES, MAX_RANK, MAX_TENSORS, TensorInfo, is_tensor_name
-from v2w_convert.checkpoint.opcodes import only_tensors, small_tuples
+from v2w_convert.checkpoint.opcodes import check_globals, check_tuple_sizes
 from v2w_convert.errors import V2WError
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ TRUST = "where you trust it, load it yourself and save its state_dict alone, as 
 class Pickled:
     """What such a file holds.
 
-    tensors  of the state dict, by name, in its order
-    unread   other tensors of it, each with the reason why it cannot be read
-    aside    names of what else lies there: an optimizer's state, numbers, callbacks
+    Attributes:
+        tensors: Of the state dict, by name, in its order.
+        unread: Other tensors of it, each with the reason why it cannot be read.
+        aside: Names of what else lies there: an optimizer's state, numbers, callbacks.
     """
 
     tensors: dict[str, TensorInfo]
@@ -56,8 +57,9 @@ def is_pickle(file: Path) -> bool:
 def read_pickle(file: Path) -> Pickled:
     """The tensors of the state dict in `file`. No tensor's data is read, nothing that the file brings is run.
 
-    Raises V2WError if the file is torn, compressed, ambiguous (an entry given twice), or asks for anything but tensors
-    and plain containers, or if it holds no state dict.
+    Raises:
+        V2WError: If the file is torn, compressed, ambiguous (an entry given twice), or asks for anything but
+            tensors and plain containers, or if it holds no state dict.
     """
     asked = f"read {file}"
     try:
@@ -80,7 +82,11 @@ def read_pickle(file: Path) -> Pickled:
 
 
 def _entries(file: Path) -> dict[int, zipfile.ZipInfo]:
-    """The entries by where their bytes begin. Raises ValueError where readers of zips could differ."""
+    """The entries by where their bytes begin.
+
+    Raises:
+        ValueError: Where readers of zips could differ.
+    """
     with zipfile.ZipFile(file) as archive, file.open("rb") as stream:
         found = archive.infolist()
         if len(found) > MAX_ENTRIES:
@@ -107,8 +113,8 @@ def _entries(file: Path) -> dict[int, zipfile.ZipInfo]:
                 raise ValueError(f"a pickle of {entry.file_size} bytes, over the limit of {MAX_PICKLE_BYTES}")
             if entry.filename.endswith("/data.pkl"):
                 pickled = archive.read(entry)  # its checksum is checked, too
-                only_tensors(pickled)
-                small_tuples(pickled)
+                check_globals(pickled)
+                check_tuple_sizes(pickled)
             if entry.filename.endswith("/byteorder") and archive.read(entry) != b"little":
                 raise ValueError("its numbers are not in little-endian order")
     return entries
@@ -144,7 +150,7 @@ def _foreign(file: Path) -> list[str]:
 
 
 def _state_dict(loaded: Any) -> tuple[Mapping[str, Any], list[str]]:
-    """The mapping that holds the model, and names of what is left aside."""
+    """The mapping that holds the model, and the names of entries that are ignored."""
     import torch
 
     aside: list[str] = []
@@ -165,7 +171,11 @@ def _state_dict(loaded: Any) -> tuple[Mapping[str, Any], list[str]]:
 
 
 def _info(tensor: "torch.Tensor", entries: dict[int, zipfile.ZipInfo], file: Path) -> TensorInfo:
-    """Where its bytes lie. Raises ValueError if they are not there one after the other."""
+    """Where its bytes lie.
+
+    Raises:
+        ValueError: If they are not there one after the other.
+    """
     import torch
 
     code = {f"torch.{dtype.torch}": code for code, dtype in DTYPES.items() if dtype.torch}.get(
@@ -185,6 +195,6 @@ def _info(tensor: "torch.Tensor", entries: dict[int, zipfile.ZipInfo], file: Pat
     entry = entries.get(start)
     if entry is None or entry.file_size != storage.nbytes() or offset + length > storage.nbytes():
         raise ValueError("has bytes outside the file's entries")
-    # The checksum is the whole entry's. torch writes none where it is told so (`set_crc32_options`).
+    # The checksum covers the whole entry. torch omits it after `set_crc32_options(False)`.
     crc = entry.CRC if entry.CRC and length == entry.file_size else None
     return TensorInfo(code, tuple(tensor.shape), file, start + offset, start + offset + length, crc)

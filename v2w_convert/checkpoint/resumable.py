@@ -1,4 +1,6 @@
-"""A folder that appears whole or not at all, and that a run which was killed leaves for the next to finish."""
+"""A staging folder that becomes the output in one rename, and that a killed run leaves for the next run to resume.
+
+Locks by fcntl, so POSIX only."""
 
 import errno
 import fcntl
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from v2w_convert.checkpoint.output import check_target, put_in_place, sync
+from v2w_convert.checkpoint.output import check_target, flush_to_disk, rename_into_place
 from v2w_convert.errors import V2WError
 
 JOURNAL = "journal"
@@ -19,11 +21,13 @@ RESULT = "result"
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Where to write, and what an earlier run has written there.
+class StagingFolder:
+    """The folder to write into, and what an earlier run has written there.
 
-    folder   to fill
-    records  path in the folder -> SHA-256 of a file that was finished, and of each file that it was made of
+    Attributes:
+        folder: To fill.
+        records: Path in the folder -> SHA-256 of a file that was finished, and of each file that it was made
+            of.
     """
 
     folder: Path
@@ -31,21 +35,23 @@ class Stage:
     journal: int
 
     def record(self, path: str, digest: str, sources: list[str]) -> None:
-        """State, once the file itself has reached the disk, that it is finished."""
+        """Record that a file is finished, once it is on disk."""
         _append(self.journal, [path, digest, sources])
 
 
 @contextmanager
-def resumable(folder: Path, key: str, source: Path | None = None) -> Iterator[Stage]:
-    """A stage to fill, whose folder becomes `folder` when the block ends without an exception.
+def resumable(folder: Path, key: str, source: Path | None = None) -> Iterator[StagingFolder]:
+    """A staging folder to fill, which becomes `folder` when the block ends without an exception.
 
     It lies hidden beside `folder`, as `.NAME.partial`, with a journal that is locked as long as the process lives. One
     rename puts it in place, after everything in it has reached the disk. On any exception it is removed, and `folder`
     is as it was. A SIGKILL leaves it; the next run with the same `key` goes on from there, one with another key
     begins anew.
 
-    Raises V2WError at once if `folder` is there and not empty, cannot be made, or is or lies in `source`, if another
-    process is filling such a stage, or if what has the stage's name is none; later if the disk fails or is full.
+    Raises:
+        V2WError: At once if `folder` is there and not empty, cannot be made, or is or lies in `source`, if
+            another process is filling such a stage, or if what has the stage's name is none; later if the
+            disk fails or is full.
     """
     asked = f"write {folder}"
     target = Path(os.path.realpath(folder))
@@ -57,10 +63,10 @@ def resumable(folder: Path, key: str, source: Path | None = None) -> Iterator[St
         made = [parent for parent in target.parents if not parent.exists()]
         home.mkdir(parents=True, exist_ok=True)
         journal = _lock(home, asked)
-        yield Stage(home / RESULT, _records(home, journal, key), journal)
+        yield StagingFolder(home / RESULT, _records(home, journal, key), journal)
         for here, _, _ in os.walk(home / RESULT, topdown=False):
-            sync(Path(here))
-        put_in_place(home / RESULT, target, asked)
+            flush_to_disk(Path(here))
+        rename_into_place(home / RESULT, target, asked)
     except BaseException as error:
         with suppress(OSError):
             if journal is not None:
@@ -71,17 +77,17 @@ def resumable(folder: Path, key: str, source: Path | None = None) -> Iterator[St
             for parent in made:
                 parent.rmdir()
         if isinstance(error, OSError):
-            raise V2WError(asked, str(error), "a folder that can be written, on a disk with room") from error
+            raise V2WError(asked, str(error), "a writable folder, on a disk with enough space") from error
         raise
     try:
-        sync(target.parent, *(parent.parent for parent in made))
+        flush_to_disk(target.parent, *(parent.parent for parent in made))
         _clear(home, journal)
     except OSError as error:
-        raise V2WError(asked, f"it is in place and whole, but then: {error}", "check the disk") from error
+        raise V2WError(asked, f"it is complete and in place, but then: {error}", "check the disk") from error
 
 
-def sweep(folder: Path) -> None:
-    """Remove the stage that is left if a run was killed right after `folder` was put in place."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove the staging folder of a run that was killed right after `folder` was put in place."""
     home = _home(Path(os.path.realpath(folder)))
     with suppress(OSError, V2WError):
         if (home / JOURNAL).is_file():
@@ -90,7 +96,7 @@ def sweep(folder: Path) -> None:
 
 
 def staged_bytes(folder: Path) -> int:
-    """How much of the disk the stage of a run that was killed takes: it is used again, or freed."""
+    """Bytes that a killed run's staging folder occupies; they are reused or freed."""
     result = _home(Path(os.path.realpath(folder))) / RESULT
     files = (Path(here, name) for here, _, names in os.walk(result) for name in names)
     return sum(stat.st_size for file in files if (stat := file.lstat()).st_nlink == 1)
@@ -101,10 +107,12 @@ def _home(target: Path) -> Path:
 
 
 def _lock(home: Path, asked: str) -> int:
-    """The journal, locked. A process that dies lets go of it, however it dies."""
+    """The journal, locked. The lock ends with the process, however it ends."""
     file = home / JOURNAL
     if home.is_symlink() or (any(home.iterdir()) and not file.is_file()) or file.is_symlink():
-        raise V2WError(asked, f"{home} is in the way, and not v2w's", "another folder, or move it")
+        raise V2WError(
+            asked, f"{home} exists and was not written by v2w", "another folder, or move that one away"
+        )
     journal = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,7 +127,7 @@ def _lock(home: Path, asked: str) -> int:
 
 
 def _records(home: Path, journal: int, key: str) -> dict[str, tuple[str, list[str]]]:
-    """What the run with this key has finished. Another's is thrown away: it is dead, or it would hold the lock."""
+    """What the run with this key has finished. Another run's leftovers are deleted: it would hold the lock if it were alive."""
     first, *lines = os.pread(journal, os.fstat(journal).st_size, 0).splitlines(keepends=True) or [b""]
     if first == _line([key]):
         records, size = {}, len(first)
@@ -150,7 +158,7 @@ def _append(journal: int, entry: list[Any]) -> None:
 
 
 def _clear(home: Path, journal: int) -> None:
-    """Remove the stage and let go of it, in this order."""
+    """Remove the staging folder, then release the lock."""
     try:
         shutil.rmtree(home / RESULT, ignore_errors=True)
         (home / JOURNAL).unlink()

@@ -1,4 +1,4 @@
-"""A checkpoint in one file, as video models of the LVDM line are published: all parts in it, and no config."""
+"""A single-file checkpoint in the LVDM layout (DynamiCrafter, Vid2World): all models in one file, without a config."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from v2w_convert.checkpoint import lvdm
-from v2w_convert.checkpoint.autoencoder import as_diffusers
+from v2w_convert.checkpoint.autoencoder import to_diffusers
 from v2w_convert.checkpoint.headers import MAX_HEADER_BYTES, TensorInfo, read_header
 from v2w_convert.checkpoint.pickles import is_pickle, read_pickle
-from v2w_convert.checkpoint.source import Part, Source, read_tensor
+from v2w_convert.checkpoint.source import BundledModel, Source, read_tensor
 from v2w_convert.errors import V2WError
 
-DEEPSPEED = "_forward_module."
+DEEPSPEED_PREFIX = "_forward_module."
 UNET = "model.diffusion_model."
 AUTOENCODER = "first_stage_model."
-# Parts that make conditions: what they make is given, they are not run.
+# Encoders of conditions. They are not run: the user gives their outputs.
 CONDITIONERS = {
     "cond_stage_model.": "the prompt's encoder",
     "embedder.": "the image's encoder",
@@ -27,7 +27,7 @@ TABLES = ("betas", "alphas_cumprod")
 
 
 @dataclass(frozen=True)
-class _Read:
+class _FileContent:
     """Tensors by name, why others cannot be read, and sentences about the file."""
 
     tensors: dict[str, TensorInfo]
@@ -41,16 +41,17 @@ def open_file(file: Path) -> Source:
     Nothing is read but names, shapes and the schedule's tables. The denoiser becomes `unet`, the autoencoder
     `vae`, the schedule `scheduler`, as in a pipeline folder.
 
-    Raises V2WError if it is neither kind of file, or of another layout, or lacks what tells the config.
+    Raises:
+        V2WError: If it is neither kind of file, or of another layout, or lacks what tells the config.
     """
     asked = f"open {file}"
     read = _read(file)
-    unet = _part(read, UNET)
+    unet = _tensors_under(read, UNET)
     if not unet:
         raise _not_this_layout(file, read.tensors)
-    trained = lvdm.is_trained(unet)
+    trained = lvdm.is_vid2world(unet)
     if trained and "out.2.conv2d.weight" not in unet:
-        raise V2WError(asked, f"in the layout of Vid2World, but {UNET}out.2.conv2d.weight is missing")
+        raise V2WError(asked, f"it has the Vid2World layout, but {UNET}out.2.conv2d.weight is missing")
     unet = {lvdm.plain_name(name): info for name, info in unet.items()}
     faults = [f"{name} {why}" for name, why in read.unread.items() if name.startswith((UNET, AUTOENCODER))]
     if faults:
@@ -60,21 +61,23 @@ def open_file(file: Path) -> Source:
         learnable = any(name.endswith(".alpha") for name in unet)
         latents = read.tensors.get(LATENTS)
         length = latents.shape[1] // lvdm.QUERIES if latents is not None and len(latents.shape) == 3 else 16
-        rate = lvdm.TRAINED_RATE if trained else lvdm.default_rate(learnable, scale)
+        rate = lvdm.VID2WORLD_FS if trained else lvdm.default_fs(learnable, scale)
         config = lvdm.unet_config(unet, rate, length)
         if trained:
-            config = lvdm.trained_config(unet, config)
+            config = lvdm.vid2world_config(unet, config)
     except ValueError as error:
-        raise V2WError(asked, f"in the layout of DynamiCrafter, but {error}") from None
+        raise V2WError(asked, f"it has the DynamiCrafter layout, but {error}") from None
     notes = list(read.notes)
     autoencoder = None
-    if encoded := _part(read, AUTOENCODER):
+    if encoded := _tensors_under(read, AUTOENCODER):
         try:
-            autoencoder = Part(*as_diffusers(encoded))
+            autoencoder = BundledModel(*to_diffusers(encoded))
         except ValueError as error:
-            notes.append(f"the autoencoder ({AUTOENCODER}*) is left aside: {error}")
+            notes.append(f"the autoencoder ({AUTOENCODER}*) is ignored: {error}")
     else:
-        notes.append(f"no autoencoder ({AUTOENCODER}*) in it, which `v2w finetune` wants in OUT/vae")
+        notes.append(
+            f"it has no autoencoder ({AUTOENCODER}*), which `v2w finetune` needs in the converted folder's vae/"
+        )
     conditioners = [
         f"{prefix}* ({what})"
         for prefix, what in CONDITIONERS.items()
@@ -82,8 +85,8 @@ def open_file(file: Path) -> Source:
     ]
     if conditioners:
         notes.append(
-            f"{', '.join(conditioners)} left aside: they make conditions; what they make for your prompt and "
-            "image is given by `v2w convert --conditions FILE`, nulls otherwise"
+            f"{', '.join(conditioners)} not used: these encoders produce conditions. Pass their outputs for your prompt and "
+            "image by `v2w convert --conditions FILE`; otherwise null conditions are used"
         )
     return Source(
         folder=file,
@@ -99,8 +102,8 @@ def open_file(file: Path) -> Source:
     )
 
 
-def _read(file: Path) -> _Read:
-    """Whatever the file's name says, its first bytes tell what it is."""
+def _read(file: Path) -> _FileContent:
+    """The file's tensors; its first bytes decide its format, not its name."""
     if not file.is_file():
         raise V2WError(f"open {file}", "neither a folder nor a regular file")
     try:
@@ -116,32 +119,38 @@ def _read(file: Path) -> _Read:
             "where you trust it, load it with that torch and save its state_dict as safetensors",
         )
     if not pickled:
-        return _Read(_plain(read_header(file)), {}, [])
+        return _FileContent(_without_wrapper(read_header(file)), {}, [])
     found = read_pickle(file)
-    aside = f"left aside: {', '.join(found.aside[:8])}" + (
+    aside = f"ignored: {', '.join(found.aside[:8])}" + (
         f" and {len(found.aside) - 8} more" if len(found.aside) > 8 else ""
     )
-    return _Read(_plain(found.tensors), _plain(found.unread), [aside] if found.aside else [])
+    return _FileContent(
+        _without_wrapper(found.tensors), _without_wrapper(found.unread), [aside] if found.aside else []
+    )
 
 
-def _plain(named: dict[str, Any]) -> dict[str, Any]:
-    """Without the prefix that DeepSpeed puts before every name."""
-    if all(name.startswith(DEEPSPEED) for name in named):
-        return {name.removeprefix(DEEPSPEED): value for name, value in named.items()}
+def _without_wrapper(named: dict[str, Any]) -> dict[str, Any]:
+    """The names without DeepSpeed's prefix."""
+    if all(name.startswith(DEEPSPEED_PREFIX) for name in named):
+        return {name.removeprefix(DEEPSPEED_PREFIX): value for name, value in named.items()}
     return named
 
 
-def _part(read: _Read, prefix: str) -> dict[str, TensorInfo]:
+def _tensors_under(read: _FileContent, prefix: str) -> dict[str, TensorInfo]:
     found = {n.removeprefix(prefix): info for n, info in read.tensors.items() if n.startswith(prefix)}
     found.pop("", None)
     return found
 
 
 def _schedule(tensors: dict[str, TensorInfo]) -> tuple[dict[str, Any], float | None]:
-    """The scheduler's config and, where the clean frames are scaled, down to what. Raises ValueError."""
+    """The scheduler's config and, where the clean frames are scaled, down to what.
+
+    Raises:
+        ValueError: .
+    """
     missing = [name for name in TABLES if name not in tensors]
     if missing:
-        raise ValueError(f"{', '.join(missing)} missing, which tell its noise")
+        raise ValueError(f"{', '.join(missing)} missing, which define its noise schedule")
     names = (*TABLES, "scale_arr", "sqrt_recip_alphas_cumprod")
     odd = [n for n in names if n in tensors and not (len(tensors[n].shape) == 1 and tensors[n].shape[0] > 1)]
     if odd:

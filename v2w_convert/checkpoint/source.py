@@ -1,4 +1,4 @@
-"""A checkpoint to convert: its weights as named tensors, and what else comes along."""
+"""A checkpoint to convert: its weights as named tensors, and its other files."""
 
 import os
 import re
@@ -31,12 +31,12 @@ MANIFEST = "v2w.json"
 CODE = {
     "auto_map",
     "custom_pipeline",
-}  # entries of config.json by which loaders are told to run a file's code
+}  # entries of config.json that make loaders run code from the checkpoint
 
 
 @dataclass(frozen=True)
-class Part:
-    """Another model of a checkpoint that is one file: its config.json and its tensors by name."""
+class BundledModel:
+    """Another model bundled in a single-file checkpoint: its config and its tensors by name."""
 
     config: dict[str, Any]
     tensors: dict[str, TensorInfo]
@@ -46,18 +46,19 @@ class Part:
 class Source:
     """A checkpoint as its files describe it; no weight has been read.
 
-    folder     what was given: a pipeline's or a bare model's folder, or the one file that holds everything
-    component  where in a folder the model lies: "unet", "transformer", or "" in a bare model folder. Of one file
-               the parts have the places that they have in a pipeline folder
-    config     the model's config.json
-    tensors    the model's tensors by name, those of all shards together
-    scheduler  a pipeline's scheduler/scheduler_config.json
-    files      the weight files that hold `tensors`
-    others     all else to be copied along, relative to `folder`: not the model's config.json, none of its
-               weights (stale variants included), nothing hidden, no link out of the folder
-    converted  whether v2w.json lies at the root, so that this is an output, not a base
-    notes      what was left aside, in sentences for the user
-    autoencoder  the one file's; a folder's is among `others`
+    Attributes:
+        folder: The path given: a pipeline folder, a bare model folder, or a single file.
+        component: Where in a folder the model lies: "unet", "transformer", or "" in a bare model folder. Of
+            one file the parts have the places that they have in a pipeline folder.
+        config: The model's config.json.
+        tensors: The model's tensors by name, those of all shards together.
+        scheduler: A pipeline's scheduler/scheduler_config.json.
+        files: The weight files that hold `tensors`.
+        others: All else to be copied along, relative to `folder`: not the model's config.json, none of its
+            weights (stale variants included), nothing hidden, no link out of the folder.
+        converted: Whether v2w.json lies at the root, so that this is an output, not a base.
+        notes: What is not read, in sentences for the user.
+        autoencoder: The one file's; a folder's is among `others`.
     """
 
     folder: Path
@@ -69,7 +70,7 @@ class Source:
     others: tuple[Path, ...]
     converted: bool
     notes: tuple[str, ...]
-    autoencoder: Part | None = None
+    autoencoder: BundledModel | None = None
 
     @property
     def is_file(self) -> bool:
@@ -83,11 +84,14 @@ class Source:
 def open_source(path: Path) -> Source:
     """The checkpoint in the folder or file `path`, from its file names and headers alone.
 
-    Raises V2WError if it is not a diffusers pipeline or model folder, or if its weights are missing, pickled,
-    malformed, not what their index says, or linked from elsewhere (Hugging Face's own cache excepted); and if a
-    file is not what `open_file` reads.
+    Raises:
+        V2WError: If it is not a diffusers pipeline or model folder, or if its weights are missing, pickled,
+            malformed, not what their index says, or linked from elsewhere (Hugging Face's own cache
+            excepted); and if a file is not what `open_file` reads.
     """
-    from v2w_convert.checkpoint.single_file import open_file  # it makes sources, too
+    from v2w_convert.checkpoint.single_file import (
+        open_file,  # single_file builds Sources, so it imports this module
+    )
 
     try:
         if path.exists() and not path.is_dir():
@@ -98,9 +102,11 @@ def open_source(path: Path) -> Source:
 
 
 def read_tensor(info: TensorInfo) -> "torch.Tensor":
-    """The tensor of shape `info.shape` at its stored dtype, in memory of its own.
+    """The tensor of shape `info.shape` in its stored dtype, in newly allocated memory.
 
-    Raises V2WError if torch has no such dtype, or if the bytes are no longer there or not what their checksum says.
+    Raises:
+        V2WError: If torch has no such dtype, or if the bytes are no longer there or not what their checksum
+            says.
     """
     import torch
 
@@ -116,12 +122,14 @@ def read_tensor(info: TensorInfo) -> "torch.Tensor":
         raise V2WError(f"read {info.file}", error.strerror or str(error)) from None
     if count < len(data):
         raise V2WError(
-            f"read {info.file}", f"it now ends before byte {info.stop}", "leave the files alone meanwhile"
+            f"read {info.file}",
+            f"it now ends before byte {info.stop}",
+            "do not change the files during the run",
         )
     if info.crc is not None and zlib.crc32(data.numpy().data) != info.crc:
         raise V2WError(
             f"read {info.file}",
-            f"bytes {info.start} to {info.stop} are damaged: the file's own checksum does not fit them",
+            f"bytes {info.start} to {info.stop} are damaged: they do not match the file's own checksum",
             "download the file again",
         )
     return data.view(getattr(torch, name)).reshape(info.shape)
@@ -140,7 +148,7 @@ def _open(folder: Path, asked: str) -> Source:
     if foreign := sorted(CODE & config.keys()):
         raise V2WError(
             asked,
-            f"{model / 'config.json'} has {', '.join(foreign)}: a model that brings its own code, which is never run",
+            f"{model / 'config.json'} has {', '.join(foreign)}: the checkpoint brings its own code, which v2w never runs",
             "a model of a class that diffusers has",
         )
     weights = _find_weights(model, asked)
@@ -157,9 +165,9 @@ def _open(folder: Path, asked: str) -> Source:
     aside = [path.name for path in _list(model) if path.name.startswith(WEIGHTS_PREFIXES)]
     aside = [name for name in aside if name != weights.name and model / name not in files]
     if aside:
-        notes.append(f"{weights.name} is read; {_few(aside)} left aside")
+        notes.append(f"{weights.name} is read; {_few(aside)} ignored")
     if linked:
-        notes.append(f"links are not followed: {_few(linked)} left aside")
+        notes.append(f"links are not followed: {_few(linked)} ignored")
 
     scheduler = folder / "scheduler" / "scheduler_config.json"
     return Source(
@@ -181,7 +189,7 @@ def _find_component(folder: Path, asked: str) -> str:
     if (folder / "model_index.json").exists():
         components = [name for name in COMPONENTS if (folder / name / "config.json").exists()]
         if len(components) > 1:
-            raise V2WError(asked, f"both {' and '.join(components)} are there", "one of these folders")
+            raise V2WError(asked, f"both {' and '.join(components)} exist", "one of these folders")
         if components:
             return components[0]
     if (folder / "config.json").exists():
@@ -203,14 +211,14 @@ def _find_weights(model: Path, asked: str) -> Path:
     if pickles:
         raise V2WError(
             asked,
-            f"the weights are there as a pickle only ({_few(pickles)}), which can run code when read",
-            "a safetensors version, such as diffusers' save_pretrained writes",
+            f"the weights exist only as a pickle ({_few(pickles)}), which can execute code when loaded",
+            "a safetensors version, as diffusers' save_pretrained writes it",
         )
     raise V2WError(asked, f"no {WEIGHTS[1]} in {model}; it has {_few(_names(model))}")
 
 
 def _read_shards(index_file: Path, asked: str) -> tuple[dict[str, TensorInfo], list[str]]:
-    """The tensors of all shards that the index names, and what is odd but harmless about it."""
+    """The tensors of all shards that the index names, and notes on harmless oddities."""
     index = read_object(index_file)
     shard_of = index.get("weight_map")
     if not isinstance(shard_of, dict):
@@ -260,7 +268,7 @@ def _read_shards(index_file: Path, asked: str) -> tuple[dict[str, TensorInfo], l
 
 
 def _find_others(folder: Path, model: Path, files: list[Path]) -> tuple[list[Path], list[str]]:
-    """What to copy along, relative to `folder`; and the links that are not followed."""
+    """Other files to copy, relative to `folder`; and links that are not followed."""
     own = {model / "config.json", *files}
     others, linked = [], []
     for path in _walk(folder):
@@ -294,7 +302,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _is_link_out(file: Path, folder: Path) -> bool:
-    """Whether `file` lies elsewhere than it seems. The Hub's cache is `snapshots/REVISION` linked to `blobs`."""
+    """Whether `file` resolves to a place outside `folder`. The Hub cache links `snapshots/REVISION` to `blobs`; that is allowed."""
     target, root = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
     blobs = [parent.parent / "blobs" for parent in root.parents if parent.name == "snapshots"]
     return not any(target.is_relative_to(home) for home in (root, *blobs))

@@ -1,4 +1,4 @@
-"""JSON that says one thing: a key given twice, another encoding or a hostile size is refused."""
+"""Strict JSON: duplicate keys, other encodings than UTF-8 and hostile sizes are refused."""
 
 import json
 import reprlib
@@ -15,8 +15,9 @@ MAX_VALUES = 100_000
 def parse_object(data: bytes, max_values: int = MAX_VALUES) -> dict[str, Any]:
     """The JSON object that the UTF-8 text `data` holds.
 
-    Raises ValueError if it holds anything else, a key twice, or more than `max_values` commas and opening
-    brackets: as many as its values, or more where names hold some, too.
+    Raises:
+        ValueError: If it holds anything else, a key twice, or more than `max_values` commas and opening
+            brackets: as many as its values, or more where names hold some, too.
     """
     # Before it is parsed: a value takes hundreds of bytes in memory, and as few as two in the text.
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > max_values:
@@ -26,7 +27,7 @@ def parse_object(data: bytes, max_values: int = MAX_VALUES) -> dict[str, Any]:
         built = dict(pairs)
         if len(built) < len(pairs):
             [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
-            raise ValueError(f"{reprlib.repr(key)} is there twice")
+            raise ValueError(f"{reprlib.repr(key)} appears twice")
         return built
 
     try:
@@ -43,7 +44,11 @@ def parse_object(data: bytes, max_values: int = MAX_VALUES) -> dict[str, Any]:
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`. Raises V2WError, naming the file, if it cannot be read as one."""
+    """The JSON object in `file`.
+
+    Raises:
+        V2WError: Naming the file, if it cannot be read as one.
+    """
     try:
         if not file.is_file():  # opening a FIFO would wait for ever
             raise ValueError("not a regular file" if file.exists() else "no such file")

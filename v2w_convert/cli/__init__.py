@@ -1,4 +1,4 @@
-"""`v2w`: parse, call one function, print its report. What is heavy is imported by the command that needs it."""
+"""The command line: each command parses its arguments, makes one call of the API, and prints the result."""
 
 import sys
 from collections.abc import Callable
@@ -6,32 +6,38 @@ from typing import Annotated, Any
 
 import typer
 
-from v2w_convert.cli.look import evaluate, rollout
-from v2w_convert.cli.prepare import convert, inspect, plan
-from v2w_convert.cli.prove import export, verify
-from v2w_convert.cli.train import finetune
+from v2w_convert.cli.convert import convert
+from v2w_convert.cli.evaluate import evaluate
+from v2w_convert.cli.export import export
+from v2w_convert.cli.finetune import finetune
+from v2w_convert.cli.inspect import inspect
+from v2w_convert.cli.options import SectionedCommand
+from v2w_convert.cli.plan import plan
+from v2w_convert.cli.rollout import rollout
+from v2w_convert.cli.verify import verify
 from v2w_convert.errors import V2WError
 
-COMMANDS: tuple[Callable[..., Any], ...] = (
-    inspect,
-    plan,
-    convert,
-    verify,
-    finetune,
-    rollout,
-    evaluate,
-    export,
-)
+INTERRUPTED = 130  # 128 + SIGINT
+COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
+    "inspect": (inspect, "Show what a checkpoint is and what a plan would change"),
+    "plan": (plan, "Write the plan that fits a checkpoint, or draft one"),
+    "convert": (convert, "Convert a checkpoint into a world model"),
+    "verify": (verify, "Measure every claim about a converted model"),
+    "finetune": (finetune, "Train a converted model on episodes with actions"),
+    "rollout": (rollout, "Generate a video beside the recorded one"),
+    "evaluate": (evaluate, "Measure quality by horizon and action following"),
+    "export": (export, "Write one streamed step as an ONNX graph"),
+}
 
 app = typer.Typer(
-    help="Turn a pretrained video diffusion model into a world model, and prove it.",
+    help="Convert pretrained video diffusion models into causal, action-conditioned world models.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in COMMANDS:
-    app.command()(command)
+for name, (command, summary) in COMMANDS.items():
+    app.command(name, cls=SectionedCommand, short_help=summary)(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -44,36 +50,42 @@ def _root(version: Annotated[bool, typer.Option("--version", help="print the ver
 
 
 def main() -> None:
-    """The console entry: exit 0 done, 1 a claim does not hold, 2 the user's mistake (one line, no traceback)."""
+    """The console entry: exit with the code that `run` returns."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
-    """`v2w` with `arguments`; returns the exit code."""
-    from v2w_convert.report import print_error, quiet_libraries
+    """Run `v2w` with `arguments`.
+
+    Returns:
+        The exit code: 0 done, 1 a claim or check fails, 2 a mistake of the user (one line, no traceback),
+        130 interrupted.
+    """
+    from v2w_convert.console import print_error, quiet_libraries
 
     as_json = "--json" in arguments
+    command = " ".join(["v2w", *arguments[:1]]) if arguments and not arguments[0].startswith("-") else "v2w"
     try:
         with quiet_libraries():
             code = app(arguments, prog_name="v2w", standalone_mode=False)
-            return code if isinstance(code, int) else 0
+        if code == INTERRUPTED:
+            sys.stderr.write("v2w: interrupted\n")
+        return code if isinstance(code, int) else 0
     except V2WError as error:
         print_error(error, as_json)
-    except OSError as error:  # of a disk or a name, wherever it was met
-        print_error(V2WError(f"run v2w {' '.join(arguments[:1])}", str(error)), as_json)
+    except OSError as error:  # of a disk or a file name, wherever it occurs
+        print_error(V2WError(f"run {command}", str(error)), as_json)
     except KeyboardInterrupt:
         sys.stderr.write("v2w: interrupted\n")
-        return 130
+        return INTERRUPTED
     except Exception as error:
         message: Callable[[], str] | None = getattr(error, "format_message", None)
         if message is None:  # not a usage error of the command line's parser
-            if type(error).__name__ == "Abort":
-                return 130
-            raise
+            if type(error).__name__ != "Abort":
+                raise
+            sys.stderr.write("v2w: interrupted\n")
+            return INTERRUPTED
         if type(error).__name__ == "NoArgsIsHelpError":
             return 2
-        command = (
-            " ".join(["v2w", *arguments[:1]]) if arguments and not arguments[0].startswith("-") else "v2w"
-        )
         print_error(V2WError(f"run {command}", message().rstrip("."), f"{command} --help"), as_json)
     return 2

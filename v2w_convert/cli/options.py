@@ -1,55 +1,217 @@
-"""Arguments and checks that several commands share. Nothing heavy is imported here."""
+"""Arguments that several commands share, and flags that are generated from a settings model.
 
+A settings model is a pydantic model whose fields have a default and a description. `takes_settings` gives a
+command one flag for each field, and `--config`. Nothing heavy is imported here, so that `v2w --help` is fast.
+"""
+
+import inspect
+import types
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
+from v2w_convert.config_file import read_settings
 from v2w_convert.errors import V2WError
+
+# Sections of a command's help, in their order. Flags that are in none are in the last but one.
+ARGUMENTS, FILES, SETTINGS, COMPUTE, OTHER = (
+    "Arguments",
+    "Input and output",
+    "Settings",
+    "Computation",
+    "Other",
+)
+SECTIONS = {
+    **dict.fromkeys(("plan", "conditions", "validation", "classifier_data", "clips", "camera"), FILES),
+    **dict.fromkeys(
+        ("device", "dtype", "mixed_precision", "gradient_checkpointing", "memory", "budget", "seed"), COMPUTE
+    ),
+}
 
 Base = Annotated[
     Path,
     typer.Argument(
         metavar="BASE",
-        help="a diffusers model or pipeline folder, one .ckpt or .safetensors file, or a Hub id (OWNER/NAME)",
+        help="diffusers model or pipeline folder, one .ckpt or .safetensors file, or Hub id (OWNER/NAME)",
     ),
 ]
 Converted = Annotated[
-    Path, typer.Argument(metavar="OUT", help="a folder that `v2w convert` or `v2w finetune` made")
+    Path, typer.Argument(metavar="CONVERTED", help="folder that `v2w convert` or `v2w finetune` wrote")
+]
+Data = Annotated[
+    Path, typer.Option("--data", metavar="DATA", help="data set of episodes", rich_help_panel=FILES)
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="print one JSON object as the last line of standard output")
-]
-Data = Annotated[Path, typer.Option("--data", help="a LeRobot v3 data set")]
-Camera = Annotated[
-    str | None, typer.Option("--camera", help="which video of the data set, where there are several")
-]
-Device = Annotated[str, typer.Option("--device", help="where to compute: cpu, cuda, cuda:1, mps")]
-PlanFile = Annotated[
-    Path | None, typer.Option("--plan", help="a plan of your own; else the shipped one that fits")
-]
-History = Annotated[
-    int | None,
+    bool,
     typer.Option(
-        "--history", min=1, help="video frames that are shown first; else 8, or the next number that fits"
+        "--json", help="print the result as JSON, the last line of standard output", rich_help_panel=OTHER
     ),
 ]
-Steps = Annotated[int, typer.Option("--steps", min=1, help="denoising steps per frame")]
-Guidance = Annotated[float, typer.Option("--guidance", help="action guidance s; 1: none")]
-Noise = Annotated[
-    float, typer.Option("--context-noise", min=0, help="noise level that history is given; 0: clean")
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="YAML or JSON file of settings, named as the flags; flags take precedence",
+        rich_help_panel=FILES,
+    ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0)]
 
 
-def present(folder: Path) -> None:
+def output_option(metavar: str, help: str) -> Any:
+    """The option `-o/--output`, with what it names."""
+    return typer.Option("-o", "--output", metavar=metavar, help=help, rich_help_panel=FILES)
+
+
+class SectionedCommand(TyperCommand):
+    """A command whose help lists its parameters by section."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Name arguments in the usage line as the documentation does: BASE, not {BASE}."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the sections."""
+        sections: dict[str, list[tuple[str, str]]] = {
+            name: [] for name in (ARGUMENTS, FILES, SETTINGS, COMPUTE, OTHER)
+        }
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is None:
+                continue
+            if parameter.param_type_name == "argument":
+                sections[ARGUMENTS].append((parameter.metavar or record[0], record[1]))
+            else:
+                sections[getattr(parameter, "rich_help_panel", None) or OTHER].append(record)
+        for name, records in sections.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records, col_max=26)
+
+
+def takes_settings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command a flag for each field of the model that its parameter `settings` is annotated with.
+
+    The command is called with the settings that were given: flags take precedence over the file named by
+    `--config`, which takes precedence over the defaults.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    model: type[BaseModel] = signature.parameters["settings"].annotation
+    own = [p for name, p in signature.parameters.items() if name != "settings"]
+
+    @wraps(function)
+    def command(context: typer.Context, config: Path | None, **given: Any) -> Any:
+        flags = {
+            name: value
+            for name, value in given.items()
+            if name in model.model_fields and _is_given(context, name)
+        }
+        asked = f"run v2w {context.info_name}"
+        settings = read_settings(model, config, flags, asked, f"v2w {context.info_name} --help")
+        return function(**{p.name: given[p.name] for p in own}, settings=settings)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        *(p.replace(kind=keyword) for p in own),
+        *settings_options(model),
+        inspect.Parameter("config", keyword, annotation=Config, default=None),
+        inspect.Parameter("context", keyword, annotation=typer.Context),
+    ]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def settings_options(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
+    """One parameter of a command for each field of `model`, those without a default first."""
+    fields = sorted(model.model_fields.items(), key=lambda item: not item[1].is_required())
+    for name, field in fields:
+        yield inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if field.is_required() else _default(field),
+            annotation=Annotated[_type(field.annotation), _option(name, field)],
+        )
+
+
+def flag(name: str) -> str:
+    """The flag of a field: `a_b` -> `--a-b`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def require_folder(folder: Path) -> None:
+    """Raise V2WError unless `folder` is one, before anything heavy is imported."""
     if not folder.is_dir():
         raise V2WError(f"read {folder}", "no such folder", "check the path")
 
 
-def write_text(file: Path, text: str) -> None:
-    try:
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(text)
-    except OSError as error:
-        raise V2WError(f"write {file}", error.strerror or str(error)) from None
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    limits = {}
+    if {int, float} & set(_plain_types(field.annotation)):
+        for constraint in field.metadata:
+            if (least := getattr(constraint, "ge", None)) is not None:
+                limits["min"] = least
+            if (largest := getattr(constraint, "le", None)) is not None:
+                limits["max"] = largest
+    is_flag = bool in _plain_types(field.annotation)
+    help = _help(field) + ("  [required]" if field.is_required() else "")
+    return typer.Option(
+        flag(name) + (f"/--no-{name.replace('_', '-')}" if is_flag else ""),
+        help=help,
+        show_default=not is_flag or bool(field.default),
+        rich_help_panel=SECTIONS.get(name, SETTINGS),
+        metavar=None if is_flag else _metavar(field.annotation),
+        **limits,
+    )
+
+
+def _help(field: FieldInfo) -> str:
+    """The description as a phrase: it begins in lower case and ends without a full stop."""
+    text = (field.description or "").removesuffix(".")
+    is_word = text[1:2].islower() or text[1:2] == " "
+    return text[:1].lower() + text[1:] if is_word else text
+
+
+def _metavar(annotation: Any) -> str | None:
+    """How the value is named in help; None: as typer does, which lists choices."""
+    kinds = _plain_types(annotation)
+    if any(get_origin(kind) is Literal for kind in kinds):
+        return None
+    names = {int: "N", float: "X", str: "NAME", Path: "PATH"}
+    return next((names[kind] for kind in kinds if kind in names), None)
+
+
+def _plain_types(annotation: Any) -> list[Any]:
+    """The types in a union, in a list or alone; None is left out."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return [kind for part in get_args(annotation) for kind in _plain_types(part)]
+    if origin is Annotated:
+        return _plain_types(get_args(annotation)[0])
+    if origin in (list, tuple):
+        return _plain_types(get_args(annotation)[0])
+    return [] if annotation is type(None) else [annotation]
+
+
+def _type(annotation: Any) -> Any:
+    """The field's type as typer takes it: a tuple of any length is a list, constraints are left out."""
+    origin = get_origin(annotation)
+    if origin in (list, tuple):
+        return list[_plain_types(annotation)[0]]  # type: ignore[misc]
+    [kind] = _plain_types(annotation)
+    return kind if kind is annotation or origin is Annotated else kind | None
+
+
+def _default(field: FieldInfo) -> Any:
+    value = field.get_default(call_default_factory=True)
+    return list(value) if isinstance(value, tuple) else value

@@ -3,21 +3,26 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from v2w_convert.errors import V2WError
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One recorded episode.
+    """One recorded episode of t frames.
 
-    frames   (t, height, width, 3) uint8 RGB
-    actions  (t, a) float32; row t is the action chosen on seeing frame t, so it leads to frame t + 1
-             (the convention of LeRobot and of gymnasium). The last row leads nowhere.
+    Attributes:
+        frames: uint8 RGB of shape (t, height, width, 3).
+        actions: float32 of shape (t, a). Row i is the action chosen on seeing frame i, so it leads to frame
+            i + 1 (the convention of LeRobot and of Gymnasium). The last row leads nowhere.
+
+    Raises:
+        V2WError: Shapes or types are others, or an action is NaN or infinite.
     """
 
-    frames: np.ndarray
-    actions: np.ndarray
+    frames: NDArray[np.uint8]
+    actions: NDArray[np.float32]
 
     def __post_init__(self) -> None:
         asked = "read an episode"
@@ -37,13 +42,14 @@ class Episode:
             raise V2WError(asked, "an action is NaN or infinite", "clean the actions before training on them")
 
     def __len__(self) -> int:
+        """Frames, t."""
         return len(self.frames)
 
     @property
-    def arriving_actions(self) -> np.ndarray:
-        """Actions (t, a) as the world model takes them: row t led from frame t - 1 to frame t.
+    def arriving_actions(self) -> NDArray[np.float32]:
+        """Actions (t, a) as a world model takes them: row i led from frame i - 1 to frame i.
 
-        Nothing led to the first frame; its row is zero here and the world model puts its learned
-        "no action" there.
+        Nothing led to the first frame; its row is zero here, and the world model replaces it by its learned
+        "no action".
         """
         return np.concatenate([np.zeros_like(self.actions[:1]), self.actions[:-1]])

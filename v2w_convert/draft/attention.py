@@ -12,23 +12,41 @@ from torch.overrides import TorchFunctionMode
 
 from v2w_convert.draft.turns import Unmeasured, measure
 from v2w_convert.operations import CausalAttention
+from v2w_convert.operations.base import DraftFields
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """fields  of causal_attention or linear_attention, without `at` and `window`
-    open    what could not be settled, in sentences
+class RecordedSite:
+    """A module through which frames mix, as operations ask of it (`v2w_convert.operations.base.DraftSite`).
+
+    Attributes:
+        name: Its path.
+        root: The tiny model, float64.
+        arguments: What the module was called with.
+        t: Frames of the clips in it.
+        config: The model's.
     """
 
-    fields: dict[str, Any]
-    open: tuple[str, ...] = ()
+    name: str
+    root: nn.Module
+    arguments: Arguments
+    t: int
+    config: dict[str, Any]
+
+    def softmax_attention(self) -> DraftFields:
+        """The fields of `causal_attention`."""
+        return softmax_attention(self.name, self.root, self.arguments, self.t, self.config)
+
+    def linear_attention(self) -> DraftFields:
+        """The fields of `linear_attention`."""
+        return linear_attention(self.name, self.root, self.arguments, self.t, self.config)
 
 
 def softmax_attention(
     name: str, root: nn.Module, given: Arguments, t: int, config: dict[str, Any]
-) -> Measured:
+) -> DraftFields:
     """Of the attention `name` of `root` (float64), which was `given` these arguments for clips of t frames."""
     site = root.get_submodule(name)
     args, kwargs = given
@@ -37,19 +55,21 @@ def softmax_attention(
     calls = _calls(site, args, kwargs)
     apart = len(calls) > 1 and len(calls) == len(hidden)
     if tokens % t or not (apart or len(calls) == 1):
-        return Measured({}, (f"it makes {len(calls)} attentions of {tokens} tokens for {t} frames",))
+        return DraftFields({}, (f"it makes {len(calls)} attentions of {tokens} tokens for {t} frames",))
     fields: dict[str, Any] = {"per_sample_calls": True} if apart else {}
     query = calls[0]
     l_text = query.shape[-2] - tokens
     if l_text > 0:
         text = next((key for key, x in kwargs.items() if "encoder" in key and isinstance(x, Tensor)), None)
         if text is None:
-            return Measured(fields, (f"it has {l_text} tokens beside its frames', and it is not seen whose",))
+            return DraftFields(
+                fields, (f"it has {l_text} tokens beside its frames', and it is not seen whose",)
+            )
         other = _calls(site, args, kwargs | {text: kwargs[text] + 1})[0]
         changed = (other != query).any(-1).flatten(0, 1).any(0)
         fields["text"] = "first" if bool(changed[0]) else "last"
     elif l_text < 0:
-        return Measured(fields, (f"it attends from {query.shape[-2]} tokens, and was given {tokens}",))
+        return DraftFields(fields, (f"it attends from {query.shape[-2]} tokens, and was given {tokens}",))
 
     def run(still: Tensor) -> Tensor:
         if "hidden_states" in kwargs:
@@ -66,15 +86,17 @@ def softmax_attention(
     try:
         rotary = measure(turned.unflatten(1, (t, -1))[:, :, 0], root, config)
     except Unmeasured as error:
-        return Measured(fields, (f"its queries are turned by the frame's place, and how is open: {error}",))
+        return DraftFields(
+            fields, (f"its queries are turned by the frame's place, and how is open: {error}",)
+        )
     if rotary is not None:
         fields["rotary"] = rotary.model_dump(exclude_defaults=True)
-    return Measured(fields, open_)
+    return DraftFields(fields, open_)
 
 
 def linear_attention(
     name: str, root: nn.Module, given: Arguments, t: int, config: dict[str, Any]
-) -> Measured:
+) -> DraftFields:
     """The same for one without softmax: its keys are found where they meet values, unlimited to what is positive."""
     args, kwargs = given
     hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
@@ -89,10 +111,10 @@ def linear_attention(
     try:
         rotary = measure(keys.unflatten(1, (t, -1))[:, :, 0], root, config)
     except Unmeasured as error:
-        return Measured({}, (f"its keys are turned by the frame's place, and how is open: {error}",))
+        return DraftFields({}, (f"its keys are turned by the frame's place, and how is open: {error}",))
     if rotary is None:
-        return Measured({}, ("its keys are not turned by the frame's place, which the operation wants",))
-    return Measured({"rotary": rotary.model_dump(exclude_defaults=True)})
+        return DraftFields({}, ("its keys are not turned by the frame's place, which the operation wants",))
+    return DraftFields({"rotary": rotary.model_dump(exclude_defaults=True)})
 
 
 def _promised(

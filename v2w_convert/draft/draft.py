@@ -22,12 +22,11 @@ from v2w_convert.expression import evaluate_int
 from v2w_convert.families import REFUSED
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.noise import noise_spec_from_scheduler
-from v2w_convert.plan.call import null_conditions
 from v2w_convert.plan.probe import MixingSite
 from v2w_convert.plan.read import parse_plan
 from v2w_convert.plan.resolve import resolve
-from v2w_convert.verification.exact import exact
-from v2w_convert.verification.identity import ALLOWED, identity
+from v2w_convert.verification.claims.identity import ALLOWED, measure_identity
+from v2w_convert.verification.engine.exact import exact
 from v2w_convert.world.model import World
 
 LARGEST = 500_000_000  # parameters of a model that is tried out
@@ -163,8 +162,7 @@ def _measure(result: Draft, watched: Watched, config: dict[str, Any]) -> None:
             result.counts[operation.name] = result.counts.get(operation.name, 0) + 1
         base = nn.Module.to(built(watched.class_name, watched.tiny), torch.float64)
         resolved = resolve(plan, watched.config)
-        nulls = null_conditions(resolved.plan.call, resolved.config)
-        claim = identity(base, World(base, resolved, 1, nulls).to(torch.float64))
+        claim = measure_identity(base, World(base, resolved, 1).to(torch.float64))
     except Exception as error:  # a plan that does not fit, or a site that was misjudged
         result.where = " ".join(str(error).split())[:300]
         return

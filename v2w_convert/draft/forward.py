@@ -27,7 +27,7 @@ from v2w_convert.draft.said import said
 from v2w_convert.errors import V2WError
 from v2w_convert.expression import evaluate_int
 from v2w_convert.families import COMPUTED_ARGUMENTS
-from v2w_convert.plan.call import call_base, condition_shape, null_condition
+from v2w_convert.plan.call import call_base, resolve_call
 from v2w_convert.plan.grammar import Call
 
 B, T, H, W, TOKENS = 2, 5, 8, 16, 3
@@ -72,18 +72,18 @@ def inputs_of(
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
-    channels = evaluate_int(call.latents.channels, config)
-    inputs = {"latents": normal(b, t, channels, H, W)}
-    for name, condition in call.active_conditions(config).items():
-        shape = condition_shape(call, name, config, H, W, tokens)
-        given = null_condition(call, name, config, H, W, tokens)
+    resolved = resolve_call(call, config)
+    inputs = {"latents": normal(b, t, resolved.channels, H, W)}
+    for name, condition in resolved.conditions.items():
+        shape = condition.shape(H, W, tokens)
+        given = condition.null(H, W, tokens)
         inputs[name] = normal(b, *shape) if condition.dtype == "float" else given.expand(b, *shape)
     return inputs | {"level": 1 + 5 * torch.rand(b, generator=generator)}
 
 
 def run(model: nn.Module, config: dict[str, Any], call: Call, inputs: dict[str, Tensor]) -> Tensor:
     conditions = {name: x for name, x in inputs.items() if name not in ("latents", "level")}
-    return call_base(model, call, config, inputs["latents"], inputs["level"], conditions)
+    return call_base(model, resolve_call(call, config), inputs["latents"], inputs["level"], conditions)
 
 
 def frames_of(call: Call, config: dict[str, Any]) -> int:

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from v2w_convert.draft.attention import Measured, linear_attention, softmax_attention
+from v2w_convert.draft.attention import RecordedSite
 from v2w_convert.draft.paths import patterns, starred
 from v2w_convert.draft.watch import Watched
 from v2w_convert.operations import OPERATIONS, Operation
+from v2w_convert.operations.base import DraftFields
 from v2w_convert.operations.fitting import fitting
 from v2w_convert.plan.probe import MixingSite
 
@@ -28,18 +29,18 @@ class Rule:
 
 def site_rules(watched: Watched, whole: nn.Module) -> tuple[list[Rule], list[MixingSite]]:
     """Rules for the mixing sites, and the sites that no operation fits. `whole` is the model of the real size."""
-    kinds: dict[str, Measured] = {}  # by starred path: modules in one list are built alike
+    kinds: dict[str, DraftFields] = {}  # by starred path: modules in one list are built alike
     groups: dict[str, list[str]] = {}
     missing = []
     for site in watched.sites:
-        name = _operation(watched, site)
-        if name is None:
+        kind = fitting(watched.model.get_submodule(site.name)) if site.name else None
+        if kind is None:
             missing.append(site)
             continue
         star = starred(site.name, watched.model)
         if star not in kinds:
-            kinds[star] = _measured(name, site.name, watched)
-        key = json.dumps([name, kinds[star].fields, kinds[star].open])
+            kinds[star] = _measured(kind, site.name, watched)
+        key = json.dumps([kind.name, kinds[star].fields, kinds[star].open])
         groups.setdefault(key, []).append(site.name)
     rules = []
     for key, paths in groups.items():
@@ -60,24 +61,14 @@ def position_rules(found: list[Position], watched: Watched, whole: nn.Module) ->
     ]
 
 
-def _operation(watched: Watched, site: MixingSite) -> str | None:
-    """The name of the operation that fits a site."""
-    if not site.name:
-        return None
-    kind = fitting(watched.model.get_submodule(site.name))
-    return None if kind is None else kind.name
-
-
-def _measured(name: str, path: str, watched: Watched) -> Measured:
-    if name == "causal_conv":
-        return Measured({"transfer": "masked", "before_first": "zeros"})
-    if name == "frame_norm":
-        return Measured({})
-    measure = linear_attention if name == "linear_attention" else softmax_attention
+def _measured(kind: type[Operation], path: str, watched: Watched) -> DraftFields:
+    site = RecordedSite(path, watched.model, watched.given[path], watched.t, watched.config)
     try:
-        return measure(path, watched.model, watched.given[path], watched.t, watched.config)
-    except Exception as error:  # whatever an attention makes of being called apart from its model
-        return Measured({}, (f"it could not be measured by itself ({' '.join(str(error).split())[:200]})",))
+        return kind.draft(site)
+    except Exception as error:  # whatever a module makes of being called outside its model
+        return DraftFields(
+            {}, (f"it could not be measured by itself ({' '.join(str(error).split())[:200]})",)
+        )
 
 
 def _written(

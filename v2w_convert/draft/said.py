@@ -66,7 +66,7 @@ def _shape(
     name: str, condition: Condition, letters: dict[str, str], call: Call, config: dict[str, Any]
 ) -> tuple[int | str, ...]:
     shape = [letters.get(name, size) if size == "n" else size for size in condition.shape]
-    if condition.is_spatial:
+    if "h" in condition.shape:
         own = int(shape[0])
         if name == "image_latents":
             shape[0] = difference_of(own, config) or own

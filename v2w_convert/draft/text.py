@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from v2w_convert.draft.draft import Draft
-from v2w_convert.verification.identity import ALLOWED
+from v2w_convert.verification.claims.identity import ALLOWED
 
 HEAD = """\
 # A draft for {base}, made from a probe of a small, randomly initialised model (`tiny`). Nobody has read it yet:

@@ -52,7 +52,7 @@ def measure(x: Tensor, root: nn.Module, config: dict[str, Any]) -> Rotary | None
             and all(_learned(pairs, row) for pairs, row in zip(each, tensor[0].tolist(), strict=True))
         ):
             form = _form(each[0], head)
-            return Rotary(size=_size(2 * len(each[0]), config), learned=name, **form)
+            return Rotary.model_validate({"size": _size(2 * len(each[0]), config), "learned": name, **form})
     joined = _pairs(x.movedim(0, 1).flatten(1), limit)
     return _said(joined, head, config, joined=True)
 
@@ -143,12 +143,14 @@ def _said(pairs: list[Pair], head: int, config: dict[str, Any], joined: bool) ->
     if rising:
         form["ascending"] = True
     start = pairs[0].first
-    return Rotary(
-        start=0 if start == 0 else first_that_is(start, _sizes(config, joined), config) or start,
-        size=_size(2 * n, config, joined),
-        theta=theta,
-        scale=scale,
-        **form,
+    return Rotary.model_validate(
+        {
+            "start": 0 if start == 0 else first_that_is(start, _sizes(config, joined), config) or start,
+            "size": _size(2 * n, config, joined),
+            "theta": theta,
+            "scale": scale,
+            **form,
+        }
     )
 
 

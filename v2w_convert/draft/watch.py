@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from v2w_convert.draft.attention import Arguments
 from v2w_convert.draft.forward import Found, frames_of, inputs_of, run
 from v2w_convert.families.build import build_model, complete_config
-from v2w_convert.plan.call import per_frame_inputs
+from v2w_convert.plan.call import per_frame_inputs, resolve_call
 from v2w_convert.plan.probe import mixing_sites, randomize_zero_init, record
 
 
@@ -40,7 +40,7 @@ class Watched:
         self.level, _ = record(self.model, lambda: self.run(first | {"level": other["level"]}))
         self.rest, _ = record(self.model, lambda: self.run(other | {"level": first["level"]}))
         one = {name: x[:1] for name, x in first.items()}
-        frames, apart = per_frame_inputs(found.call, self.config, one["latents"], one)
+        frames, apart = per_frame_inputs(resolve_call(found.call, self.config), one["latents"], one)
 
         def call(x: Tensor) -> Tensor:
             latents, given = apart(x)

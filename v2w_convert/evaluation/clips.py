@@ -1,24 +1,23 @@
 """Evaluation clips: some frames of history, then the frames to predict."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from v2w_convert.data import lerobot
-from v2w_convert.data.episode import Episode
+from v2w_convert.data import Dataset, Episode
 from v2w_convert.errors import V2WError
 from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
 
 
 @dataclass(frozen=True)
 class EvaluationClips:
-    """n clips of `history` frames and `horizon` frames after them.
+    """n clips of t video frames: history, and what follows it.
 
-    frames   (n t 3 height width) float32 in [0, 1], t = history + horizon
-    actions  (n t a) float32, row t led from frame t - 1 to frame t
-    episode  (n,) int64, which episode each comes from
+    Attributes:
+        frames: (n t 3 height width) float32 in [0, 1].
+        actions: (n t a) float32; row i led from frame i - 1 to frame i.
+        episode: (n,) int64: the episode that each clip comes from.
     """
 
     frames: Tensor
@@ -27,25 +26,40 @@ class EvaluationClips:
 
 
 def read_episodes(
-    data: Path,
-    action_dim: int,
-    packing: TemporalCompression,
-    episodes: int | None = None,
-    camera: str | None = None,
+    data: Dataset, action_dim: int, compression: TemporalCompression, count: int | None = None
 ) -> list[Episode]:
-    """The first `episodes` episodes (None: all). Raises V2WError if their actions, packed, are not `action_dim` long."""
-    mend = "the data that the model was made for, or convert again with"
-    found = []
-    for episode in lerobot.read(data, camera):
-        require_actions(f"read the data set {data}", episode.actions.shape[1], action_dim, packing, mend)
+    """Decode the first `count` episodes (None: all).
+
+    Args:
+        data: The data set.
+        action_dim: Numbers per action that the model takes.
+        compression: The autoencoder's temporal compression.
+        count: How many episodes.
+
+    Raises:
+        V2WError: The data's actions are of another length than the model's, or the data cannot be read.
+    """
+    advice = "the data that the model was made for, or convert again with"
+    require_actions(f"read the data set {data.path}", data.action_dim, action_dim, compression, advice)
+    found: list[Episode] = []
+    for episode in data.episodes():
         found.append(episode)
-        if episodes is not None and len(found) == episodes:
+        if len(found) == count:
             break
     return found
 
 
 def cut_clips(episodes: list[Episode], history: int, horizon: int) -> EvaluationClips:
-    """As many clips as fit into each episode side by side. Raises V2WError if none fits."""
+    """Cut as many clips as fit into each episode without overlap.
+
+    Args:
+        episodes: The episodes.
+        history: Frames of history per clip.
+        horizon: Frames after them.
+
+    Raises:
+        V2WError: No clip fits.
+    """
     t = history + horizon
     frames, actions, origin = [], [], []
     for number, episode in enumerate(episodes):

@@ -1,9 +1,9 @@
-"""Which action led from one frame to the next? A small classifier, trained on real frames, that judges
-whether generated frames follow their actions.
+"""A small classifier that names the action between two frames, to measure whether generated frames follow actions.
 
-n pairs of frames. Shape of a pair: (2 3 height width), float in [0, 1], the earlier frame first.
-Use: its accuracy on generated pairs lies between `majority` (actions ignored) and its accuracy on real
-pairs that it was not trained on (actions followed as well as this classifier can tell).
+It is trained on recorded frames. Its accuracy on generated pairs lies between `majority` (actions ignored)
+and its accuracy on real pairs that it was not trained on (actions followed as well as it can tell).
+
+A pair is (2 3 height width), float in [0, 1], the earlier frame first.
 """
 
 import torch
@@ -12,14 +12,14 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
 
 from v2w_convert.errors import V2WError
 
-SIDE = 32  # motion survives at this size, detail that a generator blurs does not: it must not be relied on
+SIDE = 32  # motion is visible at this size; fine detail, which a generator may blur, is not
 WIDTH = 16
 BATCH = 64
 LEARNING_RATE = 3e-3
 
 
 class InverseDynamics(nn.Module):
-    """Logits (n classes) of the action between the frames of `pairs` (n 2 3 height width), any size."""
+    """Maps pairs of frames (n 2 3 height width) of any size to logits (n classes) of the action between them."""
 
     def __init__(self, classes: int):
         super().__init__()
@@ -33,21 +33,33 @@ class InverseDynamics(nn.Module):
         )
 
     def forward(self, pairs: Tensor) -> Tensor:
-        before, after = _shrunk(pairs).unbind(1)
-        # Changes between frames are small beside the frames; scaled to a like size they are learned sooner.
-        return self.layers(torch.cat([before - 0.5, after - 0.5, 4 * (after - before)], 1))
+        """Logits (n classes) of `pairs` (n 2 3 height width)."""
+        before, after = _downscaled(pairs).unbind(1)
+        # Changes between frames are small beside the frames; scaled to a similar size they are learned sooner.
+        logits: Tensor = self.layers(torch.cat([before - 0.5, after - 0.5, 4 * (after - before)], 1))
+        return logits
 
 
 def train_classifier(pairs: Tensor, actions: Tensor, classes: int, seed: int, steps: int = 600) -> nn.Module:
-    """An InverseDynamics fitted to `pairs` (n 2 3 height width) and `actions` (n,) int64 in [0, classes).
+    """Train an `InverseDynamics`.
 
-    Deterministic given the seed, on one machine with one number of threads; the global generators are
-    neither read nor moved. Raises V2WError if there is no pair, or not one action in range per pair.
+    Deterministic given the seed, on one machine with one number of threads. Global random generators are
+    neither read nor changed.
+
+    Args:
+        pairs: Pairs of frames (n 2 3 height width).
+        actions: The action of each pair (n,) int64 in [0, classes).
+        classes: How many actions there are.
+        seed: The seed.
+        steps: Optimizer steps.
+
+    Raises:
+        V2WError: There is no pair, or not one action in range per pair.
     """
     _check("train an action classifier", pairs, actions, classes)
     generator = torch.Generator().manual_seed(seed)
     model = _initialised(classes, generator).to(pairs.device)
-    pairs = torch.cat([_shrunk(part) for part in pairs.split(256)])
+    pairs = torch.cat([_downscaled(chunk) for chunk in pairs.split(256)])
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     for _ in range(steps):
@@ -61,18 +73,27 @@ def train_classifier(pairs: Tensor, actions: Tensor, classes: int, seed: int, st
 
 @torch.no_grad()
 def accuracy(model: nn.Module, pairs: Tensor, actions: Tensor) -> Tensor:
-    """(n,) float32: 1 where the model names the action (n,) of the pair (n 2 3 height width), else 0.
+    """Where the model names the right action.
 
-    Raises V2WError if there is no pair, or not one action per pair.
+    Args:
+        model: A trained classifier.
+        pairs: Pairs of frames (n 2 3 height width).
+        actions: The action of each pair (n,) int64.
+
+    Returns:
+        (n,) float32: 1 where it does, else 0.
+
+    Raises:
+        V2WError: There is no pair, or not one action per pair.
     """
     _check("measure an action classifier", pairs, actions)
-    guesses = torch.cat([model(part).argmax(1) for part in pairs.split(256)])
+    guesses = torch.cat([model(chunk).argmax(1) for chunk in pairs.split(256)])
     return (guesses == actions).float()
 
 
 def majority(actions: Tensor) -> float:
-    """The accuracy of always naming the commonest of `actions` (n,) int64."""
-    return actions.bincount().max().item() / len(actions)
+    """The accuracy of always naming the most frequent of `actions` (n,) int64."""
+    return int(actions.bincount().max()) / len(actions)
 
 
 def _convolution(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
@@ -80,7 +101,8 @@ def _convolution(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...
 
 
 def _initialised(classes: int, generator: torch.Generator) -> InverseDynamics:
-    with torch.device("meta"):  # torch's own initialisation would draw from the global generator
+    """A new model with weights from `generator` alone."""
+    with torch.device("meta"):  # torch's own initialisation would use the global generator
         model = InverseDynamics(classes)
     model.to_empty(device="cpu")
     for name, parameter in model.named_parameters():
@@ -91,9 +113,10 @@ def _initialised(classes: int, generator: torch.Generator) -> InverseDynamics:
     return model
 
 
-def _shrunk(pairs: Tensor) -> Tensor:
+def _downscaled(pairs: Tensor) -> Tensor:
     """Pairs (n 2 3 SIDE SIDE), by area; those of this size already are kept as they are."""
-    return adaptive_avg_pool2d(pairs.flatten(0, 1), SIDE).unflatten(0, (-1, 2))
+    small: Tensor = adaptive_avg_pool2d(pairs.flatten(0, 1), SIDE).unflatten(0, (-1, 2))
+    return small
 
 
 def _check(asked: str, pairs: Tensor, actions: Tensor, classes: int | None = None) -> None:

@@ -1,7 +1,7 @@
-"""How near frames are to the truth, how sure that number is, and whether frames still look like the data.
+"""How near frames are to the true ones, how certain that number is, and whether frames still look like the data.
 
-n frames or episodes, k statistics; frames are (n 3 height width), float in [0, 1] or uint8 in [0, 255].
-Everything is computed and returned in float64.
+Frames are (n 3 height width), float in [0, 1] or uint8 in [0, 255]. Everything is computed and returned in
+float64.
 """
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from v2w_convert.errors import V2WError
+from v2w_convert.evaluation.result import Interval
 
 PSNR_CAP_DB = 100.0
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
@@ -18,7 +19,9 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, (n,), with peak 1.
 
     Capped at 100 dB, which equal frames reach, so that means over frames stay finite.
-    Raises V2WError if the shapes differ.
+
+    Raises:
+        V2WError: The shapes differ.
     """
     a, b = _comparable(a, b)
     error = (a - b).square().mean((1, 2, 3))
@@ -26,11 +29,14 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity, (n,), at most 1 (equal frames): the mean over channels and over the window's
-    valid positions (no padding), weights gaussian, population covariance, data range 1.
+    """Structural similarity, (n,), at most 1, which equal frames reach.
 
-    Raises V2WError if the shapes differ or a frame is smaller than the window of 11.
-    Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity".
+    The mean over channels and over the window's valid positions (no padding), with gaussian weights,
+    population covariance and data range 1. Source: Wang et al. 2004, "Image quality assessment: from error
+    visibility to structural similarity".
+
+    Raises:
+        V2WError: The shapes differ, or a frame is smaller than the window of 11.
     """
     a, b = _comparable(a, b)
     if min(a.shape[-2:]) < WINDOW:
@@ -46,28 +52,35 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     return (luminance * structure).mean((1, 2, 3))
 
 
-def bootstrap(values: Tensor, seed: int, draws: int = 2000, level: float = 0.95) -> dict[str, float]:
-    """The mean of `values` (n,) and its percentile interval over `draws` resamples of n with replacement.
+def bootstrap(values: Tensor, seed: int, resamples: int = 2000, level: float = 0.95) -> Interval:
+    """The mean of some values and its percentile interval over resamples with replacement.
 
-    Give one value per episode: frames of one episode are not independent, and resampling them makes
-    the interval too narrow. Deterministic given the seed. Raises V2WError if there is no value.
+    Deterministic given the seed.
+
+    Args:
+        values: One value per episode (n,): frames of one episode are not independent, and resampling them
+            makes the interval too narrow.
+        seed: The seed of the resampling.
+        resamples: How many resamples of n values.
+        level: The share of resamples whose mean lies in the interval.
+
+    Raises:
+        V2WError: There is no value.
     """
     if not len(values):
         raise V2WError("bootstrap a mean", "no value", "more or longer episodes")
     values = values.double().cpu()
     n = len(values)
     generator = torch.Generator().manual_seed(seed)
-    means = torch.stack([values[torch.randint(n, (n,), generator=generator)].mean() for _ in range(draws)])
+    means = torch.stack(
+        [values[torch.randint(n, (n,), generator=generator)].mean() for _ in range(resamples)]
+    )
     tail = (1 - level) / 2
-    return {
-        "mean": values.mean().item(),
-        "low": means.quantile(tail).item(),
-        "high": means.quantile(1 - tail).item(),
-    }
+    return Interval(values.mean().item(), means.quantile(tail).item(), means.quantile(1 - tail).item())
 
 
 def picture_statistics(frames: Tensor) -> Tensor:
-    """Per frame (n 3): mean, standard deviation, gradient energy.
+    """Mean, standard deviation and gradient energy of each frame, (n 3).
 
     The gradient energy is the mean squared difference of horizontal neighbours plus that of vertical
     ones: it falls when frames blur and rises when they break up into noise.
@@ -79,15 +92,20 @@ def picture_statistics(frames: Tensor) -> Tensor:
 
 
 def share_within(statistics: Tensor, reference: Tensor, low: float = 0.01, high: float = 0.99) -> float:
-    """The share of rows of `statistics` (n k) whose k values all lie between the `low` and the `high`
-    quantile of `reference` (m k), bounds included. NaN lies nowhere.
+    """The share of frames whose statistics all lie within the range of reference frames.
 
-    The yardstick is what other real frames get, a little under high - low, not 1.
+    Compare it with what other real frames get, a little under high - low, not with 1.
+
+    Args:
+        statistics: k statistics of n frames (n k). NaN lies in no range.
+        reference: The same of m reference frames (m k).
+        low: Lower end of the range, as a quantile; it belongs to the range.
+        high: Upper end of the range, as a quantile; it belongs to the range.
     """
     bounds = torch.tensor([low, high], dtype=torch.float64, device=reference.device)
     lowest, highest = reference.double().quantile(bounds, dim=0)
     inside = (statistics >= lowest) & (statistics <= highest)
-    return inside.all(1).double().mean().item()
+    return float(inside.all(1).double().mean())
 
 
 def _comparable(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,4 +126,5 @@ def _blurred(frames: Tensor) -> Tensor:
     weights = torch.softmax(-offset.square() / (2 * SIGMA**2), 0)
     planes = frames.flatten(0, 1)[:, None]
     across = conv2d(planes, weights.view(1, 1, 1, WINDOW))
-    return conv2d(across, weights.view(1, 1, WINDOW, 1))[:, 0].unflatten(0, frames.shape[:2])
+    blurred: Tensor = conv2d(across, weights.view(1, 1, WINDOW, 1))[:, 0].unflatten(0, frames.shape[:2])
+    return blurred

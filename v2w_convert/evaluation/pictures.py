@@ -1,22 +1,29 @@
-"""Frames to look at: contact sheets, captions, png, mp4, gif.
+"""Frames as files: contact sheets, captions, PNG, MP4, GIF.
 
 t frames of height h and width w, always uint8 RGB with channels last.
 """
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from v2w_convert.errors import V2WError
 
+Frames = NDArray[np.uint8]
 WHITE = 255
 
 
-def contact_sheet(rows: list[np.ndarray], scale: int, gap: int) -> np.ndarray:
-    """One picture (h w 3): each clip (t h w 3) of `rows` a row of frames, enlarged `scale` times by repeating
-    pixels, `gap` white pixels between frames and between rows. Shorter rows end in white.
+def contact_sheet(rows: list[Frames], scale: int, gap: int) -> Frames:
+    """One picture (h w 3) with each clip as a row of frames.
+
+    Args:
+        rows: Clips (t h w 3). Shorter rows end in white.
+        scale: How often each pixel is repeated in either direction.
+        gap: White pixels between frames and between rows.
     """
     strips = [_strip(frames.repeat(scale, 1).repeat(scale, 2), gap) for frames in rows]
     width = max(strip.shape[1] for strip in strips)
@@ -25,8 +32,8 @@ def contact_sheet(rows: list[np.ndarray], scale: int, gap: int) -> np.ndarray:
     return sheet[: len(sheet) - gap]
 
 
-def captioned(frames: np.ndarray, text: str) -> np.ndarray:
-    """`frames` (t h w 3) under a white strip that bears `text` in black: (t h+strip w 3).
+def captioned(frames: Frames, text: str) -> Frames:
+    """Frames (t h w 3) under a white strip with `text` in black: (t h+strip w 3).
 
     Text is wrapped between words; a single word wider than the frames is cut off. Captions of equally
     many lines have strips of equal height.
@@ -46,16 +53,25 @@ def captioned(frames: np.ndarray, text: str) -> np.ndarray:
     return np.concatenate([above, frames], 1)
 
 
-def write_png(picture: np.ndarray, path: Path) -> None:
+def write_png(picture: Frames, path: Path) -> None:
     """Write `picture` (h w 3) without loss."""
     Image.fromarray(picture).save(path, format="PNG")
 
 
-def write_video(frames: np.ndarray, path: Path, fps: int) -> None:
-    """Write `frames` (t h w 3) at `fps` frames a second: .mp4 (H.264) or .gif (endless).
+def write_video(frames: Frames, path: Path, fps: float) -> None:
+    """Write frames (t h w 3) as .mp4 (H.264) or .gif (endless).
 
-    mp4  odd heights and widths, which H.264's halved colour planes cannot hold, grow by a copy of the last line.
-    gif  holds 256 colours a frame, counts time in 1/100 s, and keeps equal neighbours as one longer frame.
+    MP4: odd heights and widths, which H.264's halved colour planes cannot hold, grow by a copy of the last
+    line. GIF: holds 256 colours a frame, counts time in 1/100 s, and keeps equal neighbours as one longer
+    frame.
+
+    Args:
+        frames: The frames.
+        path: The file to write.
+        fps: Frames per second.
+
+    Raises:
+        V2WError: The suffix is another one, or there is no frame.
     Raises V2WError, before anything is written, for another suffix or if there is no frame.
     """
     writers = {".mp4": _write_mp4, ".gif": _write_gif}
@@ -67,7 +83,7 @@ def write_video(frames: np.ndarray, path: Path, fps: int) -> None:
     writer(frames, path, fps)
 
 
-def _strip(frames: np.ndarray, gap: int) -> np.ndarray:
+def _strip(frames: Frames, gap: int) -> Frames:
     """A row (h w 3) of `frames` (t h w 3)."""
     t, h, w, _ = frames.shape
     spaced = np.pad(frames, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=WHITE)
@@ -79,17 +95,19 @@ def _text_height(lines: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont)
     return int(ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), tallest, font)[3]) + 2
 
 
-def _write_mp4(frames: np.ndarray, path: Path, fps: int) -> None:
+def _write_mp4(frames: Frames, path: Path, fps: float) -> None:
     _, h, w, _ = frames.shape
     frames = np.pad(frames, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
     with av.open(str(path), "w") as video:
-        stream = video.add_stream("libx264", rate=fps, options={"crf": "18"})
+        stream = video.add_stream(
+            "libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "18"}
+        )
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         for frame in frames:
             video.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         video.mux(stream.encode())
 
 
-def _write_gif(frames: np.ndarray, path: Path, fps: int) -> None:
+def _write_gif(frames: Frames, path: Path, fps: float) -> None:
     first, *rest = [Image.fromarray(frame) for frame in frames]
     first.save(path, format="GIF", save_all=True, append_images=rest, duration=1000 / fps, loop=0)

@@ -1,7 +1,7 @@
-"""Every random number of a run, drawn from (seed, step) alone.
+"""Every random number of a run, sampled from (seed, step) alone.
 
-A resumed run therefore needs no saved random state, and draws what the unbroken one would have drawn.
-Draws are made on the CPU, so that they are the same for every device.
+A resumed run therefore needs no saved random state, and samples what the uninterrupted run would have
+sampled. Sampling is done on the CPU, so that the numbers are the same for every device.
 """
 
 import hashlib
@@ -15,12 +15,15 @@ from v2w_convert.noise import Noise
 
 @dataclass(frozen=True)
 class BatchSamples:
-    """What chance decides for b clips of t frames.
+    """The random numbers of b clips of t latent frames.
 
-    level    (b t) float32, in the noise kind's unit, independent for every block (arXiv 2407.01392)
-    noise    (b t c h w) float32
-    dropped  (b t) bool: frames whose action is replaced by the learned "no action"
-    offset   (b,) int64: where in the period of the positions a clip begins; None where positions have none
+    Attributes:
+        level: Noise levels (b t) float32, in the unit of the noise kind, independent for every block (Chen
+            et al., arXiv 2407.01392).
+        noise: Noise (b t c h w) float32.
+        dropped: (b t) bool: frames whose action is replaced by the learned "no action".
+        offset: (b,) int64: where in the period of the positions a clip begins; None where positions have no
+            period.
     """
 
     level: Tensor
@@ -28,8 +31,8 @@ class BatchSamples:
     dropped: Tensor
     offset: Tensor | None
 
-    def part(self, clips: slice, device: str | torch.device = "cpu") -> "BatchSamples":
-        """Those of some of the clips, on `device`."""
+    def select(self, clips: slice, device: str | torch.device = "cpu") -> "BatchSamples":
+        """Return the numbers of some of the clips, on `device`."""
         offset = None if self.offset is None else self.offset[clips].to(device)
         return BatchSamples(
             self.level[clips].to(device), self.noise[clips].to(device), self.dropped[clips].to(device), offset
@@ -37,18 +40,20 @@ class BatchSamples:
 
 
 def seed_of(*key: object) -> int:
-    """A seed for torch that belongs to `key`."""
+    """A seed for torch that belongs to `key`, such as (run's seed, "step", 12)."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:7], "big")
 
 
 def generator(*key: object) -> torch.Generator:
+    """A random generator that belongs to `key`."""
     return torch.Generator().manual_seed(seed_of(*key))
 
 
-def draw_clips(count: int, batch: int, generator: torch.Generator) -> list[int]:
-    """Which of the data's `count` clips form a batch: each equally likely, with replacement."""
-    return torch.randint(count, (batch,), generator=generator).tolist()
+def sample_clips(count: int, batch: int, generator: torch.Generator) -> list[int]:
+    """Choose `batch` of the data's `count` clips: each equally likely, with replacement."""
+    chosen: list[int] = torch.randint(count, (batch,), generator=generator).tolist()
+    return chosen
 
 
 def sample_batch(
@@ -57,12 +62,22 @@ def sample_batch(
     action_dropout: float,
     period: int | None,
     generator: torch.Generator,
-    n: int = 1,
+    frames_per_block: int = 1,
 ) -> BatchSamples:
-    """Draws for clips of `shape` (b t c h w), in blocks of n frames."""
+    """Sample what a batch of clips needs.
+
+    Args:
+        shape: Shape (b t c h w) of the clips' latents.
+        noise: The noise kind, which samples the levels.
+        action_dropout: Share of frames whose action is dropped.
+        period: The period of the positions, if they have one.
+        generator: The generator.
+        frames_per_block: Latent frames that share a noise level.
+    """
     b, t = shape[:2]
+    levels = noise.sample_training_levels((b, t // frames_per_block), generator)
     return BatchSamples(
-        level=noise.sample_training_levels((b, t // n), generator).repeat_interleave(n, 1),
+        level=levels.repeat_interleave(frames_per_block, 1),
         noise=torch.randn(shape, generator=generator),
         dropped=torch.rand(b, t, generator=generator) < action_dropout,
         offset=None if period is None else torch.randint(period, (b,), generator=generator),

@@ -1,4 +1,4 @@
-"""Where a run can be taken up again. A checkpoint is there whole or not at all, and is checked before it is used."""
+"""From where a run is resumed. A checkpoint appears whole or not at all, and is checked before it is used."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from v2w_convert.checkpoint.output import sha256, staged
+from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
 
@@ -26,9 +26,12 @@ log = logging.getLogger(__name__)
 class Training:
     """All that changes while a model is trained. There is no random state: see `batches`.
 
-    base      float32
-    average   of the base's parameters, in their order
-    scaler    of the loss, where mixed precision is fp16
+    Attributes:
+        base: The denoiser with its changed sites, float32.
+        average: Exponential moving average of the base's parameters, in their order.
+        optimizer: The optimizer, as accelerate prepared it.
+        schedule: The learning rate's schedule.
+        scaler: The loss scaler, where mixed precision is fp16.
     """
 
     base: nn.Module
@@ -38,12 +41,12 @@ class Training:
     scaler: Any | None
 
     def averaged(self) -> dict[str, Tensor]:
-        """The base's tensors by name: averaged parameters, and its buffers as they are."""
+        """Return the base's tensors by name: averaged parameters, and its buffers as they are."""
         names = [name for name, _ in self.base.named_parameters()]
         return self.base.state_dict() | dict(zip(names, self.average.shadow_params, strict=True))
 
     def state(self) -> dict[str, Any]:
-        """What there is beside the weights: only tensors, numbers and nests of them."""
+        """Return the state beside the weights: only tensors, numbers and nests of them."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -52,6 +55,7 @@ class Training:
         }
 
     def load(self, folder: Path) -> None:
+        """Load the checkpoint in `folder`."""
         self.base.load_state_dict(load_file(folder / MODEL))
         averaged = load_file(folder / AVERAGE)
         for (name, _), shadow in zip(self.base.named_parameters(), self.average.shadow_params, strict=True):
@@ -65,26 +69,29 @@ class Training:
 
 
 def save(folder: Path, step: int, training: Training, keep: int) -> None:
-    """Write `folder`/step-N; then, and only then, delete all but the newest `keep`."""
-    with staged(folder / f"step-{step}") as stage:
+    """Write the checkpoint `folder`/step-N; then, and only then, delete all but the newest `keep`."""
+    with staging_folder(folder / f"step-{step}") as stage:
         save_file(_plain(training.base.state_dict()), stage / MODEL)
         save_file(_plain(training.averaged()), stage / AVERAGE)
         torch.save(training.state(), stage / STATE)
         hashes = {name: sha256(stage / name) for name in (MODEL, AVERAGE, STATE)}
         (stage / HASHES).write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
     for old in list(_by_step(folder).values())[:-keep]:
-        # Under another name first, so that one that is half deleted is not taken for a damaged one.
+        # Renamed first, so that one that is half deleted is not taken for a damaged one.
         shutil.rmtree(old.rename(folder / f".{old.name}"))
 
 
 def restore(folder: Path, training: Training) -> int:
-    """Load the newest checkpoint in `folder` that is as it was written; return its step, 0 if there is none.
+    """Load the newest checkpoint in `folder` that is as it was written.
 
-    Damaged ones are set aside under the name step-N.damaged, with a warning.
+    Damaged ones are renamed to step-N.damaged, with a warning.
+
+    Returns:
+        The step of the checkpoint; 0 if there is none.
     """
     for step, checkpoint in reversed(_by_step(folder).items()):
         if fault := _damage(checkpoint):
-            log.warning("%s is damaged (%s) and is left aside", checkpoint, fault)
+            log.warning("%s is damaged (%s) and is not used", checkpoint, fault)
             aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
             shutil.rmtree(aside, ignore_errors=True)
             checkpoint.rename(aside)
@@ -101,7 +108,7 @@ def _by_step(folder: Path) -> dict[int, Path]:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with the files of a checkpoint."""
+    """What is wrong with the files of a checkpoint; None if nothing is."""
     try:
         hashes = read_object(checkpoint / HASHES)
         for name in (MODEL, AVERAGE, STATE):
@@ -115,4 +122,5 @@ def _damage(checkpoint: Path) -> str | None:
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As safetensors wants them."""
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}

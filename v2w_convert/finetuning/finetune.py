@@ -1,137 +1,199 @@
-"""Finetune a converted model on action data: what completes the transfer that surgery began."""
+"""Finetune a converted model on action data, which completes the transfer that surgery began."""
 
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from accelerate import Accelerator
+from pydantic import TypeAdapter, ValidationError
 
 from v2w_convert.checkpoint.headers import DTYPES
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
-from v2w_convert.data import lerobot
+from v2w_convert.data import Dataset, open_dataset
+from v2w_convert.device import resolve_device
 from v2w_convert.errors import V2WError
-from v2w_convert.finetuning.curve import draw_log
-from v2w_convert.finetuning.export import save_model
-from v2w_convert.finetuning.latents import LatentDataset, check_data, encoded, fingerprint
+from v2w_convert.finetuning.latents import LatentDataset, cached_latents, require_clips
 from v2w_convert.finetuning.loop import prepare, train
-from v2w_convert.finetuning.run import CURVE, LATENTS, Log, Record, claimed, require_own, write_atomically
-from v2w_convert.finetuning.settings import ProgressCallback, Settings, no_progress
-from v2w_convert.operations.action import ACTION_MODULE, ActionSite
+from v2w_convert.finetuning.loss_curve import draw_log
+from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
+from v2w_convert.finetuning.run_folder import (
+    LATENTS,
+    LOSS_CURVE,
+    Log,
+    Record,
+    locked,
+    require_own,
+    write_atomically,
+)
+from v2w_convert.finetuning.save import save_model
+from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.progress import Progress, no_progress
 from v2w_convert.surgery.load import load, open_converted
-from v2w_convert.surgery.manifest import MANIFEST, Manifest, read_manifest
+from v2w_convert.surgery.manifest import MANIFEST, read_manifest
 from v2w_convert.world.model import World
 from v2w_convert.world.vae import VAE, looks_ahead, open_vae, require_frame_size
 
-TRIED = 4  # latent frames on which the autoencoder is tried
-LAST = 100  # steps over which the training loss that is reported is averaged
+MAX_TEST_FRAMES = 4  # latent frames on which the autoencoder is tested
+LOSS_STEPS = 100  # last steps over which the training loss that is reported is averaged
+NOT_COMPARED = {"validation", "device"}  # settings that may differ when a run is resumed
 
 
 def finetune(
     converted: Path,
     data: Path,
     output: Path,
-    settings: Settings,
-    progress: ProgressCallback = no_progress,
-    device: str | None = None,
-) -> dict[str, Any]:
-    """Train the world model in `converted` on the LeRobot set `data`; `output` becomes a folder of the same layout.
+    settings: FinetuneSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> FinetuneResult:
+    """Train the world model in `converted` on the data set `data`.
 
-    output    new, empty, or an earlier start of the same run, which is then gone on with: the result is the same
-              bit for bit, on one machine. Beside the model it holds checkpoints/, latents/, log.jsonl,
-              loss.png, run.json.
-    progress  called after every episode encoded and every step made
-    device    a type, such as cpu; None: as accelerate finds it
+    Args:
+        converted: A converted or finetuned model's folder.
+        data: A data set that `open_dataset` reads.
+        output: The run folder, which becomes a model folder of the same layout. New, empty, or the same run
+            unfinished, which is then resumed: the result is the same bit for bit, on one machine. Beside the
+            model it holds checkpoints/, latents/, log.jsonl, loss.png, run.json and config.yaml.
+        settings: The settings; None for the defaults.
+        progress: Called after each episode that is encoded and after each step.
 
-    Returns what the manifest says under `finetuning`, with `output`, and `finished_before`: nothing was left to do.
-    Raises V2WError, before anything is written, if the data does not fit the model or the output is not this run's;
-    later if the loss is not finite (the last good checkpoint stays) or the disk is full.
+    Raises:
+        V2WError: Before anything is written: the data does not fit the model, the device is not there, or
+            `output` is not this run's. Later: the loss is not finite (the last checkpoint stays), or the
+            disk is full.
     """
+    settings = settings or FinetuneSettings()
+    progress = progress or no_progress
     manifest, source, resolved = open_converted(converted)
     if settings.frames % resolved.frames_per_block:
         found = f"the model takes blocks of {resolved.frames_per_block}"
         fitting = f"clips of {resolved.frames(settings.frames)}"
         raise V2WError(f"finetune on clips of {settings.frames} frames", found, fitting)
-    pixels = open_vae(converted)
-    sets = [data] if settings.validation is None else [data, settings.validation]
-    for folder in sets:
-        check_data(folder, manifest.action_dim, settings.frames, pixels.packing)
-    record = describe(converted, data, settings)
-    inputs = [converted, *sets]
+    vae = open_vae(converted)
+    paths = [data] if settings.validation is None else [data, settings.validation]
+    sets = [open_dataset(path, camera=settings.camera) for path in paths]
+    for data_set in sets:
+        require_clips(data_set, manifest.action_dim, settings.frames, vae.packing)
+    record = describe_run(converted, sets, settings)
+    inputs = [converted, *paths]
     require_own(output, record, inputs)
     if (output / MANIFEST).exists():
-        return {"output": str(output), "finished_before": True, **(read_manifest(output).finetuning or {})}
+        return finished_result(output)
 
-    accelerator = start(settings, device)
+    accelerator = make_accelerator(settings)
     world = load(converted, device=accelerator.device, dtype=torch.float32)
-    pixels.to(accelerator.device)
-    for folder in sets:
-        require_fit(world, pixels, folder, settings.camera)
-    if not pixels.single:
-        record["autoencoder"] = describe_autoencoder(pixels, data, settings)
-    with claimed(output, record, inputs):
+    vae.to(accelerator.device)
+    for data_set in sets:
+        require_fit(world, vae, data_set)
+    facts = None if vae.single else describe_autoencoder(vae, sets[0])
+    if facts is not None:
+        record["autoencoder"] = asdict(facts)
+    config = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    with locked(output, record, config, inputs):
         cached = [
-            encoded(folder, converted, output / LATENTS, pixels, settings.camera, settings.frames, progress)
-            for folder in sets
+            cached_latents(data_set, converted, output / LATENTS, vae, settings.frames, progress)
+            for data_set in sets
         ]
-        del pixels  # its memory is wanted now
-        if manifest.stage == "converted":  # a model that was finetuned before has got used to its own
-            normalise(world, cached[0], source)
+        del vae  # its memory is needed now
+        if manifest.stage == "converted":  # a model that was finetuned before has learned with its own
+            set_action_statistics(world, cached[0], source)
         training = prepare(world, settings, accelerator)
-        clips, held_out = cached[0], cached[1] if len(cached) > 1 else None
-        log = train(world, training, clips, held_out, settings, accelerator, output, progress)
-        finetuning = summary(manifest, record, log)
-        write_atomically(output / CURVE, lambda file: draw_log(log.lines, file))
-        save_model(source, manifest, training.averaged(), finetuning, output)
-    return {"output": str(output), "finished_before": False, **finetuning}
+        clips, validation = cached[0], cached[1] if len(cached) > 1 else None
+        log = train(world, training, clips, validation, settings, accelerator, output, progress)
+        result = make_result(output, record, log, facts, manifest.finetuning)
+        write_atomically(output / LOSS_CURVE, lambda file: draw_log(log.lines, file))
+        save_model(source, manifest, training.averaged(), result.for_manifest(), output)
+    return result
 
 
-def describe(converted: Path, data: Path, settings: Settings) -> Record:
-    """What makes a run the same run."""
-
-    def data_set(folder: Path) -> dict[str, str]:
-        return {"name": folder.resolve().name, "sha256": fingerprint(folder, settings.camera)}
-
+def describe_run(converted: Path, sets: list[Dataset], settings: FinetuneSettings) -> Record:
+    """What makes a run the same run. `sets` are the data and, if any, the validation data."""
+    described = [asdict(Input(data_set.name, data_set.fingerprint())) for data_set in sets]
     return {
         "version": version("v2w-convert"),
-        "settings": settings.model_dump(mode="json", exclude={"validation"}),
-        "converted": {"name": converted.resolve().name, "sha256": sha256(converted / MANIFEST)},
-        "data": data_set(data),
-        "validation": data_set(settings.validation) if settings.validation else None,
+        "settings": settings.model_dump(mode="json", exclude=NOT_COMPARED),
+        "converted": asdict(Input(converted.resolve().name, sha256(converted / MANIFEST))),
+        "data": described[0],
+        "validation": described[1] if len(described) > 1 else None,
     }
 
 
-def describe_autoencoder(pixels: VAE, data: Path, settings: Settings) -> dict[str, Any]:
-    """How it packs frames, and whether its latents see later ones, tried on the first pictures of `data`."""
-    frames = next(lerobot.read(data, settings.camera)).frames
-    whole = pixels.packing.frames(min(pixels.packing.latents(len(frames)), TRIED))
-    return {
-        "class": type(pixels.autoencoder).__name__,
-        "video_frames_per_latent_frame": pixels.packing.k,
-        "sees_later_frames": looks_ahead(pixels, frames[:whole]),
-    }
+def describe_autoencoder(vae: VAE, data: Dataset) -> AutoencoderFacts:
+    """Measure an autoencoder with a temporal compression on the first frames of `data`."""
+    frames = data.first().frames
+    whole = vae.packing.frames(min(vae.packing.latents(len(frames)), MAX_TEST_FRAMES))
+    return AutoencoderFacts(
+        name=type(vae.autoencoder).__name__,
+        temporal_compression=vae.packing.k,
+        sees_later_frames=looks_ahead(vae, frames[:whole]),
+    )
 
 
-def summary(manifest: Manifest, record: Record, log: Log) -> dict[str, Any]:
-    """What the manifest says of the run."""
+def make_result(
+    output: Path, record: Record, log: Log, facts: AutoencoderFacts | None, before: dict[str, Any] | None
+) -> FinetuneResult:
+    """The result of a run with this log.
+
+    Args:
+        output: The run folder.
+        record: What makes it the same run.
+        log: The log of all steps.
+        facts: What was measured of the autoencoder.
+        before: The record of the run that trained the converted model, if any.
+    """
     losses, validation = log.all("loss"), log.all("validation_loss")
-    last = losses[-LAST:]
-    return {
-        **{key: record[key] for key in ("settings", "converted", "data", "validation")},
-        **{key: record[key] for key in ("autoencoder",) if key in record},
-        "steps": record["settings"]["steps"],
-        "loss": sum(last) / len(last),
-        "validation_loss": {"first": validation[0], "last": validation[-1]} if validation else None,
-        "before": manifest.finetuning,
-    }
+    last = losses[-LOSS_STEPS:]
+    return FinetuneResult(
+        output=str(output),
+        finished_before=False,
+        settings=record["settings"],
+        converted=Input(**record["converted"]),
+        data=Input(**record["data"]),
+        validation=Input(**record["validation"]) if record["validation"] else None,
+        autoencoder=facts,
+        steps=record["settings"]["steps"],
+        loss=sum(last) / len(last),
+        validation_loss=ValidationLoss(validation[0], validation[-1]) if validation else None,
+        before=before,
+    )
 
 
-def start(settings: Settings, device: str | None) -> Accelerator:
-    asked = f"finetune on {device or 'this machine'} with mixed precision {settings.mixed_precision!r}"
+def finished_result(output: Path) -> FinetuneResult:
+    """The result of a run that was finished before, from its manifest.
+
+    Raises:
+        V2WError: The manifest does not say what a finished run's does.
+    """
+    said = {**(read_manifest(output).finetuning or {}), "output": str(output), "finished_before": True}
+    try:
+        return TypeAdapter(FinetuneResult).validate_python(said)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise V2WError(
+            f"read the finished run {output}",
+            [f"{MANIFEST}: {fault}" for fault in faults[:5]],
+            "a new folder",
+        ) from None
+
+
+def make_accelerator(settings: FinetuneSettings) -> Accelerator:
+    """Start accelerate on the device of the settings.
+
+    Raises:
+        V2WError: The device is not there, accelerate is in use with other settings already, or there are
+            several processes.
+    """
+    device = resolve_device(settings.device)
+    asked = f"finetune on {device} with mixed precision {settings.mixed_precision!r}"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # accelerate takes the current one
     try:
         accelerator = Accelerator(
-            cpu=device == "cpu",
+            cpu=device.type == "cpu",
             mixed_precision=settings.mixed_precision,
             gradient_accumulation_steps=settings.gradient_accumulation,
         )
@@ -141,43 +203,47 @@ def start(settings: Settings, device: str | None) -> Accelerator:
         raise V2WError(
             asked, f"{accelerator.num_processes} processes", "one: gradients are not shared between several"
         )
-    if device is not None and accelerator.device.type != device:
-        raise V2WError(asked, f"accelerate found {accelerator.device}", "--device cpu, or none")
+    if accelerator.device.type != device.type:
+        raise V2WError(asked, f"accelerate chose {accelerator.device}", "device cpu or auto")
     return accelerator
 
 
-def require_fit(world: World, pixels: VAE, data: Path, camera: str | None) -> None:
-    """Raises V2WError if the data's pictures, as latents, are of a size or shape that the model cannot take."""
-    episode = next(lerobot.read(data, camera))
-    picture = episode.frames[: pixels.packing.frames(1)]
-    require_frame_size(pixels, picture, f"finetune on {data}")
+def require_fit(world: World, vae: VAE, data: Dataset) -> None:
+    """Check that frames of `data`, as latents, go through the model.
+
+    Raises:
+        V2WError: They do not.
+    """
+    asked = f"finetune on {data.path}"
+    frames = data.first().frames[: vae.packing.frames(1)]
+    require_frame_size(vae, frames, asked)
     try:
-        latent = pixels.encode(picture)[None]
+        latent = vae.encode(frames)[None]
         with torch.no_grad():
             world(
                 latent.expand(-1, world.frames_per_block, -1, -1, -1),
                 torch.zeros(1, world.frames_per_block, device=latent.device),
             )
     except (RuntimeError, ValueError) as error:
-        _, height, width, _ = picture.shape
-        found = f"pictures of {height} x {width} do not go through the model ({error})"
-        raise V2WError(f"finetune on {data}", found, "another size of pictures") from None
+        _, height, width, _ = frames.shape
+        found = f"frames of {height} x {width} do not go through the model ({error})"
+        raise V2WError(asked, found, "frames of another size") from None
 
 
-def normalise(world: World, clips: LatentDataset, source: Source) -> None:
-    """Have the world's action layers bring the data's actions to mean 0 and deviation 1. In place.
+def set_action_statistics(world: World, clips: LatentDataset, source: Source) -> None:
+    """Have the world's action layers normalise the data's actions to mean 0 and standard deviation 1, in place.
 
-    Both numbers are rounded to the dtype that they will be stored in, so that what is trained is what will run.
+    Both numbers are rounded to the dtype that they will be stored in, so that what is trained is what will
+    run.
+
+    Raises:
+        V2WError: They are not finite in that dtype, or a standard deviation becomes 0.
     """
-    mean, deviation = clips.action_moments()
-    for name, site in world.sites.items():
-        if isinstance(site, ActionSite):
-            code = source.tensors[f"{name}.{ACTION_MODULE}.center"].dtype
-            stored = getattr(torch, str(DTYPES[code].torch))
-            center = site.v2w_action.get_buffer("center").copy_(mean.to(stored))
-            scale = site.v2w_action.get_buffer("scale").copy_(deviation.to(stored))
-            if not bool(torch.isfinite(center).all() and torch.isfinite(scale).all() and (scale > 0).all()):
-                found = (
-                    f"actions of mean {mean.tolist()} and deviation {deviation.tolist()} do not fit {stored}"
-                )
-                raise V2WError("normalise the actions", found, "actions in other units")
+    mean, std = clips.action_moments()
+    for name, operation in world.resolved.sites.items():
+        stored = {
+            tensor.removeprefix(f"{name}."): getattr(torch, str(DTYPES[info.dtype].torch))
+            for tensor, info in source.tensors.items()
+            if operation.embeds_actions and tensor.startswith(f"{name}.")
+        }
+        operation.set_action_statistics(world.sites[name], mean, std, stored)

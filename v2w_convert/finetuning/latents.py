@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from v2w_convert.checkpoint.output import sha256, staged
-from v2w_convert.data import lerobot
+from v2w_convert.checkpoint.output import sha256, staging_folder
+from v2w_convert.data import Dataset
 from v2w_convert.errors import V2WError
-from v2w_convert.finetuning.settings import Pace, Progress, ProgressCallback
+from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
 from v2w_convert.world.vae import VAE
 
@@ -25,19 +24,24 @@ SHARD_BYTES = 256 * 2**20
 
 
 class LatentDataset:
-    """Encoded episodes in a folder of shards. Clips are read from the files, so memory does not grow with the data.
+    """Encoded episodes in a folder of shards.
 
-    A shard holds for every episode i of its own `i.latents` (t c h w) float16 and `i.actions` (t a) float32,
-    the actions that led to each latent frame: a is k times that of the data where k video frames make one.
-
-    frames  t of a clip, in latent frames; a clip begins at any of an episode that has t - 1 more
+    Clips are read from the files, so that memory does not grow with the data. A shard holds for each of its
+    episodes i `i.latents` (t c h w) float16 and `i.actions` (t a) float32: the actions that led to each
+    latent frame. Where the autoencoder has a temporal compression of k, a is k times that of the data.
     """
 
     def __init__(self, folder: Path, frames: int):
+        """Open all shards.
+
+        Args:
+            folder: What `encode` wrote.
+            frames: Latent frames per clip, t. A clip begins at any latent frame with t - 1 more after it.
+        """
         self.frames = frames
         self.episodes: list[tuple[Any, str, int]] = []  # open shard, name, length
         for file in sorted(folder.glob("*.safetensors")):
-            shard = safe_open(file, framework="pt")
+            shard: Any = safe_open(file, framework="pt")
             names = sorted(key.removesuffix(".latents") for key in shard.keys() if key.endswith(".latents"))
             for name in names:
                 length, *self._frame = shard.get_slice(f"{name}.latents").get_shape()
@@ -46,7 +50,7 @@ class LatentDataset:
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
-        """c h w of a frame."""
+        """Shape (c, h, w) of a latent frame."""
         c, h, w = self._frame
         return c, h, w
 
@@ -55,23 +59,31 @@ class LatentDataset:
         return self._ends[-1]
 
     def clips(self, chosen: list[int]) -> tuple[Tensor, Tensor]:
-        """Latents (b t c h w) and actions (b t a), float32, of the chosen clips."""
+        """Read the chosen clips.
+
+        Returns:
+            Latents (b t c h w) and actions (b t a), both float32.
+        """
         pairs = [self._clip(index) for index in chosen]
         return torch.stack([pair[0] for pair in pairs]).float(), torch.stack([pair[1] for pair in pairs])
 
     def spread(self, count: int) -> tuple[Tensor, Tensor]:
-        """`count` clips (all, if there are fewer) that lie evenly over the data."""
+        """Read `count` clips, or all if there are fewer, that lie evenly over the data. Returns as `clips`."""
         count = min(count, len(self))
         return self.clips([i * len(self) // count for i in range(count)])
 
     def action_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation (a,) float64 of all actions that led somewhere; deviation 1 where one never changes."""
+        """Mean and standard deviation, each (a,) float64, of all actions that led to a frame.
+
+        The standard deviation of a number that never changes is given as 1.
+        """
         actions = [shard.get_tensor(f"{name}.actions")[1:].double() for shard, name, _ in self.episodes]
         joined = torch.cat(actions)
         changes = joined.amin(0) < joined.amax(0)
         return joined.mean(0), torch.where(changes, joined.std(0, unbiased=False), 1.0)
 
     def _clip(self, index: int) -> tuple[Tensor, Tensor]:
+        """Latents and actions of clip `index`, counted over all episodes."""
         number = bisect_right(self._ends, index)
         shard, name, _ = self.episodes[number]
         start = index - (self._ends[number - 1] if number else 0)
@@ -79,65 +91,61 @@ class LatentDataset:
         return shard.get_slice(f"{name}.latents")[start:stop], shard.get_slice(f"{name}.actions")[start:stop]
 
 
-def fingerprint(data: Path, camera: str | None) -> str:
-    """SHA-256 of what tells a data set from another: all of meta/ and data/, names and sizes of the videos."""
-    digest = hashlib.sha256(f"{camera}\n".encode())
-    for file in sorted(path for path in data.rglob("*") if path.is_file()):
-        name = file.relative_to(data)
-        if name.parts[0] in ("meta", "data"):
-            digest.update(f"{name} {sha256(file)}\n".encode())
-        elif name.parts[0] == "videos":
-            digest.update(f"{name} {file.stat().st_size}\n".encode())
-    return digest.hexdigest()
+def require_clips(data: Dataset, action_dim: int, frames: int, compression: TemporalCompression) -> None:
+    """Check by the data set's description alone that clips for this model can be cut from it.
 
+    Args:
+        data: The data set.
+        action_dim: Numbers per action that the model takes.
+        frames: Latent frames per clip.
+        compression: The autoencoder's temporal compression.
 
-def check_data(data: Path, action_dim: int, frames: int, packing: TemporalCompression) -> None:
-    """Raises V2WError, from the data set's own description, if no clip can be cut from it for this model.
-
-    frames  of a clip, in latent frames
+    Raises:
+        V2WError: Actions are of another length, or every episode is too short.
     """
-    asked = f"finetune on {data}"
-    a = lerobot.read_info(data)["features"]["action"]["shape"][0]
-    require_actions(asked, a, action_dim, packing, "convert with")
-    try:
-        lengths = pq.ParquetDataset(data / "meta/episodes").read(columns=["length"])["length"].to_pylist()
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise V2WError(asked, f"its meta/episodes cannot be read ({error})") from None
-    longest = max(lengths, default=0)
-    if longest < packing.frames(frames):
-        found = f"no episode has {packing.frames(frames)} frames, the longest has {longest}"
-        if packing.k > 1:
-            found += f" (clips are of {frames} latent frames, {packing})"
+    asked = f"finetune on {data.path}"
+    require_actions(asked, data.action_dim, action_dim, compression, "convert with")
+    longest = max(data.lengths, default=0)
+    if longest < compression.frames(frames):
+        found = f"no episode has {compression.frames(frames)} frames, the longest has {longest}"
+        if compression.k > 1:
+            found += f" (clips are of {frames} latent frames, {compression})"
         raise V2WError(asked, found, "shorter clips")
 
 
-def encoded(
-    data: Path,
-    converted: Path,
-    cache: Path,
-    pixels: VAE,
-    camera: str | None,
-    frames: int,
-    report: ProgressCallback,
+def cached_latents(
+    data: Dataset, converted: Path, cache: Path, vae: VAE, frames: int, progress: Progress
 ) -> LatentDataset:
-    """The latents of `data` by the autoencoder `pixels` of `converted`, from a folder in `cache` if it is there.
+    """Encode `data`, or open what an earlier run encoded.
 
-    The folder's name is made of the data's and the autoencoder's content, so no other latents are taken for them.
-    It is written whole or not at all. Raises V2WError if the data cannot be read or encoded.
+    Args:
+        data: The data set.
+        converted: The converted folder that `vae` belongs to.
+        cache: A folder with a subfolder for each combination of data and autoencoder, named by the content
+            of both. It appears whole or not at all.
+        vae: The autoencoder of `converted`.
+        frames: Latent frames per clip.
+        progress: Called after each episode that is encoded.
+
+    Raises:
+        V2WError: The data cannot be read or encoded.
     """
     weights = [converted / "vae/config.json", *sorted((converted / "vae").glob("*.safetensors"))]
-    key = hashlib.sha256(" ".join([fingerprint(data, camera), *map(sha256, weights)]).encode()).hexdigest()[
-        :16
-    ]
-    if not (cache / key).exists():
-        with staged(cache / key) as stage:
-            encode(data, stage, pixels, camera, report)
-    return LatentDataset(cache / key, frames)
+    content = " ".join([data.fingerprint(), *map(sha256, weights)])
+    folder = cache / hashlib.sha256(content.encode()).hexdigest()[:16]
+    if not folder.exists():
+        with staging_folder(folder) as stage:
+            encode(data, stage, vae, progress)
+    return LatentDataset(folder, frames)
 
 
-def encode(data: Path, folder: Path, pixels: VAE, camera: str | None, report: ProgressCallback) -> None:
-    """Write the shards of `Latents` to `folder`, holding one shard and one episode at a time."""
-    total = lerobot.read_info(data)["total_episodes"]
+def encode(data: Dataset, folder: Path, vae: VAE, progress: Progress) -> None:
+    """Write the shards of a `LatentDataset`, with one shard and one episode in memory at a time.
+
+    Raises:
+        V2WError: An episode cannot be read or encoded, or its latents are not finite in float16.
+    """
+    total = len(data)
     pace = Pace(0, total)
     shard: dict[str, Tensor] = {}
     written = 0
@@ -147,27 +155,29 @@ def encode(data: Path, folder: Path, pixels: VAE, camera: str | None, report: Pr
         save_file(shard, folder / f"{written:05d}.safetensors")
         shard, written = {}, written + 1
 
-    for number, episode in enumerate(lerobot.read(data, camera)):
-        # What is left over at an episode's end makes no latent frame; a short one may make none at all.
-        if t := pixels.packing.frames(pixels.packing.latents(len(episode))):
-            latents = _encoded(pixels, episode.frames[:t], f"finetune on {data}", f"episode {number}")
+    for number, episode in enumerate(data.episodes()):
+        # Video frames left over at an episode's end fill no latent frame; a short episode may fill none at all.
+        if t := vae.packing.frames(vae.packing.latents(len(episode))):
+            latents = _encode_episode(
+                vae, episode.frames[:t], f"finetune on {data.path}", f"episode {number}"
+            )
             shard[f"{number:08d}.latents"] = latents
             arriving = torch.from_numpy(episode.arriving_actions[:t])
-            shard[f"{number:08d}.actions"] = pixels.packing.actions(arriving).contiguous()
+            shard[f"{number:08d}.actions"] = vae.packing.actions(arriving).contiguous()
         if sum(tensor.nbytes for tensor in shard.values()) > SHARD_BYTES:
             write()
-        report(Progress("encode", number + 1, total, None, pace.seconds_left(number + 1)))
+        progress(ProgressEvent("encode", number + 1, total, seconds_left=pace.seconds_left(number + 1)))
     if shard:
         write()
 
 
-def _encoded(pixels: VAE, frames: np.ndarray, asked: str, name: str) -> Tensor:
-    """Latents (t c h w) float16 of an episode, which is encoded in one go."""
+def _encode_episode(vae: VAE, frames: NDArray[np.uint8], asked: str, name: str) -> Tensor:
+    """Latents (t c h w) float16 of an episode, which is encoded as a whole."""
     try:
-        latents = pixels.encode(frames).half().cpu().contiguous()
+        latents = vae.encode(frames).half().cpu().contiguous()
     except torch.OutOfMemoryError:
-        found = f"no room to encode the {len(frames)} pictures of {name} in one go"
-        raise V2WError(asked, found, "shorter episodes, smaller pictures or another --device") from None
+        found = f"not enough memory to encode the {len(frames)} frames of {name} as a whole"
+        raise V2WError(asked, found, "shorter episodes, smaller frames or another --device") from None
     if not bool(torch.isfinite(latents).all()):
         raise V2WError(asked, f"{name} has latents that are not finite in float16")
     return latents

@@ -1,8 +1,9 @@
-"""The training loop: steps, validations and checkpoints, each in its turn."""
+"""The training loop: steps, validations and checkpoints."""
 
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,22 +13,28 @@ from torch import Tensor
 
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import objective
-from v2w_convert.finetuning.batches import draw_clips, generator, sample_batch, seed_of
+from v2w_convert.finetuning.batches import generator, sample_batch, sample_clips, seed_of
 from v2w_convert.finetuning.checkpoints import Training, restore, save
 from v2w_convert.finetuning.latents import LatentDataset
-from v2w_convert.finetuning.run import CHECKPOINTS, LOG, Log, sync
-from v2w_convert.finetuning.settings import Pace, Progress, ProgressCallback, Settings
+from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log, sync
+from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.world.model import World
 
 
-def prepare(world: World, settings: Settings, accelerator: Accelerator) -> Training:
-    """What training `world` takes, at its first step."""
+def prepare(world: World, settings: FinetuneSettings, accelerator: Accelerator) -> Training:
+    """Make optimizer, schedule and averaged weights for `world`, as before the first step.
+
+    Raises:
+        V2WError: Gradient checkpointing is asked for and the base does not support it.
+    """
     world.train().requires_grad_(True)
     if settings.gradient_checkpointing:
+        base: Any = world.base
         try:
-            world.base.enable_gradient_checkpointing()  # type: ignore[operator]
+            base.enable_gradient_checkpointing()
         except ValueError as error:
-            raise V2WError("save memory by gradient checkpointing", str(error), "not to") from None
+            raise V2WError("use gradient checkpointing", str(error), "train without it") from None
     parameters = list(world.base.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     schedule = get_scheduler(
@@ -44,16 +51,33 @@ def train(
     world: World,
     training: Training,
     clips: LatentDataset,
-    held_out: LatentDataset | None,
-    settings: Settings,
+    validation: LatentDataset | None,
+    settings: FinetuneSettings,
     accelerator: Accelerator,
     output: Path,
-    progress: ProgressCallback,
+    progress: Progress,
 ) -> Log:
-    """Make the steps that are still to be made, with checkpoints in `output`; return the whole run's log."""
+    """Take the steps that are left, after the newest checkpoint in `output`.
+
+    Args:
+        world: The world model.
+        training: What `prepare` made for it.
+        clips: The data.
+        validation: The validation data, if any.
+        settings: The settings.
+        accelerator: The accelerator that `training` was prepared with.
+        output: The run folder.
+        progress: Called after each step.
+
+    Returns:
+        The log of the whole run.
+
+    Raises:
+        V2WError: Loss or gradient is not finite.
+    """
     step = restore(output / CHECKPOINTS, training)
     log = Log(output / LOG, step)
-    fixed = held_out.spread(settings.validation_clips) if held_out else None
+    fixed = validation.spread(settings.validation_clips) if validation else None
     pace = Pace(step, settings.steps)
 
     def validate() -> None:
@@ -68,7 +92,7 @@ def train(
         while step < settings.steps:
             began = time.monotonic()
             lr = float(training.schedule.get_last_lr()[0])
-            loss, norm = make_step(world, training, clips, settings, accelerator, step)
+            loss, norm = train_step(world, training, clips, settings, accelerator, step)
             step += 1
             seconds = round(time.monotonic() - began, 3)
             log.write({"step": step, "loss": loss, "gradient_norm": norm, "lr": lr, "seconds": seconds})
@@ -76,42 +100,61 @@ def train(
                 validate()
             if step % settings.checkpoint_every == 0 or step == settings.steps:
                 sync(log.file)
-                save(output / CHECKPOINTS, step, training, settings.keep)
-            progress(Progress("train", step, settings.steps, loss, pace.seconds_left(step)))
+                save(output / CHECKPOINTS, step, training, settings.keep_checkpoints)
+            seconds_left = pace.seconds_left(step)
+            progress(ProgressEvent("train", step, settings.steps, f"loss {loss:.4f}", seconds_left))
     return log
 
 
-def make_step(
+def train_step(
     world: World,
     training: Training,
     clips: LatentDataset,
-    settings: Settings,
+    settings: FinetuneSettings,
     accelerator: Accelerator,
     step: int,
 ) -> tuple[float, float]:
-    """One optimizer step, the `step`-th from 0; returns its loss and its gradient's norm before clipping.
+    """Take one optimizer step.
 
-    Raises V2WError, with the weights as they were, if either is not finite.
+    Args:
+        world: The world model.
+        training: What `prepare` made for it.
+        clips: The data.
+        settings: The settings.
+        accelerator: The accelerator that `training` was prepared with.
+        step: The step's number, from 0.
+
+    Returns:
+        The loss, and the gradient's norm before it is clipped.
+
+    Raises:
+        V2WError: Either is not finite. The weights are as before.
     """
     chance = generator(settings.seed, "step", step)
-    latents, actions = clips.clips(draw_clips(len(clips), settings.batch, chance))
-    shape, dropout = tuple(latents.shape), settings.action_dropout
-    draws = sample_batch(shape, world.noise, dropout, world.resolved.period, chance, world.frames_per_block)
+    latents, actions = clips.clips(sample_clips(len(clips), settings.batch, chance))
+    samples = sample_batch(
+        tuple(latents.shape),
+        world.noise,
+        settings.action_dropout,
+        world.resolved.period,
+        chance,
+        world.frames_per_block,
+    )
     torch.manual_seed(seed_of(settings.seed, "base", step))  # for a base with dropout
     device, size = accelerator.device, settings.batch // settings.gradient_accumulation
     total = 0.0
-    for part in (slice(i, i + size) for i in range(0, settings.batch, size)):
+    for chosen in (slice(i, i + size) for i in range(0, settings.batch, size)):
         with accelerator.autocast():
             value = objective.loss(
-                world, latents[part].to(device), actions[part].to(device), draws.part(part, device)
+                world, latents[chosen].to(device), actions[chosen].to(device), samples.select(chosen, device)
             )
-        accelerator.backward(value)  # divides by the number of parts
+        accelerator.backward(value)  # divides by settings.gradient_accumulation
         total += value.item() / settings.gradient_accumulation
-    norm = float(accelerator.clip_grad_norm_(training.base.parameters(), settings.clip))
+    norm = float(accelerator.clip_grad_norm_(training.base.parameters(), settings.max_gradient_norm))
     # With a loss scaler an overflowing gradient is usual: it skips that update.
     if not (math.isfinite(total) and (math.isfinite(norm) or training.scaler)):
         raise V2WError(
-            f"make step {step + 1}",
+            f"take step {step + 1}",
             f"its loss is {total}, its gradient's norm {norm}; the checkpoints until then are good",
             "a lower learning rate, in a new folder",
         )
@@ -123,9 +166,9 @@ def make_step(
 
 
 def averaged_loss(
-    world: World, training: Training, latents: Tensor, actions: Tensor, settings: Settings
+    world: World, training: Training, latents: Tensor, actions: Tensor, settings: FinetuneSettings
 ) -> float:
-    """The validation loss with the averaged weights, which are lent to the world for it."""
+    """The validation loss with the averaged weights, which the world has during this call only."""
     parameters = list(training.base.parameters())
     training.average.store(parameters)
     training.average.copy_to(parameters)

@@ -1,4 +1,4 @@
-"""Diffusion forcing: each frame of a clip is noised to a level of its own, and all are denoised at once.
+"""Diffusion forcing: each block of a clip has a noise level of its own, and all are denoised at once.
 
 Chen et al., arXiv 2407.01392; with actions and action dropout: Vid2World, arXiv 2505.14357, algorithm 1.
 """
@@ -11,39 +11,53 @@ from v2w_convert.finetuning.batches import BatchSamples, generator, sample_batch
 from v2w_convert.world.model import World
 
 
-def loss(world: World, latents: Tensor, actions: Tensor, draws: BatchSamples) -> Tensor:
-    """Mean squared error () float32 of the world's prediction, in the base's own prediction type.
+def loss(world: World, latents: Tensor, actions: Tensor, samples: BatchSamples) -> Tensor:
+    """Mean squared error of the world's prediction, in the base's own prediction type.
 
-    latents  (b t c h w) float32, clean
-    actions  (b t a) float32, row t led from frame t - 1 to frame t; the first frame of a clip gets the learned
-             "no action" from the world model itself
-    draws    for these clips, on their device
+    Image latents, where the base takes them, are left zero, as in a rollout without conditions: given to
+    every frame, the clean first frame would reveal what is to be predicted for it.
 
-    An anchor, where the base has one, is left zero, as in a rollout without conditions: given to every frame, the
-    clean first frame would tell what that frame is asked for.
+    Args:
+        world: The world model.
+        latents: Clean latents (b t c h w) float32.
+        actions: Actions (b t a) float32; row i led from frame i - 1 to frame i. The first frame of a clip
+            gets the learned "no action" from the world model itself.
+        samples: The random numbers for these clips, on their device.
+
+    Returns:
+        A float32 scalar.
     """
-    noisy = world.noise.add_noise(latents, draws.noise, draws.level)
-    target = world.noise.target(latents, draws.noise, draws.level)
-    output = world(noisy, draws.level, actions, draws.dropped, offset=draws.offset)
+    noisy = world.noise.add_noise(latents, samples.noise, samples.level)
+    target = world.noise.target(latents, samples.noise, samples.level)
+    output = world(noisy, samples.level, actions, samples.dropped, offset=samples.offset)
     return F.mse_loss(output.float(), target)
 
 
 @torch.no_grad()
 def validation_loss(world: World, latents: Tensor, actions: Tensor, seed: int, batch: int = 8) -> float:
-    """The same loss on n fixed clips (n t c h w) and actions (n t a), with draws that belong to `seed`.
+    """The same loss on fixed clips, with random numbers that belong to `seed` and no action dropped.
 
-    All actions are given. The clips may lie on another device than the world; `batch` are run at a time.
+    Args:
+        world: The world model; it is in its former mode afterwards.
+        latents: Clean latents (n t c h w), on any device.
+        actions: Actions (n t a), on any device.
+        seed: The seed.
+        batch: Clips that are run at a time.
     """
-    chance = generator(seed, "validation")
-    draws = sample_batch(
-        tuple(latents.shape), world.noise, 0.0, world.resolved.period, chance, world.frames_per_block
+    samples = sample_batch(
+        tuple(latents.shape),
+        world.noise,
+        0.0,
+        world.resolved.period,
+        generator(seed, "validation"),
+        world.frames_per_block,
     )
     was_training = world.training
     world.eval()
     total = 0.0
     for clips in (slice(i, i + batch) for i in range(0, len(latents), batch)):
         given = latents[clips].to(world.device)
-        value = loss(world, given, actions[clips].to(world.device), draws.part(clips, world.device))
+        value = loss(world, given, actions[clips].to(world.device), samples.select(clips, world.device))
         total += value.item() * len(given)
     world.train(was_training)
     return total / len(latents)

@@ -1,96 +1,83 @@
-"""What a finetuning run is told, and what it tells of itself on the way."""
+"""Settings of `finetune`. Nothing heavy is imported here: the command line reads its flags from them."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Settings(BaseModel):
+class FinetuneSettings(BaseModel):
     """How to finetune. The defaults suit small models on one device.
 
     For its base of 1.4 billion parameters the paper (Vid2World, arXiv 2505.14357, table 3) used lr 1e-5,
-    constant and without warm-up, 16 clips of 16 frames a step, and 100,000 steps.
-
-    steps                   optimizer steps; the lr schedule ends with them, so more of them is another run
-    batch                   clips to an optimizer step
-    gradient_accumulation   parts that a step's batch is computed in: less memory, the same gradient
-    frames                  t, latent frames to a clip: what a step costs. Where k video frames make one, a clip from an
-                            episode's beginning shows k (t - 1) + 1 of them, or k t
-    lr, lr_scheduler        AdamW's peak learning rate, and a schedule of diffusers' `get_scheduler`
-    warmup                  share of the steps in which the learning rate rises from 0
-    clip                    largest norm of the gradient
-    action_dropout          share of actions that are replaced by the learned "no action", frame by frame
-    ema_decay               of the averaged weights, which are what is exported; rises to this value
-    gradient_checkpointing  compute activations twice: less memory, the same gradient
-    mixed_precision         of the forward pass; weights and sums stay float32
-    camera                  which video feature; needed only where there are several
-    validation              a second data set; the loss on it is logged every `validate_every` steps
-    validation_clips        clips of it that are looked at, evenly spread
-    checkpoint_every, keep  steps between checkpoints, and how many of them stay
+    constant and without warmup, 16 clips of 16 frames a step, and 100,000 steps.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    steps: int = Field(default=1000, ge=1)
-    batch: int = Field(default=8, ge=1)
-    gradient_accumulation: int = Field(default=1, ge=1)
-    frames: int = Field(default=16, ge=2)
-    lr: float = Field(default=3e-4, gt=0, allow_inf_nan=False)
-    lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
-    warmup: float = Field(default=0.05, ge=0, lt=1)
-    weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
-    clip: float = Field(default=1.0, gt=0)
-    action_dropout: float = Field(default=0.2, ge=0, le=1)
-    ema_decay: float = Field(default=0.999, ge=0, le=1)
-    gradient_checkpointing: bool = False
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    seed: int = 0
-    camera: str | None = None
-    validation: Path | None = None
-    validate_every: int = Field(default=250, ge=1)
-    validation_clips: int = Field(default=64, ge=1)
-    checkpoint_every: int = Field(default=250, ge=1)
-    keep: int = Field(default=2, ge=1)
+    steps: int = Field(
+        default=1000,
+        ge=1,
+        description="optimizer steps; the learning rate schedule ends with them, so that another number is "
+        "another run",
+    )
+    batch: int = Field(default=8, ge=1, description="clips per optimizer step")
+    gradient_accumulation: int = Field(
+        default=1,
+        ge=1,
+        description="equal parts in which a batch is computed: less memory, the same gradient",
+    )
+    frames: int = Field(
+        default=16,
+        ge=2,
+        description="latent frames per clip. Where the autoencoder has a temporal compression of k, a clip "
+        "covers about k times as many video frames",
+    )
+    lr: float = Field(
+        default=3e-4,
+        gt=0,
+        allow_inf_nan=False,
+        description="peak learning rate of AdamW; 1e-5 suits a base of a billion parameters",
+    )
+    lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = Field(
+        default="cosine", description="learning rate schedule, by its name in diffusers"
+    )
+    warmup: float = Field(
+        default=0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises from 0"
+    )
+    weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False, description="weight decay of AdamW")
+    max_gradient_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
+    action_dropout: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description='share of actions, frame by frame, that are replaced by the learned "no action"',
+    )
+    ema_decay: float = Field(
+        default=0.999, ge=0, le=1, description="final decay of the averaged weights, which are what is saved"
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="compute activations twice: less memory, the same gradient"
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+        default="no", description="number format of the forward pass; weights stay float32"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of all random numbers")
+    camera: str | None = Field(default=None, description="camera of the data set, where it has several")
+    device: str = Field(default="auto", description="where to train: auto, cpu, cuda, cuda:1, mps")
+    validation: Path | None = Field(
+        default=None, description="a second data set, on which the loss is measured but not trained"
+    )
+    validate_every: int = Field(default=250, ge=1, description="steps between validations")
+    validation_clips: int = Field(
+        default=64, ge=1, description="clips of the validation data to use, spread evenly over it"
+    )
+    checkpoint_every: int = Field(default=250, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints to keep")
 
     @model_validator(mode="after")
-    def _parts_are_equal(self) -> "Settings":
+    def _batch_splits_evenly(self) -> Self:
         if self.batch % self.gradient_accumulation:
             raise ValueError(
                 f"a batch of {self.batch} cannot be split into {self.gradient_accumulation} equal parts"
             )
         return self
-
-
-class Progress(NamedTuple):
-    """One step further.
-
-    task          `encode`, counted in episodes, or `train`, in optimizer steps
-    done, total   `done` counts what an earlier start of the same run did, too
-    loss          of this step; None while encoding
-    seconds_left  of this task, at its mean pace since this start
-    """
-
-    task: Literal["encode", "train"]
-    done: int
-    total: int
-    loss: float | None
-    seconds_left: float
-
-
-ProgressCallback = Callable[[Progress], None]
-
-
-def no_progress(progress: Progress) -> None:
-    pass
-
-
-class Pace:
-    """Seconds left, from the mean pace since it was made with `done` steps behind."""
-
-    def __init__(self, done: int, total: int):
-        self.began, self.first, self.total = time.monotonic(), done, total
-
-    def seconds_left(self, done: int) -> float:
-        return (time.monotonic() - self.began) / (done - self.first) * (self.total - done)

@@ -14,22 +14,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from v2w_convert.noise import NoiseSpec
 from v2w_convert.world.rollout import Sampling
 
-METADATA = "v2w"  # key of the file's metadata under which its facts lie as JSON
+METADATA = "v2w"  # key of the file's metadata whose value describes the graph, as JSON
+Array = NDArray[Any]
 DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
 
 class OnnxStream:
-    """b rollouts side by side; b and the latents' size are the file's. Arrays are float32.
-
-    session  an onnxruntime.InferenceSession on a file that `v2w export` wrote, with any provider
-    """
+    """b rollouts side by side; b and the latents' size are fixed in the file. Arrays are float32."""
 
     def __init__(self, session: Any, sampling: Sampling | None = None, seed: int = 0):
+        """Begin at the empty state.
+
+        Args:
+            session: An onnxruntime.InferenceSession on a file that `v2w export` wrote, with any provider.
+            sampling: How frames are sampled; None for the defaults.
+            seed: The seed of the noise.
+        """
         self.session = session
         self.sampling = sampling or Sampling()
         facts = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
@@ -42,8 +48,13 @@ class OnnxStream:
         self.actions_shape = tuple(inputs["actions"].shape)  # b n a
         self.state = {name: np.zeros(inputs[name].shape, DTYPES[inputs[name].type]) for name in self.feedback}
 
-    def observe(self, latents: np.ndarray, actions: np.ndarray | None = None) -> None:
-        """Commit frames that were seen: latents (b t c h w), actions (b t a) that led to each of them; whole blocks."""
+    def observe(self, latents: Array, actions: Array | None = None) -> None:
+        """Commit observed frames, in whole blocks.
+
+        Args:
+            latents: Clean latents (b t c h w).
+            actions: Actions (b t a) that led to each frame; None if they are not known.
+        """
         clean = torch.from_numpy(latents)
         level = torch.full(clean.shape[:2], float(self.sampling.context_noise))
         noisy = self.noise.add_noise(clean, torch.randn(clean.shape, generator=self.generator), level)
@@ -53,10 +64,15 @@ class OnnxStream:
             result = self._run(noisy[:, now], level[:, now], None if actions is None else actions[:, now])
             self.state = {name: result[output] for name, output in self.feedback.items()}
 
-    def step(self, action: np.ndarray | None = None) -> np.ndarray:
-        """The next frame's latent (b c h w) after `action` (b a); it becomes part of the past.
+    def step(self, action: Array | None = None) -> Array:
+        """Generate the next block and commit it.
 
-        Where a block has n > 1 frames: the next block's (b n c h w) after the actions (b n a).
+        Args:
+            action: The action (b a) that leads to the next frame; (b n a) where a block has n > 1 frames. None
+                if no action is known.
+
+        Returns:
+            The next frame's latents (b c h w), or the next block's (b n c h w).
         """
         b, n = self.frame_shape[:2]
         actions = action[:, None] if action is not None and n == 1 else action
@@ -69,15 +85,16 @@ class OnnxStream:
         self.observe(frame.numpy(), actions)
         return (frame[:, 0] if n == 1 else frame).numpy()
 
-    def _guided(self, frame: Tensor, level: Tensor, actions: np.ndarray | None) -> Tensor:
+    def _guided(self, frame: Tensor, level: Tensor, actions: Array | None) -> Tensor:
+        """The base's output, with action guidance."""
         output = torch.from_numpy(self._run(frame, level, actions)["output"])
         if self.sampling.guidance == 1 or actions is None:
             return output
         without = torch.from_numpy(self._run(frame, level, None)["output"])
         return without + self.sampling.guidance * (output - without)
 
-    def _run(self, frame: Tensor, level: Tensor, actions: np.ndarray | None) -> dict[str, np.ndarray]:
-        """All outputs for one block (b n c h w) after the present state, which stays. No action: it is dropped."""
+    def _run(self, frame: Tensor, level: Tensor, actions: Array | None) -> dict[str, Array]:
+        """All outputs for one block (b n c h w) after the present state, which is not changed. Without actions they are dropped."""
         given = {
             "latents": frame.numpy(),
             "noise_level": level.numpy(),

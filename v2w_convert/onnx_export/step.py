@@ -7,22 +7,27 @@ from v2w_convert.world.model import World
 
 
 class StreamStep(nn.Module):
-    """A world's prediction for one block of n frames (one frame, mostly), and the stream's state after it.
+    """A world's prediction for one block of n latent frames, and the stream state after it.
 
-    Both are always computed. A denoising pass uses the prediction and drops the new state; the pass on the
-    finished frame keeps the new state. Conditions (text, anchor) are the world's nulls, baked in.
-
-    `state` says which sites keep what; its values are not looked at.
+    Both are always computed. A denoising pass uses the prediction and ignores the new state; the pass on the
+    finished block commits it by keeping the new state. Conditions (text, image latents) are the world's null
+    conditions, stored in the graph as constants.
     """
 
     def __init__(self, world: World, state: State):
+        """Wrap a world.
+
+        Args:
+            world: The world model.
+            state: A stream state, which says what each site carries; its values are not read.
+        """
         super().__init__()
         self.world = world
         self.kept = [(site, key) for site, tensors in state.sites.items() for key in tensors]
 
     @property
     def inputs(self) -> list[str]:
-        """Names of forward's arguments, in order; a state is called `state.SITE.KEY`."""
+        """Names of forward's arguments, in order; a tensor of the state is called `state.SITE.KEY`."""
         return ["latents", "noise_level", "actions", "dropped", *self.feedback]
 
     @property
@@ -32,7 +37,7 @@ class StreamStep(nn.Module):
 
     @property
     def feedback(self) -> dict[str, str]:
-        """Input -> the output to feed into it at the next frame, once this one is finished."""
+        """For each input of the state, the output to feed into it at the next block, once this one is finished."""
         names = [f"{site}.{key}" for site, key in self.kept]
         return {"cursor": "next.cursor"} | {f"state.{name}": f"next.{name}" for name in names}
 
@@ -45,12 +50,18 @@ class StreamStep(nn.Module):
         cursor: Tensor,
         *state: Tensor,
     ) -> tuple[Tensor, ...]:
-        """The base's output (b n c h w), the next cursor, and the next state in the order of `state`.
+        """Compute one step.
 
-        latents      (b n c h w), the frames noised to `noise_level` (b n), in the unit of the world's noise
-        actions      (b n a), the action that led to each frame; not looked at where `dropped` (b n) bool
-        cursor       () int64, blocks committed so far; at 0 the first frame's action counts as dropped
-        state        what `World.empty_state` holds at first
+        Args:
+            latents: The block's latents (b n c h w), noised to `noise_level`.
+            noise_level: (b n), in the unit of the world's noise kind.
+            actions: (b n a), the action that led to each frame.
+            dropped: (b n) bool, frames whose action is replaced by the learned "no action".
+            cursor: int64 scalar, blocks committed so far; at 0 the first frame's action counts as dropped.
+            state: The stream state's tensors; at first those of `World.empty_state`.
+
+        Returns:
+            The base's output (b n c h w), the next cursor, and the next state in the order of `state`.
         """
         sites: dict[str, dict[str, Tensor]] = {}
         for (site, key), tensor in zip(self.kept, state, strict=True):

@@ -1,4 +1,4 @@
-"""The file that an export writes: what is refused before any work, and how it gets into place."""
+"""The file that an export writes: what is checked before any work, and how it is moved into place."""
 
 import os
 from importlib.util import find_spec
@@ -10,7 +10,11 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def require_target(output: Path) -> None:
-    """Raises V2WError, all faults at once, unless `output` is a new .onnx file in a folder that is there."""
+    """Check that `output` is a new .onnx file in an existing folder.
+
+    Raises:
+        V2WError: It is not; all faults are named.
+    """
     faults = []
     if output.suffix != ".onnx":
         faults.append(f"{output.name} does not end in .onnx")
@@ -22,7 +26,11 @@ def require_target(output: Path) -> None:
 
 
 def require_packages() -> None:
-    """Raises V2WError if a package that exporting needs is not installed."""
+    """Check that the packages that exporting needs are installed.
+
+    Raises:
+        V2WError: One is not.
+    """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise V2WError(
             "export to ONNX", f"{', '.join(missing)} not installed", "pip install v2w-convert[export]"
@@ -30,22 +38,29 @@ def require_packages() -> None:
 
 
 def data_of(file: Path) -> Path:
-    """Where torch's exporter puts weights that do not fit into the 2 GB of the file itself."""
+    """The file to which torch's exporter writes weights that do not fit into the 2 GB of the file itself."""
     return file.with_name(f"{file.name}.data")
 
 
-def parts(file: Path) -> list[Path]:
-    """The files in the folder of a model that has it for itself, the model's own last."""
-    return sorted(file.parent.iterdir(), key=lambda part: (part == file, part))
+def files_of(file: Path) -> list[Path]:
+    """All files of the exported model `file`, which has its folder for itself; `file` last."""
+    return sorted(file.parent.iterdir(), key=lambda other: (other == file, other))
 
 
-def put(file: Path, output: Path) -> None:
-    """Move a finished model of the same name, in a folder for itself, to `output` on the same disk.
+def move_into_place(file: Path, output: Path) -> None:
+    """Move the exported model `file`, which has its folder for itself, to `output` on the same disk.
 
-    Its own file comes last: what is called `output` is whole.
+    `file` itself is moved last, so that an `output` that exists is complete.
+
+    Args:
+        file: The exported model, of the same name as `output`.
+        output: Its final path.
+
+    Raises:
+        V2WError: `output` exists by now.
     """
     require_target(output)  # hours may have passed
-    for part in parts(file):
-        with part.open("rb") as stream:
+    for written in files_of(file):
+        with written.open("rb") as stream:
             os.fsync(stream.fileno())
-        os.rename(part, output.with_name(part.name))
+        os.rename(written, output.with_name(written.name))

@@ -1,7 +1,10 @@
-"""The kinds of change that a plan may ask for: one file each, and this tuple of them all."""
+"""The kinds of change that a plan may ask for: one file each, and this tuple of them all.
+
+Where several fit one module, the first does: what is more special comes first.
+"""
 
 from v2w_convert.operations.action import Action
-from v2w_convert.operations.base import Invariant, Operation
+from v2w_convert.operations.base import AttentionWindow, Invariant, Operation, ReceptiveField
 from v2w_convert.operations.causal_attention import CausalAttention
 from v2w_convert.operations.causal_conv import CausalConv
 from v2w_convert.operations.central_conv import CentralConv
@@ -13,8 +16,8 @@ from v2w_convert.operations.trained_action import TrainedAction
 OPERATIONS: tuple[type[Operation], ...] = (
     CausalConv,
     FrameNorm,
-    CausalAttention,
     LinearAttention,
+    CausalAttention,
     FramePosition,
     Action,
     TrainedAction,
@@ -24,6 +27,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
 __all__ = [
     "OPERATIONS",
     "Action",
+    "AttentionWindow",
     "CausalAttention",
     "CausalConv",
     "CentralConv",
@@ -32,5 +36,6 @@ __all__ = [
     "Invariant",
     "LinearAttention",
     "Operation",
+    "ReceptiveField",
     "TrainedAction",
 ]

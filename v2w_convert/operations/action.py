@@ -5,18 +5,20 @@ so before finetuning every action gives exactly the output without one. (The pap
 starts it at random and has no learned "no action"; a frame without an action got the zero vector.)
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from v2w_convert.errors import V2WError
 from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
 from v2w_convert.sites import Site, swap_class
 
 ACTION_MODULE = "v2w_action"
-HIDDEN = (
-    1024  # some families embed the noise level in 12,288 numbers; an action needs no such square matrices
+MAX_HIDDEN = (
+    1024  # some families embed the noise level in 12,288 numbers: too wide for an action's square matrices
 )
 
 
@@ -24,13 +26,16 @@ class Action(Operation):
     """Add an embedding of the action that led to a frame to the output of the module at `at`."""
 
     name: ClassVar[str] = "action"
+    embeds_actions: ClassVar[bool] = True
 
     def why_not(self, module: nn.Module) -> str | None:
         return None if _width(module) else f"is a {type(module).__name__} without a last linear layer"
 
-    def new_tensors(self, module: nn.Module, action_dim: int, n: int = 1) -> dict[str, tuple[int, ...]]:
+    def new_tensors(
+        self, module: nn.Module, action_dim: int, frames_per_block: int = 1
+    ) -> dict[str, tuple[int, ...]]:
         with torch.device("meta"):
-            child = ActionEmbedding(action_dim, _width(module), n)
+            child = ActionEmbedding(action_dim, _width(module), frames_per_block)
         return {f"{ACTION_MODULE}.{name}": tuple(tensor.shape) for name, tensor in child.state_dict().items()}
 
     def initial_value(self, parameter: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -44,10 +49,25 @@ class Action(Operation):
         return torch.zeros(shape)
 
     def install(
-        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+        self,
+        module: nn.Module,
+        name: str,
+        action_dim: int,
+        root: nn.Module | None = None,
+        frames_per_block: int = 1,
     ) -> None:
-        module.add_module(ACTION_MODULE, ActionEmbedding(action_dim, _width(module), n))
+        module.add_module(ACTION_MODULE, ActionEmbedding(action_dim, _width(module), frames_per_block))
         swap_class(module, ActionSite, name)
+
+    def set_action_statistics(
+        self, site: Any, mean: Tensor, std: Tensor, stored: Mapping[str, torch.dtype]
+    ) -> None:
+        dtype = stored[f"{ACTION_MODULE}.center"]
+        center = site.v2w_action.get_buffer("center").copy_(mean.to(dtype))
+        scale = site.v2w_action.get_buffer("scale").copy_(std.to(dtype))
+        if not bool(torch.isfinite(center).all() and torch.isfinite(scale).all() and (scale > 0).all()):
+            found = f"actions of mean {mean.tolist()} and deviation {std.tolist()} do not fit {dtype}"
+            raise V2WError("normalise the actions", found, "actions in other units")
 
     def check_invariants(
         self, base: Any, site: Any, generator: torch.Generator, unit: float
@@ -55,46 +75,52 @@ class Action(Operation):
         b, t, a = 2, 3, len(site.v2w_action.center)
         n = site.v2w_action.first.in_features // a
         width = next(m.in_features for m in base.modules() if isinstance(m, nn.Linear))
-        told = torch.randn(b * t, width, generator=generator, dtype=torch.float64)
+        level = torch.randn(b * t, width, generator=generator, dtype=torch.float64)
         site.context = clip_context(b, t, n)
         site.context.actions = torch.randn(b, t, n, a, generator=generator, dtype=torch.float64)
         sentence = "before training, output with any action equals the base's"
-        return [Invariant(sentence, max_abs_diff(site(told), base(told)), 0.0)]
+        return [Invariant(sentence, max_abs_diff(site(level), base(level)), 0.0)]
 
 
 def _width(module: nn.Module) -> int:
+    """The width of what the module's last linear layer gives; 0 without one."""
     linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
     return linear[-1].out_features if linear else 0
 
 
 class ActionEmbedding(nn.Module):
-    """Linear - SiLU - Linear - SiLU - Linear on a block's normalised actions (… n a) -> (… d), at most HIDDEN wide within.
+    """Linear - SiLU - Linear - SiLU - Linear on a block's normalised actions (… n a) -> (… d).
 
-    The actions of a block go together: the first layer reads all of them, each with weights of its own.
+    The actions of a block go together: the first layer reads all of them, each with weights of its own. Hidden layers
+    are at most MAX_HIDDEN wide.
 
-    center, scale   (a,) what finetuning found the actions' mean and deviation to be; buffers
-    none            (hidden,) the learned "no action", in place of what the first layer makes of an action: the zero
-                    action is an action and has an output of its own
+    Attributes:
+        center: (a,) the actions' mean, as finetuning found it; a buffer.
+        scale: (a,) their standard deviation; a buffer.
+        none: (hidden,) the learned "no action", in place of what the first layer makes of an action. The zero action
+            is an action, and has an output of its own.
     """
 
     center: Tensor
     scale: Tensor
 
-    def __init__(self, action_dim: int, width: int, n: int = 1):
+    def __init__(self, action_dim: int, width: int, frames_per_block: int = 1):
         super().__init__()
         self.register_buffer("center", torch.zeros(action_dim))
         self.register_buffer("scale", torch.ones(action_dim))
-        hidden = min(width, HIDDEN)
-        self.first = nn.Linear(n * action_dim, hidden)
+        hidden = min(width, MAX_HIDDEN)
+        self.first = nn.Linear(frames_per_block * action_dim, hidden)
         self.middle = nn.Linear(hidden, hidden)
         self.last = nn.Linear(hidden, width)
         self.none = nn.Parameter(torch.zeros(hidden))
 
     def forward(self, actions: Tensor, dropped: Tensor) -> Tensor:
+        """The embedding (b t d) of actions (b t n a), `dropped` (b t n) of which are none."""
         taken = (actions - self.center) / self.scale
         own = torch.einsum("...na,hna->...nh", taken, self.first.weight.unflatten(1, actions.shape[-2:]))
         hidden = torch.where(dropped[..., None], self.none, own + self.first.bias).sum(-2)
-        return self.last(F.silu(self.middle(F.silu(hidden))))
+        embedded: Tensor = self.last(F.silu(self.middle(F.silu(hidden))))
+        return embedded
 
 
 class ActionSite(Site):
@@ -103,11 +129,11 @@ class ActionSite(Site):
     v2w_action: ActionEmbedding
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
-        embedded = super().forward(*args, **kwargs)
+        embedded: Tensor = super().forward(*args, **kwargs)
         now = self.context
         if now.bidirectional:
             return embedded
-        # Nothing led to the first frame of all.
+        # No action led to the stream's first frame.
         dropped = (self.frame_indices() == 0).expand(now.b, -1, -1)
         if now.dropped is not None:
             dropped = dropped | now.dropped

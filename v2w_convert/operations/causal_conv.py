@@ -6,7 +6,7 @@ With taps w[-m] … w[m] of the base and w'[-2m] … w'[0] of the causal kernel 
     shift           w'[j] = w[j + m]: the base, m frames late
     masked          w'[j] = w[j] where the base has such a tap: the base without its future
     extrapolative   masked, and the future frames replaced by the straight line that fits the last p
-                    frames best; p = 1 holds the last frame, p = 2 is the paper's choice
+                    frames best; p = 1 repeats the last frame, p = 2 is the paper's choice
 """
 
 from collections.abc import Callable
@@ -18,11 +18,19 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
+from v2w_convert.operations.base import (
+    DraftFields,
+    DraftSite,
+    Invariant,
+    Operation,
+    ReceptiveField,
+    clip_context,
+    max_abs_diff,
+)
 from v2w_convert.sites import Site, swap_class
 
 Transfer = Literal["shift", "masked", "extrapolative"]
-ROWS = 2**18  # numbers worked on at once, so that they stay in the processor's cache
+CHUNK = 2**18  # numbers that are transferred at once, so that they stay in the processor's cache
 CONVOLUTIONS: dict[Any, Callable[..., Tensor]] = {
     nn.Conv1d: F.conv1d,
     nn.Conv2d: F.conv2d,
@@ -31,15 +39,27 @@ CONVOLUTIONS: dict[Any, Callable[..., Tensor]] = {
 
 
 class CausalConv(Operation):
-    """transfer       how the base's taps become taps on the past
-    points         frames that the extrapolated line is fitted to: 1 … kernel size, 2 where not given
-    before_first   what lies before the first frame: zeros, as the base pads, or the first frame held
-    """
+    """A convolution over time that reads a frame and earlier frames."""
 
     name: ClassVar[str] = "causal_conv"
-    transfer: Transfer = "masked"
-    points: int | None = Field(default=None, ge=1, validate_default=True)
-    before_first: Literal["zeros", "hold"] = "zeros"
+    mixes: ClassVar[bool] = True
+    options: ClassVar[tuple[str, ...]] = ("transfer",)
+
+    transfer: Transfer = Field(
+        default="masked",
+        description="How the base's taps become taps on the past. `shift`: the base, half a kernel late; `masked`: the "
+        "base without its future taps; `extrapolative`: masked, with a straight line in place of the future.",
+    )
+    points: int | None = Field(
+        default=None,
+        ge=1,
+        validate_default=True,
+        description="Frames that the extrapolated line is fitted to, at most the kernel's size; 2 where not given.",
+    )
+    before_first: Literal["zeros", "hold"] = Field(
+        default="zeros",
+        description="What lies before the first frame: `zeros`, as the base pads, or the first frame, held.",
+    )
 
     @field_validator("points")
     @classmethod
@@ -70,12 +90,29 @@ class CausalConv(Operation):
         return transfer_kernel(tensor, self.points or 0)
 
     def install(
-        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+        self,
+        module: nn.Module,
+        name: str,
+        action_dim: int,
+        root: nn.Module | None = None,
+        frames_per_block: int = 1,
     ) -> None:
         swap_class(module, CausalConvSite, name, hold=self.before_first == "hold")
 
-    def sees_past(self) -> bool:
-        return True
+    @classmethod
+    def adjusted(cls, fields: dict[str, Any], option: str, value: Any) -> dict[str, Any]:
+        rest = {key: kept for key, kept in fields.items() if key != "points" or value == "extrapolative"}
+        return super().adjusted(rest, option, value)
+
+    @classmethod
+    def draft(cls, site: DraftSite) -> DraftFields:
+        return DraftFields({"transfer": "masked", "before_first": "zeros"})
+
+    def receptive_field(self, module: Any, frames_per_block: int) -> ReceptiveField:
+        return ReceptiveField(-(-(module.kernel_size[0] - 1) // frames_per_block))
+
+    def min_frames(self, module: Any) -> int:
+        return int(module.kernel_size[0]) + 1
 
     def check_invariants(
         self, base: Any, site: Any, generator: torch.Generator, unit: float
@@ -84,17 +121,17 @@ class CausalConv(Operation):
         m, t = k // 2, 2 * k + 1
         size = [3] * (len(base.kernel_size) - 1)
 
-        def draw(frames: int) -> Tensor:
+        def sample(frames: int) -> Tensor:
             return torch.randn(1, base.in_channels, frames, *size, generator=generator, dtype=torch.float64)
 
         if self.transfer != "extrapolative":
-            clip = draw(t)
+            clip = sample(t)
         elif self.points == 1:
-            clip = draw(1).expand(-1, -1, t, *size)
+            clip = sample(1).expand(-1, -1, t, *size)
         else:
-            clip = draw(1) + draw(1) * torch.arange(t, dtype=torch.float64).view(-1, *[1] * len(size))
+            clip = sample(1) + sample(1) * torch.arange(t, dtype=torch.float64).view(-1, *[1] * len(size))
         site.context = clip_context(1, t)
-        after, before = site.frames(site(site.fold(clip))), base(clip)
+        after, before = site.unfold(site(site.fold(clip))), base(clip)
 
         held = self.before_first == "hold"
         if self.transfer == "masked":
@@ -121,22 +158,26 @@ class CausalConv(Operation):
 
 
 def transfer_kernel(weight: Tensor, points: int) -> Tensor:
-    """The causal kernel (o i k …) of a base kernel of the same shape, dtype kept, as exact arithmetic rounded once.
+    """The causal kernel of a base's kernel, as exact arithmetic rounded once.
 
-    points  of the line that replaces the future; 0: nothing replaces it (masked)
+    Args:
+        weight: (o i k …), the base's kernel.
+        points: Of the line that replaces the future; 0: nothing replaces it (masked).
+
+    Returns:
+        Of the same shape and dtype.
     """
     k = weight.shape[2]
     m = k // 2
     result = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-    result[:, :, m:] = weight[
-        :, :, : m + 1
-    ]  # the base's tap i lies at time i - m, the result's at time i - 2m
+    # The base's tap i lies at time i - m, the result's at time i - 2m.
+    result[:, :, m:] = weight[:, :, : m + 1]
     if not points:
         return result
-    # A sum of two is rounded rightly in float32 (and then to the stored dtype); of more, places would be lost.
+    # A sum of two is rounded correctly in float32 (and then to the stored dtype); a longer one would lose digits.
     arithmetic = torch.float32 if k == 3 and points <= 2 else torch.float64
     arithmetic = torch.promote_types(weight.dtype, arithmetic)
-    rows = max(1, ROWS // max(1, weight[0].numel()))
+    rows = max(1, CHUNK // max(1, weight[0].numel()))
     for base, causal in zip(weight.split(rows), result.split(rows), strict=True):
         taps = base.to(arithmetic).unbind(2)
         for back in range(points):
@@ -148,7 +189,7 @@ def transfer_kernel(weight: Tensor, points: int) -> Tensor:
 
 
 def _line(ahead: int, back: int, points: int) -> float:
-    """The share of the frame `back` steps ago in the least-squares line's value `ahead` steps from now.
+    """The weight of the frame `back` steps ago in the least-squares line's value `ahead` steps from now.
 
     The paper's gamma in closed form (appendix A.3): 1/p + (i + (p-1)/2) ((p-1)/2 - j) / S, S = p (p^2 - 1) / 12.
     """
@@ -160,6 +201,7 @@ def _line(ahead: int, back: int, points: int) -> float:
 
 
 def _function(module: nn.Module) -> Callable[..., Tensor]:
+    """The function of a convolution of 1, 2 or 3 axes."""
     return next(function for kind, function in CONVOLUTIONS.items() if isinstance(module, kind))
 
 
@@ -167,6 +209,9 @@ class CausalConvSite(Site):
     """A convolution over time (axis 2 of its input) whose output t reads inputs t-k+1 … t.
 
     Input and output are folded: ((b t) c n …). Stream state: `inputs` (b c k-1 …), the last inputs.
+
+    Attributes:
+        hold: Whether the first frame, and not zeros, lies before the first frame.
     """
 
     hold: bool
@@ -178,7 +223,7 @@ class CausalConvSite(Site):
     bias: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:
-        frames = self.frames(x)
+        frames = self.unfold(x)
         if self.context.bidirectional:
             return self.fold(super().forward(frames))
         reach = self.kernel_size[0] - 1

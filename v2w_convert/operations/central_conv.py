@@ -1,6 +1,6 @@
-"""A convolution that was made causal along the image's height, by mistake, made central again.
+"""A convolution that was made causal along the image's height, by mistake, becomes central again.
 
-Row y reads rows y - 2, y - 1 and y by taps a, b and c. A central kernel reads rows y - 1, y and y + 1. With the row two
+Such a convolution is in Vid2World's released checkpoints. Row y reads rows y - 2, y - 1 and y by taps a, b and c. A central kernel reads rows y - 1, y and y + 1. With the row two
 above replaced by the line through the two below it, x[y-2] = 2 x[y-1] - x[y], the taps become b + 2a, c - a and 0; training
 is then free to use the last.
 """
@@ -16,7 +16,7 @@ from v2w_convert.sites import Site, swap_class
 
 
 class CentralConv(Operation):
-    """Taps on three rows that end at a row become taps on the rows around it."""
+    """Taps on the three rows that end at a row become taps on the rows around it."""
 
     name: ClassVar[str] = "central_conv"
 
@@ -36,7 +36,12 @@ class CentralConv(Operation):
         return torch.stack([before + 2 * above, at - above, torch.zeros_like(at)], 2).to(tensor.dtype)
 
     def install(
-        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+        self,
+        module: nn.Module,
+        name: str,
+        action_dim: int,
+        root: nn.Module | None = None,
+        frames_per_block: int = 1,
     ) -> None:
         swap_class(module, CentralConvSite, name)
 
@@ -48,14 +53,16 @@ class CentralConv(Operation):
         picture = first + step * torch.arange(h, dtype=torch.float64)[:, None]
         site.context = clip_context(1, 1)
         # The first two rows read zeros that lie above the picture.
-        apart = max_abs_diff(site(picture)[:, :, 2:], base(picture)[:, :, 2:])
+        measured = max_abs_diff(site(picture)[:, :, 2:], base(picture)[:, :, 2:])
         # Taps that were computed were rounded once, to the stored dtype, and weigh at most four of the base's.
         total = float(base.weight.detach().abs().flatten(1).sum(1).max() * picture.abs().max())
         terms = base.weight[0].numel()
         allowed = total * (4 * unit + terms * torch.finfo(torch.float64).eps)
         return [
             Invariant(
-                "equals the base from the third row on, on a picture that is affine in height", apart, allowed
+                "equals the base from the third row on, on a picture that is affine in height",
+                measured,
+                allowed,
             )
         ]
 

@@ -1,17 +1,13 @@
-"""Which operation a module would get that lets frames mix, by what the module is."""
+"""Which operation fits a module through which frames mix, by what the module is."""
 
 from torch import nn
 
-from v2w_convert.operations.base import Operation
-from v2w_convert.operations.causal_attention import CausalAttention
-from v2w_convert.operations.causal_conv import CausalConv
-from v2w_convert.operations.frame_norm import FrameNorm
-from v2w_convert.operations.linear_attention import LinearAttention
+from v2w_convert.operations import OPERATIONS, Operation
 
 
 def fitting(module: nn.Module) -> type[Operation] | None:
-    """None where no operation fits."""
-    for kind in (FrameNorm, CausalConv, LinearAttention, CausalAttention):
-        if kind.model_construct(at="").why_not(module) is None:
+    """The first operation for mixing sites that fits `module`; None where none does."""
+    for kind in OPERATIONS:
+        if kind.mixes and kind.model_construct(at="").why_not(module) is None:
             return kind
     return None

@@ -1,35 +1,48 @@
-"""Norms whose statistics ran over the clip: in the folded model they run over one frame, unless a plan leaves them.
+"""Norms whose statistics ran over the clip: in the folded model they run over one frame, unless a plan says otherwise.
 
-Nothing has to be changed for that; the operation states it, keeps the affine weights, and can take
-the base's form again for the identity claim.
+Folding alone does that; the operation states it, keeps the affine weights, and can take the base's form again for the
+identity claim.
 """
 
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
+from v2w_convert.operations.base import Invariant, Operation, Problem, clip_context, max_abs_diff
 from v2w_convert.sites import Site, swap_class
 
 
 class FrameNorm(Operation):
-    """Per-frame statistics where the base's ran over all frames.
-
-    statistics  over one `frame`; or still over the `clip`, by which frames see the future: to measure a model that was
-                trained so
-    """
+    """Per-frame statistics where the base's ran over all frames."""
 
     name: ClassVar[str] = "frame_norm"
-    statistics: Literal["frame", "clip"] = "frame"
+    mixes: ClassVar[bool] = True
+
+    statistics: Literal["frame", "clip"] = Field(
+        default="frame",
+        description="Over one `frame`; or still over the `clip`, so that frames see the future: to measure a model that "
+        "was trained so.",
+    )
 
     def why_not(self, module: nn.Module) -> str | None:
         return None if isinstance(module, nn.GroupNorm) else f"is a {type(module).__name__}, not a GroupNorm"
 
     def install(
-        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+        self,
+        module: nn.Module,
+        name: str,
+        action_dim: int,
+        root: nn.Module | None = None,
+        frames_per_block: int = 1,
     ) -> None:
         swap_class(module, FrameNormSite, name, clip=self.statistics == "clip")
+
+    def suggestion(self, problem: Problem) -> str | None:
+        if problem == "leaks_future" and self.statistics == "clip":
+            return "without `statistics: clip` (v2w convert --repair), which needs finetuning"
+        return None
 
     def check_invariants(
         self, base: Any, site: Any, generator: torch.Generator, unit: float
@@ -41,12 +54,9 @@ class FrameNorm(Operation):
         site.context = clip_context(1, 5)
         if self.statistics == "clip":
             clip = torch.randn(1, base.num_channels, 5, 4, 5, generator=generator, dtype=torch.float64)
-            return [
-                Invariant(
-                    "equals the base", max_abs_diff(site.frames(site(site.fold(clip))), base(clip)), 0.0
-                )
-            ]
-        still = max_abs_diff(site.frames(site(site.fold(clip))), base(clip))
+            measured = max_abs_diff(site.unfold(site(site.fold(clip))), base(clip))
+            return [Invariant("equals the base", measured, 0.0)]
+        still = max_abs_diff(site.unfold(site(site.fold(clip))), base(clip))
         # Same arithmetic on the same numbers, but sums of five times as many terms.
         largest = float(base(frame).detach().abs().max())
         return [
@@ -56,11 +66,15 @@ class FrameNorm(Operation):
 
 
 class FrameNormSite(Site):
-    """A GroupNorm on ((b t) c n …), statistics per clip of n frames: one frame where n is 1."""
+    """A GroupNorm on ((b t) c n …), statistics over the n frames of a block.
+
+    Attributes:
+        clip: Whether statistics run over the whole clip, as the base's do.
+    """
 
     clip: bool
 
     def forward(self, x: Tensor) -> Tensor:
         if self.context.bidirectional or self.clip:
-            return self.fold(super().forward(self.frames(x)))
+            return self.fold(super().forward(self.unfold(x)))
         return super().forward(x)

@@ -1,36 +1,41 @@
-"""Additive positions: where the base is told a frame's index, it is given the index in the stream.
+"""Additive positions: where the base receives a frame's index, it receives the index in the stream.
 
-Folded clips of one frame would all be told index 0.
+Without that, folded clips of one frame would all have index 0.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from v2w_convert.expression import evaluate_int
+from v2w_convert.expression import ConfigInt, evaluate_int
 from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
-from v2w_convert.sites import Site, swap_class
+from v2w_convert.sites import Reference, Site, swap_class
 
 
 class FramePosition(Operation):
-    """period  indices count 0 … period-1 and begin again, so that a rollout of any length meets no index
-            that finetuning (which draws where a clip begins) has not shown; None: they grow without end.
-            A number, or worked out from the base's config
-    mode    `embed`: the module maps indices to embeddings; `add`: it adds a row for each frame of its tokens;
-            `make`: given a clip, it makes positions for each frame's tokens; `join`: it puts a prompt's tokens and
-            a clip's into one sequence and adds positions; `table`: the base adds row after row of its buffer
-            `table` to the module's input, and none to a single frame's
-    table   a buffer (1 t d) of the base
-    """
+    """Additive positions count frames in the stream."""
 
     name: ClassVar[str] = "frame_position"
-    period: int | str | None = None
-    mode: Literal["embed", "add", "make", "join", "table"] = "embed"
-    table: str | None = None
 
-    def resolve(self, config: Mapping[str, Any]) -> "FramePosition":
+    period: ConfigInt | None = Field(
+        default=None,
+        description="Indices count 0 … period-1 and begin again, so that a rollout of any length meets no index that "
+        "finetuning (which samples where a clip begins) has not shown; none: they grow without end. A number, or an "
+        "expression over the base's config.",
+    )
+    mode: Literal["embed", "add", "make", "join", "table"] = Field(
+        default="embed",
+        description="What the module does. `embed`: it maps indices to embeddings; `add`: it adds a row for each frame "
+        "to its tokens; `make`: given a clip, it makes positions for each frame's tokens; `join`: it joins a prompt's "
+        "tokens and a clip's in one sequence and adds positions; `table`: the base adds the rows of its buffer `table` "
+        "to the module's input, and none to a single frame's.",
+    )
+    table: str | None = Field(default=None, description="A buffer (1 t d) of the base, for mode `table`.")
+
+    def resolve(self, config: Mapping[str, Any]) -> Self:
         period = None if self.period is None else evaluate_int(self.period, config)
         if period is not None and period < 1:
             raise ValueError(f"period: {period} frames")
@@ -47,30 +52,35 @@ class FramePosition(Operation):
         return None
 
     def install(
-        self, module: nn.Module, name: str, action_dim: int, root: nn.Module | None = None, n: int = 1
+        self,
+        module: nn.Module,
+        name: str,
+        action_dim: int,
+        root: nn.Module | None = None,
+        frames_per_block: int = 1,
     ) -> None:
-        if self.mode == "embed":
-            swap_class(module, EmbeddedPositionSite, name, period=self.period)
-            return
-        if self.mode in ("make", "join"):
-            face = MadePositionSite if self.mode == "make" else JoinedPositionSite
-            swap_class(module, face, name, period=self.period)
-            return
-        table = getattr(root, self.table) if self.table is not None else None
-        swap_class(module, AddedPositionSite, name, period=self.period, table=table)
+        swap_class(module, FACES[self.mode], name, period=self.period or 0)
+        if root is not None and self.table is not None:
+            module.root, module.table = Reference(root), self.table  # type: ignore[assignment]
+
+    def named_tensors(self) -> list[str]:
+        return [] if self.table is None else [self.table]
+
+    @property
+    def position_period(self) -> int | None:
+        return self.period
 
     def check_invariants(
         self, base: Any, site: Any, generator: torch.Generator, unit: float
     ) -> list[Invariant]:
-        """Of two clips, the second begins a frame late, as finetuning has them begin anywhere."""
-        assert not isinstance(self.period, str)
+        # Of two clips, the second begins a frame late: finetuning lets them begin anywhere.
         if self.mode == "table":
-            return []  # the base's own forward adds them, not this module: the identity claim sees it
+            return []  # the base's own forward adds them, not this module: the identity claim measures it
         t = min(self.period or 7, 7)
         late = min(t - 1, 1)
 
         def given(clips: Tensor) -> Tensor:
-            """Of clips (2 t …) the frames that the site is given: (2 t-late …)."""
+            """Of clips (2 t …) the frames that the site receives: (2 t-late …)."""
             return torch.stack([clips[0, : t - late], clips[1, late:]])
 
         site.context = clip_context(2, t - late)
@@ -102,54 +112,72 @@ class FramePosition(Operation):
 
 
 class FramePositionSite(Site):
-    period: int | None
+    """What the modules of all modes share.
 
-    def places(self) -> Tensor:
-        """The index (b t n) int64 that each frame of this pass is told."""
+    Attributes:
+        period: Indices begin again after so many frames; 0: never.
+    """
+
+    period: int
+
+    def indices(self) -> Tensor:
+        """The index (b t n) int64 that each frame of this pass receives."""
         frames = self.frame_indices().expand(self.context.b, -1, -1)
         if self.context.offset is not None:
             frames = frames + self.context.offset[:, None, None]
-        if self.period is not None and not self.context.bidirectional:
+        if self.period and not self.context.bidirectional:
             frames = torch.remainder(frames, self.period)
         return frames
+
+    def add(self, tokens: Tensor, rows: Tensor) -> Tensor:
+        """Tokens ((b t s) n d) and the rows (period d) of their frames."""
+        own = rows[self.indices()][:, :, None].to(tokens)  # b t 1 n d
+        return (tokens.unflatten(0, (self.context.b, self.context.t, -1)) + own).flatten(0, 2)
 
 
 class EmbeddedPositionSite(FramePositionSite):
     """A module that maps frame indices ((b t n),) to embeddings ((b t n) d)."""
 
-    def forward(self, index: Tensor) -> Tensor:
-        return super().forward(self.places().flatten().to(index.dtype))
+    def forward(self, index: Tensor) -> Any:
+        return super().forward(self.indices().flatten().to(index.dtype))
 
 
 class AddedPositionSite(FramePositionSite):
-    """A module that is given tokens ((b t s) n d) without their frames' positions, or with that of frame 0."""
-
-    table: Tensor | None
+    """A module that receives tokens ((b t s) n d) and adds a row (1 t d) for each frame to them."""
 
     def rows(self) -> Tensor:
         """The position (period d) of each index."""
-        if self.table is not None:
-            return self.table[0]
-        assert self.period is not None
         weights = next(self.buffers())
         empty = weights.new_zeros(1, self.period, weights.shape[-1])
-        return super().forward(empty)[0]
+        rows: Tensor = super().forward(empty)[0]
+        return rows
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.add(tokens, self.rows())
+
+
+class TablePositionSite(FramePositionSite):
+    """A module that receives tokens ((b t s) n d), to which the base adds no position where a clip is a single frame.
+
+    Attributes:
+        root: The base.
+        table: Name of its buffer (1 t d) of positions.
+    """
+
+    root: Reference[nn.Module]
+    table: str
 
     def forward(self, tokens: Tensor, *args: Any, **kwargs: Any) -> Any:
-        rows = self.rows()[self.places()]  # b t n d
-        rows = rows[:, :, None].to(tokens)
-        placed = (tokens.unflatten(0, (self.context.b, self.context.t, -1)) + rows).flatten(0, 2)
-        return placed if self.table is None else super().forward(placed, *args, **kwargs)
+        return super().forward(self.add(tokens, self.root.tensor(self.table)[0]), *args, **kwargs)
 
 
 class MadePositionSite(FramePositionSite):
     """A module that makes positions (b (t l) d) for clips (b c t h w); called on folded clips of n frames."""
 
     def forward(self, frames: Tensor) -> Tensor:
-        assert self.period is not None
-        longest = frames[:1, :, :1].expand(-1, -1, self.period, -1, -1)
-        rows = super().forward(longest)[0].unflatten(0, (self.period, -1))
-        return rows[self.places()].flatten(2, 3).flatten(0, 1)
+        clip = frames[:1, :, :1].expand(-1, -1, self.period, -1, -1)
+        rows: Tensor = super().forward(clip)[0].unflatten(0, (self.period, -1))
+        return rows[self.indices()].flatten(2, 3).flatten(0, 1)
 
 
 class JoinedPositionSite(FramePositionSite):
@@ -161,14 +189,18 @@ class JoinedPositionSite(FramePositionSite):
 
     def forward(self, text: Tensor, frames: Tensor) -> Tensor:
         joined = super().forward(text, frames)
-        assert self.period is not None
         clip = (self.period - 1) * self.temporal_compression_ratio + 1
         table = self._get_positional_embeddings(*frames.shape[-2:], clip, device=frames.device)
         rows = table[0, self.max_text_seq_length :].unflatten(0, (self.period, -1))
-        moved = (
-            (rows[self.places()] - rows[: self.context.frames_per_block])
-            .flatten(2, 3)
-            .flatten(0, 1)
-            .to(joined)
-        )
+        moved = rows[self.indices()] - rows[: self.context.frames_per_block]
+        moved = moved.flatten(2, 3).flatten(0, 1).to(joined)
         return torch.cat([joined[:, : text.shape[1]], joined[:, text.shape[1] :] + moved], 1)
+
+
+FACES: dict[str, type[FramePositionSite]] = {
+    "embed": EmbeddedPositionSite,
+    "add": AddedPositionSite,
+    "make": MadePositionSite,
+    "join": JoinedPositionSite,
+    "table": TablePositionSite,
+}

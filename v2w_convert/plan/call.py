@@ -1,7 +1,9 @@
-"""Call a base as its plan says."""
+"""Call a base as its plan says: the plan's call with every expression over the base's config evaluated once."""
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -12,121 +14,281 @@ from v2w_convert.families import COMPUTED_ARGUMENTS
 from v2w_convert.plan.grammar import Call, Condition
 
 Conditions = dict[str, Tensor]
+Size = int | Literal["h", "w", "tokens"]
 DTYPES = {"int64": torch.int64, "bool": torch.bool}
+MAX_SIZE = 10_000  # frames or channels at once
+MAX_NUMEL = 2**24  # numbers in a condition
 
 
-def condition_shape(
-    call: Call, name: str, config: dict[str, Any], h: int = 0, w: int = 0, tokens: int | None = None
-) -> tuple[int, ...]:
-    """The shape of one clip's condition for latents of h × w, without batch; `tokens` instead of the plan's numbers."""
-    letters = {letter: count if tokens is None else tokens for letter, count in call.token_counts.items()}
-    letters |= {"h": h, "w": w}
-    return tuple(
-        letters[size] if size in letters else evaluate_int(size, config)
-        for size in call.conditions[name].shape
-    )
+@dataclass(frozen=True)
+class ResolvedCondition:
+    """A condition of the plan, for one base.
+
+    Attributes:
+        argument: Of the base's forward; None: concatenated to the latents' channels.
+        sizes: The shape of one clip's, without batch; `h`, `w` and `tokens` are known when it is called.
+        default_tokens: For each axis, the number of tokens that the null condition has; 0 where it is no axis of tokens.
+        fill: The null condition: this number everywhere, or this row.
+        dtype: `float` is the model's.
+        layout: Where the base wants a picture for every frame, as einops writes it.
+        repeat_per_frame: Whether the base wants it for every frame, as if each were a clip.
+    """
+
+    argument: str | None
+    sizes: tuple[Size, ...]
+    default_tokens: tuple[int, ...]
+    fill: float | list[float]
+    dtype: Literal["float", "int64", "bool"]
+    layout: str | None
+    repeat_per_frame: bool
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether it is as large as a frame."""
+        return "h" in self.sizes
+
+    @property
+    def is_per_frame(self) -> bool:
+        """Whether the base receives one for every frame, even if all are the same."""
+        return self.layout is not None or self.argument is None
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether it has any number of tokens, which the caller chooses."""
+        return "tokens" in self.sizes
+
+    def shape(self, h: int = 0, w: int = 0, tokens: int | None = None) -> tuple[int, ...]:
+        """The shape of one clip's, without batch.
+
+        Args:
+            h: Height of the latents.
+            w: Width of the latents.
+            tokens: Number of tokens; None: as many as the null condition has.
+        """
+        return tuple(
+            size if isinstance(size, int) else {"h": h, "w": w, "tokens": default if tokens is None else tokens}[size]
+            for size, default in zip(self.sizes, self.default_tokens, strict=True)
+        )  # fmt: skip
+
+    def null(self, h: int = 0, w: int = 0, tokens: int | None = None) -> Tensor:
+        """What the base receives where the user gives nothing, without batch. Arguments as in `shape`."""
+        fill = torch.tensor(self.fill, dtype=DTYPES.get(self.dtype, torch.float32))
+        return fill.expand(self.shape(h, w, tokens)).clone()
+
+    def accepts(self, shape: tuple[int, ...], h: int = 0, w: int = 0) -> bool:
+        """Whether a condition of this shape, without batch, may be given for latents of h × w."""
+        return len(shape) == len(self.sizes) and all(
+            size == "tokens" or a == b for size, a, b in zip(self.sizes, shape, self.shape(h, w), strict=True)
+        )
 
 
-def null_condition(
-    call: Call, name: str, config: dict[str, Any], h: int = 0, w: int = 0, tokens: int | None = None
-) -> Tensor:
-    """What is given where the user gives nothing, without batch."""
-    condition = call.conditions[name]
-    dtype = DTYPES.get(condition.dtype, torch.float32)
-    fill = torch.tensor(fill_value(condition, config), dtype=dtype)
-    return fill.expand(condition_shape(call, name, config, h, w, tokens)).clone()
+@dataclass(frozen=True)
+class ResolvedCall:
+    """How one base is called, in plain numbers. Made by `resolve_call`.
+
+    Attributes:
+        argument: The base's argument for the noisy frames.
+        layout: Of that argument and of the output, as einops writes it.
+        channels: c, channels of a frame's latent.
+        clip_length: The only number of frames that the base takes; None: any.
+        frames_per_token: Latent frames that the base packs into one token.
+        noise_level: The base's argument for the timestep.
+        conditions: Those that this base takes, by name.
+        constants: Arguments that are passed as they are.
+        size_arguments: Arguments that receive one of the latents' sizes.
+        computed_arguments: (t, h, w, text, latents) -> more arguments; None: there are none.
+    """
+
+    argument: str
+    layout: str
+    channels: int
+    clip_length: int | None
+    frames_per_token: int
+    noise_level: str
+    conditions: dict[str, ResolvedCondition]
+    constants: dict[str, Any]
+    size_arguments: dict[str, Literal["t", "h", "w"]]
+    computed_arguments: "ComputedArguments | None"
+
+    def null_conditions(self) -> Conditions:
+        """The null conditions that a converted model stores: all but those which are as large as a frame."""
+        return {name: c.null() for name, c in self.conditions.items() if not c.is_spatial}
+
+    def faults(self) -> list[str]:
+        """What is out of range, in sentences that begin with the field of the plan."""
+        found = []
+        sizes = {
+            "channels": self.channels,
+            "clip_length": self.clip_length or 1,
+            "frames_per_token": self.frames_per_token,
+        }
+        for field, size in sizes.items():
+            if not 1 <= size <= MAX_SIZE:
+                found.append(f"call.latents.{field}: {size}, not 1 to {MAX_SIZE}")
+        for name, condition in self.conditions.items():
+            shape = condition.shape(h=1, w=1)
+            last = shape[-1] if shape else 1
+            if min(shape, default=0) < 0 or math.prod(shape) > MAX_NUMEL:
+                found.append(f"call.conditions.{name}: a shape of {shape}")
+            elif isinstance(condition.fill, list) and len(condition.fill) not in (1, last):
+                numbers = len(condition.fill)
+                found.append(f"call.conditions.{name}: {numbers} numbers do not fill a row of {last}")
+        return found
 
 
-def fill_value(condition: Condition, config: dict[str, Any]) -> float | list[float]:
-    """What the null holds, in numbers. Raises ValueError."""
-    return condition.fill if isinstance(condition.fill, list) else evaluate_number(condition.fill, config)
+@dataclass(frozen=True)
+class ComputedArguments:
+    """Arguments that a function of `v2w_convert.families` computes, bound to one base's config.
+
+    Attributes:
+        name: Of the function in `COMPUTED_ARGUMENTS`.
+        config: The base's.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+
+    def __call__(self, t: int, h: int, w: int, text: Tensor, like: Tensor) -> dict[str, Any]:
+        return COMPUTED_ARGUMENTS[self.name](self.config, t, h, w, text, like)
 
 
-def condition_fits(
-    call: Call, name: str, config: dict[str, Any], shape: tuple[int, ...], h: int = 0, w: int = 0
-) -> bool:
-    """Whether a condition of this shape, without batch, may be given: tokens may be any number of them."""
-    sizes, wanted = call.conditions[name].shape, condition_shape(call, name, config, h, w)
-    return len(shape) == len(wanted) and all(
-        size in call.token_counts or a == b for size, a, b in zip(sizes, shape, wanted, strict=True)
-    )
+def resolve_call(call: Call, config: Mapping[str, Any]) -> ResolvedCall:
+    """The plan's call for a base with this config.
 
+    Raises:
+        ValueError: Expressions cannot be evaluated; one argument for each, which begins with the field of the plan.
+    """
+    faults: list[str] = []
 
-def null_conditions(call: Call, config: dict[str, Any]) -> Conditions:
-    """The nulls that a converted model stores: all but those which are as large as a frame."""
-    return {
-        name: null_condition(call, name, config)
-        for name, c in call.active_conditions(config).items()
-        if not c.is_spatial
-    }
+    def evaluated(field: str, value: int | str) -> int:
+        try:
+            return evaluate_int(value, config)
+        except ValueError as error:
+            faults.append(f"call.{field}: {error}")
+            return 0
+
+    def condition(name: str, given: Condition) -> ResolvedCondition:
+        field = f"conditions.{name}"
+        sizes: list[Size] = []
+        for size in given.shape:
+            if size == "h":
+                sizes.append("h")
+            elif size == "w":
+                sizes.append("w")
+            elif size in call.token_counts:
+                sizes.append("tokens")
+            else:
+                sizes.append(evaluated(field, size))
+        fill: float | list[float] = 0.0
+        try:
+            fill = given.fill if isinstance(given.fill, list) else evaluate_number(given.fill, config)
+        except ValueError as error:
+            faults.append(f"call.{field}: {error}")
+        return ResolvedCondition(
+            argument=given.argument,
+            sizes=tuple(sizes),
+            default_tokens=tuple(call.token_counts.get(str(size), 0) for size in given.shape),
+            fill=fill,
+            dtype=given.dtype,
+            layout=given.layout,
+            repeat_per_frame=given.repeat_per_frame,
+        )
+
+    latents = call.latents
+    resolved = ResolvedCall(
+        argument=latents.argument,
+        layout=latents.layout,
+        channels=evaluated("latents.channels", latents.channels),
+        clip_length=None if latents.clip_length is None else evaluated("latents.clip_length", latents.clip_length),
+        frames_per_token=evaluated("latents.frames_per_token", latents.frames_per_token),
+        noise_level=call.noise_level.argument,
+        conditions={name: condition(name, given) for name, given in call.active_conditions(config).items()},
+        constants=dict(call.constants),
+        size_arguments=dict(call.size_arguments),
+        computed_arguments=None
+        if call.computed_arguments is None
+        else ComputedArguments(call.computed_arguments, config),
+    )  # fmt: skip
+    if faults:
+        raise ValueError(*faults)
+    return resolved
 
 
 def per_frame_inputs(
-    call: Call, config: dict[str, Any], latents: Tensor, conditions: Conditions
+    call: ResolvedCall, latents: Tensor, conditions: Conditions
 ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Conditions]]]:
-    """All that a base is given for every frame as one tensor (b t c' h w): latents (b t c h w), and after their channels
-    those of conditions (b …). And what makes of such a tensor latents and conditions, as `call_base` takes them.
+    """All that a base receives for every frame, as one tensor, and the way back.
 
-    Where frames of the former mix is where frames mix, of whatever the base is told. Only the first frame's conditions are
-    always those that were given: some bases show that picture to every frame (I2VGen-XL), as if it were a prompt.
+    Where frames of the former mix is where frames mix, of whatever the base receives. Only the first frame's conditions
+    are always those that were given: some bases show that picture to every frame (I2VGen-XL), as if it were a prompt.
+
+    Args:
+        call: The base's.
+        latents: (b t c h w).
+        conditions: (b …), one of each for a clip.
+
+    Returns:
+        (b t c' h w), latents and after their channels those of conditions; and a function that makes latents and
+        conditions of such a tensor, as `call_base` takes them.
     """
     t = latents.shape[1]
-    names = [name for name, condition in call.active_conditions(config).items() if condition.is_per_frame]
+    names = [name for name, condition in call.conditions.items() if condition.is_per_frame]
     pictures = [conditions[name].to(latents)[:, None].expand(-1, t, -1, -1, -1) for name in names]
     channels = [x.shape[2] for x in (latents, *pictures)]
 
-    def apart(x: Tensor) -> tuple[Tensor, Conditions]:
+    def split(x: Tensor) -> tuple[Tensor, Conditions]:
         own, *others = x.split(channels, 2)
         kept = [
             torch.cat([first[:, :1], other[:, 1:]], 1) for first, other in zip(pictures, others, strict=True)
         ]
         return own, conditions | dict(zip(names, kept, strict=True))
 
-    return torch.cat([latents, *pictures], 2), apart
+    return torch.cat([latents, *pictures], 2), split
 
 
 def call_base(
-    model: nn.Module,
-    call: Call,
-    config: dict[str, Any],
-    latents: Tensor,
-    timestep: Tensor,
-    conditions: Conditions,
+    model: nn.Module, call: ResolvedCall, latents: Tensor, timestep: Tensor, conditions: Conditions
 ) -> Tensor:
-    """The base's output (b t c h w) for clips of latents (b t c h w).
+    """The base's output for clips.
 
-    timestep    (b,), the noise level as the base is told it
-    config      the base's
-    conditions  all that the plan gives such a base, (b …): one of each for a clip. What the base is given for every frame
-                may differ from frame to frame, (b t c h w)
+    Args:
+        model: The base.
+        call: How it is called.
+        latents: (b t c h w), noisy frames as the base expects them.
+        timestep: (b,), the noise level as the base receives it.
+        conditions: All of `call.conditions`, (b …): one of each for a clip. What the base receives for every frame may
+            differ from frame to frame, (b t c h w).
+
+    Returns:
+        (b t c h w).
     """
     b, t, c, h, w = latents.shape
     sizes = {"t": t, "h": h, "w": w}
-    given: list[Tensor] = [latents]
+    concatenated: list[Tensor] = [latents]
     arguments: dict[str, Any] = {}
-    for name, condition in call.active_conditions(config).items():
+    for name, condition in call.conditions.items():
         value = conditions[name]
         if condition.dtype == "float":
             value = value.to(latents.dtype)
         if condition.is_per_frame and value.ndim == 4:
             value = value[:, None].expand(b, t, *value.shape[1:])
         if condition.argument is None:
-            given.append(value)
+            concatenated.append(value)
         else:
             if condition.layout is not None:
                 value = rearrange(value, f"b t c h w -> {condition.layout}")
             arguments[condition.argument] = (
                 value.repeat_interleave(t, 0) if condition.repeat_per_frame else value
             )
-    layout = call.latents.layout
-    arguments[call.latents.argument] = rearrange(torch.cat(given, 2), f"b t c h w -> {layout}")
-    arguments[call.noise_level.argument] = timestep
+    arguments[call.argument] = rearrange(torch.cat(concatenated, 2), f"b t c h w -> {call.layout}")
+    arguments[call.noise_level] = timestep
     arguments |= {name: sizes[letter] for name, letter in call.size_arguments.items()}
     arguments |= call.constants
     if call.computed_arguments is not None:
-        arguments |= COMPUTED_ARGUMENTS[call.computed_arguments](config, t, h, w, conditions["text"], latents)
+        arguments |= call.computed_arguments(t, h, w, conditions["text"], latents)
     output = model(**arguments, return_dict=False)
     if isinstance(output, tuple):
         output = output[0]
     # Some bases also predict a variance, in channels of its own after the ones asked for.
-    return rearrange(output, f"{layout} -> b t c h w", **sizes)[:, :, :c]
+    frames: Tensor = rearrange(output, f"{call.layout} -> b t c h w", **sizes)
+    return frames[:, :, :c]

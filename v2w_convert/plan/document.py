@@ -30,15 +30,21 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def read_document(file: Path) -> tuple[Any, Lines]:
+def read_document(file: Path, asked: str | None = None, try_: str | None = None) -> tuple[Any, Lines]:
     """What a YAML file holds, and where each field is written.
 
-    Raises V2WError if it is no file, too large, not plain YAML, uses aliases, or writes a field twice.
+    Args:
+        file: The file.
+        asked: What the user asked for, for the error; default: to read a plan.
+        try_: What to try where the file is missing.
+
+    Raises:
+        V2WError: It is not a file, too large, not plain YAML, uses aliases, or writes a field twice.
     """
-    asked = f"read the plan {file}"
+    asked = asked or f"read the plan {file}"
     try:
         if not file.is_file():  # opening a FIFO would wait for ever
-            raise V2WError(asked, "no such file", "v2w plan BASE -o plan.yaml, which writes one")
+            raise V2WError(asked, "no such file", try_ or "v2w plan BASE -o plan.yaml, which writes one")
         if file.stat().st_size > LARGEST:
             raise V2WError(asked, f"it is larger than {LARGEST} bytes")
         loader = _Loader(file.read_text(encoding="utf-8"))

@@ -1,13 +1,21 @@
 """Match a plan's operations with the modules of a base."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from v2w_convert.operations import Operation
 from v2w_convert.plan.pattern import matches, nearest_paths
 
 
-def match_operations(operations: list[Operation], model: nn.Module) -> tuple[dict[str, Operation], list[str]]:
-    """Module path -> operation, and every fault found on the way."""
+def match_operations(
+    operations: Sequence[Operation], model: nn.Module
+) -> tuple[dict[str, Operation], list[str]]:
+    """Which module gets which operation.
+
+    Returns:
+        Module path -> operation, in the order of the model's modules; and every fault found on the way.
+    """
     modules = dict(model.named_modules())
     chosen: dict[str, Operation] = {}
     faults: list[str] = []

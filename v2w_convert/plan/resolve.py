@@ -1,6 +1,6 @@
-"""A plan and a checkpoint's config: which module gets which operation. Weights are not needed."""
+"""A plan and a checkpoint's config: which module gets which operation, in plain numbers. Weights are not needed."""
 
-import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,110 +11,109 @@ from v2w_convert.errors import V2WError, one_line
 from v2w_convert.expression import evaluate_int
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.noise import NoiseSpec, noise_spec_from_scheduler
-from v2w_convert.operations import CausalAttention, FramePosition, Operation, TrainedAction
-from v2w_convert.plan.call import condition_shape, fill_value
+from v2w_convert.operations import Operation
+from v2w_convert.plan.call import MAX_SIZE, ResolvedCall, resolve_call
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.match import match_operations
 from v2w_convert.plan.registry import unmet_requirements
 
-MOST = 10_000  # frames or channels at once
-LARGEST = 2**24  # numbers in a condition
-
 
 @dataclass(frozen=True)
 class ResolvedPlan:
-    """A plan made definite for one checkpoint.
+    """A plan for one checkpoint: nothing in it is an expression any more.
 
-    plan    with the checkpoint's own noise, and names of config entries replaced by their numbers
-    config  of the base
-    sites   module path -> operation, in the order of the base's modules
-    base    on the meta device: names and shapes, to be read only
+    Attributes:
+        plan: With the checkpoint's own noise, and its operations resolved.
+        config: The base's, complete.
+        call: How the base is called.
+        sites: Module path -> operation, in the order of the base's modules.
+        frames_per_block: Latent frames that are denoised at once.
+        base: On the meta device: names and shapes, to be read only.
     """
 
     plan: Plan
     config: dict[str, Any]
+    call: ResolvedCall
     sites: dict[str, Operation]
+    frames_per_block: int
     base: nn.Module = field(repr=False, compare=False)
 
     @property
     def noise(self) -> NoiseSpec:
+        """The checkpoint's noise."""
         return self.plan.noise
-
-    @property
-    def channels(self) -> int:
-        return evaluate_int(self.plan.call.latents.channels, self.config)
-
-    @property
-    def frames_per_block(self) -> int:
-        """Frames to a block."""
-        assert isinstance(self.plan.frames_per_block, int), "the plan is not resolved"
-        return self.plan.frames_per_block
-
-    @property
-    def frames_per_token(self) -> int:
-        """Frames to a token of the base."""
-        return evaluate_int(self.plan.call.latents.frames_per_token, self.config)
 
     def frames(self, wanted: int) -> int:
         """How many frames to give the base where `wanted` would do: whole blocks, and some take one length only."""
-        only = self.plan.call.latents.clip_length
-        return (
-            -(-wanted // self.frames_per_block) * self.frames_per_block
-            if only is None
-            else evaluate_int(only, self.config)
-        )
+        if self.call.clip_length is not None:
+            return self.call.clip_length
+        return -(-wanted // self.frames_per_block) * self.frames_per_block
 
     @property
     def trained_actions(self) -> int | None:
         """Numbers in the actions that the base was trained with; None: it was trained without."""
-        trained = any(isinstance(operation, TrainedAction) for operation in self.sites.values())
-        return int(self.config["action_dim"]) if trained else None
+        found = (operation.trained_action_dim(self.config) for operation in self.sites.values())
+        return next((number for number in found if number is not None), None)
 
     @property
     def window(self) -> int | None:
         """Frames that a frame sees, itself included; None: all."""
-        windows = [op.window for op in self.sites.values() if isinstance(op, CausalAttention)]
-        return max((w for w in windows if isinstance(w, int)), default=None) if None not in windows else None
+        windows = [w.frames for op in self.sites.values() if (w := op.attention_window) is not None]
+        known = [frames for frames in windows if frames is not None]
+        return max(known) if known and len(known) == len(windows) else None
 
     @property
     def period(self) -> int | None:
-        periods = [op.period for op in self.sites.values() if isinstance(op, FramePosition)]
-        return min((p for p in periods if isinstance(p, int)), default=None)
+        """Frames after which additive positions come again; None: they do not."""
+        periods = (operation.position_period for operation in self.sites.values())
+        return min((period for period in periods if period is not None), default=None)
 
 
-def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None = None) -> ResolvedPlan:
-    """Match every rule of the plan against the modules that `config` describes.
+def resolve(
+    plan: Plan, config: Mapping[str, Any], scheduler: Mapping[str, Any] | None = None
+) -> ResolvedPlan:
+    """Match every operation of the plan with the modules that `config` describes, and evaluate all expressions.
 
-    Raises V2WError, with all faults at once: a rule that matches nothing, two that match one module,
-    an operation that does not fit, a window longer than the positions' period.
+    Args:
+        plan: The plan.
+        config: The base's, as in its config.json.
+        scheduler: The config of the checkpoint's scheduler, which has the last word on the noise.
+
+    Raises:
+        V2WError: With all faults at once: an operation that matches nothing, two that match one module, one that does
+            not fit, a window longer than the positions' period.
     """
     asked = f"apply the plan {plan.name}"
     class_name = config.get("_class_name", plan.base)
     try:
         with torch.device("meta"):
-            model = build_model(class_name, config)
+            model = build_model(class_name, dict(config))
     except Exception as error:  # whatever a class makes of a config it was not given by its authors
         raise V2WError(
             asked, f"{class_name} cannot be built from this config.json ({one_line(error)})"
         ) from None
     if class_name != plan.base:
-        _, unmatched = match_operations(list(plan.operations), model)
+        _, unmatched = match_operations(plan.operations, model)
         raise V2WError(asked, [f"the checkpoint is a {class_name}, the plan is for {plan.base}", *unmatched])
     config = complete_config(model)
-    operations, faults = [], unmet_requirements(plan, config)
+    faults = unmet_requirements(plan, config)
+    operations: list[Operation] = []
     for operation in plan.operations:
         try:
             operations.append(operation.resolve(config))
         except ValueError as error:
             faults.append(f"{operation.name} at {operation.at!r}: {error}")
     sites, unmatched = match_operations(operations, model)
-    faults += [*unmatched, *check_names(plan, operations, model, config)]
-    n = 1
+    faults += [*unmatched, *unknown_tensors(operations, model)]
+    call, n = None, 1
     try:
-        n = _block(plan, operations, config)
+        call = resolve_call(plan.call, config)
+        faults += call.faults()
+        n = evaluate_int(plan.frames_per_block, config)
+        faults += _block_faults(n, call, operations)
     except ValueError as error:
-        faults.append(str(error))
-    if faults:
+        faults += [str(fault) for fault in error.args]
+    if faults or call is None:
         raise V2WError(asked, faults, "v2w inspect lists the modules through which frames mix")
     try:
         if scheduler is not None:
@@ -125,81 +124,48 @@ def resolve(plan: Plan, config: dict[str, Any], scheduler: dict[str, Any] | None
             asked, f"its noise cannot be built from scheduler_config.json ({one_line(error)})"
         ) from None
     plan = plan.model_copy(update={"operations": tuple(operations), "frames_per_block": n})
-    resolved = ResolvedPlan(plan, config, sites, model)
-    if resolved.period is not None and any(
-        isinstance(op, CausalAttention) and op.sinks for op in sites.values()
-    ):
-        raise V2WError(
-            asked,
-            f"sinks stay in view, and their positions come again after {resolved.period} frames: two frames in "
-            "view would have one position",
-            "no sinks",
-        )
-    if resolved.period is not None and (resolved.window is None or resolved.window > resolved.period):
-        raise V2WError(
-            asked,
-            f"window {resolved.window} is longer than the positions' period {resolved.period}: two frames in "
-            "view would have one position",
-            "a longer period or a shorter window",
-        )
+    resolved = ResolvedPlan(plan, config, call, sites, n, model)
+    _check_positions(asked, resolved)
     return resolved
 
 
-def _block(plan: Plan, operations: list[Operation], config: dict[str, Any]) -> int:
-    """Frames to a block. Raises ValueError if the base, or the plan's windows, do not come in such blocks."""
-    n, packed = (
-        evaluate_int(plan.frames_per_block, config),
-        evaluate_int(plan.call.latents.frames_per_token, config),
-    )
-    if not 1 <= n <= MOST or n % packed:
-        raise ValueError(
-            f"frames_per_block: {n}, but the base packs {packed} frames into one, so blocks have {packed}, {2 * packed}, …"
-            if packed > 1
-            else f"frames_per_block: {n} frames"
+def _check_positions(asked: str, resolved: ResolvedPlan) -> None:
+    """Raises V2WError if two frames in view would have one position."""
+    period, window = resolved.period, resolved.window
+    if period is None:
+        return
+    if any(w.sinks for op in resolved.sites.values() if (w := op.attention_window) is not None):
+        raise V2WError(
+            asked,
+            f"sinks stay in view, and positions come again after {period} frames: two frames in view would have one "
+            "position",
+            "no sinks",
         )
-    if n > 1 and plan.call.latents.clip_length is not None:
-        raise ValueError(f"frames_per_block: {n}, but the base takes clips of one length, or single frames")
-    if n > 1 and any(isinstance(operation, TrainedAction) for operation in operations):
-        raise ValueError(f"frames_per_block: {n}, but the base was trained with one action at a time")
-    for operation in operations:
-        if not isinstance(operation, CausalAttention):
-            continue
-        if isinstance(operation.window, int) and operation.window < n:
-            raise ValueError(f"causal_attention: a window of {operation.window} is less than a block of {n}")
-        if operation.sinks % n:
-            raise ValueError(f"causal_attention: {operation.sinks} sinks are not whole blocks of {n}")
-    return n
+    if window is None or window > period:
+        raise V2WError(
+            asked,
+            f"window {window} is longer than the positions' period {period}: two frames in view would have one position",
+            "a longer period or a shorter window",
+        )
 
 
-def check_names(
-    plan: Plan, operations: list[Operation], model: nn.Module, config: dict[str, Any]
-) -> list[str]:
-    """What the plan names and the base does not have: tensors of its own, and entries of its config."""
-    tables = [op.table for op in operations if isinstance(op, FramePosition) and op.table is not None]
-    rotary = [op.rotary for op in operations if isinstance(op, CausalAttention) and op.rotary is not None]
+def _block_faults(n: int, call: ResolvedCall, operations: Sequence[Operation]) -> list[str]:
+    """Why the base, or an operation, does not go with blocks of n frames."""
+    packed = call.frames_per_token
+    if not 1 <= n <= MAX_SIZE:
+        return [f"frames_per_block: {n} frames, not 1 to {MAX_SIZE}"]
+    if packed > 0 and n % packed:
+        return [
+            f"frames_per_block: {n}, but the base packs {packed} frames into one, so blocks have {packed}, "
+            f"{2 * packed}, …"
+        ]
+    if n > 1 and call.clip_length is not None:
+        return [f"frames_per_block: {n}, but the base takes clips of one length, or single frames"]
+    return [f"{operation.name}: {fault}" for operation in operations for fault in operation.block_faults(n)]
+
+
+def unknown_tensors(operations: Sequence[Operation], model: nn.Module) -> list[str]:
+    """What tensors the operations name that the base does not have."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    named = [*tables, *(r.learned for r in rotary if r.learned is not None)]
-    faults = [f"the base has no tensor {name!r}" for name in dict.fromkeys(named) if name not in tensors]
-    latents = plan.call.latents
-    sizes = {
-        "channels": latents.channels,
-        "frames": latents.clip_length or 1,
-        "packed": latents.frames_per_token,
-    }
-    for what, size in sizes.items():
-        try:
-            if not 1 <= evaluate_int(size, config) <= MOST:
-                raise ValueError(f"{evaluate_int(size, config)}, not 1 to {MOST}")
-        except ValueError as error:
-            faults.append(f"call.latents.{what}: {error}")
-    for name, condition in plan.call.active_conditions(config).items():
-        try:
-            shape = condition_shape(plan.call, name, config, h=1, w=1)
-            if min(shape, default=0) < 0 or math.prod(shape) > LARGEST:
-                raise ValueError(f"a shape of {shape}")
-            fill, last = fill_value(condition, config), shape[-1] if shape else 1
-            if isinstance(fill, list) and len(fill) not in (1, last):
-                raise ValueError(f"{len(fill)} numbers do not fill a row of {last}")
-        except ValueError as error:
-            faults.append(f"call.conditions.{name}: {error}")
-    return faults
+    named = dict.fromkeys(name for operation in operations for name in operation.named_tensors())
+    return [f"the base has no tensor {name!r}" for name in named if name not in tensors]

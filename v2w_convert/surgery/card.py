@@ -1,4 +1,4 @@
-"""README.md of a converted folder: what it is, for whoever opens it without knowing."""
+"""The model card (README.md) of a converted folder."""
 
 import os
 import re
@@ -6,21 +6,21 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from v2w_convert.checkpoint.output import sync
+from v2w_convert.checkpoint.output import flush_to_disk
 from v2w_convert.errors import V2WError
 from v2w_convert.surgery.manifest import Manifest
 
 CARD = "README.md"
-LONGEST = 1_000_000  # bytes
+MAX_CARD_BYTES = 1_000_000  # bytes
 BEGIN, END = "<!-- v2w verify -->", "<!-- end of v2w verify -->"
 UNVERIFIED = (
-    "Not verified yet. `v2w verify OUT --base BASE --card`, where OUT is this folder and BASE what it was made of, measures\n"
-    "every claim on these weights and puts the outcome here.\n"
+    "Not verified yet. `v2w verify OUT --base BASE --card`, where OUT is this folder and BASE its base, measures every\n"
+    "claim on these weights and writes the result here.\n"
 )
 
 
-def card(manifest: Manifest) -> str:
-    """Markdown with the header that model hubs read."""
+def card_text(manifest: Manifest) -> str:
+    """The card as Markdown, with the metadata header that model hubs read."""
     plan = manifest.plan
     base = manifest.source["name"]
     fates = list(manifest.tensors.values())
@@ -32,9 +32,9 @@ def card(manifest: Manifest) -> str:
     ]
     imported = manifest.stage == "finetuned" and manifest.finetuning is None
     stage = (
-        "It came with trained actions, which were left as they are."
+        "It came with trained actions, which were kept."
         if imported
-        else "It is **converted, not yet finetuned**: actions have no effect, and pictures suffer from the missing future."
+        else "It is **converted, not yet finetuned**: actions have no effect yet, and image quality suffers from the missing future frames."
         if manifest.finetuning is None
         else f"It was finetuned on action data for {manifest.finetuning['steps']} steps."
     )
@@ -44,7 +44,7 @@ base_model_relation: finetune
 tags: [world-model, video]
 ---
 
-# A world model made of {base}
+# World model converted from {base}
 
 A causal, action-conditioned video denoiser: frame t is predicted from frames up to t and the action that led to it
 ({manifest.action_dim} numbers). {stage}
@@ -54,10 +54,10 @@ import v2w_convert
 world = v2w_convert.load("this folder")
 ```
 
-Loaded by diffusers alone, the same files would run as the two-sided video model that they no longer are.
+diffusers alone would load the same files as a bidirectional video model, which they no longer are.
 
 Made by v2w {manifest.version} with the plan `{plan["name"]}` ([Vid2World](https://arxiv.org/abs/2505.14357)); tensors of the
-base: {counts}. `v2w.json` holds the whole record.
+base: {counts}. `v2w.json` has the full record.
 
 {chr(10).join(operations)}
 
@@ -65,13 +65,19 @@ base: {counts}. `v2w.json` holds the whole record.
 
 
 def read_card(folder: Path, manifest: Manifest) -> str:
-    """The card of a converted folder as it is now; a new one where there is none. Raises V2WError if it cannot be read."""
+    """The current card of a converted folder, or a new one where there is none.
+
+    Raises:
+        V2WError: If it cannot be read.
+    """
     file = folder / CARD
     if not file.exists():
-        return card(manifest)
-    asked = f"put what is measured into {file}"
-    if not file.is_file() or file.stat().st_size > LONGEST:
-        raise V2WError(asked, "no text file of an ordinary size", "move it away: a new one is then written")
+        return card_text(manifest)
+    asked = f"write the verification summary into {file}"
+    if not file.is_file() or file.stat().st_size > MAX_CARD_BYTES:
+        raise V2WError(
+            asked, "it is not a text file of ordinary size", "move it away: a new one is then written"
+        )
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -81,7 +87,8 @@ def read_card(folder: Path, manifest: Manifest) -> str:
 def write_card(folder: Path, text: str, summary: str) -> None:
     """Replace the card, whole or not at all, by `text` with `summary` (Markdown) in the place of what was measured before.
 
-    Raises V2WError if the disk fails.
+    Raises:
+        V2WError: If the disk fails.
     """
     section = _section(summary)
     pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END) + "\n?", re.DOTALL)
@@ -94,20 +101,20 @@ def write_card(folder: Path, text: str, summary: str) -> None:
     try:
         with partial.open("x", encoding="utf-8") as stream:
             stream.write(text)
-        sync(partial)
+        flush_to_disk(partial)
         partial.replace(folder / CARD)
-        sync(folder)
+        flush_to_disk(folder)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise V2WError(f"write {folder / CARD}", error.strerror or str(error)) from None
 
 
 def _section(text: str) -> str:
-    return f"{BEGIN}\n## Verified?\n\n{text.rstrip()}\n{END}\n"
+    return f"{BEGIN}\n## Verification\n\n{text.rstrip()}\n{END}\n"
 
 
 def _options(fields: dict[str, Any]) -> str:
-    told = {key: value for key, value in fields.items() if key != "at" and value not in (None, False)}
-    options = [f"{key} {value}" for key, value in told.items() if not isinstance(value, dict)]
-    options += [key for key, value in told.items() if isinstance(value, dict)]
+    shown = {key: value for key, value in fields.items() if key != "at" and value not in (None, False)}
+    options = [f"{key} {value}" for key, value in shown.items() if not isinstance(value, dict)]
+    options += [key for key, value in shown.items() if isinstance(value, dict)]
     return f": {', '.join(options)}" if options else ""

@@ -1,4 +1,4 @@
-"""Perform a plan on checkpoint files: one tensor at a time, into a new folder, all or nothing."""
+"""Apply a plan to checkpoint files, one tensor at a time, into a new folder that appears completely or not at all."""
 
 import hashlib
 import json
@@ -27,12 +27,12 @@ from v2w_convert.checkpoint.output_files import (
     write_file,
     write_files,
 )
-from v2w_convert.checkpoint.preflight import check
+from v2w_convert.checkpoint.preflight import check_writable
 from v2w_convert.checkpoint.resumable import resumable
 from v2w_convert.checkpoint.source import WEIGHTS, Source, read_tensor
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
-from v2w_convert.surgery.card import CARD, card
+from v2w_convert.surgery.card import CARD, card_text
 from v2w_convert.surgery.change import (
     TensorStatus,
     added_tensors,
@@ -42,16 +42,26 @@ from v2w_convert.surgery.change import (
 )
 from v2w_convert.surgery.conditions import stored_conditions
 from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, Manifest
-from v2w_convert.surgery.pipeline import FILE, as_json, check_autoencoder, pipeline_files, weights_file
+from v2w_convert.surgery.pipeline import (
+    WEIGHTS_FILE,
+    check_autoencoder,
+    json_text,
+    pipeline_files,
+    weights_file,
+)
 
-INDEX = WEIGHTS[0]
-STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-CODES = {dtype: code for code, dtype in STORED.items()}
-ADDED = "v2w_added.safetensors"
+WEIGHTS_INDEX = WEIGHTS[0]
+FLOAT_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPE_CODES = {dtype: code for code, dtype in FLOAT_DTYPES.items()}
+ADDED_WEIGHTS = "v2w_added.safetensors"
 
 
 def check_tensors(source: Source, resolved: ResolvedPlan) -> None:
-    """Raises V2WError unless the files hold exactly the tensors that the config describes."""
+    """Compare the files' tensors with those that the config describes.
+
+    Raises:
+        V2WError: Unless the files hold exactly the tensors that the config describes.
+    """
     check_autoencoder(source)
     expected = {name: tuple(tensor.shape) for name, tensor in resolved.base.state_dict().items()}
     found = {name: info.shape for name, info in source.tensors.items()}
@@ -65,7 +75,7 @@ def check_tensors(source: Source, resolved: ResolvedPlan) -> None:
     faults += [
         f"{name} has dtype {info.dtype}, which surgery cannot compute with"
         for name, info in source.tensors.items()
-        if operation_of_tensor(resolved, name) and info.dtype not in STORED
+        if operation_of_tensor(resolved, name) and info.dtype not in FLOAT_DTYPES
     ]
     if faults:
         more = [f"and {len(faults) - 5} more"] if len(faults) > 5 else []
@@ -73,7 +83,11 @@ def check_tensors(source: Source, resolved: ResolvedPlan) -> None:
 
 
 def check_actions(resolved: ResolvedPlan, action_dim: int) -> None:
-    """Raises V2WError if the base was trained with actions of another length."""
+    """Check `action_dim` against the actions that the base was trained with, if any.
+
+    Raises:
+        V2WError: If the base was trained with actions of another length.
+    """
     trained = resolved.trained_actions
     if trained not in (None, action_dim):
         raise V2WError(
@@ -85,12 +99,13 @@ def check_actions(resolved: ResolvedPlan, action_dim: int) -> None:
 
 @dataclass(frozen=True)
 class Conversion:
-    """All that is to be done, worked out from headers; no weight has been read.
+    """Everything that will be written, computed from headers; no weight has been read.
 
-    items     the files to write, the manifest aside, which names their hashes
-    tensors   what becomes of every tensor
-    manifest  without hashes
-    stamps    size, time and number of each file that is read, by which a change in the meantime is noticed
+    Attributes:
+        items: The files to write, the manifest aside, which names their hashes.
+        tensors: What becomes of every tensor.
+        manifest: Without hashes.
+        stamps: Size, time and number of each file that is read, by which a change in the meantime is noticed.
     """
 
     source: Source
@@ -102,14 +117,18 @@ class Conversion:
     @property
     def key(self) -> str:
         """The same for two runs that write the same files of the same source."""
-        told = [self.manifest.model_dump(), torch.__version__, [item.describe() for item in self.items]]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        identity = [self.manifest.model_dump(), torch.__version__, [item.describe() for item in self.items]]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 def plan_conversion(
     source: Source, resolved: ResolvedPlan, *, action_dim: int, seed: int = 0, conditions: Path | None = None
 ) -> Conversion:
-    """What `convert` does, with all faults of the source found first: V2WError, if it does not fit."""
+    """What `convert` will write. All faults of the source are found first.
+
+    Raises:
+        V2WError: If the source does not fit the plan.
+    """
     check_actions(resolved, action_dim)
     check_tensors(source, resolved)
     given = stored_conditions(resolved, conditions)
@@ -124,13 +143,13 @@ def plan_conversion(
     def transfer(name: str, info: TensorInfo) -> Any:
         value = transfer_tensor(resolved, name, read_tensor(info))
         assert value is not None, name
-        return as_bytes(value, STORED[info.dtype], info.shape)
+        return to_bytes(value, FLOAT_DTYPES[info.dtype], info.shape)
 
     def keep(info: TensorInfo) -> Any:
         return read_tensor(info).flatten().view(torch.uint8).numpy().data
 
     def draw(name: str) -> Any:
-        return as_bytes(initial_tensor(resolved, name, shapes[name], seed).to(dtype), dtype, shapes[name])
+        return to_bytes(initial_tensor(resolved, name, shapes[name], seed).to(dtype), dtype, shapes[name])
 
     def part(name: str, info: TensorInfo) -> ByteRange | Generated:
         if name in changed:
@@ -148,7 +167,7 @@ def plan_conversion(
     placed: dict[str, str] = {}
     for file in source.files:
         infos = {name: info for name, info in source.tensors.items() if info.file == file}
-        place = FILE if source.is_file else file.name
+        place = WEIGHTS_FILE if source.is_file else file.name
         placed |= dict.fromkeys(infos, place)
         if not source.is_file and not changed & infos.keys():  # one hash, one link will do
             items.append(copied_file(component + place, file))
@@ -156,21 +175,21 @@ def plan_conversion(
         headers = [(name, info.dtype, info.shape) for name, info in infos.items()]
         items.append(weights_file(component + place, headers, [part(*entry) for entry in infos.items()]))
     if shapes:
-        headers = [(name, CODES[dtype], shape) for name, shape in shapes.items()]
+        headers = [(name, DTYPE_CODES[dtype], shape) for name, shape in shapes.items()]
         new = [
             Generated(math.prod(shape) * dtype.itemsize, f"{name}, added", partial(draw, name))
             for name, shape in shapes.items()
         ]
-        items.append(weights_file(component + ADDED, headers, new))
-        placed |= dict.fromkeys(shapes, ADDED)
+        items.append(weights_file(component + ADDED_WEIGHTS, headers, new))
+        placed |= dict.fromkeys(shapes, ADDED_WEIGHTS)
     # By the index diffusers and v2w find every tensor's file.
     total = sum(info.stop - info.start for info in source.tensors.values())
     total += sum(math.prod(shape) * dtype.itemsize for shape in shapes.values())
     index = {"metadata": {"total_size": total}, "weight_map": placed}
-    items.append(text_file(component + INDEX, json.dumps(index, indent=1) + "\n"))
-    # diffusers warns of a config entry that it does not know: whoever loads this as the old model is told.
+    items.append(text_file(component + WEIGHTS_INDEX, json.dumps(index, indent=1) + "\n"))
+    # diffusers warns about unknown config entries, so whoever loads this folder as the base sees a warning.
     config = source.config | {"v2w": "a world model: load it with v2w_convert.load"}
-    items.append(text_file(component + "config.json", as_json(config)))
+    items.append(text_file(component + "config.json", json_text(config)))
     items.append(text_file(CONDITIONS, save(given)))
     fates: dict[str, TensorStatus] = {
         name: "transferred" if name in changed else "kept" for name in source.tensors
@@ -186,8 +205,8 @@ def plan_conversion(
         result={},
         tensors=fates | dict.fromkeys(shapes, "added"),
     )
-    items.append(text_file(CARD, card(manifest)))
-    stamps = {file: stamp(file) for item in items for file in item.sources}
+    items.append(text_file(CARD, card_text(manifest)))
+    stamps = {file: file_stamp(file) for item in items for file in item.sources}
     return Conversion(source, tuple(items), manifest.tensors, manifest, stamps)
 
 
@@ -198,23 +217,25 @@ def write_conversion(
     link: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> tuple[Manifest, Hashes]:
-    """Write what is planned to `output`, which must not exist or be empty; go on where a killed run stopped.
+    """Write the planned files to `output`, which must not exist or be empty; resume where a killed run stopped.
 
-    link      hard-link untouched components, where the file system can
-    progress  is called with how many more bytes are in place
+    Args:
+        link: Hard-link untouched components, where the file system can.
+        progress: Is called with how many more bytes are in place.
 
-    Raises V2WError: before anything is written, if there is no room or permission; later, if the disk fails or
-    the source changes.
+    Raises:
+        V2WError: Before anything is written, if disk space or permissions are missing; later, if the disk fails or
+            the source changes.
     """
     source, items = conversion.source, conversion.items
     check_target(output, source.folder, f"write {output}")
-    check(items, output, link)
+    check_writable(items, output, link)
     with resumable(output, conversion.key, source.folder) as stage:
         hashes = write_files(items, stage, link=link, progress=progress)
-        changed = [str(file) for file, before in conversion.stamps.items() if stamp(file) != before]
+        changed = [str(file) for file, before in conversion.stamps.items() if file_stamp(file) != before]
         if changed:
             raise V2WError(
-                f"convert {source.folder}", f"{changed[0]} has changed meanwhile", "convert it again"
+                f"convert {source.folder}", f"{changed[0]} changed during the conversion", "convert it again"
             )
         origin = {
             **conversion.manifest.source,
@@ -222,7 +243,7 @@ def write_conversion(
             "others": {
                 item.path: hashes.written[item.path]
                 for item in items
-                if item.whole and item.sources[0] not in source.files
+                if item.is_copy and item.sources[0] not in source.files
             },  # copies have the hash of what they are copies of
         }
         result = {path: digest for path, digest in sorted(hashes.written.items()) if path != CARD}
@@ -244,29 +265,32 @@ def convert(
 ) -> Manifest:
     """Write the converted model to `output`, which must not exist or be empty.
 
-    Each weight file keeps its name and its tensors' order, and one of whose tensors none changes is copied as it is;
-    added tensors lie in a file of their own beside them, and an index names them all. Every other file of a pipeline folder is copied; of a checkpoint that is one
-    file a pipeline folder is made. `conditions` is a
-    safetensors file of what to give where a caller gives nothing, else the plan's nulls; `link` and `progress` are
-    `perform`'s. Raises V2WError before anything is written where the source does not fit.
+    Each weight file keeps its name and its tensors' order, and one of whose tensors none changes is copied as
+    it is; added tensors lie in a file of their own beside them, and an index names them all. Every other file
+    of a pipeline folder is copied; of a checkpoint that is one file a pipeline folder is made. `conditions`
+    is a safetensors file of what to give where a caller gives nothing, else the plan's nulls; `link` and
+    `progress` are `perform`'s.
+
+    Raises:
+        V2WError: Before anything is written where the source does not fit.
     """
     planned = plan_conversion(source, resolved, action_dim=action_dim, seed=seed, conditions=conditions)
     return write_conversion(planned, output, link=link, progress=progress)[0]
 
 
-def as_bytes(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Any:
-    """The tensor's bytes as a file has them. One that is not what the header says is an AssertionError."""
-    assert (tensor.dtype, tuple(tensor.shape)) == (dtype, tuple(shape)), f"promised {dtype} {shape}"
+def to_bytes(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Any:
+    """The tensor's bytes as stored in a file; an AssertionError if dtype or shape differ from the header."""
+    assert (tensor.dtype, tuple(tensor.shape)) == (dtype, tuple(shape)), f"expected {dtype} {shape}"
     return tensor.contiguous().flatten().view(torch.uint8).numpy().data
 
 
-def stamp(file: Path) -> tuple[int, ...]:
+def file_stamp(file: Path) -> tuple[int, ...]:
     found = file.stat()
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def source_name(folder: Path) -> str:
-    """What the source is called: a file's or folder's name; of one in the Hub's cache, what it is called there."""
+    """The source's name: that of the file or folder, or its repository id in the Hub cache."""
     path = Path(os.path.abspath(folder))
     if path.parent.name == "snapshots":
         return f"{path.parent.parent.name.removeprefix('models--').replace('--', '/')} at {path.name[:12]}"
@@ -274,8 +298,8 @@ def source_name(folder: Path) -> str:
 
 
 def stored_dtype(source: Source) -> torch.dtype:
-    """The dtype that most tensors of the checkpoint have; added ones take it."""
-    codes = [info.dtype for info in source.tensors.values() if info.dtype in STORED]
+    """The most common floating dtype of the checkpoint's tensors, which added tensors take."""
+    codes = [info.dtype for info in source.tensors.values() if info.dtype in FLOAT_DTYPES]
     if not codes:
         raise V2WError(f"read the weights of {source.folder}", "no tensor of a floating dtype")
-    return STORED[max(set(codes), key=codes.count)]
+    return FLOAT_DTYPES[max(set(codes), key=codes.count)]

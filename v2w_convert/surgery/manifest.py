@@ -1,4 +1,4 @@
-"""`v2w.json`: what was done, to what, and what came of every tensor."""
+"""`v2w.json`, the manifest: what was converted, by which plan, and what happened to every tensor."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from typing_extensions import TypedDict
 
+from v2w_convert.checkpoint.source import MANIFEST
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.surgery.settings import MAX_ACTION_DIM
 
-MANIFEST = "v2w.json"
+VERSION = 2  # of the format
 CONDITIONS = "conditions.safetensors"
-MOST_ACTIONS = 100_000
 
 
 def _inside(path: str) -> str:
@@ -39,14 +40,17 @@ class Origin(TypedDict):
 class Manifest(BaseModel):
     """The record at the root of a converted folder.
 
-    stage       `converted`: actions have no effect yet; `finetuned`: they have been trained, here or by those who made
-                the base
-    plan        the resolved plan, as data
-    source      name; `files`: sha256 of each weight file that was read; `others`: of each other file, by its path
-    result      sha256 of each file that was written, by its path: all but this one and the card, which may be edited
-    tensors     name -> `kept`, `transferred` or `added`
-    seed        from which added tensors were drawn
-    finetuning  how it was trained, once it was; before, the weights are what surgery made
+    Attributes:
+        stage: `converted`: actions have no effect yet; `finetuned`: they have been trained, here or by those
+            who made the base.
+        plan: The resolved plan, as data.
+        source: Name; `files`: sha256 of each weight file that was read; `others`: of each other file, by its
+            path.
+        result: Sha256 of each file that was written, by its path: all but this one and the card, which may be
+            edited.
+        tensors: Name -> `kept`, `transferred` or `added`.
+        seed: From which added tensors were drawn.
+        finetuning: How it was trained, once it was; before, the weights are what surgery made.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -55,7 +59,7 @@ class Manifest(BaseModel):
     stage: Literal["converted", "finetuned"]
     component: Annotated[str, StringConstraints(pattern="^(unet|transformer)?$")]
     plan: dict[str, Any]
-    action_dim: int = Field(ge=1, le=MOST_ACTIONS)
+    action_dim: int = Field(ge=1, le=MAX_ACTION_DIM)
     seed: int = Field(ge=0)
     source: Origin
     result: dict[Inside, Hash]
@@ -67,15 +71,23 @@ class Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises V2WError if `folder` is no converted model."""
+    """The manifest of the converted folder `folder`.
+
+    Raises:
+        V2WError: If `folder` is no converted model.
+    """
     asked = f"read the converted model {folder}"
     if not folder.is_dir():
         raise V2WError(asked, "no such folder", "check the path")
     file = folder / MANIFEST
     if not file.is_file():
-        raise V2WError(asked, f"it has no {MANIFEST}: not a converted model", "v2w convert BASE OUT")
+        raise V2WError(asked, f"it has no {MANIFEST}: not a converted model", "v2w convert BASE -o OUT")
+    data = read_object(file)
+    if data.get("v2w") != VERSION:
+        found = f"{MANIFEST} has format version {data.get('v2w')!r:.80}, this v2w reads version {VERSION}"
+        raise V2WError(asked, found, "convert the base again with this version of v2w")
     try:
-        return Manifest.model_validate(read_object(file))
+        return Manifest.model_validate(data)
     except ValidationError as error:
-        found = [f"{MANIFEST}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise V2WError(asked, found[:5]) from None
+        faults = [f"{MANIFEST}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise V2WError(asked, faults[:5]) from None

@@ -1,4 +1,4 @@
-"""What a checkpoint in one file has besides its denoiser, written as in a diffusers pipeline folder."""
+"""Write the other models of a single-file checkpoint as a diffusers pipeline folder has them."""
 
 import hashlib
 import json
@@ -7,17 +7,21 @@ from typing import Any
 
 import torch
 
-from v2w_convert.checkpoint.output import header
+from v2w_convert.checkpoint.output import safetensors_header
 from v2w_convert.checkpoint.output_files import ByteRange, Generated, OutputFile, concatenated, text_file
 from v2w_convert.checkpoint.source import WEIGHTS, Source
 from v2w_convert.errors import V2WError
 from v2w_convert.families.build import build_model
 
-FILE = WEIGHTS[1]
+WEIGHTS_FILE = WEIGHTS[1]
 
 
 def check_autoencoder(source: Source) -> None:
-    """Raises V2WError unless diffusers' AutoencoderKL has exactly the tensors that were found for one."""
+    """Compare the bundled autoencoder's tensors with those of diffusers' AutoencoderKL.
+
+    Raises:
+        V2WError: Unless diffusers' AutoencoderKL has exactly the tensors that were found for one.
+    """
     part = source.autoencoder
     if part is None:
         return
@@ -38,26 +42,26 @@ def pipeline_files(source: Source) -> list[OutputFile]:
     items = []
     index: dict[str, Any] = {"_class_name": source.class_name.removesuffix("UNet") + "Pipeline"}
     if source.scheduler is not None:
-        items.append(text_file("scheduler/scheduler_config.json", as_json(source.scheduler)))
+        items.append(text_file("scheduler/scheduler_config.json", json_text(source.scheduler)))
         index["scheduler"] = ["diffusers", source.scheduler["_class_name"]]
     if (part := source.autoencoder) is not None:
         tensors = sorted(part.tensors.items())
         infos = [(name, info.dtype, info.shape) for name, info in tensors]
         runs = [ByteRange(info.file, info.start, info.stop) for _, info in tensors]
-        items.append(text_file("vae/config.json", as_json(part.config)))
-        items.append(weights_file(f"vae/{FILE}", infos, runs))
+        items.append(text_file("vae/config.json", json_text(part.config)))
+        items.append(weights_file(f"vae/{WEIGHTS_FILE}", infos, runs))
         index["vae"] = ["diffusers", part.config["_class_name"]]
-    return [*items, text_file("model_index.json", as_json(index))]
+    return [*items, text_file("model_index.json", json_text(index))]
 
 
 def weights_file(
     path: str, infos: list[tuple[str, str, tuple[int, ...]]], parts: Sequence[ByteRange | Generated]
 ) -> OutputFile:
     """A safetensors file: name, dtype as safetensors spells it and shape of each tensor, and its bytes."""
-    start = header(infos, {"format": "pt"})
+    start = safetensors_header(infos, {"format": "pt"})
     first = Generated(len(start), hashlib.sha256(start).hexdigest(), lambda: start)
     return OutputFile(path, concatenated([first, *parts]))
 
 
-def as_json(content: dict[str, Any]) -> str:
+def json_text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2) + "\n"

@@ -1,11 +1,11 @@
-"""Is it causal? For any module with a frame axis, of this project or not: one line in a test.
+"""Is a module causal, and does it stream? For any module with a frame axis: one line in a test.
 
     from v2w_convert.verification import assert_causal, assert_streams
 
     assert_causal(encoder, video, frame_dim=2)  # video (b c t h w)
     assert_streams(model, step, frames, frame_dim=1)  # step(frames, state) -> (output, state)
 
-Causality is exact: what comes later may not change a bit. A module that ignores its past does not pass for causal.
+Causality is exact: later frames must not change one bit. A module that ignores its past does not pass for causal.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,13 +23,17 @@ from v2w_convert.plan.probe import mixing_sites, randomize_zero_init
 def influence(
     call: Callable[[Tensor], Any], x: Tensor, *, frame_dim: int, output_frame_dim: int | None = None
 ) -> Tensor:
-    """Row o, column i: the largest absolute change of output frame o when input frame i is replaced, (t' t) float64.
+    """Measure which output frame depends on which input frame.
 
-    call              x -> output: a tensor, or something whose first tensor it is (a tuple, `.sample`, `.latent_dist`)
-    x                 any layout and float dtype, t frames on `frame_dim`
-    output_frame_dim  where the output's t' frames lie; None: as in `x`
+    Args:
+        call: x -> output: a tensor, or something whose first tensor it is (a tuple, `.sample`, `.latent_dist`).
+        x: Any layout and float dtype, t frames on `frame_dim`.
+        frame_dim: The frame axis of `x`.
+        output_frame_dim: The frame axis of the output, with t' frames; None: that of `x`.
 
-    NaN where an output is not finite.
+    Returns:
+        (t' t) float64. Row o, column i: the largest absolute change of output frame o when input frame i is replaced;
+        NaN where an output is not finite.
     """
     out_dim = frame_dim if output_frame_dim is None else output_frame_dim
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(x) * (x.std() + 1)
@@ -44,10 +48,17 @@ def influence(
 
 
 def latest(inputs: int, outputs: int) -> list[int]:
-    """The last input frame that each output frame may see, where the numbers of frames tell.
+    """Return the last input frame that each output frame may see, from the numbers of frames.
 
-    As many of both; or k to one in either direction, with or without a first frame that stands alone. Where both would
-    do, k is a power of two, and the first frame stands alone. Raises ValueError where that does not tell.
+    The numbers are equal; or k frames belong to one in either direction, with or without a separate first frame. If both
+    are possible, k is a power of two, and the first frame is separate.
+
+    Args:
+        inputs: The number of input frames.
+        outputs: The number of output frames.
+
+    Raises:
+        ValueError: If the numbers of frames do not decide it.
     """
     if inputs == outputs:
         return list(range(outputs))
@@ -57,7 +68,7 @@ def latest(inputs: int, outputs: int) -> list[int]:
     chosen = [(k, alone) for k, alone in fitting if k & (k - 1) == 0] or fitting
     if len(chosen) != 1 and not (chosen and chosen[0][0] & (chosen[0][0] - 1) == 0):
         raise ValueError(
-            f"{inputs} frames give {outputs}: say by `latest` which the last one is that each may see"
+            f"{inputs} frames give {outputs}: pass `latest`, the last input frame that each output frame may see"
         )
     k, alone = chosen[0]
     if inputs > outputs:  # an encoder
@@ -74,42 +85,50 @@ def assert_causal(
     call: Callable[[nn.Module, Tensor], Any] | None = None,
     latest: Iterable[int] | None = None,
     sees: int | None = 1,
-    as_it_is: bool = False,
+    randomize: bool = True,
 ) -> Tensor:
-    """Raises AssertionError unless no output frame sees a later input frame, and each sees itself and the past.
+    """Assert that no output frame sees a later input frame, and that each sees itself and the past.
 
-    module    called on `x`, or by `call(module, x)`; in eval mode. A copy is taken, and woken (`plan.probe.wake`): a
-              layer that starts at zero would hide what lies behind it
-    x         any layout and float dtype, t frames on `frame_dim`
-    latest    for each output frame, the last input frame that it may see; None: told by the numbers of frames
-    sees      how many frames before that one each output must react to; None: all; 0: none need be
-    as_it_is  measure the module itself, with its own weights
+    Args:
+        module: Called on `x`, or by `call(module, x)`; in eval mode.
+        x: Any layout and float dtype, t frames on `frame_dim`.
+        frame_dim: The frame axis of `x`.
+        output_frame_dim: The frame axis of the output; None: that of `x`.
+        call: How to call the module.
+        latest: For each output frame, the last input frame that it may see; None: worked out from the numbers of frames.
+        sees: How many frames before that one must have an effect on each output frame; None: all; 0: none is required.
+        randomize: True to measure a copy whose zero-initialised layers are randomised (`plan.probe.randomize_zero_init`),
+            since a layer of zeros would hide a leak before it. False to measure the module itself.
 
-    Returns the influence (t' t). The message names the frames, the size of the largest leak, and, where as many frames
-    come out as go in, the modules through which later frames are seen.
+    Returns:
+        The influence, (t' t) float64.
+
+    Raises:
+        AssertionError: With the frames, the size of the largest leak, and, if there are as many output frames as input
+            frames, the modules that leak.
     """
-    judged = module if as_it_is else deepcopy(module)
-    training = judged.training
-    judged.eval()
+    tested = deepcopy(module) if randomize else module
+    training = tested.training
+    tested.eval()
     try:
-        if not as_it_is:
-            randomize_zero_init(judged)
+        if randomize:
+            randomize_zero_init(tested)
 
         def run(given: Tensor) -> Tensor:
-            return _output(judged(given) if call is None else call(judged, given))
+            return _output(tested(given) if call is None else call(tested, given))
 
         with torch.no_grad():
             first, again = run(x), run(x)
-        assert torch.equal(first, again), "two runs of one input differ: nothing can be told of it"
+        assert torch.equal(first, again), "two runs with the same input differ: causality cannot be measured"
         effect = influence(run, x, frame_dim=frame_dim, output_frame_dim=output_frame_dim)
         limits = _limits(effect, latest)
-        assert bool(torch.isfinite(effect).all()), "its output is not finite"
-        faults = _future(effect, limits) + _past(effect, limits, sees)
-        if faults and (effect > 0).any() and effect.shape[0] == effect.shape[1] == x.shape[frame_dim]:
-            faults += _blamed(judged, run, x, frame_dim, output_frame_dim)
-        assert not faults, "; ".join(faults)
+        assert bool(torch.isfinite(effect).all()), "the output is not finite"
+        problems = _future(effect, limits) + _past(effect, limits, sees)
+        if problems and (effect > 0).any() and effect.shape[0] == effect.shape[1] == x.shape[frame_dim]:
+            problems += _blame(tested, run, x, frame_dim, output_frame_dim)
+        assert not problems, "; ".join(problems)
     finally:
-        judged.train(training)
+        tested.train(training)
     return effect
 
 
@@ -123,12 +142,21 @@ def assert_streams(
     sizes: Iterable[int] = (1, 2, 1, 3),
     allowed: float = 1e-9,
 ) -> float:
-    """Raises AssertionError unless frames given chunk by chunk give what they give at once; returns how far apart they are.
+    """Assert that frames passed chunk by chunk give the same output as all at once.
 
-    whole    x -> output, frames on `frame_dim` of both
-    step     (chunk, state) -> (output, state); the first state is None
-    sizes    of the chunks, again and again until `x` is used up
-    allowed  largest difference over the output's largest value; choose it for the dtype
+    Args:
+        whole: x -> output, frames on `frame_dim` of both.
+        step: (chunk, state) -> (output, state); the first state is None.
+        x: Any layout and float dtype, t frames on `frame_dim`.
+        frame_dim: The frame axis.
+        sizes: Of the chunks, repeated until `x` is used up.
+        allowed: Largest difference over the output's largest value; choose it for the dtype.
+
+    Returns:
+        The largest difference over the output's largest value.
+
+    Raises:
+        AssertionError: If that is more than `allowed`, or if the shapes differ.
     """
     expected = _output(whole(x))
     outputs: list[Tensor] = []
@@ -140,19 +168,20 @@ def assert_streams(
         start += size
     found = torch.cat(outputs, frame_dim)
     assert found.shape == expected.shape, f"{tuple(found.shape)} in chunks, {tuple(expected.shape)} at once"
-    apart = (found.double() - expected.double()).abs().movedim(frame_dim, 0).flatten(1).amax(1)
-    far = float(apart.max() / expected.double().abs().max())
-    begun = (apart > allowed * expected.double().abs().max()).nonzero().flatten().tolist()
-    assert far <= allowed, (
-        f"in chunks it is another thing, by {far:.1e} (allowed {allowed:.0e}), first at frame {begun[:1]}"
+    largest = expected.double().abs().max()
+    difference = (found.double() - expected.double()).abs().movedim(frame_dim, 0).flatten(1).amax(1)
+    relative = float(difference.max() / largest)
+    broken = (difference > allowed * largest).nonzero().flatten().tolist()
+    assert relative <= allowed, (
+        f"the output in chunks differs by {relative:.1e} (allowed {allowed:.0e}), first at frame {broken[:1]}"
     )
-    return far
+    return relative
 
 
 def _limits(effect: Tensor, given: Iterable[int] | None) -> Tensor:
     outputs, inputs = effect.shape
     limits = list(latest(inputs, outputs) if given is None else given)
-    assert len(limits) == outputs, f"latest names {len(limits)} frames, and {outputs} come out"
+    assert len(limits) == outputs, f"latest has {len(limits)} entries for {outputs} output frames"
     return torch.tensor(limits)
 
 
@@ -164,7 +193,7 @@ def _future(effect: Tensor, limits: Tensor) -> list[str]:
     o, i = divmod(int(leak.argmax()), effect.shape[1])
     pairs = int((leak > 0).sum())
     return [
-        f"not causal: output frame {o} changes by {float(leak[o, i]):.2g} when input frame {i} does, which comes later "
+        f"not causal: output frame {o} changes by {float(leak[o, i]):.2g} when input frame {i} does, which is later "
         f"({pairs} such pairs)"
     ]
 
@@ -172,22 +201,22 @@ def _future(effect: Tensor, limits: Tensor) -> list[str]:
 def _past(effect: Tensor, limits: Tensor, sees: int | None) -> list[str]:
     index = torch.arange(effect.shape[1])
     back = effect.shape[1] if sees is None else sees
-    due = (index <= limits[:, None]) & (index >= limits[:, None] - back)
-    blind = (due & (effect == 0)).nonzero().tolist()
+    expected = (index <= limits[:, None]) & (index >= limits[:, None] - back)
+    blind = (expected & (effect == 0)).nonzero().tolist()
     if not blind:
         return []
-    named = ", ".join(f"{i} in output {o}" for o, i in blind[:5])
-    return [f"the past is not seen: {len(blind)} frames without effect where they should have one: {named}"]
+    pairs = ", ".join(f"{i} in output {o}" for o, i in blind[:5])
+    return [f"the past is not seen: {len(blind)} frames without effect where they should have one: {pairs}"]
 
 
-def _blamed(
+def _blame(
     module: nn.Module,
     run: Callable[[Tensor], Tensor],
     x: Tensor,
     frame_dim: int,
     output_frame_dim: int | None,
 ) -> list[str]:
-    """The modules that see later frames, if they can be told."""
+    """Return the modules that see later frames, if the probe can find them."""
     out_dim = frame_dim if output_frame_dim is None else output_frame_dim
     try:
         sites = mixing_sites(module, lambda y: run(y).movedim(out_dim, frame_dim), x, frame_dim)
@@ -195,18 +224,17 @@ def _blamed(
         return []
     named = [f"{site.name or 'its own forward'} ({site.module})" for site in sites if site.future]
     return (
-        [f"later frames are seen in {', '.join(named[:8])}" + (" …" if len(named) > 8 else "")]
-        if named
-        else []
+        [f"later frames leak in {', '.join(named[:8])}" + (" …" if len(named) > 8 else "")] if named else []
     )
 
 
-def _output(given: Any) -> Tensor:
-    """The tensor in what a module gives back."""
-    if isinstance(given, Tensor):
-        return given
-    if hasattr(given, "latent_dist"):  # what diffusers' autoencoders encode to
-        return given.latent_dist.mode()
-    if isinstance(given, dict):
-        given = list(given.values())
-    return _output(given[0])
+def _output(returned: Any) -> Tensor:
+    """Return the tensor in what a module returned."""
+    if isinstance(returned, Tensor):
+        return returned
+    if hasattr(returned, "latent_dist"):  # an autoencoder of diffusers
+        mode: Tensor = returned.latent_dist.mode()
+        return mode
+    if isinstance(returned, dict):
+        returned = list(returned.values())
+    return _output(returned[0])

@@ -7,13 +7,10 @@ from torch import Tensor, nn
 
 from v2w_convert.errors import V2WError
 from v2w_convert.noise import Noise
-from v2w_convert.operations import CausalAttention
-from v2w_convert.plan.call import Conditions, call_base, condition_fits, condition_shape, null_condition
-from v2w_convert.plan.grammar import Call
+from v2w_convert.operations import ReceptiveField
+from v2w_convert.plan.call import Conditions, ResolvedCondition, call_base
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import ForwardContext, Site, State, bind_context
-
-RING_STATES = ("keys", "values")  # of an attention: as many blocks as the window holds
 
 if TYPE_CHECKING:
     from v2w_convert.world.rollout import Stream
@@ -22,44 +19,71 @@ if TYPE_CHECKING:
 class World(nn.Module):
     """A causal, action-conditioned video denoiser.
 
-    base        the denoiser, its sites changed; parameter names are the base's own, new ones are `…v2w_action.…`
-    resolved    the plan and the base's config
-    n           frames to a block: what is denoised at once, and sees itself whole. Wherever frames are given, they are
-                whole blocks
-    noise       what a noise level is (`v2w_convert.noise`)
-    action_dim  a
-    conditions  what is given where the caller gives nothing: name -> tensor without batch and frame
+    A world is not re-entrant: sites take part in one forward pass at a time. Calls from several threads take turns by a
+    lock of the caller's. It can be deep-copied, pickled, moved and cast as any module.
 
-    A world is not re-entrant: sites are told of one pass at a time. Calls from several threads take turns
-    by a lock of the caller's.
+    Attributes:
+        base: The denoiser, its sites changed; parameter names are the base's own, new ones are `…v2w_action.…`.
+        resolved: The plan and the base's config.
+        frames_per_block: Latent frames that are denoised at once and see each other. Wherever frames are given, they
+            are whole blocks.
+        noise: What a noise level is (`v2w_convert.noise`).
+        action_dim: a, numbers in an action.
     """
 
-    def __init__(self, base: nn.Module, resolved: ResolvedPlan, action_dim: int, conditions: Conditions):
+    def __init__(
+        self,
+        base: nn.Module,
+        resolved: ResolvedPlan,
+        action_dim: int,
+        conditions: Conditions | None = None,
+    ):
+        """Make a world of a base whose operations are installed.
+
+        Args:
+            base: The denoiser.
+            resolved: The plan and the base's config.
+            action_dim: Numbers in an action.
+            conditions: What is given where the caller gives nothing: name -> tensor without batch and frame. By
+                default the plan's null conditions.
+        """
         super().__init__()
         self.base = base
         self.resolved = resolved
         self.frames_per_block = resolved.frames_per_block
         self.noise: Noise = resolved.noise.build()
         self.action_dim = action_dim
-        for name, value in conditions.items():
+        for name, value in (resolved.call.null_conditions() if conditions is None else conditions).items():
             self.register_buffer(f"null_{name}", value, persistent=False)
+        # Looked up once: to walk all modules takes longer than to bind a context to the sites.
+        self._changed = {name: base.get_submodule(name) for name in resolved.sites}
 
     @property
     def sites(self) -> dict[str, Site]:
-        return {name: site for name, site in self.base.named_modules() if isinstance(site, Site)}
+        """The modules that operations have changed, by their path in the base, in the base's order."""
+        return {name: site for name, site in self._changed.items() if isinstance(site, Site)}
 
     @property
     def channels(self) -> int:
         """c, channels of a frame's latent."""
-        return self.resolved.channels
+        return self.resolved.call.channels
 
     @property
     def dtype(self) -> torch.dtype:
+        """The dtype of the base's parameters."""
         return next(self.base.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
+        """The device of the base's parameters."""
         return next(self.base.parameters()).device
+
+    def receptive_fields(self) -> dict[str, ReceptiveField]:
+        """Which earlier blocks each site should see, by the plan."""
+        return {
+            name: operation.receptive_field(self._changed[name], self.frames_per_block)
+            for name, operation in self.resolved.sites.items()
+        }
 
     def forward(
         self,
@@ -72,15 +96,24 @@ class World(nn.Module):
         bidirectional: bool = False,
         **conditions: Tensor,
     ) -> Tensor:
-        """The base's prediction (b t c h w) for clips that begin with their first frame.
+        """The base's prediction for clips that begin with their first frame.
 
-        latents      (b t c h w), each frame noised to its own level
-        noise_level  (b t), 0 is clean; the unit is `self.noise`'s. One for a block: the base is told its first frame's
-        actions      (b t a), row t led from frame t - 1 to frame t; the first frame's is never looked at.
-                     None: no action is known
-        dropped      (b t) bool, frames whose action is replaced by the learned "no action"
-        offset       (b,) int64, counted onto the frames' positions
-        conditions   what the plan names, once per clip (b …) or once per block (b t/n …): `text` (b n d), `anchor` (b c h w)
+        Args:
+            latents: (b t c h w), each frame noised to its own level.
+            noise_level: (b t), 0 is clean; the unit is `self.noise`'s. One for a block: its first frame's counts.
+            actions: (b t a), row t led from frame t - 1 to frame t; the first frame's is never read. None: no action is
+                known.
+            dropped: (b t) bool, frames whose action is replaced by the learned "no action".
+            offset: (b,) int64, added to the frames' positions.
+            bidirectional: Whether every operation takes the base's form.
+            conditions: What the plan names, once per clip (b …) or once per block (b t/n …): `text` (b n d),
+                `image_latents` (b c h w).
+
+        Returns:
+            (b t c h w).
+
+        Raises:
+            V2WError: A shape is wrong, or a condition is unknown.
         """
         now = self._pass(latents, actions, dropped)
         now.offset, now.bidirectional = offset, bidirectional
@@ -99,8 +132,20 @@ class World(nn.Module):
     ) -> tuple[Tensor, State]:
         """The prediction for frames that come after those in `state`, and the state after them.
 
-        Arguments as in `forward`; `state` is not changed. Without `commit` the frames leave no trace and the
-        same state is returned: denoising passes only look at the past. A pure function of its tensors.
+        A pure function of its tensors. Without `commit` the frames leave no trace and the same state is returned:
+        denoising passes only read the past.
+
+        Args:
+            state: Of the stream; it is not changed.
+            latents: As in `forward`, as the arguments that follow.
+            noise_level: As in `forward`.
+            actions: As in `forward`.
+            dropped: As in `forward`.
+            commit: Whether to write the frames into the state.
+            conditions: As in `forward`.
+
+        Returns:
+            (b t c h w), and the state.
         """
         now = self._pass(latents, actions, dropped)
         now.cursor, now.past, now.commit = state.cursor, state.sites, commit
@@ -108,15 +153,22 @@ class World(nn.Module):
         return output, State(state.cursor + now.t, now.new_states) if commit else state
 
     def empty_state(self, b: int, h: int, w: int, window: int | None = None) -> State:
-        """The state before the first frame, for b streams of latents of size h × w.
+        """The state before the first frame.
 
-        window  frames in view, the present block's included, where the plan has no window. A stream is of fixed
+        Args:
+            b: Number of streams.
+            h: Height of the latents.
+            w: Width of the latents.
+            window: Frames in view, the present block's included, where the plan has no window. A stream is of fixed
                 size: it forgets what lies further back.
+
+        Raises:
+            V2WError: No window is known, or it is another one than the plan's.
         """
         planned = self.resolved.window
         asked = "begin a stream"
-        rings = any(isinstance(op, CausalAttention) for op in self.resolved.sites.values())
-        if planned is None and window is None and rings:
+        has_rings = any(operation.ring_states for operation in self.resolved.sites.values())
+        if planned is None and window is None and has_rings:
             raise V2WError(asked, "neither the plan nor the call names a window", "window=N frames")
         if planned is not None and window not in (None, planned):
             raise V2WError(f"{asked} with a window of {window}", f"the plan's is {planned}")
@@ -126,21 +178,20 @@ class World(nn.Module):
         )
         now = self._pass(latents, None, None)
         now.commit = True
-        with torch.no_grad():  # one empty block, to learn how large each site's memory is
+        with torch.no_grad():  # one empty block, to learn how large each site's state is
             self._run(now, latents, torch.zeros(1, self.frames_per_block, device=self.device), {})
         sites = {}
         for name, kept in now.new_states.items():
-            attends = isinstance(self.resolved.sites[name], CausalAttention)
+            rings = self.resolved.sites[name].ring_states
             sites[name] = {
-                key: _blank(value, b, slots if attends and key in RING_STATES else None)
-                for key, value in kept.items()
+                key: _blank(value, b, slots if key in rings else None) for key, value in kept.items()
             }
         return State(torch.zeros((), dtype=torch.int64, device=self.device), sites)
 
     def stream(self, b: int, h: int, w: int, **options: Any) -> "Stream":
         """b rollouts of latents h × w, to be shown frames (`observe`) and continued by actions (`step`).
 
-        Options as in `v2w_convert.world.rollout.stream`.
+        Options as in `v2w_convert.world.rollout.start_stream`.
         """
         from v2w_convert.world.rollout import start_stream
 
@@ -168,28 +219,27 @@ class World(nn.Module):
             blocks,
             cursor,
             self.frames_per_block,
-            self.frames_per_block // self.resolved.frames_per_token,
+            self.frames_per_block // self.resolved.call.frames_per_token,
             actions=actions,
             dropped=dropped,
         )
 
     def _run(
-        self, now: ForwardContext, latents: Tensor, noise_level: Tensor, conditions: dict[str, Any]
+        self, now: ForwardContext, latents: Tensor, noise_level: Tensor, conditions: dict[str, Tensor]
     ) -> Tensor:
-        call = self.resolved.plan.call
-        given = call.active_conditions(self.resolved.config)
-        if unknown := set(conditions) - set(given):
+        call = self.resolved.call
+        if unknown := conditions.keys() - call.conditions.keys():
             raise V2WError(
                 "call the world model",
                 f"unknown condition {', '.join(sorted(unknown))}",
-                f"this family's are {', '.join(given) or 'none'}",
+                f"this family's are {', '.join(call.conditions) or 'none'}",
             )
-        size = latents.shape[-2:]
+        h, w = latents.shape[-2:]
         folded = {
-            name: _per_frame(conditions[name], call, name, self.resolved.config, now, size)
+            name: _per_block(conditions[name], name, condition, now, h, w)
             if name in conditions
-            else self._null(name, now, size)
-            for name in given
+            else self._null(name, condition, now, h, w)
+            for name, condition in call.conditions.items()
         }
         bind_context(self.sites, now)
         noisy = (
@@ -198,34 +248,30 @@ class World(nn.Module):
             .flatten(0, 1)
         )
         timestep = self.noise.timestep(noise_level[:, :: now.frames_per_block]).flatten()
-        output = call_base(self.base, call, self.resolved.config, noisy, timestep, folded)
+        output = call_base(self.base, call, noisy, timestep, folded)
         return output.unflatten(0, (now.b, now.t)).flatten(1, 2)
 
-    def _null(self, name: str, now: ForwardContext, size: torch.Size) -> Tensor:
-        value = getattr(self, f"null_{name}", None)
+    def _null(self, name: str, condition: ResolvedCondition, now: ForwardContext, h: int, w: int) -> Tensor:
+        """The null condition for every block, folded ((b t) …)."""
+        value: Tensor | None = getattr(self, f"null_{name}", None)
         if value is None:  # as large as a frame, so not stored
-            value = null_condition(self.resolved.plan.call, name, self.resolved.config, *size).to(self.device)
+            value = condition.null(h, w).to(self.device)
         return value.expand(now.b * now.t, *value.shape)
 
 
-def _per_frame(
-    value: Tensor, call: Call, name: str, config: dict[str, Any], now: ForwardContext, size: torch.Size
+def _per_block(
+    value: Tensor, name: str, condition: ResolvedCondition, now: ForwardContext, h: int, w: int
 ) -> Tensor:
     """A condition given once per clip or once per block -> one per block, folded ((b t) …)."""
-    shape, given = condition_shape(call, name, config, *size), tuple(value.shape)
+    shape, given = condition.shape(h, w), tuple(value.shape)
     if value.ndim == len(shape) + 1:
         value = value[:, None].expand(-1, now.t, *value.shape[1:])
-    whole = tuple(value.shape[:2]) == (now.b, now.t)
-    if not whole or not condition_fits(call, name, config, tuple(value.shape[2:]), *size):
+    if tuple(value.shape[:2]) != (now.b, now.t) or not condition.accepts(tuple(value.shape[2:]), h, w):
         raise V2WError(
             "call the world model",
             f"{name} is {given} for {now.b} clips of {now.t} {'frames' if now.frames_per_block == 1 else 'blocks'}",
             f"(b …) or (b t …) with {shape} for each"
-            + (
-                ", any number of tokens"
-                if call.token_counts.keys() & set(call.conditions[name].shape)
-                else ""
-            ),
+            + (", any number of tokens" if condition.has_tokens else ""),
         )
     return value.flatten(0, 1)
 

@@ -3,12 +3,12 @@
 Faults of one module are functions of it, and can be made rarer: `only(fault, where it happens)`.
 """
 
-from tests.mutations.faults.acted import *  # noqa: F403
-from tests.mutations.faults.around import *  # noqa: F403
-from tests.mutations.faults.carried import *  # noqa: F403
-from tests.mutations.faults.convolved import *  # noqa: F403
-from tests.mutations.faults.means import Broken, Fault, at, broken  # noqa: F401
-from tests.mutations.faults.placed import *  # noqa: F403
-from tests.mutations.faults.rarer import *  # noqa: F403
-from tests.mutations.faults.repeated import *  # noqa: F403
-from tests.mutations.faults.seen import *  # noqa: F403
+from tests.mutations.faults.actions import *  # noqa: F403
+from tests.mutations.faults.convolution import *  # noqa: F403
+from tests.mutations.faults.determinism import *  # noqa: F403
+from tests.mutations.faults.positions import *  # noqa: F403
+from tests.mutations.faults.rarely import *  # noqa: F403
+from tests.mutations.faults.stream_state import *  # noqa: F403
+from tests.mutations.faults.tools import Fault, WorldFault, at, broken  # noqa: F401
+from tests.mutations.faults.visibility import *  # noqa: F403
+from tests.mutations.faults.world import *  # noqa: F403

@@ -1,0 +1,140 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.coloured import episodes
+from v2w_convert.data import Episode, open_dataset, write_dataset
+from v2w_convert.errors import V2WError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_dataset(episodes(), tmp_path / "set", fps=9, action_names=["x", "y"], task="test", robot="none")
+    return tmp_path / "set"
+
+
+def read(folder: Path, camera: str | None = None) -> list[Episode]:
+    return list(open_dataset(folder, camera=camera).episodes())
+
+
+def test_what_is_written_is_read(folder: Path) -> None:
+    found = read(folder)
+    assert [len(e) for e in found] == [5, 9, 2]
+    for before, after in zip(episodes(), found, strict=True):
+        assert np.array_equal(before.actions, after.actions)
+        # Lossy, but flat colours 15 apart cannot be taken for one another.
+        assert np.abs(before.frames.astype(int) - after.frames).max() <= 4
+
+
+def test_the_description(folder: Path) -> None:
+    found = open_dataset(folder)
+    assert (found.name, found.fps, found.lengths, len(found)) == ("set", 9.0, [5, 9, 2], 3)
+    assert (found.action_dim, found.action_names) == (2, ["x", "y"])
+    assert found.cameras == ["observation.image"] and found.camera == "observation.image"
+    assert np.array_equal(found.first().frames, read(folder)[0].frames)
+
+
+@pytest.mark.parametrize("names", [None, {"motors": ["x", "y"]}, ["only one"]])
+def test_actions_without_a_name_each_are_numbered(folder: Path, names: object) -> None:
+    file = folder / "meta/info.json"
+    info = json.loads(file.read_text())
+    info["features"]["action"]["names"] = names
+    file.write_text(json.dumps(info))
+    assert open_dataset(folder).action_names == ["action_0", "action_1"]
+
+
+def two_cameras(folder: Path) -> Path:
+    """The same data set with a second camera that shows the same."""
+    file = folder / "meta/info.json"
+    info = json.loads(file.read_text())
+    info["features"]["left"] = info["features"]["observation.image"]
+    file.write_text(json.dumps(info))
+    shutil.copytree(folder / "videos/observation.image", folder / "videos/left")
+    return folder
+
+
+def test_one_of_several_cameras_has_to_be_named(folder: Path) -> None:
+    with pytest.raises(V2WError, match=r"several cameras: observation.image, left \(try: .*--camera"):
+        open_dataset(two_cameras(folder))
+    assert open_dataset(folder, camera="left").camera == "left"
+
+
+def test_the_fingerprint_is_of_the_content_and_of_the_camera(folder: Path, tmp_path: Path) -> None:
+    def fingerprint(data: Path, camera: str | None = None) -> str:
+        return open_dataset(data, camera=camera).fingerprint()
+
+    copied = tmp_path / "copied"
+    shutil.copytree(folder, copied)
+    (copied / "README.md").write_text("no part of the data")
+    assert fingerprint(copied) == fingerprint(folder)
+    files = [path for path in copied.glob("*/**/*") if path.is_file()]
+    assert len(files) == 6
+    for file in files:
+        before = fingerprint(copied)
+        file.write_bytes(file.read_bytes() + b" ")
+        assert fingerprint(copied) != before, file
+    two_cameras(folder)
+    assert fingerprint(folder, "left") != fingerprint(folder, "observation.image")
+
+
+def test_a_missing_list_of_episodes_is_refused(folder: Path) -> None:
+    file = folder / "meta/episodes/chunk-000/file-000.parquet"
+    for damage in (lambda: file.write_bytes(b"PAR1"), lambda: shutil.rmtree(folder / "meta/episodes")):
+        damage()
+        with pytest.raises(V2WError, match="its meta/episodes cannot be read"):
+            _ = open_dataset(folder).lengths
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"total_episodes": 0}, "no episode"),
+        ({"codebase_version": "v2.1"}, "its layout is v2.1"),
+        ({"features": {}}, "KeyError"),
+        ({"features": []}, "TypeError"),
+        ({"fps": None}, "TypeError"),
+        ({"data_path": "../../{chunk_index}{file_index}.parquet"}, "points outside"),
+    ],
+)
+def test_a_wrong_description(folder: Path, change: dict[str, object], expected: str) -> None:
+    file = folder / "meta/info.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(V2WError, match=expected):
+        read(folder)
+
+
+def test_missing_parts(folder: Path) -> None:
+    shutil.rmtree(folder / "videos")
+    with pytest.raises(V2WError, match="file-000.mp4 is missing"):
+        read(folder)
+    with pytest.raises(V2WError, match="no such folder"):
+        read(folder / "nowhere")
+    with pytest.raises(V2WError, match="no camera 'left'"):
+        read(folder, camera="left")
+
+
+@pytest.mark.parametrize("pattern", ["*.mp4", "data/**/*.parquet", "meta/episodes/**/*.parquet"])
+@pytest.mark.parametrize("keep", [0, 0.5])
+def test_damaged_files(folder: Path, pattern: str, keep: float) -> None:
+    (file,) = folder.rglob(pattern) if "/" not in pattern else folder.glob(pattern)
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(V2WError, match="file-000" if "episodes" not in pattern else "episodes"):
+        read(folder)
+
+
+def test_nothing_is_overwritten(folder: Path) -> None:
+    with pytest.raises(V2WError, match="not empty"):
+        write_dataset(episodes(), folder, fps=9, action_names=["x", "y"], task="test", robot="none")
+
+
+def test_episodes_of_another_size_are_refused(tmp_path: Path) -> None:
+    first = episodes()[0]
+    small = Episode(first.frames[:, :8], first.actions)
+    with pytest.raises(V2WError, match="episode 1 has frames of 8 x 16 and actions of 2, the first 16 x 16"):
+        write_dataset([first, small], tmp_path / "set", fps=9, action_names=["x", "y"])
+    with pytest.raises(V2WError, match="3 action names for actions of 2 numbers"):
+        write_dataset([first], tmp_path / "names", fps=9, action_names=["x", "y", "z"])

@@ -1,0 +1,180 @@
+"""One model at a time, and no longer than was allowed; what was left out is said."""
+
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from v2w_convert.checkpoint.source import open_source
+from v2w_convert.cli import run as v2w
+from v2w_convert.verification import run
+from v2w_convert.verification.claims import SPECS, causality, coverage
+from v2w_convert.verification.engine import budget, phases, weights
+from v2w_convert.verification.engine.budget import Budget, OutOfTime, estimate
+from v2w_convert.verification.engine.check import Check
+from v2w_convert.verification.engine.models import open_base, open_world
+from v2w_convert.verification.engine.weights import DiskTensor
+from v2w_convert.verification.run import verify
+from v2w_convert.verification.settings import VerifySettings
+from v2w_convert.world.model import World
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def held(model: nn.Module) -> bool:
+    return not any(isinstance(x, DiskTensor) for x in model.parameters())
+
+
+def test_the_two_models_are_never_in_memory_together(
+    tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "ALWAYS_HELD", 0)
+    # This is about which model is open when: nothing is measured.
+    checks = [Check(phase.name, (), phase, lambda context: []) for phase in phases.PHASES]
+    monkeypatch.setattr(run, "CHECKS", checks)
+    opened: list[weakref.ref[nn.Module]] = []
+
+    def watch(open_model: Any) -> Any:
+        def opens(*arguments: Any, **options: Any) -> Any:
+            model = open_model(*arguments, **options)
+            if held(model):
+                assert [other for other in opened if other() is not None] == []
+                opened.append(weakref.ref(model))
+            return model
+
+        return opens
+
+    monkeypatch.setattr(phases, "open_base", watch(open_base))
+    monkeypatch.setattr(phases, "open_world", watch(open_world))
+    report = verify(tiny_converted, tiny_base)
+    assert report.ok
+    assert (
+        len(opened) == 4
+    )  # the base, the world model, that in the stored precision, and that which is trained
+
+
+def test_a_model_too_large_for_the_memory_is_verified_all_the_same(
+    tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(weights, "ALWAYS_HELD", 4000)
+    assert v2w(["verify", str(tiny_converted), "--base", str(tiny_base), "--memory", "0", "--json"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out.splitlines()[-1])
+    assert result["ok"] and result["not_measured"] == 0
+    assert result["figures"]["budget"]["weights_held"] == 0
+    assert "0% can be held in memory" in err
+
+
+def test_a_budget_of_zero_measures_nothing_and_says_so(
+    tiny_converted: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert v2w(["verify", str(tiny_converted), "--base", str(tiny_base), "--budget", "0", "--json"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out.splitlines()[-1])
+    unmeasured = [claim for claim in result["claims"] if claim["measured"] is None]
+    assert (
+        result["not_measured"] == len(unmeasured) == len(result["claims"]) - 2
+    )  # files' headers are read first
+    assert {claim["id"] for claim in result["claims"]} == SPECS.keys()
+    assert all("the budget of 0 minutes was used up" in claim["how"] for claim in unmeasured)
+    assert f"{len(unmeasured)} were not measured" in " ".join(err.split())
+    assert result["figures"]["budget"]["unmeasured"] == [claim["id"] for claim in unmeasured]
+    assert "causal" in err
+
+
+def test_what_the_budget_still_allowed_is_measured(
+    tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The world model's last parts are given up in the middle of a forward; the base's and the stored precision are not."""
+    clock = Clock()
+    seen = causality.measure_causality
+
+    def lasting(world: World, *rest: Any, **more: Any) -> Any:
+        if world.dtype == torch.float64:
+            clock.now = 60 * 9.5  # beyond the world model's share
+        return seen(world, *rest, **more)
+
+    monkeypatch.setattr(causality, "measure_causality", lasting)
+    monkeypatch.setattr(run, "Budget", lambda minutes: Budget(minutes, clock))
+    report = verify(tiny_converted, tiny_base, VerifySettings(budget=10))
+    found = {claim.id: claim for claim in report.claims}
+    assert report.ok
+    for name in (
+        "identity",
+        "coverage",
+        "invariants",
+        "actions-no-effect-before-training",
+        "causal-stored",
+        "deterministic-stored",
+    ):
+        assert found[name].measured is not None, name
+    for name in ("causal", "receptive-field", "stream-by-block", "gradients-causal"):
+        assert found[name].measured is None, name
+        assert found[name].how == (
+            "not measured: the budget of 10 minutes, of which this phase may use 90%, was used up"
+        )
+    assert report.figures["budget"]["unmeasured"] == [c.id for c in report.claims if c.measured is None]
+
+
+def test_a_failure_within_the_budget_still_fails(
+    tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+
+    def failing(*given: Any) -> Any:
+        clock.now = 600.0
+        return coverage.COVERAGE.count(["somewhere"], "")
+
+    monkeypatch.setattr(coverage, "measure_coverage", failing)
+    monkeypatch.setattr(run, "Budget", lambda minutes: Budget(minutes, clock))
+    report = verify(tiny_converted, tiny_base, VerifySettings(budget=10))
+    assert [claim.id for claim in report.claims if not claim.ok] == ["coverage"]
+    assert not report.ok
+
+
+def test_no_forward_begins_when_the_time_is_up() -> None:
+    clock = Clock()
+    time = Budget(1, clock)
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    time.watch(model, [model[1]])
+    x = torch.zeros(1, 2)
+    model(x)
+    clock.now = 60
+    for module in (model, model[1]):
+        with pytest.raises(OutOfTime):
+            module(x)
+    model[0](x)
+    time.share = 2
+    model(x)
+
+
+def test_the_estimate_counts_activations_and_weights_that_fit(tiny_converted: Path) -> None:
+    world, source = open_world(tiny_converted, memory=0), open_source(tiny_converted)
+    clock = Clock()
+
+    def slow(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
+        clock.now += 1 + output.shape[1]  # a second to read the weights, and one for each frame
+
+    world.register_forward_hook(slow, with_kwargs=True)
+    whole = 8 * weights.count_numbers(source.tensors)
+    nothing = estimate(world, source, 0, clock)
+    assert (nothing.read_seconds, nothing.pass_seconds, nothing.held_share) == (2, 16, 0)
+    assert nothing.memory > budget.PROGRAM_BYTES
+    half = estimate(world, source, nothing.memory + budget.ALLOCATOR_OVERHEAD * whole / 2, clock)
+    assert half.held_share == pytest.approx(0.5)
+    assert half.pass_seconds == pytest.approx(2 * (8 - 0.5 * 2))
+    everything = estimate(world, source, None, clock)
+    assert everything.held_share == 1
+    assert everything.memory == pytest.approx(nothing.memory + budget.ALLOCATOR_OVERHEAD * whole)

@@ -1,0 +1,402 @@
+"""The Python API: what each `v2w` command calls, and the same on models in memory.
+
+`v2w_convert` exports everything here. Importing this module is cheap: torch and diffusers are imported by the
+function that needs them.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from v2w_convert.config_file import CONFIG, save_settings
+from v2w_convert.errors import V2WError
+from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
+from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.onnx_export.settings import ExportSettings
+from v2w_convert.progress import Progress, ProgressEvent, no_progress
+from v2w_convert.surgery.settings import ConvertSettings, InspectSettings
+from v2w_convert.to_json import result_json
+from v2w_convert.verification.settings import VerifySettings
+
+if TYPE_CHECKING:
+    import torch
+    from pydantic import BaseModel
+    from torch import nn
+
+    from v2w_convert.data.dataset import Dataset
+    from v2w_convert.draft.result import PlanResult
+    from v2w_convert.evaluation.result import EvaluateResult, RolloutResult
+    from v2w_convert.finetuning.result import FinetuneResult
+    from v2w_convert.onnx_export.result import ExportResult
+    from v2w_convert.plan.grammar import Plan
+    from v2w_convert.surgery.result import ConvertResult, InspectResult
+    from v2w_convert.verification.result import VerifyReport
+    from v2w_convert.world.model import World
+
+Folder = str | Path
+
+
+def inspect(base: Folder, *, plan: Folder | None = None) -> "InspectResult":
+    """Describe a base: its class and sizes, the plan that fits, and every module that the plan changes.
+
+    No weights are read.
+
+    Args:
+        base: A diffusers model or pipeline folder, one .ckpt or .safetensors file, or a Hub id (OWNER/NAME).
+        plan: A plan file to try; None: the shipped plan that fits.
+
+    Returns:
+        The description. Its `ok` is False if the plan forgets a module through which frames mix.
+
+    Raises:
+        V2WError: The base cannot be read, no plan fits it, or the plan has faults.
+    """
+    from v2w_convert.checkpoint.hub import resolve_hub_id
+    from v2w_convert.surgery.inspect import inspect as inspect_base
+
+    return inspect_base(
+        resolve_hub_id(Path(base)), InspectSettings(plan=None if plan is None else Path(plan))
+    )
+
+
+def draft_plan(
+    base: Folder, output: Folder | None = None, *, progress: Progress | None = None
+) -> "PlanResult":
+    """Find the shipped plan that fits a base, or draft one by measuring a small model of its class.
+
+    Args:
+        base: A diffusers model or pipeline folder, one .ckpt or .safetensors file, or a Hub id (OWNER/NAME).
+        output: A YAML file to write, which must not exist; None: write nothing.
+        progress: Called as the work advances.
+
+    Returns:
+        The plan as text, and for a draft what was measured and what is open.
+
+    Raises:
+        V2WError: The file exists, the base cannot be read, or its class cannot be converted.
+    """
+    from v2w_convert.checkpoint.hub import resolve_hub_id
+    from v2w_convert.draft.plan import write_plan
+
+    return write_plan(
+        resolve_hub_id(Path(base)), None if output is None else Path(output), progress or no_progress
+    )
+
+
+def convert(
+    base: Folder, output: Folder, settings: ConvertSettings, *, progress: Progress | None = None
+) -> "ConvertResult":
+    """Convert a base into a new folder that holds a world model.
+
+    Converting again with the same settings leaves the folder as it is, and continues a conversion that was
+    killed. Nothing is written until everything has been checked.
+
+    Args:
+        base: A diffusers model or pipeline folder, one .ckpt or .safetensors file, or a Hub id (OWNER/NAME).
+        output: The folder to write: new, or empty.
+        settings: How to convert; `ConvertSettings(action_dim=…)` is enough.
+        progress: Called as the work advances.
+
+    Returns:
+        What was done. Its `ok` is False if `settings.verify` was set and a claim fails.
+
+    Raises:
+        V2WError: The base, the plan or the folder does not fit, or the disk fails.
+    """
+    from v2w_convert.checkpoint.hub import resolve_hub_id
+    from v2w_convert.surgery.perform import convert_checkpoint
+
+    base, output, progress = resolve_hub_id(Path(base)), Path(output), progress or no_progress
+    result = convert_checkpoint(base, output, settings, progress)
+    if not (settings.dry_run or result.already_converted or (output / CONFIG).exists()):
+        _save(settings, output, "convert BASE -o OUT")
+    if settings.verify:
+        report = verify(output, base, card=True, progress=progress)
+        result = replace(result, verify=report.as_json())
+    return result
+
+
+def convert_module(
+    model: "nn.Module",
+    plan: "Plan | Folder | None" = None,
+    *,
+    action_dim: int,
+    seed: int = 0,
+    scheduler: Any = None,
+) -> "World":
+    """Turn a diffusers model that is in memory into a world model. The model is changed in place.
+
+    Equals `convert` followed by `load`, bit for bit at the stored dtype.
+
+    Args:
+        model: A denoiser, such as a `WanTransformer3DModel`; it becomes `World.base`.
+        plan: A plan, or a plan file; None: the shipped plan that fits the model's class and config.
+        action_dim: Numbers in one action, times the video frames that make one latent frame.
+        seed: Seed of the added weights.
+        scheduler: The pipeline's scheduler or its config; None: the noise is as the plan says.
+
+    Returns:
+        The world model, on the model's device and in its dtype, with null conditions.
+
+    Raises:
+        V2WError: No plan fits the model, or the plan forgets a module through which frames mix.
+    """
+    from v2w_convert.plan.read import read_plan
+    from v2w_convert.surgery.module import convert_module as convert_live
+
+    if isinstance(plan, str | Path):
+        plan = read_plan(Path(plan))
+    return convert_live(model, plan, action_dim=action_dim, seed=seed, scheduler=scheduler)
+
+
+def load(
+    folder: Folder, *, device: "str | torch.device" = "cpu", dtype: "torch.dtype | None" = None
+) -> "World":
+    """Load the world model in a converted folder or a run folder.
+
+    Args:
+        folder: What `convert` or `finetune` wrote.
+        device: Where the model goes.
+        dtype: Its dtype; None: as stored.
+
+    Returns:
+        The world model in eval mode, its parameters without gradients.
+
+    Raises:
+        V2WError: The folder is not a converted model, or its tensors are not those that its plan makes.
+    """
+    from v2w_convert.surgery.load import load as load_world
+
+    return load_world(folder, device=device, dtype=dtype)
+
+
+def verify(
+    converted: Folder,
+    base: Folder | None = None,
+    settings: VerifySettings = VerifySettings(),  # noqa: B008 (frozen)
+    *,
+    report: Folder | None = None,
+    card: bool = False,
+    progress: Progress | None = None,
+) -> "VerifyReport":
+    """Measure every claim about a converted or finetuned model on its own weights.
+
+    Args:
+        converted: What `convert` or `finetune` wrote.
+        base: What it was converted from. Without it, claims that compare with the base are not measured.
+        settings: What may be used, and what is measured on.
+        report: A folder, created if needed, for a page, pictures, report.json and a summary.
+        card: Whether to put the summary into the folder's model card, README.md.
+        progress: Called as the work advances.
+
+    Returns:
+        All claims. Its `ok` is False if one fails.
+
+    Raises:
+        V2WError: A folder cannot be read as what it should be.
+    """
+    converted = _folder(converted)
+    if base is not None and not Path(base).is_file():
+        base = _folder(base)
+    from v2w_convert.surgery.card import read_card, write_card
+    from v2w_convert.surgery.manifest import read_manifest
+    from v2w_convert.verification.report.summary import summary
+    from v2w_convert.verification.run import verify as measure
+
+    if card:  # a card that cannot be read is refused now, not when everything is done
+        read_card(converted, read_manifest(converted))
+    progress = progress or no_progress
+    result = measure(
+        converted,
+        None if base is None else Path(base),
+        settings,
+        report=None if report is None else Path(report),
+        progress=progress,
+        say=lambda line: progress(ProgressEvent("note", detail=line)),
+    )
+    if report is not None:
+        _save(settings, Path(report), "verify CONVERTED -o REPORT")
+    if card:
+        write_card(converted, read_card(converted, read_manifest(converted)), summary(result.as_json()))
+    return result
+
+
+def open_dataset(path: Folder, *, camera: str | None = None) -> "Dataset":
+    """Open a data set of recorded episodes, of whatever format it is.
+
+    Args:
+        path: The data set's folder.
+        camera: Which of its cameras, where it has several.
+
+    Returns:
+        The data set: lengths, actions, episodes, fingerprint.
+
+    Raises:
+        V2WError: The folder is not a data set of a format that is known, or has no such camera.
+    """
+    path = _folder(path)
+    from v2w_convert.data.dataset import open_dataset as open_path
+
+    return open_path(path, camera=camera)
+
+
+def finetune(
+    converted: Folder,
+    data: Folder,
+    output: Folder,
+    settings: FinetuneSettings = FinetuneSettings(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress | None = None,
+) -> "FinetuneResult":
+    """Train a converted model on episodes with actions, by diffusion forcing.
+
+    Args:
+        converted: What `convert` wrote.
+        data: A data set.
+        output: The run folder: new, empty, or an unfinished run of the same settings, which is continued.
+        settings: How to train.
+        progress: Called as the work advances.
+
+    Returns:
+        What was trained, and the losses.
+
+    Raises:
+        V2WError: The data does not fit the model, the folder holds another run, or the loss is not finite.
+    """
+    converted, data, output = _folder(converted), _folder(data), Path(output)
+    if settings.validation is not None:
+        _folder(settings.validation)
+    from v2w_convert.finetuning.finetune import finetune as train
+
+    return train(converted, data, output, settings, progress=progress)
+
+
+def rollout(
+    world_folder: Folder,
+    data: Folder,
+    output: Folder,
+    settings: RolloutSettings = RolloutSettings(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress | None = None,
+) -> "RolloutResult":
+    """Generate a video from the start of an episode and its actions, beside the recorded one.
+
+    To step a model by hand, use `load` and `World.stream`.
+
+    Args:
+        world_folder: What `convert` or `finetune` wrote.
+        data: A data set.
+        output: A new .mp4, .gif or .png file.
+        settings: Which episode, how long, and how to sample.
+        progress: Called as the work advances.
+
+    Returns:
+        What the file shows.
+
+    Raises:
+        V2WError: The data does not fit the model, or the file exists.
+    """
+    world_folder, data, output = _folder(world_folder), _folder(data), Path(output)
+    from v2w_convert.evaluation.rollout_video import rollout as generate
+
+    result = generate(world_folder, data, output, settings, progress=progress)
+    _save_beside(settings, output, "rollout RUN --data DATA -o FILE")
+    return result
+
+
+def evaluate(
+    world_folder: Folder,
+    data: Folder,
+    settings: EvaluateSettings = EvaluateSettings(),  # noqa: B008 (frozen)
+    *,
+    output: Folder | None = None,
+    progress: Progress | None = None,
+) -> "EvaluateResult":
+    """Measure a world model on recorded episodes: picture quality by horizon, action following, stability.
+
+    Args:
+        world_folder: What `finetune` wrote.
+        data: A data set that it was not trained on.
+        settings: What to measure, and how to sample.
+        output: A new JSON file for the figures; None: none is written.
+        progress: Called as the work advances.
+
+    Returns:
+        The figures, with bootstrap intervals over episodes.
+
+    Raises:
+        V2WError: The data does not fit the model, or the file exists.
+    """
+    world_folder, data = _folder(world_folder), _folder(data)
+    if settings.classifier_data is not None:
+        _folder(settings.classifier_data)
+    if output is not None and Path(output).exists():
+        raise V2WError(f"write figures to {output}", "the file exists", "another name")
+    from v2w_convert.evaluation.evaluate import evaluate as measure
+
+    result = measure(world_folder, data, settings, progress=progress)
+    if output is not None:
+        _write_text(Path(output), result_json(result, indent=1) + "\n")
+        _save_beside(settings, Path(output), "evaluate RUN --data DATA -o FIGURES.json")
+    return result
+
+
+def export(
+    converted: Folder,
+    output: Folder,
+    settings: ExportSettings = ExportSettings(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress | None = None,
+) -> "ExportResult":
+    """Write one streamed denoising step as an ONNX graph, and compare it with torch.
+
+    Args:
+        converted: What `convert` or `finetune` wrote.
+        output: A new .onnx file.
+        settings: Sizes, and how to compare.
+        progress: Called as the work advances.
+
+    Returns:
+        What was written and how far it differs. Its `ok` is False if it differs by more than is allowed.
+
+    Raises:
+        V2WError: The file exists, a package is missing, or a size does not fit.
+    """
+    from v2w_convert.onnx_export.target import require_packages, require_target
+
+    converted, output = _folder(converted), Path(output)
+    require_target(output)
+    require_packages()
+    from v2w_convert.onnx_export.onnx import export as write
+
+    result = write(converted, output, settings, progress=progress)
+    if result.written:
+        _save_beside(settings, output, "export RUN -o FILE")
+    return result
+
+
+def _folder(path: Folder) -> Path:
+    """`path` if it is a folder; else V2WError, before anything heavy is imported."""
+    path = Path(path)
+    if not path.is_dir():
+        raise V2WError(f"read {path}", "no such folder", "check the path")
+    return path
+
+
+def _write_text(file: Path, text: str) -> None:
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except OSError as error:
+        raise V2WError(f"write {file}", error.strerror or str(error)) from None
+
+
+def _save(settings: "BaseModel", folder: Path, command: str) -> None:
+    """Save the settings in the folder that they made."""
+    save_settings(settings, folder / CONFIG, f"The settings of `v2w {command}`; `--config` reads them.")
+
+
+def _save_beside(settings: "BaseModel", file: Path, command: str) -> None:
+    """Save the settings beside the file that they made."""
+    beside = file.with_name(f"{file.name}.{CONFIG}")
+    save_settings(settings, beside, f"The settings of `v2w {command}`; `--config` reads them.")

@@ -1,0 +1,36 @@
+"""`v2w finetune`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from v2w_convert import api
+from v2w_convert.cli.options import Converted, Data, Json, output_option, takes_settings
+from v2w_convert.finetuning.settings import FinetuneSettings
+
+
+@takes_settings
+def finetune(
+    converted: Converted,
+    data: Data,
+    output: Annotated[
+        Path, output_option("RUN", "run folder: new, or an unfinished run, which is continued")
+    ],
+    settings: FinetuneSettings,
+    json: Json = False,
+) -> None:
+    """Train a converted model on episodes with actions, by diffusion forcing.
+
+    Run it again to continue a run that was interrupted.
+    """
+    from v2w_convert.console import print_line, print_result, show_progress
+
+    with show_progress("finetune") as progress:
+        result = api.finetune(converted, data, output, settings, progress=progress)
+    print_line(f"{output}: a world model after {settings.steps} steps")
+    if result.autoencoder is not None and result.autoencoder.sees_later_frames:
+        print_line(
+            f"{output}: the autoencoder's latents depend on later frames, so the history in training held traces of "
+            "the frames to predict"
+        )
+    if json:
+        print_result(result)

@@ -1,0 +1,100 @@
+"""What a command shows: tables and progress on standard error, one JSON object on standard output."""
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from v2w_convert.errors import V2WError, printable
+from v2w_convert.progress import Progress, ProgressEvent
+from v2w_convert.to_json import Result, result_json
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 150  # a log has no width of its own
+
+
+def print_line(text: str) -> None:
+    """Print a line on standard error."""
+    console.print(Text(text))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Print a table on standard error. Cells are shown as they are: no markup, no control characters."""
+    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(printable(str(cell))) for cell in row))
+    console.print(shown, soft_wrap=False)
+
+
+def print_result(result: Result) -> None:
+    """Print a result as JSON: the last line of standard output."""
+    sys.stdout.write(result_json(result) + "\n")
+    sys.stdout.flush()
+
+
+def print_error(error: V2WError, as_json: bool) -> None:
+    """Print an error as one line on standard error, and as JSON on standard output if `as_json`."""
+    sys.stderr.write(f"v2w: {error}\n")
+    if as_json:
+        sys.stdout.write(json.dumps(error.as_json()) + "\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def show_progress(title: str) -> Iterator[Progress]:
+    """Show a progress bar while the block runs; yields the callback that moves it.
+
+    Where standard error is not a terminal there is no bar. The details of "note" events are printed as lines
+    in any case.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(event: ProgressEvent) -> None:
+            if event.task == "note":
+                print_line(printable(event.detail))
+                return
+            if event.task not in tasks:
+                for task in tasks.values():
+                    bar.update(task, visible=False)
+                tasks[event.task] = bar.add_task(event.task, total=event.total)
+            words = [event.task, event.detail]
+            if event.seconds_left is not None:
+                words.append(f"{event.seconds_left:.0f} s left")
+            bar.update(
+                tasks[event.task],
+                visible=True,
+                completed=event.done,
+                total=event.total,
+                description=printable(" ".join(filter(None, words))),
+            )
+
+        progress(ProgressEvent(title))
+        yield progress
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence the warnings of libraries, which repeat raw what a file says: a command reports what matters itself."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

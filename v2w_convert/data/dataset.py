@@ -1,0 +1,176 @@
+"""The one way in to recorded data, whatever its format: `open_dataset`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from v2w_convert.data.episode import Episode
+from v2w_convert.errors import V2WError
+
+
+class Dataset(ABC):
+    """A data set of recorded episodes, opened for reading. Made by `open_dataset`.
+
+    Opening reads the data set's description only; frames are decoded by `episodes`, one episode at a time.
+    A format implements the abstract members; all others follow from them.
+
+    Attributes:
+        path: Where the data set lies.
+        camera: The camera whose frames `episodes` yields.
+    """
+
+    path: Path
+    camera: str
+
+    @property
+    def name(self) -> str:
+        """A short name for reports: the last part of the path."""
+        return self.path.resolve().name
+
+    @property
+    @abstractmethod
+    def fps(self) -> float:
+        """Frames (and actions) per second."""
+
+    @property
+    @abstractmethod
+    def cameras(self) -> list[str]:
+        """Names of all cameras."""
+
+    @property
+    @abstractmethod
+    def action_names(self) -> list[str]:
+        """A name for each number of an action, such as "turn_left" or "action_0"."""
+
+    @property
+    def action_dim(self) -> int:
+        """Numbers per action, a."""
+        return len(self.action_names)
+
+    @property
+    @abstractmethod
+    def lengths(self) -> list[int]:
+        """Frames of each episode, in order.
+
+        Raises:
+            V2WError: The list of episodes cannot be read.
+        """
+
+    def __len__(self) -> int:
+        """How many episodes there are."""
+        return len(self.lengths)
+
+    @abstractmethod
+    def episodes(self) -> Iterator[Episode]:
+        """Decode the episodes in order, one at a time.
+
+        Yields:
+            Frames of `camera` and the actions taken.
+
+        Raises:
+            V2WError: A file is missing or damaged, or frames and actions do not fit together.
+        """
+
+    def first(self) -> Episode:
+        """Decode the first episode only. Raises as `episodes` does."""
+        return next(iter(self.episodes()))
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A SHA-256 that is the same for the same frames and actions, wherever they lie.
+
+        Runs and caches of encoded frames recognise their data by it.
+        """
+
+
+class Format(ABC):
+    """A way in which data sets lie on disk. One instance of each subclass stands in `data.formats.FORMATS`.
+
+    Attributes:
+        name: What users call the format.
+        contents: What tells it from others, in words, for error messages: "a folder with meta/info.json".
+    """
+
+    name: ClassVar[str]
+    contents: ClassVar[str]
+
+    @abstractmethod
+    def matches(self, path: Path) -> bool:
+        """Whether the existing `path` looks like this format. Quick, and raises nothing."""
+
+    @abstractmethod
+    def open(self, path: Path, camera: str | None) -> Dataset:
+        """Open a `path` that `matches`. `open_dataset` says what is raised."""
+
+
+def open_dataset(path: str | Path, *, camera: str | None = None) -> Dataset:
+    """Open a data set of any format in `data.formats.FORMATS`.
+
+    Args:
+        path: A folder or file.
+        camera: The camera to read; needed only where there are several.
+
+    Returns:
+        The data set. Only its description has been read.
+
+    Raises:
+        V2WError: Nothing is there, no format matches, the description is damaged, there is no episode, or
+            the camera is not named or not there.
+    """
+    from v2w_convert.data.formats import FORMATS
+
+    path = Path(path)
+    asked = f"read the data set {path}"
+    if not path.exists():
+        raise V2WError(asked, "no such folder or file", "check the path")
+    for candidate in FORMATS:
+        if candidate.matches(path):
+            return candidate.open(path, camera)
+    known = ", or ".join(f"{candidate.name}: {candidate.contents}" for candidate in FORMATS)
+    raise V2WError(asked, "its format is not known", known)
+
+
+def choose_camera(path: Path, cameras: Sequence[str], camera: str | None) -> str:
+    """Return `camera`, or the only one there is: what every format does in `open`.
+
+    Raises:
+        V2WError: There is no camera, several and none is named, or none of this name.
+    """
+    asked = f"read the data set {path}"
+    if not cameras:
+        raise V2WError(asked, "it has no camera", "a data set with videos")
+    if camera is None and len(cameras) > 1:
+        raise V2WError(asked, f"it has several cameras: {', '.join(cameras)}", "name one with --camera")
+    if camera is not None and camera not in cameras:
+        raise V2WError(asked, f"it has no camera {camera!r}", ", ".join(cameras))
+    return camera or cameras[0]
+
+
+def write_dataset(
+    episodes: Iterable[Episode],
+    folder: str | Path,
+    *,
+    fps: int,
+    action_names: Sequence[str],
+    task: str = "",
+    robot: str = "",
+) -> None:
+    """Write `episodes` to a new folder, in the format that v2w prefers: LeRobot v3.
+
+    Episodes are consumed and written one at a time, so that a generator of any length can be written.
+
+    Args:
+        episodes: All with frames of one size and actions of one length.
+        folder: A new or empty folder.
+        fps: Frames per second.
+        action_names: A name for each number of an action.
+        task: What is being done, in words.
+        robot: Who or what does it.
+
+    Raises:
+        V2WError: `folder` is not empty, there is no episode, or an episode does not fit the first one.
+    """
+    from v2w_convert.data.formats.lerobot import write
+
+    write(episodes, Path(folder), fps=fps, action_names=list(action_names), task=task, robot=robot)

@@ -1,0 +1,10 @@
+"""The formats that data sets may have. To add one: a module beside this file, and one line in `FORMATS`.
+
+The module defines a `Format` (recognises and opens) and a `Dataset` (reads); nothing else changes.
+"""
+
+from v2w_convert.data.dataset import Format
+from v2w_convert.data.formats.lerobot import LeRobotFormat
+
+FORMATS: tuple[Format, ...] = (LeRobotFormat(),)
+"""All formats; the first that matches a path opens it."""

@@ -1,0 +1,97 @@
+"""What all figures of one evaluation are measured on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from v2w_convert.data import open_dataset
+from v2w_convert.device import resolve_device, resolve_dtype
+from v2w_convert.evaluation.clips import EvaluationClips, cut_clips, per_episode, read_episodes
+from v2w_convert.evaluation.metrics import bootstrap
+from v2w_convert.evaluation.result import Interval
+from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames, sampling_of
+from v2w_convert.evaluation.settings import EvaluateSettings
+from v2w_convert.surgery.load import load
+from v2w_convert.world.model import World
+from v2w_convert.world.vae import VAE, open_vae, require_frame_size
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """A world model, clips to evaluate it on, and how.
+
+    Attributes:
+        world: The world model.
+        vae: Its autoencoder.
+        settings: The settings.
+        history: Observed video frames per clip.
+        clips: n clips of t video frames.
+        training: Clips to train the action classifier on, if there are any.
+        latents: (n j c h w): at least the history's latents, in which later frames have left no trace.
+        round_tripped: The clips' frames, encoded and decoded: (n t 3 height width).
+    """
+
+    world: World
+    vae: VAE
+    settings: EvaluateSettings
+    history: int
+    clips: EvaluationClips
+    training: EvaluationClips | None
+    latents: Tensor
+    round_tripped: Tensor
+
+    @property
+    def truth(self) -> Tensor:
+        """The recorded frames after the history: (n t-history 3 height width)."""
+        return self.clips.frames[:, self.history :]
+
+    def rollout(self, actions: Tensor, seed: int) -> Tensor:
+        """Generate frames (k t-history 3 height width) of the first k clips, for their `actions` (k t a)."""
+        latents = self.latents[: len(actions)]
+        return rollout_frames(
+            self.world, self.vae, latents, actions, self.history, sampling_of(self.settings), seed
+        )
+
+    def interval(self, values: Tensor) -> Interval:
+        """Mean and interval over episodes of one number per clip (n,)."""
+        return bootstrap(per_episode(values, self.clips), self.settings.seed)
+
+    def intervals(self, values: Tensor) -> list[Interval]:
+        """The same for each column of `values` (n k)."""
+        means = per_episode(values, self.clips)
+        return [bootstrap(means[:, i], self.settings.seed) for i in range(means.shape[1])]
+
+
+def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> EvaluationContext:
+    """Load the model and encode the clips.
+
+    Raises:
+        V2WError: Model or data cannot be read, do not fit together, or the episodes are too short.
+    """
+    device = resolve_device(settings.device)
+    world = load(world_folder, device=device, dtype=resolve_dtype(settings.dtype))
+    vae = open_vae(world_folder, device)
+    compression, longest = vae.packing, max(settings.horizons)
+    history = history_length(world, compression, settings.history)
+    data_set = open_dataset(data, camera=settings.camera)
+    episodes = read_episodes(data_set, world.action_dim, compression, settings.episodes)
+    require_frame_size(vae, episodes[0].frames, f"evaluate on {data}")
+    clips = cut_clips(episodes, history, compression.whole(history + longest) - history)
+    training = None
+    if settings.classifier_data is not None:
+        others = open_dataset(settings.classifier_data, camera=settings.camera)
+        training = cut_clips(
+            read_episodes(others, world.action_dim, compression, None), 0, compression.whole(longest)
+        )
+    latents = vae.encode(as_uint8(clips.frames))
+    round_tripped = vae.decode(latents).cpu()
+    if not vae.single:  # frames after the history may have left a trace in its latents
+        latents = vae.encode(as_uint8(clips.frames[:, :history]))
+    return EvaluationContext(world, vae, settings, history, clips, training, latents, round_tripped)
+
+
+def as_uint8(frames: Tensor) -> Tensor:
+    """Frames (n t 3 height width) in [0, 1] -> (n t height width 3) uint8."""
+    return (frames.permute(0, 1, 3, 4, 2) * 255).round().to(torch.uint8)

@@ -1,0 +1,77 @@
+"""Rollouts in video frames: encode the history, generate latents, decode them."""
+
+import torch
+from torch import Tensor
+
+from v2w_convert.errors import V2WError
+from v2w_convert.evaluation.settings import SamplingSettings
+from v2w_convert.world.model import World
+from v2w_convert.world.rollout import Sampling, start_stream
+from v2w_convert.world.temporal_compression import TemporalCompression
+from v2w_convert.world.vae import VAE
+
+HISTORY = 8  # video frames, where the settings do not say
+
+
+def sampling_of(settings: SamplingSettings) -> Sampling:
+    """The part of the settings that a stream takes."""
+    return Sampling(settings.steps, settings.guidance, settings.context_noise)
+
+
+@torch.no_grad()
+def rollout_frames(
+    world: World,
+    vae: VAE,
+    latents: Tensor,
+    actions: Tensor,
+    history: int,
+    sampling: Sampling,
+    seed: int,
+) -> Tensor:
+    """Generate the frames after `history` observed ones.
+
+    Where a latent frame holds several video frames, or latent frames are generated in blocks, the last block
+    is generated whole, its last action repeated, and cut. The history's latents are decoded, too: an
+    autoencoder that compresses time decodes the generated ones in their context.
+
+    Args:
+        world: The world model.
+        vae: Its autoencoder.
+        latents: (n j c h w), of the history's video frames at least.
+        actions: (n t a), one per video frame, of history and generated frames.
+        history: Observed video frames.
+        sampling: How latents are sampled.
+        seed: The seed of their noise.
+
+    Returns:
+        Video frames (n t-history 3 height width) in [0, 1], on the CPU.
+    """
+    n, t = actions.shape[:2]
+    compression = vae.packing
+    observed = compression.latents(history)
+    latents = latents[:, :observed]
+    missing = compression.whole(t, world.frames_per_block) - t
+    repeated = torch.cat([actions, actions[:, -1:].expand(-1, missing, -1)], 1)
+    latent_actions = compression.actions(repeated)
+    stream = start_stream(world, n, *latents.shape[-2:], sampling=sampling, seed=seed)
+    stream.observe(latents, latent_actions[:, :observed])
+    starts = range(observed, latent_actions.shape[1], world.frames_per_block)
+    generated = [stream.step_block(latent_actions[:, j : j + world.frames_per_block]) for j in starts]
+    whole = torch.cat([latents, *generated], 1)[:, : compression.latents(compression.whole(t))]
+    return vae.decode(whole, observed)[:, : t - history].cpu()
+
+
+def history_length(world: World, compression: TemporalCompression, history: int | None) -> int:
+    """Return how many video frames are observed: `history`, or without one 8 or the next number that fits.
+
+    Whole latent frames fit, in whole blocks where the model takes blocks of them.
+
+    Raises:
+        V2WError: `history` does not fit.
+    """
+    fitting = compression.whole(history or HISTORY, world.frames_per_block)
+    if history not in (None, fitting):
+        found = [f"the model takes blocks of {world.frames_per_block}"] if world.frames_per_block > 1 else []
+        found += [f"the autoencoder packs {compression}"] if compression.k > 1 else []
+        raise V2WError(f"observe {history} frames", " and ".join(found), f"a history of {fitting} frames")
+    return fitting

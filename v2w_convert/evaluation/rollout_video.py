@@ -1,0 +1,160 @@
+"""A rollout as a file: truth, rollout, and the same start with other actions, side by side."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from v2w_convert.data import Episode, open_dataset
+from v2w_convert.device import resolve_device, resolve_dtype
+from v2w_convert.errors import V2WError
+from v2w_convert.evaluation.clips import read_episodes
+from v2w_convert.evaluation.pictures import captioned, contact_sheet, write_png, write_video
+from v2w_convert.evaluation.result import RolloutResult
+from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames, sampling_of
+from v2w_convert.evaluation.settings import RolloutSettings
+from v2w_convert.progress import Progress, ProgressEvent, no_progress
+from v2w_convert.surgery.load import load
+from v2w_convert.world.vae import as_uint8, open_vae, require_frame_size
+
+SUFFIXES = (".mp4", ".gif", ".png")
+VIDEO_SCALE, SHEET_SCALE = 3, 2  # how often each pixel is repeated
+SHEET_GAP = 4  # white pixels between frames of a contact sheet
+MAX_SHEET_FRAMES = 16  # in a row of a contact sheet
+GREY = 128  # where the truth has ended
+
+Frames = NDArray[np.uint8]
+
+
+def rollout(
+    world_folder: Path,
+    data: Path,
+    output: Path,
+    settings: RolloutSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> RolloutResult:
+    """Write truth | rollout | the same start with the next episode's actions, side by side.
+
+    Where the rollout is longer than the episode, the actions of the episodes after it follow, and the truth
+    ends in grey.
+
+    Args:
+        world_folder: A converted or finetuned model's folder, with its autoencoder.
+        data: A data set that `open_dataset` reads.
+        output: A new .mp4 or .gif, which play at the data's rate, or .png, a contact sheet of evenly spaced
+            frames.
+        settings: The settings; None for the defaults.
+        progress: Called before each part of the work.
+
+    Raises:
+        V2WError: Model or data cannot be read or do not fit together, the episode is not there or shorter
+            than the history, or `output` cannot be written or exists.
+    """
+    settings = settings or RolloutSettings()
+    report = progress or no_progress
+    require_target(output)
+    device = resolve_device(settings.device)
+    report(ProgressEvent("rollout", detail="loading"))
+    world = load(world_folder, device=device, dtype=resolve_dtype(settings.dtype))
+    vae = open_vae(world_folder, device)
+    history = history_length(world, vae.packing, settings.history)
+    data_set = open_dataset(data, camera=settings.camera)
+    episodes = read_episodes(data_set, world.action_dim, vae.packing)
+    asked = f"roll out episode {settings.episode} of {data}"
+    if settings.episode >= len(episodes):
+        raise V2WError(asked, f"there are {len(episodes)} episodes", f"--episode 0 … {len(episodes) - 1}")
+    start = episodes[settings.episode]
+    if len(start) < history:
+        raise V2WError(
+            asked, f"it has {len(start)} frames, fewer than {history} of history", "a shorter history"
+        )
+    require_frame_size(vae, start.frames, asked)
+    total = history + settings.frames
+    actions = torch.from_numpy(true_and_other_actions(episodes, settings.episode, history, total))
+    observed = start.frames[:history]
+    latents = vae.encode(observed)[None].expand(2, -1, -1, -1, -1)
+    report(ProgressEvent("rollout", detail=f"generating {settings.frames} frames"))
+    generated = rollout_frames(world, vae, latents, actions, history, sampling_of(settings), settings.seed)
+    grey = np.full((max(total - len(start), 0), *observed.shape[1:]), GREY, np.uint8)
+    truth = np.concatenate([start.frames[:total], grey])
+    panels = {
+        f"truth, episode {settings.episode}": truth,
+        "rollout": np.concatenate([observed, as_uint8(generated[0])]),
+        "same start, other actions": np.concatenate([observed, as_uint8(generated[1])]),
+    }
+    if output.suffix == ".png":
+        write_sheet(panels, output)
+    else:
+        write_side_by_side(panels, output, data_set.fps)
+    return RolloutResult(
+        output=str(output),
+        world=world_folder.name,
+        data=data_set.name,
+        episode=settings.episode,
+        history=history,
+        frames=settings.frames,
+        panels=list(panels),
+        settings={**settings.model_dump(mode="json"), "history": history},
+    )
+
+
+def require_target(output: Path) -> None:
+    """Check that `output` can be written, before any work.
+
+    Raises:
+        V2WError: It cannot.
+    """
+    asked = f"write a rollout to {output}"
+    if output.suffix not in SUFFIXES:
+        raise V2WError(asked, f"suffix {output.suffix!r}", ".mp4, .gif or .png")
+    if not output.parent.is_dir():
+        raise V2WError(asked, f"there is no folder {output.parent}", "make it first")
+    if os.path.lexists(output):
+        raise V2WError(asked, "the file exists", "another name")
+
+
+def true_and_other_actions(
+    episodes: list[Episode], episode: int, history: int, total: int
+) -> NDArray[np.float32]:
+    """Actions (2 total a): the episode's own, and its own in the history but the next episode's after it.
+
+    Each row goes on with the actions of the episodes after it, from the beginning again after the last.
+    """
+    following = [
+        episodes[(episode + i) % len(episodes)].arriving_actions[1:] for i in range(len(episodes) + 1)
+    ]
+    true = _first_rows([episodes[episode].arriving_actions[:1], *following], total)
+    other = _first_rows([following[1][:1], *following[1:]], total)
+    return np.stack([true, np.concatenate([true[:history], other[history:]])])
+
+
+def write_sheet(panels: dict[str, Frames], output: Path) -> None:
+    """Write a contact sheet: under each title evenly spaced frames (t h w 3) of its panel."""
+    pictures = []
+    for title, frames in panels.items():
+        chosen = np.linspace(0, len(frames) - 1, min(MAX_SHEET_FRAMES, len(frames))).round().astype(int)
+        row = contact_sheet([frames[chosen]], scale=SHEET_SCALE, gap=SHEET_GAP)[None]
+        pictures.append(captioned(row, title)[0])
+    write_png(np.concatenate(pictures), output)
+
+
+def write_side_by_side(panels: dict[str, Frames], output: Path, fps: float) -> None:
+    """Write a video of all panels (t h w 3) beside each other, each under its title."""
+    titled = [
+        captioned(frames.repeat(VIDEO_SCALE, 1).repeat(VIDEO_SCALE, 2), title)
+        for title, frames in panels.items()
+    ]
+    height = max(frames.shape[1] for frames in titled)  # where a title takes more lines than another
+    padded = [
+        np.pad(x, ((0, 0), (height - x.shape[1], 0), (0, 0), (0, 0)), constant_values=255) for x in titled
+    ]
+    write_video(np.concatenate(padded, 2), output, fps)
+
+
+def _first_rows(pieces: list[NDArray[np.float32]], total: int) -> NDArray[np.float32]:
+    """The first `total` rows of the pieces, joined; from the beginning again where there are fewer."""
+    rows = np.concatenate(pieces)
+    return rows[np.arange(total) % len(rows)]

@@ -1,0 +1,150 @@
+"""A base becomes a converted folder: the plan is chosen, everything is checked, then files are written."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from v2w_convert.checkpoint.headers import read_header
+from v2w_convert.checkpoint.output import check_target, hashes_match
+from v2w_convert.errors import V2WError, error_context
+from v2w_convert.progress import Progress, ProgressEvent, no_progress
+from v2w_convert.surgery.choose import choose_plan
+from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, read_manifest
+from v2w_convert.surgery.result import ConvertResult, PlannedFile, TensorCounts
+from v2w_convert.surgery.settings import ConvertSettings
+
+if TYPE_CHECKING:
+    from v2w_convert.checkpoint.source import Source
+    from v2w_convert.plan.resolve import ResolvedPlan
+
+MB = 10**6
+
+
+def convert_checkpoint(
+    base: Path, output: Path, settings: ConvertSettings, progress: Progress = no_progress
+) -> ConvertResult:
+    """Convert `base` into the folder `output`, or report what would be done.
+
+    A folder that holds the result of this very conversion is left as it is. A conversion that was killed is
+    continued. `settings.verify` is not looked at: verification is a later stage.
+
+    Args:
+        base: A diffusers model or pipeline folder, or one .ckpt or .safetensors file.
+        output: A folder that does not exist, is empty, or holds the result of the same conversion.
+        settings: How to convert.
+        progress: Called with the megabytes that are written.
+
+    Returns:
+        What was done.
+
+    Raises:
+        V2WError: Before anything is written, if the base, the plan or the folder does not fit; later, if the
+            disk fails or the base changes.
+    """
+    if settings.conditions is not None:
+        read_header(settings.conditions)  # a file of another format is refused before torch is imported
+    if output.is_dir() and (output / MANIFEST).is_file():
+        source, resolved = _choose(base, settings)
+        if not is_result_of(output, source, resolved, settings):
+            raise V2WError(
+                f"convert into {output}", "another plan, source or option made what is there", "a new folder"
+            )
+        from v2w_convert.checkpoint.resumable import remove_leftovers
+
+        remove_leftovers(output)
+        counts = _count(read_manifest(output).tensors.values())
+        return ConvertResult(
+            base, output, resolved.plan.name, counts, already_converted=True, settings=settings
+        )
+    check_target(output, base, f"convert into {output}")
+    source, resolved = _choose(base, settings)
+    from v2w_convert.checkpoint.preflight import check_writable, disk_space
+    from v2w_convert.plan.coverage import require_coverage
+    from v2w_convert.surgery.convert import plan_conversion, write_conversion
+
+    with error_context(base, settings.plan):
+        require_coverage(resolved.plan)
+    planned = plan_conversion(
+        source,
+        resolved,
+        action_dim=settings.action_dim,
+        seed=settings.seed,
+        conditions=settings.conditions,
+    )
+    counts = _count(planned.tensors.values())
+    notes = list(source.notes)
+    if settings.dry_run:
+        space = disk_space(planned.items, output, settings.link)
+        check_writable(planned.items, output, settings.link)
+        return ConvertResult(
+            base,
+            output,
+            resolved.plan.name,
+            counts,
+            dry_run=True,
+            changes={name: status for name, status in planned.tensors.items() if status != "kept"},
+            files=[PlannedFile(item.path, item.size, item.copied) for item in planned.items],
+            bytes_needed=space.needed,
+            bytes_free=space.free,
+            notes=notes,
+            settings=settings,
+        )
+
+    done, total = 0, sum(item.size for item in planned.items)
+
+    def written(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(ProgressEvent("convert", done // MB, total // MB, "MB"))
+
+    with error_context(base, settings.plan):
+        _, hashes = write_conversion(planned, output, link=settings.link, progress=written)
+    if settings.link:
+        whole = [item.path for item in planned.items if item.is_copy]
+        if copied := [path for path in whole if path not in hashes.linked]:
+            notes.append(
+                f"{len(copied)} of {len(whole)} whole files are copies, where the file system gave no link"
+            )
+    return ConvertResult(
+        base,
+        output,
+        resolved.plan.name,
+        counts,
+        linked=list(hashes.linked),
+        notes=notes,
+        settings=settings,
+    )
+
+
+def is_result_of(output: Path, source: "Source", resolved: "ResolvedPlan", settings: ConvertSettings) -> bool:
+    """Whether the converted folder `output` is what this conversion would write, unchanged since."""
+    from v2w_convert.surgery.conditions import conditions_match
+
+    manifest = read_manifest(output)
+    return (
+        conditions_match(resolved, settings.conditions, output / CONDITIONS)
+        and manifest.finetuning is None
+        and manifest.plan == resolved.plan.model_dump(mode="json")
+        and (manifest.action_dim, manifest.seed) == (settings.action_dim, settings.seed)
+        and manifest.source["files"].keys() == {file.name for file in source.files}
+        and hashes_match({file: manifest.source["files"][file.name] for file in source.files})
+        and hashes_match({output / name: digest for name, digest in manifest.result.items()})
+    )
+
+
+def _choose(base: Path, settings: ConvertSettings) -> "tuple[Source, ResolvedPlan]":
+    return choose_plan(
+        base,
+        settings.plan,
+        repair=settings.repair,
+        transfer=settings.transfer,
+        frames_per_block=settings.frames_per_block,
+        window=settings.window,
+        sinks=settings.sinks,
+    )
+
+
+def _count(statuses: Iterable[str]) -> TensorCounts:
+    counts = Counter(statuses)
+    return TensorCounts(counts["kept"], counts["transferred"], counts["added"])

@@ -1,0 +1,72 @@
+"""Settings of `inspect` and `convert`. Importing this module is cheap: neither torch nor diffusers."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MAX_ACTION_DIM = 100_000
+
+
+class InspectSettings(BaseModel):
+    """How to inspect a base."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plan: Path | None = Field(default=None, description="plan to try; default: the shipped plan that fits")
+
+
+class ConvertSettings(BaseModel):
+    """How to convert a base into a world model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action_dim: int = Field(
+        ge=1,
+        le=MAX_ACTION_DIM,
+        description="numbers in one action, times the video frames that make one latent frame",
+    )
+    plan: Path | None = Field(default=None, description="plan to apply; default: the shipped plan that fits")
+    transfer: Literal["shift", "masked", "extrapolative"] | None = Field(
+        default=None,
+        description="how kernels of temporal convolutions become causal; default: as the plan says",
+    )
+    frames_per_block: int | None = Field(
+        default=None, ge=1, description="latent frames denoised together; default: as the plan says"
+    )
+    window: int | None = Field(
+        default=None,
+        ge=1,
+        description="latent frames in the context, the current ones included; default: as the plan says",
+    )
+    sinks: int | None = Field(
+        default=None,
+        ge=0,
+        description="first latent frames that stay in the context for ever; default: as the plan says",
+    )
+    conditions: Path | None = Field(
+        default=None, description="safetensors file with the conditions to use where a caller passes none"
+    )
+    repair: bool = Field(
+        default=False,
+        description="repair the layers that let frames of a released Vid2World model see later ones",
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the added weights")
+    link: bool = Field(
+        default=False, description="hard-link files that are copied unchanged; editing one then edits both"
+    )
+    dry_run: bool = Field(
+        default=False, description="report what would change and the disk space needed; write nothing"
+    )
+    verify: bool = Field(
+        default=False,
+        description="then verify the result and write the outcome into its model card; exit 1 on failure",
+    )
+
+    @model_validator(mode="after")
+    def _exclusive(self) -> Self:
+        if self.verify and self.dry_run:
+            raise ValueError("`verify` and `dry_run`: after a dry run there is nothing to verify")
+        if self.plan is not None and self.repair:
+            raise ValueError("both `plan` and `repair`, which chooses a plan: give one of them")
+        return self

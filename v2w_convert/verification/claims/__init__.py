@@ -1,0 +1,44 @@
+"""The claims of `v2w verify`: one module for each topic, which measures its claims and lists them in `CHECKS`.
+
+A new claim is a `ClaimSpec`, a function that measures it, and a `Check` in one of these modules. A new module is added to
+`MODULES` below. Within a phase, checks run in the order of `MODULES` and `CHECKS`: the budget is spent on the first ones.
+"""
+
+from v2w_convert.verification.claim import ClaimSpec
+from v2w_convert.verification.claims import (
+    actions,
+    autoencoder,
+    causality,
+    coverage,
+    determinism,
+    distance,
+    files,
+    gradients,
+    identity,
+    influence,
+    invariants,
+    receptive_field,
+    streaming,
+    tensors,
+)
+from v2w_convert.verification.engine.check import Check
+
+MODULES = (
+    tensors,
+    files,
+    autoencoder,
+    influence,
+    coverage,
+    identity,
+    invariants,
+    causality,
+    receptive_field,
+    actions,
+    distance,
+    determinism,
+    gradients,
+    streaming,
+)
+CHECKS: tuple[Check, ...] = tuple(check for module in MODULES for check in module.CHECKS)
+SPECS: dict[str, ClaimSpec] = {spec.id: spec for check in CHECKS for spec in check.specs}
+"""Every claim by its id."""

@@ -1,0 +1,154 @@
+"""Random inputs for a world model, each with values of its own for every frame, and inputs that are changed at some frames."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from v2w_convert.operations import ReceptiveField
+from v2w_convert.plan.call import Conditions, call_base
+from v2w_convert.world.model import World
+
+TOKENS = 3  # of a prompt, if the model accepts any number
+MIN_FRAMES = 7  # unlike every height and width
+
+Inputs = dict[str, Tensor]
+"""Arguments of `World.forward`, each (b t …); conditions have one entry for each block."""
+
+
+def latent_size(world: World) -> tuple[int, int]:
+    """Return h and w of the latents: small, different, so that swapped axes show, and divisible as often as the model halves them."""
+    config = world.resolved.config
+    levels = len(config.get("block_out_channels") or config.get("channel_mult", []))
+    side = max(4, 2 ** (levels - 1))
+    return side, 2 * side
+
+
+def random_inputs(world: World, b: int, t: int, seed: int) -> Inputs:
+    """Return noisy frames at training's noise levels, actions, and every condition of the plan.
+
+    In every second clip, every other frame's action is dropped.
+
+    Args:
+        world: The world model.
+        b: Clips.
+        t: Frames, whole blocks.
+        seed: Of the random numbers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(b, t, *shape, generator=generator)
+
+    frame = (world.channels, *latent_size(world))
+    level = world.noise.sample_training_levels((b, t), generator)
+    level = level[:, :: world.frames_per_block]  # one for each block
+    level = level.repeat_interleave(world.frames_per_block, 1)
+    inputs = {
+        "latents": world.noise.add_noise(normal(*frame), normal(*frame), level).to(world.dtype),
+        "noise_level": level,
+        "actions": normal(world.action_dim).to(world.dtype),
+        "dropped": (torch.arange(b)[:, None] % 2 == 1) & (torch.arange(t) % 2 == 1),
+    }
+    blocks = t // world.frames_per_block
+    for name, condition in world.resolved.call.conditions.items():
+        size = (*latent_size(world), TOKENS)
+        if condition.dtype == "float":
+            sample = torch.randn(b, blocks, *condition.shape(*size), generator=generator)
+            inputs[name] = sample.to(world.dtype)
+            continue
+        value = condition.null(*size).expand(b, blocks, *condition.shape(*size))
+        if condition.has_tokens:  # a text mask: one of the tokens is padding, never the first
+            gap = torch.randint(1, TOKENS, (b, blocks, 1), generator=generator)
+            value = value.scatter(2, gap, 0)
+        inputs[name] = value
+    return inputs
+
+
+def change_frames(inputs: Inputs, seed: int, world: World, kinds: Collection[str], frames: Tensor) -> Inputs:
+    """Return `inputs` with other values at some frames.
+
+    Args:
+        inputs: Arguments of `World.forward`.
+        seed: Of the other values.
+        world: The world model.
+        kinds: The inputs that are changed.
+        frames: (b t) bool, the frames at which they are changed: whole blocks, if an input has one entry for each block.
+    """
+    b, t = frames.shape
+    others = random_inputs(world, b, t, seed) | {"dropped": ~inputs["dropped"]}
+
+    def marked(x: Tensor) -> Tensor:
+        marks = frames[:, :: t // x.shape[1]]
+        return marks.view(*marks.shape, *[1] * (x.ndim - 2))
+
+    return {
+        kind: torch.where(marked(x), others[kind], x) if kind in kinds else x for kind, x in inputs.items()
+    }
+
+
+def uniform(inputs: Inputs) -> Inputs:
+    """Return `inputs` with the first frame's noise level and conditions for all frames: a base accepts one of each per clip."""
+    own = ("latents", "actions", "dropped")
+    return {kind: x if kind in own else x[:, :1].expand_as(x) for kind, x in inputs.items()}
+
+
+def base_call(
+    base: nn.Module, world: World, inputs: Inputs, conditions: Conditions | None = None
+) -> Callable[[Tensor], Tensor]:
+    """Return the base as a function of noisy latents (b t c h w).
+
+    Args:
+        base: The base, unchanged.
+        world: The world model, whose noise kind is used.
+        inputs: `uniform` ones, from which everything else is taken.
+        conditions: In place of those of `inputs`.
+    """
+    level = inputs["noise_level"]
+    conditions = conditions_of(inputs, world) if conditions is None else conditions
+
+    def call(latents: Tensor) -> Tensor:
+        given = world.noise.model_input(latents, level)
+        timestep = world.noise.timestep(level)[:, 0]
+        return call_base(base, world.resolved.call, given, timestep, conditions)
+
+    return call
+
+
+def conditions_of(inputs: Inputs, world: World) -> dict[str, Any]:
+    """Return the conditions among `inputs`, the first block's for the whole clip: (b …)."""
+    return {name: inputs[name][:, 0] for name in world.resolved.call.conditions}
+
+
+def slice_of(inputs: Inputs, start: int, stop: int) -> Inputs:
+    """Return frames `start` … `stop` - 1, whole blocks."""
+    t = inputs["latents"].shape[1]
+    return {kind: x[:, start * x.shape[1] // t : stop * x.shape[1] // t] for kind, x in inputs.items()}
+
+
+def first_tensor(output: Any) -> Tensor:
+    """Return the first tensor of a module's output, which may be nested."""
+    return next(x for x in tree_leaves(output) if isinstance(x, Tensor))
+
+
+def sites_with_past(world: World) -> dict[str, ReceptiveField]:
+    """Return the sites that should see earlier blocks by the plan, and which blocks."""
+    return {name: field for name, field in world.receptive_fields().items() if field.sees_past}
+
+
+def visible_blocks(world: World, t: int) -> Tensor:
+    """Return which of t blocks (columns) at least one site should see for which block (row): (t t) bool, itself included."""
+    visible = torch.eye(t, dtype=torch.bool)
+    for field in sites_with_past(world).values():
+        visible |= field.visible(t)
+    return visible
+
+
+def enough_frames(world: World) -> int:
+    """Return the length of a clip: at least `MIN_FRAMES`, four blocks, and what every site needs to show its behaviour."""
+    sites = world.resolved.sites.items()
+    needed = [operation.min_frames(world.base.get_submodule(name)) for name, operation in sites]
+    least = max([MIN_FRAMES, 4 * world.frames_per_block, *needed])
+    return -(-least // world.frames_per_block) * world.frames_per_block

@@ -1,0 +1,80 @@
+"""Calls of sites, recorded in a forward of the whole model, so that each site can be called alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
+
+from v2w_convert.operations.base import clip_context
+from v2w_convert.sites import Site
+from v2w_convert.world.model import World
+
+
+@dataclass
+class RecordedCall:
+    """One call of one site.
+
+    Attributes:
+        site: The site.
+        leaves: Its arguments, flattened.
+        tree: Their structure.
+        index: The first floating tensor among `leaves`, ((b t) …).
+    """
+
+    site: Site
+    leaves: list[Any]
+    tree: TreeSpec
+    index: int
+
+    def output(
+        self, t: int, clip: int | None = None, frame: int = 0, *, bidirectional: bool = False
+    ) -> Tensor:
+        """Call the site again, on two clips of `t` blocks.
+
+        Args:
+            t: Blocks in each clip.
+            clip: The clip in which a block of the input is changed; None: neither.
+            frame: The block that is changed.
+            bidirectional: True to call the site's bidirectional form.
+
+        Returns:
+            All that the site returns, (2 t …).
+        """
+        leaves = list(self.leaves)
+        if clip is not None:
+            x = leaves[self.index].clone().unflatten(0, (2, t, -1))
+            generator = torch.Generator().manual_seed(1)
+            x[clip, frame] += torch.randn(x[clip, frame].shape, generator=generator).to(x)
+            leaves[self.index] = x.flatten(0, 2)
+        args, kwargs = tree_unflatten(leaves, self.tree)
+        self.site.context = clip_context(
+            2, t, self.site.context.frames_per_block, self.site.context.positions_per_block
+        )
+        self.site.context.bidirectional = bidirectional
+        outputs = [x for x in tree_leaves(self.site(*args, **kwargs)) if isinstance(x, Tensor)]
+        return torch.cat([x.reshape(2, t, -1) for x in outputs], 2)
+
+
+def record_calls(world: World, run: Callable[[], Any]) -> dict[str, RecordedCall]:
+    """Return the first call of every site during `run`. Sites that receive no floating tensor are left out."""
+    calls: dict[str, RecordedCall] = {}
+
+    def hook(site: Any, args: Any, kwargs: Any) -> None:
+        leaves, tree = tree_flatten((args, kwargs))
+        index = next(
+            (i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.is_floating_point()), None
+        )
+        if index is not None and site.site_name not in calls:
+            copied = [x.clone() if isinstance(x, Tensor) else x for x in leaves]
+            calls[site.site_name] = RecordedCall(site, copied, tree, index)
+
+    handles = [site.register_forward_pre_hook(hook, with_kwargs=True) for site in world.sites.values()]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls

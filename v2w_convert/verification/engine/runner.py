@@ -1,0 +1,99 @@
+"""Run check after check, as long as there is time. A check that raises fails its claims."""
+
+import math
+from collections.abc import Iterable
+from contextlib import nullcontext
+
+from v2w_convert.progress import Progress, ProgressEvent, no_progress
+from v2w_convert.verification.claim import Claim, ClaimSpec
+from v2w_convert.verification.engine.budget import Estimate, OutOfTime, release_freed_memory
+from v2w_convert.verification.engine.check import Check
+from v2w_convert.verification.engine.context import VerifyContext
+from v2w_convert.verification.engine.exact import exact
+from v2w_convert.verification.engine.phases import Phase
+
+
+class Runner:
+    """Runs the checks of one verification, phase by phase.
+
+    Attributes:
+        checks: Those that apply to this model.
+        unmeasured: Ids of the claims that the budget did not allow.
+        estimate: What a pass and a read take; None until that is known.
+    """
+
+    def __init__(self, checks: Iterable[Check], context: VerifyContext, progress: Progress = no_progress):
+        """Select the checks that apply.
+
+        Args:
+            checks: All checks that there are.
+            context: What they measure.
+            progress: Called before each check.
+        """
+        self.context, self.progress = context, progress
+        self.checks = [check for check in checks if check.applies(context)]
+        self.unmeasured: list[str] = []
+        self.estimate: Estimate | None = None
+        self._measurable = [check for check in self.checks if check.why_not(context) is None]
+        self._begun: list[Phase] = []
+        self._done = 0
+
+    def run_phase(self, phase: Phase) -> list[Claim]:
+        """Return the claims of a phase. Its models are opened only if there is time for at least one of its checks."""
+        self.context.budget.share = phase.until
+        with exact() if phase.exact else nullcontext():
+            checks = [check for check in self.checks if check.phase is phase]
+            return [claim for check in checks for claim in self._run(check)]
+
+    def seconds(self, done: int = 0) -> float:
+        """Return the estimated time, in seconds, of all checks but the first `done`, and of the phases' beginnings."""
+        assert self.estimate is not None
+        left = self._measurable[done:]
+        costs = [check.cost_of(self.context) for check in left]
+        costs += [phase.cost for phase in {check.phase.name: check.phase for check in left}.values()]
+        return sum(
+            self.estimate.pass_seconds * cost.passes + self.estimate.read_seconds * cost.reads
+            for cost in costs
+        )
+
+    def _run(self, check: Check) -> list[Claim]:
+        why = check.why_not(self.context)
+        if why is not None:
+            return [spec.not_measured(why) for spec in check.specs]
+        left = None if self.estimate is None else self.seconds(self._done)
+        self.progress(
+            ProgressEvent("verify", self._done, len(self._measurable), check.label, seconds_left=left)
+        )
+        self._done += 1
+        begun = False
+        try:
+            if check.phase.budgeted:
+                self.context.budget.check()
+            self._begin(check.phase)
+            begun = True
+            return check.measure(self.context)
+        except OutOfTime:
+            self.unmeasured += [spec.id for spec in check.specs]
+            return [spec.not_measured(self.context.budget.why) for spec in check.specs]
+        except MemoryError:
+            raise
+        except Exception as error:  # no claim holds for a model that cannot be run
+            if not begun or not check.specs or not check.phase.budgeted:
+                raise
+            return [_failed(spec, error) for spec in check.specs]
+        finally:
+            release_freed_memory()
+
+    def _begin(self, phase: Phase) -> None:
+        if phase in self._begun:
+            return
+        if phase.after is not None:
+            self._begin(phase.after)
+        if phase.begin is not None:
+            phase.begin(self.context)
+        self._begun.append(phase)
+
+
+def _failed(spec: ClaimSpec, error: Exception) -> Claim:
+    how = f"the model cannot be run: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return spec.not_measured(how) if spec.figure else spec.result(math.inf, how=how)

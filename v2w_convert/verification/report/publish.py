@@ -1,0 +1,47 @@
+"""Write a report: a page, its data, its pictures, and a summary."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from v2w_convert.verification.report.distance_png import draw_distance
+from v2w_convert.verification.report.influence_png import draw_influence
+from v2w_convert.verification.report.page import page
+from v2w_convert.verification.report.summary import summary
+
+
+def publish(result: dict[str, Any], folder: Path) -> None:
+    """Write a report into a folder that exists. Files of an earlier report that this one does not have are removed.
+
+    report.json     all of it; `docs/verify-report.schema.json` describes it
+    report.html     one self-contained page for a reader who does not know v2w
+    summary.md      a verdict and a handful of figures, for a model card
+    influence.png   which output frame depends on which input frame, if that was measured
+    distance.png    how far each frame, and each site alone, is from the base's, if that was measured
+
+    Args:
+        result: `VerifyReport.as_json`.
+        folder: Where to write.
+    """
+    texts = {
+        "report.json": json.dumps(result, indent=1, allow_nan=False) + "\n",
+        "report.html": page(result),
+        "summary.md": summary(result),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    figures = result["figures"]
+    pictures: dict[str, np.ndarray[Any, Any] | None] = {"influence.png": None, "distance.png": None}
+    if (found := figures["influence"]) is not None:
+        n = result["model"]["frames_per_block"]
+        pictures["influence.png"] = draw_influence(found["base"], found["world"], n)
+    if figures["distance"] is not None:
+        pictures["distance.png"] = draw_distance(figures["distance"])
+    for name, picture in pictures.items():
+        if picture is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            Image.fromarray(picture).save(folder / name, optimize=True)
