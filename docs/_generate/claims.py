@@ -29,5 +29,7 @@ def claims_page() -> str:
                 sentence = spec.sentence + (" (figure)" if spec.figure else "")
                 rows.append((code(spec.id), sentence, stages, "needed" if spec.needs_base else ""))
         if rows:
-            sections.append(f"## {heading}\n\n{introduction}\n\n{table(['id', 'claim', 'stage', 'base'], rows)}")
+            sections.append(
+                f"## {heading}\n\n{introduction}\n\n{table(['id', 'claim', 'stage', 'base'], rows)}"
+            )
     return "\n".join(sections)

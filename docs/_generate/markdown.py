@@ -29,7 +29,9 @@ def docstring(thing: object) -> tuple[str, dict[str, str]]:
     fields: dict[str, str] = {}
     section = field = ""
     for line in lines:
-        if heading := re.fullmatch(r"(Attributes|Args|Returns|Raises|Example|Examples|Note|Yields|Sources?):", line):
+        if heading := re.fullmatch(
+            r"(Attributes|Args|Returns|Raises|Example|Examples|Note|Yields|Sources?):", line
+        ):
             section = heading.group(1)
         elif section in ("Attributes", "Args"):
             if entry := re.fullmatch(r" {4}(\w+)(?: \([^)]*\))?: (.*)", line):

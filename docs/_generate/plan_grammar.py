@@ -53,7 +53,9 @@ def plan_page() -> str:
         "## Operations\n\n`operations` is a list; each entry is the name of one operation with its fields. All have "
         "`at`, the [pattern](#patterns-and-numbers) of the modules.\n"
     )
-    sections += [_section(f"### {kind.name}", kind, skip=frozenset(Operation.model_fields)) for kind in OPERATIONS]
+    sections += [
+        _section(f"### {kind.name}", kind, skip=frozenset(Operation.model_fields)) for kind in OPERATIONS
+    ]
     sections.append(_section("### rotary", Rotary))
     return "\n".join(sections)
 

@@ -4,7 +4,11 @@
 from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.verification.claim import Claim, ClaimSpec
 from v2w_convert.verification.engine.check import Check
-from v2w_convert.verification.engine.inputs import enough_frames, random_inputs, slice_of
+from v2w_convert.verification.engine.inputs import (
+    enough_frames,
+    random_inputs,
+    slice_of,
+)
 from v2w_convert.verification.engine.phases import WORLD_RANDOMIZED, Cost
 from v2w_convert.world.model import World
 

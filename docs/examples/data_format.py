@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -67,8 +68,10 @@ def _read(file: Path, key: str) -> Any:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return arrays[key]
-    except (OSError, ValueError, KeyError, EOFError):
-        raise V2WError(f"read {file}", f"no array {key!r} can be read from it", "save it again") from None
+    except (OSError, ValueError, KeyError, BadZipFile):
+        raise V2WError(
+            f"read {file}", f"no array {key!r} can be read from it", "save it again"
+        ) from None
 
 
 # --8<-- [end:format]

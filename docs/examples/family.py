@@ -13,7 +13,9 @@ def save_tiny_base(plan_file: str, folder: str) -> None:
     plan = read_plan(plan_file)
     torch.manual_seed(0)
     model = build_model(plan.base, plan.tiny).eval()
-    randomize_zero_init(model)  # zero-initialised layers would hide what lies behind them
+    randomize_zero_init(
+        model
+    )  # zero-initialised layers would hide what lies behind them
     model.save_pretrained(folder)
 
 
@@ -23,7 +25,9 @@ def draft(base: str) -> None:
     """Draft a plan for a class that has none."""
     drafted = draft_plan(base, "draft.yaml")
     print(drafted.sites)  # how many modules each operation applies to
-    print(drafted.identity)  # with all operations bidirectional: the distance from the base
+    print(
+        drafted.identity
+    )  # with all operations bidirectional: the distance from the base
     print(drafted.open)  # what you have to settle
 
 

@@ -6,7 +6,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from v2w_convert.operations.base import Invariant, Operation, ReceptiveField, clip_context, max_abs_diff
+from v2w_convert.operations.base import (
+    Invariant,
+    Operation,
+    ReceptiveField,
+    clip_context,
+    max_abs_diff,
+)
 from v2w_convert.sites import Site, swap_class
 
 
@@ -31,7 +37,9 @@ class PastNorm(Operation):
     ) -> None:
         swap_class(module, PastNormSite, name)
 
-    def receptive_field(self, module: nn.Module, frames_per_block: int) -> ReceptiveField:
+    def receptive_field(
+        self, module: nn.Module, frames_per_block: int
+    ) -> ReceptiveField:
         return ReceptiveField(None)  # all frames so far
 
     def check_invariants(
@@ -68,7 +76,11 @@ class PastNormSite(Site, nn.GroupNorm):
         self.keep({"sums": sums[:, -1]})
         mean, square = (sums / (self.block_indices()[:, None, None] + 1)).unbind(-1)
         scale = (square - mean.square() + self.eps).rsqrt()
-        normed = ((groups - mean[..., None]) * scale[..., None]).view(blocks.shape).flatten(0, 1)
+        normed = (
+            ((groups - mean[..., None]) * scale[..., None])
+            .view(blocks.shape)
+            .flatten(0, 1)
+        )
         channels = (-1, *[1] * (input.ndim - 2))
         return normed * self.weight.view(channels) + self.bias.view(channels)
 

@@ -28,7 +28,9 @@ write_dataset(
     task="pick up the cube",
     robot="arm",
 )
-write_dataset(recordings(2, seed=1), "data/test", fps=10, action_names=[*JOINTS, "gripper"])
+write_dataset(
+    recordings(2, seed=1), "data/test", fps=10, action_names=[*JOINTS, "gripper"]
+)
 # --8<-- [end:write]
 # --8<-- [start:read]
 from v2w_convert import open_dataset

@@ -23,7 +23,9 @@ class Block(NamedTuple):
 
 def blocks(page: Path) -> Iterator[Block]:
     """The fenced blocks of a page, in order."""
-    for found in re.finditer(r"^( *)```(\w*)\n(.*?)^\1```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+    for found in re.finditer(
+        r"^( *)```(\w*)\n(.*?)^\1```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    ):
         indent, language, text = found.groups()
         text = "\n".join(line.removeprefix(indent) for line in text.splitlines())
         yield Block(language, re.sub(r'^--8<-- "(.+)"$', included, text, flags=re.MULTILINE))

@@ -19,7 +19,18 @@ pytestmark = pytest.mark.slow
 
 # What makes a command quick; it is put behind the page's own options, of which the last counts.
 QUICK = {
-    "finetune": ["--steps", "2", "--batch", "2", "--frames", "3", "--mixed-precision", "no", "--device", "cpu"],
+    "finetune": [
+        "--steps",
+        "2",
+        "--batch",
+        "2",
+        "--frames",
+        "3",
+        "--mixed-precision",
+        "no",
+        "--device",
+        "cpu",
+    ],
     "rollout": ["--steps", "1", "--device", "cpu"],
     "evaluate": ["--steps", "1", "--samples", "1", "--long-frames", "0", "--device", "cpu"],
     "export": ["--height", "4", "--width", "4", "--frames", "3"],
