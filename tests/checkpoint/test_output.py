@@ -114,8 +114,8 @@ def test_a_folder_in_use_is_refused_at_once(tmp_path):
     (tmp_path / "hidden" / ".file").touch()
     (tmp_path / "file").touch()
     before = tree(tmp_path)
-    refused(tmp_path / "full", "there already and not empty")
-    refused(tmp_path / "hidden", "there already and not empty")
+    refused(tmp_path / "full", "already exists and is not empty")
+    refused(tmp_path / "hidden", "already exists and is not empty")
     refused(tmp_path / "file", "it is a file")
     refused(tmp_path / "file" / "out", "Not a directory")
     refused(tmp_path / ("x" * 300), "File name too long")
@@ -206,11 +206,11 @@ def test_a_file_system_that_cannot_sync_folders_is_borne(tmp_path, monkeypatch):
 CHILD = """
 import os, resource, signal, sys
 from pathlib import Path
-from v2w_convert.checkpoint.output import staged
+from v2w_convert.checkpoint.output import staging_folder
 from v2w_convert.errors import V2WError
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may have inherited none
 try:
-    with staged(Path("parent/out")) as stage:
+    with staging_folder(Path("parent/out")) as stage:
         (stage / "a").write_bytes(b"a" * 1000)
         {what}
         (stage / "b").write_bytes(b"b" * 10_000_000)
@@ -396,13 +396,13 @@ def test_one_tensor_is_held_at_a_time(tmp_path):
 @pytest.mark.parametrize(
     ("given", "promised", "message"),
     [
-        ("a", [("b", "F32", (2,))], "promised .'b'.* given .'a'"),
-        ("a", [("a", "F16", (2,))], "torch.float16.* given .*torch.float32"),
-        ("a", [("a", "F32", (1, 2))], "1, 2.* given "),
-        ("a", [("a", "F4", (4,))], "torch.None.* given "),
-        ("a", [], "promised .'nothing more'.* given .'a'"),
-        ("a", [("a", "F32", (2,)), ("b", "F32", (2,))], "promised .'b'.* given nothing"),
-        ("ba", [("a", "F32", (2,)), ("b", "F32", (2,))], "promised .'a'.* given .'b'"),
+        ("a", [("b", "F32", (2,))], "expected .'b'.* found .'a'"),
+        ("a", [("a", "F16", (2,))], "torch.float16.* found .*torch.float32"),
+        ("a", [("a", "F32", (1, 2))], "1, 2.* found "),
+        ("a", [("a", "F4", (4,))], "torch.None.* found "),
+        ("a", [], "expected .'nothing more'.* found .'a'"),
+        ("a", [("a", "F32", (2,)), ("b", "F32", (2,))], "expected .'b'.* found nothing"),
+        ("ba", [("a", "F32", (2,)), ("b", "F32", (2,))], "expected .'a'.* found .'b'"),
         ("", [("a", "F32", (2,)), ("a", "F32", (2,))], "a is given twice"),
     ],
 )

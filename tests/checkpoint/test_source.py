@@ -205,7 +205,7 @@ def test_a_pipeline_without_a_denoiser(pipeline):
 
 def test_a_pipeline_with_two(pipeline):
     shutil.copytree(pipeline / "unet", pipeline / "transformer")
-    refused(pipeline, "both unet and transformer are there")
+    refused(pipeline, "both unet and transformer exist")
 
 
 def test_a_config_without_a_class(plain):
@@ -229,7 +229,7 @@ def test_no_weights(plain):
 @pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "model.ckpt", "a.pt", "a.pth"])
 def test_weights_as_a_pickle_only(plain, name):
     (plain / PLAIN).rename(plain / name)
-    refused(plain, f"pickle only ({name})", "a safetensors version")
+    refused(plain, f"only as a pickle ({name})", "a safetensors version")
 
 
 def test_no_tensor(plain):

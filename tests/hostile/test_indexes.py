@@ -125,7 +125,7 @@ def test_34_a_pickle_beside_the_weights(plain: Path, converts: Callable[..., str
 
 def test_34_a_pickle_alone(plain: Path, refused: Refused) -> None:
     (plain / MODEL).rename(plain / "diffusion_pytorch_model.bin")
-    refused("inspect", plain, words=["pickle only", "diffusion_pytorch_model.bin"])
+    refused("inspect", plain, words=["only as a pickle", "diffusion_pytorch_model.bin"])
 
 
 def test_35_a_variant_beside_the_weights(plain: Path, converts: Callable[..., str]) -> None:

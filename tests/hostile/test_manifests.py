@@ -48,6 +48,7 @@ SHA = "0" * 64
 CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "no object": (text("[]"), ["v2w.json", "not a JSON object"]),
     "nothing": (text(""), ["v2w.json", "not JSON"]),
+    "an earlier format": (entries(v2w=1), ["v2w.json has format version 1", "reads version 2"]),
     "a key twice": (text('{"v2w": 1, "v2w": 1}'), ["v2w.json", "'v2w' appears twice"]),
     "nested too deeply": (text('{"a":' + "[" * 50_000 + "]" * 50_000 + "}"), ["v2w.json", "nested"]),
     "200 MB": (lambda folder: os.truncate(folder / "v2w.json", 200_000_000), ["v2w.json", "over the limit"]),

@@ -78,7 +78,7 @@ def test_a_card_that_cannot_be_read_is_refused(folder: Path) -> None:
         read_card(folder, manifest)
     file.unlink()
     os.mkfifo(file)
-    with pytest.raises(V2WError, match="no text file"):
+    with pytest.raises(V2WError, match="not a text file"):
         read_card(folder, manifest)
 
 
