@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check report mutations
+.PHONY: setup demo test test-all check report mutations
 
 setup: .venv/.ready
 
@@ -26,8 +26,13 @@ docs: .venv/.docs-ready
 demo: setup
 	$(BIN)/python examples/doom/demo.py --output demo
 
+# Every subsystem and every family of models, a few minutes on two cores; long sweeps are left out.
 test: setup check
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+# All tests, with the package's coverage: about a quarter of an hour on two cores.
+test-all: setup check
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
 
 # Some hundreds of models, each broken in one way, that `v2w verify` must catch: a quarter of an hour on two cores.
 mutations: setup

@@ -2,7 +2,10 @@
 
 import gc
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,32 +13,28 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from torch import nn
 
 from tests.squares import LENGTHS, write
+from tests.tiny import ACTIONS, Config, component, tiny_model, tiny_plan
 from v2w_convert.checkpoint.source import open_source
-from v2w_convert.families.build import build_model
-from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.convert import convert
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start, too: workers have a core each
+    os.environ["OMP_NUM_THREADS"] = "1"  # subprocesses of tests inherit it: a core per worker
     torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # `verify` collects garbage often: what the libraries hold is none
+    gc.freeze()  # `verify` collects garbage often: leave out what the libraries hold
 
 
-ACTIONS = 3
 CLASS = "UNetSpatioTemporalConditionModel"
 
 
 def tiny_unet(seed: int = 0, **config: object) -> nn.Module:
-    """The SVD plan's tiny UNet, float32, all zero-initialised layers woken."""
-    torch.manual_seed(seed)
-    model = build_model(CLASS, {**plan_for(CLASS).tiny, **config}).eval()
-    randomize_zero_init(model)
-    return model
+    """The SVD plan's tiny UNet, float32, in eval mode, zero-initialised layers filled."""
+    return tiny_model("stable-video-diffusion", config, seed=seed)
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +75,49 @@ def tiny_converted(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Episodes of a square that three actions move; latents of `tiny_base`'s autoencoder are 8x8x4."""
     return write(tmp_path_factory.mktemp("data") / "squares", LENGTHS, seed=0)
+
+
+def _folder_name(name: str, *given: Any) -> str:
+    return "-".join(
+        [name, *(f"{key}={value}" for part in given for key, value in sorted((part or {}).items()))]
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`tiny_checkpoint(plan, config=None)`: a pipeline folder of a plan's tiny model (float32) and `tiny_base`'s vae.
+
+    Written once per session; read only.
+    """
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    def checkpoint(name: str, config: Config | None = None) -> Path:
+        folder = root / _folder_name(name, config)
+        if not folder.exists():
+            tiny_model(name, config).save_pretrained(folder / component(tiny_plan(name)))
+            shutil.copytree(tiny_base / "vae", folder / "vae")
+            (folder / "model_index.json").write_text("{}\n")
+        return folder
+
+    return checkpoint
+
+
+@pytest.fixture(scope="session")
+def tiny_conversion(
+    tiny_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """`tiny_conversion(plan, config=None, **view)`: that checkpoint converted for three actions.
+
+    Written once per session; read only.
+    """
+    root = tmp_path_factory.mktemp("conversions")
+
+    def conversion(name: str, config: Config | None = None, **view: int) -> Path:
+        folder = root / _folder_name(name, config, view)
+        if not folder.exists():
+            source = open_source(tiny_checkpoint(name, config))
+            plan = adjust_plan(plan_for(source.class_name, source.config), **view)  # type: ignore[arg-type]
+            convert(source, resolve(plan, source.config, source.scheduler), folder, action_dim=ACTIONS)
+        return folder
+
+    return conversion

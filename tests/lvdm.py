@@ -71,7 +71,7 @@ def schedule(
 
 
 def tiny_denoiser(**config: Any) -> nn.Module:
-    """The DynamiCrafter plan's, without weights for the image (as at 512 and 1024), random, woken, in half precision."""
+    """The DynamiCrafter plan's, without weights for the image (as at 512 and 1024), random, zero-initialised layers filled, in half precision."""
     torch.manual_seed(0)
     tiny = plan_for("DynamiCrafterUNet").tiny
     model = build_model("DynamiCrafterUNet", {**tiny, "image_scale_learnable": False, **config}).eval()
@@ -80,7 +80,7 @@ def tiny_denoiser(**config: Any) -> nn.Module:
 
 
 def tiny_released(**config: Any) -> nn.Module:
-    """Like the denoiser of a released Vid2World checkpoint: random, woken, in single precision."""
+    """Like the denoiser of a released Vid2World checkpoint: random, zero-initialised layers filled, in single precision."""
     torch.manual_seed(0)
     model = build_model("Vid2WorldUNet", {**plan_for("Vid2WorldUNet").tiny, **config}).eval()
     randomize_zero_init(model)

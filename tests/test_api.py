@@ -4,6 +4,7 @@ import ast
 import copy
 import inspect
 import pydoc
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,10 @@ PLAN = shipped_plans()["stable-video-diffusion"]
 ROOT = Path(__file__).parents[1]
 FUNCTIONS = (
     "inspect draft_plan convert convert_module load verify open_dataset finetune rollout evaluate export "
+    "read_plan assert_causal assert_streams"
+).split()
+OVERVIEW = (
+    "inspect draft_plan convert verify finetune rollout evaluate export convert_module load open_dataset "
     "read_plan assert_causal assert_streams"
 ).split()
 CLASSES = (
@@ -82,6 +87,19 @@ def test_import_is_light_and_help_lists_the_api() -> None:
         assert f"    {name}(" in shown, name
     for name in CLASSES:
         assert f"    class {name}(" in shown, name
+
+
+def test_the_overview_has_the_signatures() -> None:
+    listed = re.findall(r"^    (\w+)\(([^()\n]*)\) -> (\w+)$", v2w.__doc__ or "", re.MULTILINE)
+    assert [name for name, _, _ in listed] == [
+        n for n in OVERVIEW if n not in ("assert_causal", "assert_streams")
+    ]
+    for name, arguments, returned in listed:
+        signature = inspect.signature(getattr(v2w, name))
+        assert arguments.replace("*, ", "").split(", ") == list(signature.parameters), name
+        keyword_only = arguments.partition("*, ")[2].split(", ") if "*, " in arguments else []
+        assert keyword_only == [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        assert str(getattr(signature.return_annotation, "__name__", signature.return_annotation)) == returned
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from diffusers import AutoencoderKL
 
 import v2w_convert
 from tests import lvdm
+from tests.cli.commands import refused
 from tests.conftest import ACTIONS
-from tests.test_cli import refused
 from v2w_convert.checkpoint.source import open_source, read_tensor
 from v2w_convert.cli import run
 from v2w_convert.surgery.manifest import read_manifest
@@ -74,6 +74,7 @@ def test_both_kinds_of_file_give_the_same_bytes(folder: Path) -> None:
             assert (one / file).read_bytes() == (other / file).read_bytes(), file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_claim_holds(folder: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     base, out = folder / f"model{kind}", folder / f"out{kind}"

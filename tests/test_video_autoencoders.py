@@ -13,8 +13,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file
 
 from tests.autoencoders import tiny_autoencoder
+from tests.cli.commands import refused
 from tests.squares import write
-from tests.test_cli import refused
 from v2w_convert.cli import run
 from v2w_convert.data import Episode, open_dataset, write_dataset
 from v2w_convert.evaluation import action_following, context

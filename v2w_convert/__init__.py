@@ -1,35 +1,47 @@
 """Convert pretrained video diffusion models into causal, action-conditioned world models.
 
-    from v2w_convert import ConvertSettings, convert, load, verify
+    import v2w_convert as v2w
 
-    convert("base", "converted", ConvertSettings(action_dim=3))
-    assert verify("converted", "base").ok
-    world = load("converted")
+    v2w.convert("base", "converted", v2w.ConvertSettings(action_dim=3))
+    assert v2w.verify("converted", "base").ok
+    world = v2w.load("converted")
 
 Functions, one for each `v2w` command:
 
-    inspect         what a base is, and what a plan would change
-    draft_plan      the plan for a base, shipped or drafted
-    convert         a base becomes a converted folder
-    verify          every claim about a converted folder, measured
-    finetune        train a converted folder on episodes with actions
-    rollout         generate a video beside the recorded one
-    evaluate        figures by horizon
-    export          one streamed step as an ONNX graph
+    inspect(base, *, plan) -> InspectResult
+        What a base is, and what a plan would change.
+    draft_plan(base, output, *, progress) -> PlanResult
+        The plan for a base: the shipped one, or a draft.
+    convert(base, output, settings, *, progress) -> ConvertResult
+        A base becomes a converted folder.
+    verify(converted, base, settings, *, report, card, progress) -> VerifyReport
+        Measure every claim about a converted folder.
+    finetune(converted, data, output, settings, *, progress) -> FinetuneResult
+        Train a converted folder on episodes with actions.
+    rollout(world_folder, data, output, settings, *, progress) -> RolloutResult
+        Generate a video beside the recorded one.
+    evaluate(world_folder, data, settings, *, output, progress) -> EvaluateResult
+        Measure quality by horizon, action following and stability.
+    export(converted, output, settings, *, progress) -> ExportResult
+        Write one streamed denoising step as an ONNX graph.
 
-and on models and data in memory:
+On models and data in memory:
 
-    convert_module  a live diffusers module becomes a World
-    load            a converted folder becomes a World
-    open_dataset    recorded episodes, of whatever format
-    read_plan       a plan file becomes a Plan
-    assert_causal, assert_streams  checks for any module with a frame axis
+    convert_module(model, plan, *, action_dim, seed, scheduler) -> World
+        A live diffusers module becomes a world model.
+    load(folder, *, device, dtype) -> World
+        Load a converted folder.
+    open_dataset(path, *, camera) -> Dataset
+        Open recorded episodes, of whatever format.
+    read_plan(file) -> Plan
+        Read a plan file.
+    assert_causal, assert_streams
+        Checks for any module with a frame axis.
 
-A `World` is a `torch.nn.Module`; `World.stream` begins a rollout, a `Stream`. Functions take their
-`…Settings`, which are also the commands' flags, and return their `…Result`, which are also the commands'
-`--json`. A mistake of the caller is a `V2WError`.
+A `World` is a `torch.nn.Module`, and `World.stream` starts a rollout, a `Stream`. Settings are what the commands'
+flags are generated from; a result's fields are what `--json` prints. A mistake of the caller raises `V2WError`.
 
-`import v2w_convert` imports neither torch nor diffusers; the first use of a name does.
+`import v2w_convert` imports neither torch nor diffusers; they are imported when a name is first used.
 """
 
 from importlib import import_module

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from v2w_convert.errors import V2WError, printable
 from v2w_convert.progress import Progress, ProgressEvent
-from v2w_convert.to_json import Result, result_json
+from v2w_convert.to_json import Result, result_data
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 if not console.is_terminal:
@@ -39,9 +40,22 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[Any]
     console.print(shown, soft_wrap=False)
 
 
-def print_result(result: Result) -> None:
-    """Print a result as JSON: the last line of standard output."""
-    sys.stdout.write(result_json(result) + "\n")
+def print_result(result: Result, settings: BaseModel | None = None) -> None:
+    """Print a result as JSON: the last line of standard output.
+
+    Args:
+        result: The result.
+        settings: Added as `settings`, where the result does not hold them.
+    """
+    data = result_data(result)
+    if settings is not None:
+        data["settings"] = settings.model_dump(mode="json")
+    print_json(data)
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """Print an object as JSON: the last line of standard output."""
+    sys.stdout.write(json.dumps(data, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
@@ -49,8 +63,7 @@ def print_error(error: V2WError, as_json: bool) -> None:
     """Print an error as one line on standard error, and as JSON on standard output if `as_json`."""
     sys.stderr.write(f"v2w: {error}\n")
     if as_json:
-        sys.stdout.write(json.dumps(error.as_json()) + "\n")
-        sys.stdout.flush()
+        print_json(error.as_json())
 
 
 @contextmanager

@@ -15,7 +15,8 @@ class ProgressEvent:
     """A task has come this far.
 
     Attributes:
-        task: Short name of the task, in the present tense: "encode", "train", "verify".
+        task: Short name of the task, in the present tense: "encode", "train", "verify"; "note" if `detail` is a
+            message for the user, which is not about how far the task has come.
         done: Units of work that are finished; counts those of an earlier, resumed process too. None if
             the work is not counted.
         total: Units of work in the whole task; None if not known.

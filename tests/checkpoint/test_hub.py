@@ -11,8 +11,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
+from tests.cli.commands import refused
 from tests.conftest import ACTIONS
-from tests.test_cli import refused
 from v2w_convert.checkpoint.hub import resolve_hub_id
 from v2w_convert.checkpoint.source import open_source
 from v2w_convert.cli import run

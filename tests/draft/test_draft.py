@@ -87,7 +87,16 @@ def test_there_is_no_plan_for_what_is_drafted_here(monkeypatch: pytest.MonkeyPat
     assert all(is_known(class_name) for class_name, _ in KNOWN.values())
 
 
-@pytest.mark.parametrize(("class_name", "tiny"), [*OWN.values(), *KNOWN.values()], ids=[*OWN, *KNOWN])
+def tiers(cases: dict[str, tuple[Any, ...]], fast: set[str]) -> list[Any]:
+    """Parameter sets named by the keys; all but those of `fast` are slow."""
+    assert fast < cases.keys()
+    return [
+        pytest.param(*case, id=name, marks=() if name in fast else pytest.mark.slow)
+        for name, case in cases.items()
+    ]
+
+
+@pytest.mark.parametrize(("class_name", "tiny"), tiers(OWN | KNOWN, {"wan-vace", "sana-video"}))
 def test_a_draft_converts_and_is_proven_without_an_edit(
     class_name: str, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,7 +111,7 @@ def test_a_draft_converts_and_is_proven_without_an_edit(
     assert last(capsys)["ok"]
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", tiers({name: (name,) for name in OTHERS}, {"allegro"}))
 def test_a_draft_finds_the_sites_that_the_shipped_plan_names(name: str) -> None:
     base, tiny = PLANS[name].base, PLANS[name].tiny
     found = draft(base, tiny)
@@ -112,7 +121,9 @@ def test_a_draft_finds_the_sites_that_the_shipped_plan_names(name: str) -> None:
     assert {path: operation.name for path, operation in drafted.sites.items()} == operations
 
 
-@pytest.mark.parametrize("name", ["wan", "hunyuan-video", "ltx-video"])
+@pytest.mark.parametrize(
+    "name", tiers({name: (name,) for name in ("wan", "hunyuan-video", "ltx-video")}, {"wan"})
+)
 def test_a_draft_is_made_from_a_published_size(name: str) -> None:
     overrides, expected = PUBLISHED[name]
     with torch.device("meta"):

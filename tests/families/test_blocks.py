@@ -1,20 +1,15 @@
-"""Blocks of several frames, and frames that stay in view, against the untouched base: one layer deep, nothing else
-than attention joins frames, so what the last block makes of all it sees is what the base makes of a clip of just that.
-"""
+"""Blocks of several frames, and sinks, against the untouched base.
 
-from typing import Any
+In a model of one layer only attention mixes frames. The last block then equals the base's output for a clip of the frames
+that the block sees.
+"""
 
 import pytest
 import torch
 from torch import Tensor
 
-from v2w_convert.families.build import build_model
-from v2w_convert.plan.adjust import adjust_plan
+from tests.tiny import tiny_folded
 from v2w_convert.plan.call import call_base
-from v2w_convert.plan.probe import randomize_zero_init
-from v2w_convert.plan.read import read_plan, shipped_plans
-from v2w_convert.plan.resolve import resolve
-from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.verification.engine.exact import exact
 from v2w_convert.world.model import World
 
@@ -24,30 +19,21 @@ ONE_LAYER = {
     "cogvideox": "num_layers",
     "cogvideox-15": "num_layers",
 }
-ALLOWED = (
-    1e-9  # of the largest value, float64; tables of the base and of the operation are made in other orders
-)
+# Of the largest value, float64: the base and the operation compute their tables in different orders.
+ALLOWED = 1e-9
 
 
-def world_and_base(name: str, **wanted: Any) -> tuple[World, torch.nn.Module]:
-    plan = adjust_plan(read_plan(shipped_plans()[name]), **wanted)
-    config = {**plan.tiny, "_class_name": plan.base, ONE_LAYER[name]: 1}
-    torch.manual_seed(0)
-    base, folded = (build_model(plan.base, config).eval().double() for _ in range(2))
-    randomize_zero_init(base)
-    folded.load_state_dict(base.state_dict())
-    resolved = resolve(plan, config)
-    apply_surgery(resolved, folded, 3, seed=0)
-    nulls = resolved.call.null_conditions()
-    return World(folded, resolved, 3, nulls).double(), base
+def world_and_base(name: str, **view: int) -> tuple[World, torch.nn.Module]:
+    world, base = tiny_folded(name, {ONE_LAYER[name]: 1}, **view)
+    return world.double(), base.double()
 
 
 def of_base(world: World, base: torch.nn.Module, latents: Tensor, level: float) -> Tensor:
     b, t, _, h, w = latents.shape
     call = world.resolved.call
     given = {name: condition.null(h, w) for name, condition in call.conditions.items()}
-    told = torch.full((b, t), level)
-    noisy, timestep = world.noise.model_input(latents, told), world.noise.timestep(told)[:, 0]
+    levels = torch.full((b, t), level)
+    noisy, timestep = world.noise.model_input(latents, levels), world.noise.timestep(levels)[:, 0]
     repeated = {name: x.expand(b, *x.shape) for name, x in given.items()}
     return call_base(base, call, noisy, timestep, repeated)
 
@@ -65,7 +51,7 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize(
     ("name", "n"), [("wan", 2), ("wan", 3), ("ltx-video", 2), ("cogvideox", 3), ("cogvideox-15", 2)]
 )
-def test_the_last_block_is_the_bases(name: str, n: int) -> None:
+def test_the_last_block_equals_the_bases_output(name: str, n: int) -> None:
     with exact():
         world, base = world_and_base(name, frames_per_block=n)
         latents = frames(world, 4 * n)
@@ -73,7 +59,7 @@ def test_the_last_block_is_the_bases(name: str, n: int) -> None:
         expected = of_base(world, base, latents, level)
         found = world(latents, torch.full((2, 4 * n), level))
     assert_same(found[:, -n:], expected[:, -n:])
-    # The blocks before it see less than the base's, whose text a layer deeper carries everything.
+    # The blocks before it see fewer frames than in the base.
     assert not torch.allclose(found[:, :n], expected[:, :n], atol=1e-3 * float(expected.abs().max()))
 
 
@@ -82,19 +68,19 @@ def test_the_last_block_is_the_bases(name: str, n: int) -> None:
     ("name", "n"), [("wan", 1), ("wan", 2), ("ltx-video", 1), ("cogvideox", 1), ("cogvideox-15", 2)]
 )
 @pytest.mark.parametrize("streamed", [False, True])
-def test_sinks_stand_right_before_the_window(name: str, n: int, streamed: bool) -> None:
+def test_sinks_have_the_positions_right_before_the_window(name: str, n: int, streamed: bool) -> None:
     with exact():
         world, base = world_and_base(name, frames_per_block=n, window=3 * n, sinks=2 * n)
         latents = frames(world, 9 * n)
         level = 0.5 if world.noise.max_level == 1 else 500.0
-        told = torch.full((2, 9 * n), level)
+        levels = torch.full((2, 9 * n), level)
         if streamed:
             state = world.empty_state(2, 4, 8)
             for start, stop in ((0, n), (n, 5 * n), (5 * n, 9 * n)):
                 now = slice(start, stop)
-                found, state = world.forward_streamed(state, latents[:, now], told[:, now], commit=True)
+                found, state = world.forward_streamed(state, latents[:, now], levels[:, now], commit=True)
         else:
-            found = world(latents, told)
+            found = world(latents, levels)
         in_view = torch.cat([latents[:, : 2 * n], latents[:, -3 * n :]], 1)
         expected = of_base(world, base, in_view, level)
         assert_same(found[:, -n:], expected[:, -n:])

@@ -1,4 +1,4 @@
-"""DynamiCrafter's UNet: the original's output, the released names; and what the paper's code leaks is not leaked."""
+"""DynamiCrafter's UNet: the original's outputs, the released tensor names, and no leak of future frames after surgery."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tests.families.golden.drawn import drawn, weights
+from tests.families.golden.random_tensors import random_tensor, weights
+from tests.tiny import tiny_folded, tiny_world
 from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
 from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
-from v2w_convert.surgery.change import apply_surgery, install_operations
 from v2w_convert.verification.engine.inputs import random_inputs
 from v2w_convert.world.model import World
 
@@ -47,10 +47,10 @@ def golden(size: int) -> tuple[DynamiCrafterUNet, dict[str, Tensor], Tensor]:
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     model.load_state_dict(weights(shapes, size), assign=True)
     inputs = {
-        "sample": 3 * drawn("input sample", (2, 8, 16, 8, 16), size),
+        "sample": 3 * random_tensor("input sample", (2, 8, 16, 8, 16), size),
         "timestep": torch.tensor([7, 961]),
-        "encoder_hidden_states": 3 * drawn("input text", (2, 77, 16), size),
-        "image_tokens": 3 * drawn("input image", (32, 16, 16), size),
+        "encoder_hidden_states": 3 * random_tensor("input text", (2, 77, 16), size),
+        "image_tokens": 3 * random_tensor("input image", (32, 16, 16), size),
     }
     if size == 256:
         inputs["fs"] = torch.tensor([8, 3])
@@ -63,7 +63,7 @@ def cast(inputs: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_outputs_are_the_originals(size: int, dtype: torch.dtype) -> None:
+def test_outputs_equal_the_originals(size: int, dtype: torch.dtype) -> None:
     model, inputs, expected = golden(size)
     found = model.to(dtype)(**cast(inputs, dtype)).sample
     # The original summed in float32; in float64 what differs is its rounding alone.
@@ -71,7 +71,7 @@ def test_outputs_are_the_originals(size: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "allowed"), [(torch.bfloat16, 0.2), (torch.float16, 0.025)])
-def test_in_half_precision_they_are_nearly_so(dtype: torch.dtype, allowed: float) -> None:
+def test_outputs_in_half_precision_are_close_to_the_originals(dtype: torch.dtype, allowed: float) -> None:
     model, inputs, expected = golden(256)
     found = model.to(dtype)(**cast(inputs, dtype)).sample
     assert found.dtype == dtype
@@ -79,7 +79,7 @@ def test_in_half_precision_they_are_nearly_so(dtype: torch.dtype, allowed: float
     assert max_abs_diff(found, expected) <= allowed * float(expected.abs().max())
 
 
-def test_the_default_frame_rate_is_told_where_none_is_given() -> None:
+def test_the_default_frame_rate_is_used_where_none_is_given() -> None:
     model, inputs, expected = golden(512)
     (given,) = model(**inputs, fs=torch.tensor([24, 24]), return_dict=False)
     assert torch.equal(given, model(**inputs).sample)
@@ -96,7 +96,7 @@ def test_image_tokens_for_the_clip_alone_are_refused() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_world_is_told_its_bases_frame_rate(size: int) -> None:
+def test_a_world_uses_its_bases_frame_rate(size: int) -> None:
     plan = plan_for("DynamiCrafterUNet")
     resolved = resolve(plan, plan.tiny | SIZES[size])
     assert float(resolved.call.null_conditions()["fs"]) == SIZES[size]["default_fs"]
@@ -109,7 +109,7 @@ def shapes_of(model: nn.Module) -> tuple[int, str]:
     return len(lines), hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def test_tensors_are_the_released_ones() -> None:
+def test_tensor_names_and_shapes_are_the_released_ones() -> None:
     with torch.device("meta"):
         released, small = DynamiCrafterUNet(), DynamiCrafterUNet(image_scale_learnable=True)
     assert shapes_of(released) == RELEASED
@@ -119,7 +119,7 @@ def test_tensors_are_the_released_ones() -> None:
     assert len(scales) == 16
 
 
-def test_what_ends_a_branch_begins_at_zero() -> None:
+def test_the_last_layer_of_every_branch_is_zero_initialised() -> None:
     model = DynamiCrafterUNet(**REDUCED, image_scale_learnable=True)
     zero = {name for name, p in model.named_parameters() if p.ndim != 1 and not p.any()}
     ends = (
@@ -167,19 +167,12 @@ T = 6  # not the 16 that the original needs
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[nn.Module, World]:
-    """A tiny base, float64 and woken, and the world with its weights."""
-    plan = plan_for("DynamiCrafterUNet")
-    torch.manual_seed(0)
-    base, folded = (DynamiCrafterUNet(**plan.tiny).double().eval() for _ in range(2))
-    folded.load_state_dict(base.state_dict())
-    for model in (base, folded):
-        randomize_zero_init(model)
-    resolved = resolve(plan, dict(base.config))
-    install_operations(resolved, folded, 3)
-    return base, World(folded.double(), resolved, 3, resolved.call.null_conditions())
+    """A tiny base in float64, and the world with its weights."""
+    world, base = tiny_folded("dynamicrafter")
+    return base.double(), world.double()
 
 
-def drawn_call() -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def random_call() -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Latents, levels, and conditions with image tokens of each frame's own."""
     generator = torch.Generator().manual_seed(1)
 
@@ -197,7 +190,7 @@ def drawn_call() -> tuple[Tensor, Tensor, dict[str, Tensor]]:
 def test_a_frames_image_tokens_are_its_own_in_clips_of_any_length(pair: tuple[nn.Module, World]) -> None:
     """The base, called with tokens per frame on 6 frames, is what the world's bidirectional form gives."""
     base, world = pair
-    latents, level, conditions = drawn_call()
+    latents, level, conditions = random_call()
     found = world(latents, level, bidirectional=True, **conditions)
     sample = torch.cat([latents, conditions["image_latents"][:, None].expand(-1, T, -1, -1, -1)], 2)
     (expected,) = base(
@@ -213,7 +206,7 @@ def test_a_frames_image_tokens_are_its_own_in_clips_of_any_length(pair: tuple[nn
 def test_no_other_frames_image_tokens_reach_a_frames_own_layers(pair: tuple[nn.Module, World]) -> None:
     """Through the past they may reach a later frame; in one spatial layer, only their own."""
     _, world = pair
-    latents, level, conditions = drawn_call()
+    latents, level, conditions = random_call()
     spatial = world.base.get_submodule("input_blocks.1.1")
     seen: list[Tensor] = []
     handle = spatial.register_forward_hook(lambda _m, _args, output: seen.append(output.unflatten(0, (2, T))))
@@ -235,7 +228,7 @@ def test_no_other_frames_image_tokens_reach_a_frames_own_layers(pair: tuple[nn.M
 
 def test_no_frame_reaches_an_earlier_one_and_all_reach_the_next(pair: tuple[nn.Module, World]) -> None:
     _, world = pair
-    latents, level, conditions = drawn_call()
+    latents, level, conditions = random_call()
     before = world(latents, level, **conditions)
     for changed in range(T):
         other = latents.clone()
@@ -246,19 +239,13 @@ def test_no_frame_reaches_an_earlier_one_and_all_reach_the_next(pair: tuple[nn.M
             assert not torch.equal(before[:, t], after[:, t])
 
 
-def test_inputs_of_verify_fit_through_four_levels() -> None:
-    plan = plan_for("DynamiCrafterUNet")
-    model = DynamiCrafterUNet(
-        **plan.tiny | {"channel_mult": [1, 1, 1, 1], "attention_resolutions": [8]}
-    ).eval()
-    resolved = resolve(plan, dict(model.config))
-    apply_surgery(resolved, model, 3, seed=0)
-    world = World(model, resolved, 3, resolved.call.null_conditions())
+def test_inputs_of_verify_fit_a_model_of_four_levels() -> None:
+    world = tiny_world("dynamicrafter", {"channel_mult": [1, 1, 1, 1], "attention_resolutions": [8]})
     inputs = random_inputs(world, 1, 2, seed=0)
     assert world(**inputs).shape == inputs["latents"].shape == (1, 2, 4, 8, 16)
 
 
-def test_what_the_papers_code_forgets_is_changed_and_what_it_should_leave_is_left() -> None:
+def test_every_mixing_site_is_changed_and_no_spatial_layer() -> None:
     plan = plan_for("DynamiCrafterUNet")
     with torch.device("meta"):
         model = DynamiCrafterUNet()

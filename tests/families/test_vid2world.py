@@ -1,4 +1,4 @@
-"""Checkpoints in the layout of those that Vid2World released: imported as they are, measured, and mended."""
+"""Checkpoints in the layout that Vid2World released: imported as they are, measured, and repaired."""
 
 import json
 import re
@@ -13,8 +13,8 @@ from torch import Tensor
 
 import v2w_convert
 from tests import lvdm
-from tests.families.golden.drawn import drawn, weights
-from tests.test_cli import refused
+from tests.cli.commands import refused
+from tests.families.golden.random_tensors import random_tensor, weights
 from v2w_convert.checkpoint.lvdm import plain_name
 from v2w_convert.checkpoint.source import open_source, read_tensor
 from v2w_convert.cli import run
@@ -33,7 +33,7 @@ NORMS = re.compile(r"temopral_conv\.conv[1234]\.0|init_attn\.0\.norm|\.2\.norm")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`released.ckpt`, and it imported into `as-is` and `mended`."""
+    """`released.ckpt`, and that imported into `as-is` and `repaired`."""
     folder = tmp_path_factory.mktemp("vid2world")
     state = lvdm.as_released(lvdm.tiny_released().state_dict())
     assert sum(".conv3d." in name for name in state) == 64
@@ -52,7 +52,7 @@ def measured(
     return code, {claim["claim"]: claim for claim in claims}
 
 
-def test_it_is_recognised(folder: Path) -> None:
+def test_the_released_layout_is_recognised(folder: Path) -> None:
     source = open_source(folder / "released.ckpt")
     assert source.class_name == "Vid2WorldUNet"
     assert (source.config["action_dim"], source.config["multi_hot"], source.config["default_fs"]) == (
@@ -70,8 +70,8 @@ def test_as_it_is_every_tensor_is_kept_and_its_actions_are_trained(folder: Path)
     assert set(manifest.tensors.values()) == {"kept"}
     assert (manifest.stage, manifest.finetuning) == ("finetuned", None)
     assert "trained actions" in (folder / "as-is" / "README.md").read_text()
-    mended = read_manifest(folder / "repaired").tensors
-    assert [name for name, fate in mended.items() if fate != "kept"] == ["out.2.weight"]
+    repaired = read_manifest(folder / "repaired").tensors
+    assert [name for name, fate in repaired.items() if fate != "kept"] == ["out.2.weight"]
 
 
 def test_its_norms_see_the_future(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +92,8 @@ def test_its_norms_see_the_future(folder: Path, capsys: pytest.CaptureFixture[st
     }
 
 
-def test_mended_every_claim_holds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_every_claim_holds_after_the_repair(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, claims = measured(folder, "repaired", capsys)
     assert code == 0, [claim for claim in claims.values() if not claim["ok"]]
     unmeasured = {sentence for sentence, claim in claims.items() if claim["measured"] is None}
@@ -100,11 +101,13 @@ def test_mended_every_claim_holds(folder: Path, capsys: pytest.CaptureFixture[st
     assert any(sentence.startswith("central_conv") for sentence in claims)
 
 
-def test_without_its_base_too(folder: Path) -> None:
+@pytest.mark.slow
+def test_the_repaired_world_passes_without_its_base(folder: Path) -> None:
     assert run(["verify", str(folder / "repaired")]) == 0
 
 
-def test_it_trains(folder: Path, tiny_data: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_repaired_world_trains(folder: Path, tiny_data: Path, tmp_path: Path) -> None:
     arguments = [
         "--data",
         tiny_data,
@@ -156,16 +159,16 @@ def test_the_first_frame_gets_the_zero_action_and_a_dropped_action_adds_nothing(
     changed = given | {"actions": given["actions"].clone()}
     changed["actions"][:, 0] = 5
     assert torch.equal(world(**changed), base)
-    heard: list[Tensor] = []
+    outputs: list[Tensor] = []
     site = world.base.get_submodule("time_embed")
-    hook = site.register_forward_hook(lambda module, arguments, output: heard.append(output))
+    hook = site.register_forward_hook(lambda module, arguments, output: outputs.append(output))
     dropped = torch.tensor([[False, False, True, False]])
     world(**given, dropped=dropped)
     world(**{name: value for name, value in given.items() if name != "actions"})
     hook.remove()
-    told = unet.embed_action(given["actions"][0])
-    expected = torch.stack([zero[0], told[1], torch.zeros_like(told[2]), told[3]])
-    torch.testing.assert_close(heard[0] - heard[1], expected, rtol=1e-12, atol=1e-12)
+    embedded = unet.embed_action(given["actions"][0])
+    expected = torch.stack([zero[0], embedded[1], torch.zeros_like(embedded[2]), embedded[3]])
+    torch.testing.assert_close(outputs[0] - outputs[1], expected, rtol=1e-12, atol=1e-12)
 
 
 @torch.no_grad()
@@ -196,7 +199,7 @@ def test_the_last_convolution_is_causal_along_the_height() -> None:
 
 
 @torch.no_grad()
-def test_mended_it_reads_the_same_from_what_is_affine_in_height(folder: Path) -> None:
+def test_the_repair_keeps_the_output_for_pictures_affine_in_height(folder: Path) -> None:
     before, after = (exactly(folder / out).base.get_submodule("out.2") for out in ("as-is", "repaired"))
     first, step = torch.randn(2, 1, 32, 1, 5, dtype=torch.float64)
     pictures = first + step * torch.arange(7, dtype=torch.float64)[:, None]
@@ -210,30 +213,30 @@ def test_mended_it_reads_the_same_from_what_is_affine_in_height(folder: Path) ->
 @torch.no_grad()
 @pytest.mark.parametrize("numbers", [13, 51])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_outputs_are_the_released_codes(numbers: int, dtype: torch.dtype) -> None:
+def test_outputs_equal_those_of_the_released_code(numbers: int, dtype: torch.dtype) -> None:
     """As it is imported, of a whole clip; a level, an action and image tokens for each frame."""
     config = {"model_channels": 32, "num_head_channels": 8, "context_dim": 16}
     with torch.device("meta"):
         model = Vid2WorldUNet(action_dim=numbers, multi_hot=numbers == 51, **config).eval()
     released = lvdm.as_released(model.state_dict())
-    drawn_weights = weights({name: tuple(tensor.shape) for name, tensor in released.items()}, numbers)
-    model.load_state_dict({plain_name(name): tensor for name, tensor in drawn_weights.items()}, assign=True)
+    random_weights = weights({name: tuple(tensor.shape) for name, tensor in released.items()}, numbers)
+    model.load_state_dict({plain_name(name): tensor for name, tensor in random_weights.items()}, assign=True)
     resolved = resolve(plan_for("Vid2WorldUNet"), dict(model.config))
     install_operations(resolved, model, numbers)
     world = World(model, resolved, numbers, resolved.call.null_conditions()).to(dtype)
 
-    sample = 3 * drawn("input sample", (2, 8, 16, 8, 16), numbers).to(dtype).transpose(1, 2)
-    level = (500 * (drawn("input level", (2, 16), numbers) + 1)).long().clamp(max=999)
-    actions = drawn("input action", (2, 16, numbers), numbers).to(dtype)
-    mask = drawn("input mask", (2, 16), numbers) > -0.5
+    sample = 3 * random_tensor("input sample", (2, 8, 16, 8, 16), numbers).to(dtype).transpose(1, 2)
+    level = (500 * (random_tensor("input level", (2, 16), numbers) + 1)).long().clamp(max=999)
+    actions = random_tensor("input action", (2, 16, numbers), numbers).to(dtype)
+    mask = random_tensor("input mask", (2, 16), numbers) > -0.5
     mask[:, 0] = True
     found = world(
         sample[:, :, :4],
         level.to(dtype),
         (actions > 0).to(dtype) if numbers == 51 else actions,
         dropped=~mask,
-        text=3 * drawn("input text", (2, 77, 16), numbers).to(dtype),
-        image_embeds=3 * drawn("input image", (32, 16, 16), numbers).to(dtype).unflatten(0, (2, 16)),
+        text=3 * random_tensor("input text", (2, 77, 16), numbers).to(dtype),
+        image_embeds=3 * random_tensor("input image", (32, 16, 16), numbers).to(dtype).unflatten(0, (2, 16)),
         image_latents=sample[:, :, 4:],
     )
     expected = load_file(GOLDEN / f"vid2world_{numbers}.safetensors")["output"].transpose(1, 2)
@@ -244,7 +247,7 @@ def test_outputs_are_the_released_codes(numbers: int, dtype: torch.dtype) -> Non
 # --------------------------------------------------------------------------------------------- what is refused
 
 
-def test_the_table_of_switches_is_recognised(tmp_path: Path) -> None:
+def test_multi_hot_actions_are_recognised(tmp_path: Path) -> None:
     model = lvdm.tiny_released(multi_hot=True, action_dim=51)
     file = lvdm.save(lvdm.checkpoint(lvdm.as_released(model.state_dict())), tmp_path / "csgo.safetensors")
     assert {"action_dim": 51, "multi_hot": True}.items() <= open_source(file).config.items()
@@ -254,14 +257,14 @@ def test_the_table_of_switches_is_recognised(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["out.2.conv2d.weight", "action_emb_proj.0.weight"])
-def test_what_is_missing_is_named(tmp_path: Path, lost: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_tensor_is_named(tmp_path: Path, lost: str, capsys: pytest.CaptureFixture[str]) -> None:
     state = lvdm.as_released(lvdm.tiny_released().state_dict())
     del state[lost]
     file = lvdm.save(lvdm.checkpoint(state), tmp_path / "released.ckpt")
     assert f"{lost} is missing" in refused(capsys, "inspect", file)
 
 
-def test_what_does_not_fit_is_refused(
+def test_options_that_do_not_fit_are_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, out = folder / "released.ckpt", tmp_path / "out"

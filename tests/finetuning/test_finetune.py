@@ -277,7 +277,7 @@ def test_actions_that_do_not_fit_the_stored_dtype_are_refused(
     column = pa.FixedSizeListArray.from_arrays(pa.array(actions.ravel()), 3)
     pq.write_table(table.set_column(table.schema.get_field_index("action"), "action", column), file)
     with pytest.raises(
-        V2WError, match=r"actions of mean .* and standard deviation .* do not fit torch\.float16"
+        V2WError, match=r"actions of mean .* deviation .* do not fit torch\.float16"
     ):
         finetune(tiny_converted, data, tmp_path / "run", settings)
 

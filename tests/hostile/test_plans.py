@@ -66,7 +66,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "control characters": (PLAN + "\x07", ["not plain YAML"]),
     "another class": (put("base: UNetSpatioTemporalConditionModel", "base: WanTransformer3DModel"), ["the plan is for WanTransformer3DModel"]),
     "a class by path": (put("base: UNetSpatioTemporalConditionModel", "base: os.system"), ["base"]),
-    "a family that is none": (put("tokens:      {n: 1}", "tokens: {n: 1}\n  computed: os.system"), ["there is no family"]),
+    "a family that is none": (put("token_counts:      {n: 1}", "token_counts: {n: 1}\n  computed_arguments: os.system"), ["there is no family"]),
     "a tiny model that is not": (put("block_out_channels: [32, 64]", "block_out_channels: [32000, 64000]"), ["tiny", "over the limit"]),
     "a tiny model without end": (put("layers_per_block: 1", "layers_per_block: 1000000000000"), ["tiny", "layers_per_block"]),
     "a tiny model that is none": (put("block_out_channels: [32, 64]", "block_out_channels: x"), ["tiny"]),

@@ -15,6 +15,7 @@ from v2w_convert.world.model import World
 
 SUITE = suite()
 SAMPLE = one_of_each(SUITE, lambda mutation: mutation.claim)
+FAST = 8  # of so many, one is in the fast tier
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +23,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mutations")
 
 
-@pytest.mark.parametrize("mutation", SAMPLE, ids=str)
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        pytest.param(mutation, id=str(mutation), marks=() if number % FAST == 0 else pytest.mark.slow)
+        for number, mutation in enumerate(SAMPLE)
+    ],
+)
 def test_a_broken_model_is_caught_by_the_expected_claim_which_names_the_broken_module(
     mutation: Mutation, made: Path
 ) -> None:

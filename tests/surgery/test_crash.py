@@ -1,4 +1,4 @@
-"""Whatever happens to `convert`: the output is absent or whole, the source is as it was, and the next run makes the same.
+"""Whatever happens to `convert`: the output is absent or whole, the source is unchanged, and the next run writes the same.
 
 Conversions run in forked children that are killed for good; what they do to the disk goes through these calls of `os`,
 which the test counts, and it checks that nothing goes past them.
@@ -59,20 +59,20 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 class Ground:
-    """A source, what becomes of it, and an empty place for each try."""
+    """A source, its conversion, and an empty folder for each try."""
 
-    def __init__(self, base: Path, place: Path):
-        self.base, self.place, self.output = base, place, place / "tries" / "out"
+    def __init__(self, base: Path, folder: Path):
+        self.base, self.output = base, folder / "tries" / "out"
         self.output.parent.mkdir()
         self.conversion = planned(base)
-        write_conversion(self.conversion, place / "wanted")
-        self.wanted, self.before = hashes(place / "wanted"), hashes(base)
+        write_conversion(self.conversion, folder / "wanted")
+        self.wanted, self.before = hashes(folder / "wanted"), hashes(base)
 
     def names(self) -> list[str]:
         return sorted(os.listdir(self.output.parent))
 
     def check(self) -> bool:
-        """Nothing is there but the output, whole, and the stage, hidden; returns whether the output is."""
+        """Only the whole output and the hidden stage may exist; returns whether the output does."""
         assert set(self.names()) <= {"out", ".out.partial"}
         there = self.output.exists()
         if there:
@@ -80,7 +80,7 @@ class Ground:
         return there
 
     def again(self) -> None:
-        """The next run makes what an undisturbed one makes, and leaves nothing else."""
+        """The next run writes what an undisturbed one writes, and leaves nothing else."""
         if self.output.exists():
             remove_leftovers(self.output)
         else:
@@ -101,9 +101,9 @@ def ground(own_ground: Ground) -> Ground:
 
 @pytest.fixture(scope="module")
 def own_ground(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    place = tmp_path_factory.mktemp("crash")
-    shutil.copytree(tiny_base, place / "base")
-    return Ground(place / "base", place)
+    folder = tmp_path_factory.mktemp("crash")
+    shutil.copytree(tiny_base, folder / "base")
+    return Ground(folder / "base", folder)
 
 
 @contextmanager
@@ -170,7 +170,7 @@ def forked(run: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def told(capsys: pytest.CaptureFixture[str], what: str) -> None:
+def summarize(capsys: pytest.CaptureFixture[str], what: str) -> None:
     with capsys.disabled():
         print(f"\nconvert: {what}, violations 0")
 
@@ -200,13 +200,21 @@ def killed_everywhere(ground: Ground, what: Act, step: int = 1, prepare: Any = N
     return len(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [die, die_half_written])
 def test_killed_at_every_call(ground: Ground, what: Act, capsys: pytest.CaptureFixture[str]) -> None:
     count = killed_everywhere(ground, what)
     assert count > 100
-    told(capsys, f"killed at {count} calls ({what.__name__})")
+    summarize(capsys, f"killed at {count} calls ({what.__name__})")
 
 
+def test_killed_at_every_tenth_call(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    count = killed_everywhere(ground, die_half_written, 10)
+    assert count > 10
+    summarize(capsys, f"killed at {count} calls (every tenth)")
+
+
+@pytest.mark.slow
 def test_killed_at_calls_while_it_resumes(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
     def stop_half_way() -> None:
         def run() -> None:
@@ -216,15 +224,17 @@ def test_killed_at_calls_while_it_resumes(ground: Ground, capsys: pytest.Capture
         assert forked(run) == -signal.SIGKILL
 
     count = killed_everywhere(ground, die, 2, stop_half_way)
-    told(capsys, f"killed half-way and again at {count} calls of the next run")
+    summarize(capsys, f"killed half-way and again at {count} calls of the next run")
 
 
+@pytest.mark.slow
 def test_killed_at_calls_with_links(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
     """The next run is one without: it finds links to the source where it writes."""
     count = killed_everywhere(ground, die_half_written, 2, link=True)
-    told(capsys, f"killed at {count} calls, with --link")
+    summarize(capsys, f"killed at {count} calls, with --link")
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fifty times, in a model of several shards and some tens of megabytes, with real flushing."""
     model = tiny_unet(block_out_channels=[96, 192], num_attention_heads=2, layers_per_block=1).half()
@@ -236,7 +246,7 @@ def test_killed_at_random_moments(tmp_path: Path, capsys: pytest.CaptureFixture[
     write_conversion(ground.conversion, ground.output)
     took = time.perf_counter() - begun
     ground.clear()
-    draw, killed, whole = random.Random(0), 0, 0
+    rng, killed, whole = random.Random(0), 0, 0
     while killed < 50:
         child = os.fork()
         if child == 0:
@@ -244,25 +254,28 @@ def test_killed_at_random_moments(tmp_path: Path, capsys: pytest.CaptureFixture[
                 write_conversion(ground.conversion, ground.output)
             finally:
                 os._exit(0)
-        time.sleep(draw.uniform(0, took))
+        time.sleep(rng.uniform(0, took))
         os.kill(child, signal.SIGKILL)
         killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         whole += ground.check()
-        if draw.random() < 0.5:  # else the next one goes on with what this one left, if it left any
+        if rng.random() < 0.5:  # otherwise the next run resumes from what this one left
             ground.again()
         if ground.output.exists():
             ground.clear()
     ground.again()
     assert hashes(ground.base) == ground.before
-    told(
+    summarize(
         capsys, f"killed at {killed} random moments ({size / 1e6:.0f} MB, {whole} times the output was whole)"
     )
 
 
-def test_a_disk_that_is_full_at_any_byte(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("samples", [3, pytest.param(80, marks=pytest.mark.slow)])
+def test_a_disk_that_is_full_at_any_byte(
+    ground: Ground, samples: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     sizes = sorted({item.size for item in ground.conversion.items})
-    draw = random.Random(0)
-    limits = {0, *sizes, *(size - 1 for size in sizes), *(draw.randrange(sizes[-1]) for _ in range(80))}
+    rng = random.Random(0)
+    limits = {0, *sizes, *(size - 1 for size in sizes), *(rng.randrange(sizes[-1]) for _ in range(samples))}
     failed = 0
     for limit in sorted(limits):
 
@@ -278,19 +291,26 @@ def test_a_disk_that_is_full_at_any_byte(ground: Ground, capsys: pytest.CaptureF
         ground.check()
         ground.clear()
     assert hashes(ground.base) == ground.before
-    told(capsys, f"full at {failed} different bytes")
+    summarize(capsys, f"full at {failed} different bytes")
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [
+        (errno.ENOSPC, 10),
+        pytest.param(errno.ENOSPC, 1, marks=pytest.mark.slow),
+        pytest.param(errno.EIO, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_disk_that_fails_at_any_call(
-    ground: Ground, number: int, capsys: pytest.CaptureFixture[str]
+    ground: Ground, number: int, step: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(name: str) -> None:
         if name not in ("unlink", "rmdir"):
             raise OSError(number, os.strerror(number))
 
     failed = 0
-    for point in range(1, 10_000):
+    for point in range(1, 10_000, step):
         seen: list[str] = []
 
         def fail_here(name: str, *call: Any, seen: list[str] = seen) -> None:
@@ -314,11 +334,11 @@ def test_a_disk_that_fails_at_any_call(
         if not seen:
             break
     assert hashes(ground.base) == ground.before
-    assert failed > 60
-    told(capsys, f"{os.strerror(number)} at {failed} calls")
+    assert failed > 60 // step
+    summarize(capsys, f"{os.strerror(number)} at {failed} calls")
 
 
-def test_all_of_it_is_flushed_before_it_is_in_place_and_nothing_goes_past_the_watch(ground: Ground) -> None:
+def test_everything_is_flushed_before_the_rename_and_every_write_is_watched(ground: Ground) -> None:
     """So that a kill between two watched calls is like one right before the second, and a power cut like a kill."""
     events: list[tuple[str, int]] = []
     written: dict[int, int] = {}
@@ -338,7 +358,7 @@ def test_all_of_it_is_flushed_before_it_is_in_place_and_nothing_goes_past_the_wa
 
     with watched(note):
         write_conversion(ground.conversion, ground.output)
-    [put] = [place for place, event in enumerate(events) if event[0] == "rename"]
+    [put] = [index for index, event in enumerate(events) if event[0] == "rename"]
     for path in [ground.output, *ground.output.rglob("*")]:
         node = path.stat().st_ino
         last = max((i for i, event in enumerate(events) if event == ("write", node)), default=0)
@@ -375,7 +395,7 @@ def test_finished_files_are_not_written_again(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("damage", ["bytes", "journal", "key", "source"])
-def test_what_is_not_as_it_was_is_written_again(ground: Ground, damage: str) -> None:
+def test_a_changed_file_is_written_again(ground: Ground, damage: str) -> None:
     stage = left_by_a_kill(ground, 60)
     [finished] = big(ground, stage)
     journal = stage / "journal"
@@ -399,16 +419,16 @@ def test_what_is_not_as_it_was_is_written_again(ground: Ground, damage: str) -> 
     assert found.stat().st_mtime_ns != before
 
 
-def test_a_stage_that_lives_or_is_anothers_is_left_alone(ground: Ground) -> None:
-    started, told = os.pipe()
+def test_a_stage_of_a_live_run_or_of_another_program_is_left_alone(ground: Ground) -> None:
+    started, signal_end = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            with watched(at(50, lambda *call: (os.close(started), os.close(told), time.sleep(60))[0])):
+            with watched(at(50, lambda *call: (os.close(started), os.close(signal_end), time.sleep(60))[0])):
                 write_conversion(ground.conversion, ground.output)
         finally:
             os._exit(0)
-    os.close(told)
+    os.close(signal_end)
     os.read(started, 1)  # until the child closes its end, half-way
     os.close(started)
     stage = ground.output.parent / ".out.partial"
@@ -428,7 +448,7 @@ def test_a_stage_that_lives_or_is_anothers_is_left_alone(ground: Ground) -> None
     assert (stage / "theirs").read_text() == "keep"
 
 
-def test_a_source_that_changes_meanwhile_is_noticed(ground: Ground) -> None:
+def test_a_source_that_changes_meanwhile_is_refused(ground: Ground) -> None:
     file = ground.base / "unet" / "diffusion_pytorch_model.safetensors"
     before = file.stat()
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
@@ -438,7 +458,7 @@ def test_a_source_that_changes_meanwhile_is_noticed(ground: Ground) -> None:
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_modes_are_the_umasks(ground: Ground) -> None:
+def test_file_modes_follow_the_umask(ground: Ground) -> None:
     before = os.umask(0o027)
     try:
         write_conversion(ground.conversion, ground.output)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.cli.commands import refused
 from tests.conftest import ACTIONS
-from tests.test_cli import refused
 from v2w_convert.checkpoint import output_files
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.cli import run

@@ -65,6 +65,7 @@ def test_an_unbroken_model_passes_and_is_reported(
     assert all(claim.fix == "" for claim in report.claims)
 
 
+@pytest.mark.slow
 def test_without_the_base_what_needs_it_is_listed_but_not_measured(tiny_converted: Path) -> None:
     report = verify(tiny_converted)
     assert report.ok
@@ -83,6 +84,7 @@ def test_without_the_base_what_needs_it_is_listed_but_not_measured(tiny_converte
     assert family.measured == 0 and "the family's frames" in family.claim
 
 
+@pytest.mark.slow
 def test_a_finetuned_model_passes(finetuned: Path, tiny_base: Path) -> None:
     report = verify(finetuned, tiny_base)
     assert [claim for claim in report.claims if not claim.ok] == []
@@ -99,6 +101,7 @@ def test_sites_that_see_the_future(failing: Failing) -> None:
     assert found[f"{FUTURE} float64"].where == found[f"{FUTURE} float16"].where == CONV
 
 
+@pytest.mark.slow
 def test_sites_that_forget_and_positions_that_are_wrong(failing: Failing) -> None:
     forgetful = ((site, faults.forgets_past) for site in (CONV, ATTENTION))
     found = failing(*forgetful, (POSITION, faults.position_one_too_large_in_streams))
@@ -106,12 +109,14 @@ def test_sites_that_forget_and_positions_that_are_wrong(failing: Failing) -> Non
     assert found[STREAMED].where == POSITION
 
 
+@pytest.mark.slow
 def test_a_stream_state_that_is_never_updated(failing: Failing) -> None:
     found = failing((ATTENTION, faults.state_never_updated))
     assert found[STREAMED].where == ATTENTION
     assert {*found} == {STREAMED, STREAMED.replace("frame by frame", "in chunks of mixed sizes")}
 
 
+@pytest.mark.slow
 def test_tensors_that_surgery_would_not_write(failing: Failing, rewritten: Rewritten) -> None:
     def spoil(found: dict[str, Tensor]) -> None:
         if LAST_ACTION_LAYER in found:
@@ -134,6 +139,7 @@ def test_tensors_that_surgery_would_not_write(failing: Failing, rewritten: Rewri
     assert set(kept.split(", ")) == {CONV, CONV.replace("conv2", "conv1")}
 
 
+@pytest.mark.slow
 def test_a_rule_that_is_missing_in_the_plan(
     failing: Failing, rewritten: Rewritten, tiny_converted: Path
 ) -> None:
@@ -145,6 +151,7 @@ def test_a_rule_that_is_missing_in_the_plan(
     assert NORM in missing.where.split(", ")
 
 
+@pytest.mark.slow
 def test_identity_is_lost_with_the_positions(
     failing: Failing, rewritten: Rewritten, tiny_converted: Path
 ) -> None:
@@ -185,6 +192,7 @@ def test_a_report_that_cannot_be_written_is_refused_at_once(tiny_converted: Path
         verify(tiny_converted, report=tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
     randomized: World, tiny_converted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +209,7 @@ def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
     assert "this machine cannot run float16, the stored precision" in stored.how
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_run_fails_its_claims(failing: Failing) -> None:
     """It is the model's fault and not the user's: exit 1, and the other claims are measured."""
 

@@ -2,7 +2,8 @@
 
     python -m v2w_convert.cli.schemas docs/schemas
 
-writes them. They are generated from the result dataclasses, whose docstrings describe the fields.
+writes them. They are generated from the result dataclasses, whose docstrings describe the fields. That of
+`verify`, which is also the schema of report.json, is written by hand.
 """
 
 import json
@@ -26,6 +27,7 @@ RESULTS = {
     "evaluate": "EvaluateResult",
     "export": "ExportResult",
 }
+JSON_WORDS = {"None": "null", "True": "true", "False": "false"}
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ERROR = {
     "$schema": DIALECT,
@@ -59,9 +61,10 @@ def schema(command: str) -> dict[str, Any]:
     for name, definition in definitions.items():
         _describe(definition, classes.get(name))
     _describe(generated, kind)
-    ok = {"type": "boolean", "description": _ok_description(kind)}
-    generated["properties"] = {"ok": ok, **generated["properties"]}
-    generated["required"] = ["ok", *generated["required"]]
+    if "ok" not in generated["properties"]:
+        ok = {"type": "boolean", "description": _ok_description(kind)}
+        generated["properties"] = {"ok": ok, **generated["properties"]}
+        generated["required"] = ["ok", *generated["required"]]
     head = {"$schema": DIALECT, "title": f"v2w {command} --json"}
     return head | generated | ({"$defs": definitions} if definitions else {})
 
@@ -73,7 +76,9 @@ def _describe(definition: dict[str, Any], kind: type | None) -> None:
     definition.pop("title", None)
     definition["required"] = list(definition["properties"])
     definition["additionalProperties"] = False
-    documented = _attributes(kind.__doc__ or "") if kind is not None else {}
+    documented: dict[str, str] = {}
+    for parent in reversed(kind.__mro__ if kind is not None else ()):
+        documented |= _attributes(parent.__doc__ or "")
     definition["description"] = (definition.get("description") or "").strip().split("\n")[0]
     for name, field in definition["properties"].items():
         for unwanted in ("title", "default"):
@@ -101,13 +106,17 @@ def _attributes(docstring: str) -> dict[str, str]:
     for entry in re.split(r"\n(?= {8}\w+:)", "\n" + section):
         name, _, text = entry.strip().partition(":")
         if name.isidentifier():
-            found[name] = " ".join(text.split())
+            found[name] = re.sub(
+                r"\b(None|True|False)\b", lambda word: JSON_WORDS[word[0]], " ".join(text.split())
+            )
     return found
 
 
 def _ok_description(kind: type) -> str:
     ok: Callable[..., Any] | None = getattr(getattr(kind, "ok", None), "fget", None)
-    return " ".join(((ok.__doc__ if ok else None) or "Always true: mistakes are errors.").split())
+    return " ".join(
+        ((ok.__doc__ if ok else None) or "Always true: a mistake is reported as an error.").split()
+    )
 
 
 def files() -> dict[str, str]:

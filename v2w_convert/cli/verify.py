@@ -41,7 +41,7 @@ def verify(
         report = api.verify(converted, base, settings, report=output, card=card, progress=progress)
     show_report(report.as_json(), converted, output, card=card)
     if json:
-        print_result(report)
+        print_result(report, settings)
     return 0 if report.ok else 1
 
 

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from v2w_convert.evaluation.action_following import action_figures, other_actions
 from v2w_convert.evaluation.context import open_context
 from v2w_convert.evaluation.frame_quality import baselines, figures_by_horizon
@@ -13,7 +11,6 @@ from v2w_convert.evaluation.settings import EvaluateSettings
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 
 
-@torch.no_grad()
 def evaluate(
     world_folder: Path,
     data: Path,

@@ -241,9 +241,11 @@ def set_action_statistics(world: World, clips: LatentDataset, source: Source) ->
     """
     mean, std = clips.action_moments()
     for name, operation in world.resolved.sites.items():
+        if not operation.embeds_actions:
+            continue
         stored = {
             tensor.removeprefix(f"{name}."): getattr(torch, str(DTYPES[info.dtype].torch))
             for tensor, info in source.tensors.items()
-            if operation.embeds_actions and tensor.startswith(f"{name}.")
+            if tensor.startswith(f"{name}.")
         }
         operation.set_action_statistics(world.sites[name], mean, std, stored)

@@ -31,11 +31,7 @@ from v2w_convert.sites import Site, swap_class
 
 Transfer = Literal["shift", "masked", "extrapolative"]
 CHUNK = 2**18  # numbers that are transferred at once, so that they stay in the processor's cache
-CONVOLUTIONS: dict[Any, Callable[..., Tensor]] = {
-    nn.Conv1d: F.conv1d,
-    nn.Conv2d: F.conv2d,
-    nn.Conv3d: F.conv3d,
-}
+FUNCTIONS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}  # by axes
 
 
 class CausalConv(Operation):
@@ -70,8 +66,7 @@ class CausalConv(Operation):
         return 2 if points is None and transfer == "extrapolative" else points
 
     def why_not(self, module: Any) -> str | None:
-        kinds: Any = tuple(CONVOLUTIONS)
-        if not isinstance(module, kinds):
+        if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             return f"is a {type(module).__name__}, not a convolution"
         k = module.kernel_size[0]
         if k % 2 == 0 or k < 3:
@@ -200,9 +195,9 @@ def _line(ahead: int, back: int, points: int) -> float:
     return float(Fraction(1, points) + (ahead + middle) * (middle - back) / spread)
 
 
-def _function(module: nn.Module) -> Callable[..., Tensor]:
+def _function(module: Any) -> Callable[..., Tensor]:
     """The function of a convolution of 1, 2 or 3 axes."""
-    return next(function for kind, function in CONVOLUTIONS.items() if isinstance(module, kind))
+    return FUNCTIONS[module.weight.ndim - 2]
 
 
 class CausalConvSite(Site):

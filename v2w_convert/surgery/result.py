@@ -68,7 +68,13 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class TensorCounts:
-    """How many tensors were copied, changed and added by the surgery."""
+    """How many tensors came of the surgery.
+
+    Attributes:
+        kept: Copied unchanged.
+        transferred: Changed.
+        added: New.
+    """
 
     kept: int
     transferred: int

@@ -32,7 +32,7 @@ class VerifyReport:
         return all(claim.ok for claim in self.claims)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain data, as `docs/verify-report.schema.json` describes it."""
+        """Return plain data, as `docs/schemas/verify.schema.json` describes it."""
         return {
             "v2w_report": REPORT_VERSION,
             "ok": self.ok,

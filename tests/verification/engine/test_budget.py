@@ -65,6 +65,7 @@ def test_the_two_models_are_never_in_memory_together(
     )  # the base, the world model, that in the stored precision, and that which is trained
 
 
+@pytest.mark.slow
 def test_a_model_too_large_for_the_memory_is_verified_all_the_same(
     tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_budget_of_zero_measures_nothing_and_says_so(
     assert "causal" in err
 
 
+@pytest.mark.slow
 def test_what_the_budget_still_allowed_is_measured(
     tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

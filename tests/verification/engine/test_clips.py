@@ -48,6 +48,7 @@ def test_the_base_itself_has_no_distance_on_them(
     assert max(figure["sites"].values()) < 1e-12
 
 
+@pytest.mark.slow
 def test_the_report_says_what_the_distance_was_measured_on(
     tiny_converted: Path, tiny_base: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ def test_only_claims_that_fail_have_a_fix() -> None:
     assert add_fixes([*claims, files.result(1.0, how="")], resolved())[:2] == claims
 
 
+@pytest.mark.slow
 def test_a_rule_that_is_missing_is_written_out(
     rewritten: Callable[..., Path], tiny_converted: Path, tiny_base: Path
 ) -> None:

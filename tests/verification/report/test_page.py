@@ -23,8 +23,9 @@ from v2w_convert.verification.report.publish import publish
 from v2w_convert.verification.report.summary import summary
 from v2w_convert.verification.report.wording import number, readable, verdict
 from v2w_convert.verification.result import VerifyReport
+from v2w_convert.verification.settings import VerifySettings
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "verify-report.schema.json"
+SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "verify.schema.json"
 SITE = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
 HOSTILE = "</code><script src=//x.test>alert('1')</script>&\x1b[31m\u202e`|\n# <img onerror=x>"
 
@@ -102,6 +103,7 @@ def test_the_schema_describes_a_real_report_and_nothing_less(result: dict[str, A
         assert not valid(wrong)
 
 
+@pytest.mark.slow
 def test_other_reports_are_described_too(
     tiny_converted: Path, finetuned: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +124,8 @@ def test_other_reports_are_described_too(
         folder = tmp_path / "report"
         assert run(["verify", *map(str, arguments), "-o", str(folder), "--json"]) == code
         printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert valid(printed)
+        assert printed.pop("settings").keys() == VerifySettings.model_fields.keys()
         assert printed == json.loads((folder / "report.json").read_text())
         assert valid(printed)
         text = Page((folder / "report.html").read_text()).text
@@ -190,6 +194,7 @@ def test_a_leak_by_module_is_zero_for_the_world_and_not_for_the_base(result: dic
             assert (influence["world"][o][i] == 0) == (i > o)
 
 
+@pytest.mark.slow
 def test_a_failing_model_is_described_from_the_top(
     tiny_converted: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

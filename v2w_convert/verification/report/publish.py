@@ -16,7 +16,7 @@ from v2w_convert.verification.report.summary import summary
 def publish(result: dict[str, Any], folder: Path) -> None:
     """Write a report into a folder that exists. Files of an earlier report that this one does not have are removed.
 
-    report.json     all of it; `docs/verify-report.schema.json` describes it
+    report.json     all of it; `docs/schemas/verify.schema.json` describes it
     report.html     one self-contained page for a reader who does not know v2w
     summary.md      a verdict and a handful of figures, for a model card
     influence.png   which output frame depends on which input frame, if that was measured

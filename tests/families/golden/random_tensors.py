@@ -1,4 +1,4 @@
-"""Numbers that stand for weights and inputs: told by a name and a seed, so that nobody has to store them."""
+"""Random weights and inputs that follow from a name and a seed, so that they need not be stored."""
 
 import hashlib
 
@@ -6,21 +6,21 @@ import torch
 from torch import Tensor
 
 
-def drawn(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
-    """float32, uniform in -1 … 1, which PyTorch draws alike on every machine."""
+def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    """float32, uniform in -1 … 1; the same on every machine."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
     return 2 * torch.rand(shape, generator=generator) - 1
 
 
 def weights(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
-    """Weights of two or more axes have deviation 0.4 / √inputs; norms' lie around 1; all else, zeros too, around 0.
+    """Weights of two or more axes have standard deviation 0.4 / √inputs; norms' lie around 1; all else, zeros too, around 0.
 
     So small that what norms add to the variance shows, and so large that attention prefers something.
     """
     found = {}
     for name, shape in shapes.items():
-        numbers = drawn(name, shape, seed)
+        numbers = random_tensor(name, shape, seed)
         if len(shape) >= 2:
             found[name] = 0.4 * numbers * (3 / numbers[0].numel()) ** 0.5
         else:
