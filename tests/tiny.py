@@ -52,8 +52,9 @@ def tiny_resolved(name: str, config: Config | None = None, **view: int) -> Resol
 def tiny_world(name: str, config: Config | None = None, *, seed: int = 0, **view: int) -> World:
     """A freshly converted world: its action layers end in zero."""
     resolved, model = tiny_resolved(name, config, **view), tiny_model(name, config, seed=seed)
-    apply_surgery(resolved, model, ACTIONS, seed=0)
-    return World(model, resolved, ACTIONS)
+    actions = resolved.trained_actions or ACTIONS
+    apply_surgery(resolved, model, actions, seed=0)
+    return World(model, resolved, actions)
 
 
 def tiny_folded(name: str, config: Config | None = None, **view: int) -> tuple[World, nn.Module]:

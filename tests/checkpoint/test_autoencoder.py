@@ -17,7 +17,9 @@ from v2w_convert.checkpoint.source import read_tensor
 
 @pytest.mark.parametrize("widths", [[32], [32, 64], [32, 64, 64, 96]])
 @pytest.mark.parametrize("depth", [1, 2])
-def test_it_comes_back_bit_for_bit(tmp_path: Path, widths: list[int], depth: int) -> None:
+def test_an_ldm_autoencoder_is_renamed_back_bit_for_bit(
+    tmp_path: Path, widths: list[int], depth: int
+) -> None:
     model = tiny_autoencoder(block_out_channels=widths, layers_per_block=depth)
     state = model.state_dict()
     old = as_ldm(state)
@@ -38,7 +40,7 @@ def test_it_comes_back_bit_for_bit(tmp_path: Path, widths: list[int], depth: int
     assert all(torch.equal(theirs[name], state[name]) for name in theirs)
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     old = as_ldm(tiny_autoencoder().state_dict())
     del old["decoder.conv_out.weight"]
     save_file(old, tmp_path / "vae.safetensors")

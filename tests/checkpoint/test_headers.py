@@ -20,7 +20,7 @@ def pack(header: dict | bytes, data: bytes = b"") -> bytes:
     return len(text).to_bytes(8, "little") + text + data
 
 
-def test_a_header_that_the_library_wrote(tmp_path):
+def test_a_header_written_by_safetensors_is_read(tmp_path):
     import torch
     from safetensors.torch import save_file
 
@@ -129,7 +129,7 @@ def test_a_malformed_file_is_refused(fault, tmp_path):
     assert str(error.value).isprintable() and len(str(error.value)) < 400 + len(str(file))
 
 
-def test_the_limits_themselves_are_allowed(tmp_path):
+def test_values_at_the_limits_are_allowed(tmp_path):
     file = tmp_path / "a.safetensors"
     header = {
         "__metadata__": {"a": "x" * 4_990_000},
@@ -146,7 +146,7 @@ def test_the_limits_themselves_are_allowed(tmp_path):
     ("entries", "found"),
     [(6, "6 tensors, over the limit of 5"), (12, "more than 55 JSON values")],
 )
-def test_tensors_are_counted(entries, found, tmp_path, monkeypatch):
+def test_more_tensors_than_the_limit_are_refused(entries, found, tmp_path, monkeypatch):
     monkeypatch.setattr(headers, "MAX_TENSORS", 5)
     file = tmp_path / "a.safetensors"
     file.write_bytes(pack({f"t{number}": entry(shape=(0,), stop=0) for number in range(5)}))
@@ -156,7 +156,7 @@ def test_tensors_are_counted(entries, found, tmp_path, monkeypatch):
         read_header(file)
 
 
-def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
+def test_a_path_that_is_not_a_regular_file_is_refused_without_waiting(tmp_path):
     fifo, folder, link = tmp_path / "fifo", tmp_path / "folder", tmp_path / "link"
     os.mkfifo(fifo)
     folder.mkdir()
@@ -169,7 +169,7 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
             read_header(file)
 
 
-def test_a_file_that_cannot_be_read_is_an_error_of_the_user(tmp_path, monkeypatch):
+def test_an_unreadable_file_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "a.safetensors"
     file.write_bytes(pack({}))
 

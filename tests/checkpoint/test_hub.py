@@ -40,22 +40,24 @@ def cached(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return snapshot
 
 
-def test_it_is_converted_like_a_folder(cached: Path, tiny_converted: Path, tmp_path: Path) -> None:
+def test_a_cached_hub_model_is_converted_like_a_folder(
+    cached: Path, tiny_converted: Path, tmp_path: Path
+) -> None:
     assert resolve_hub_id(Path("someone/video")) == cached
     assert open_source(resolve_hub_id(Path("someone/video"))).component == "unet"
-    words = ["convert", "someone/video", "-o", "out", "--action-dim", str(ACTIONS)]
-    assert run([*words, "--dry-run"]) == 0
+    arguments = ["convert", "someone/video", "-o", "out", "--action-dim", str(ACTIONS)]
+    assert run([*arguments, "--dry-run"]) == 0
     assert not Path("out").exists()
-    assert run(words) == 0
+    assert run(arguments) == 0
     for file in tiny_converted.rglob("*"):
         if file.is_file() and file.name not in ("v2w.json", "README.md"):
             assert file.read_bytes() == (tmp_path / "out" / file.relative_to(tiny_converted)).read_bytes()
     assert not any(path.is_symlink() for path in Path("out").rglob("*"))
     assert read_manifest(Path("out")).source["name"] == "someone/video at 0123456789ab"
-    assert run(words) == 0  # converted already
+    assert run(arguments) == 0  # converted already
 
 
-def test_a_path_that_is_there_is_meant_first(cached: Path, tiny_base: Path) -> None:
+def test_an_existing_path_takes_precedence_over_the_hub(cached: Path, tiny_base: Path) -> None:
     shutil.copytree(tiny_base, "someone/video")
     assert resolve_hub_id(Path("someone/video")) == Path("someone/video")
 
@@ -63,12 +65,12 @@ def test_a_path_that_is_there_is_meant_first(cached: Path, tiny_base: Path) -> N
 @pytest.mark.parametrize(
     "path", ["nowhere", "/a/b", "a/b/c", "../a", "./-/b", "a/..", "some one/video", "a\n/b"]
 )
-def test_what_is_no_id_is_not_asked_for(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_not_an_id_is_not_looked_up(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **b: pytest.fail("asked"))
     assert resolve_hub_id(Path(path)) == Path(path)
 
 
-def test_one_that_is_not_there(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_missing_from_the_cache_is_refused(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("inspect", "convert", "plan"):
         more = {"convert": ["-o", "out", "--action-dim", 3], "plan": ["-o", "plan.yaml"]}
         line = refused(capsys, command, "someone/else", *more.get(command, []))
@@ -93,7 +95,7 @@ def answer(kind: type, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
         (errors.HfHubHTTPError, 500, "the Hub answered: first"),
     ],
 )
-def test_what_the_hub_refuses_is_told_in_one_line(
+def test_errors_of_the_hub_are_reported_in_one_line(
     kind: type,
     status: int,
     expected: str,
@@ -104,7 +106,7 @@ def test_what_the_hub_refuses_is_told_in_one_line(
     assert expected in refused(capsys, "inspect", "someone/video")
 
 
-def test_only_what_is_needed_is_asked_for(
+def test_only_the_needed_files_are_downloaded(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []

@@ -52,13 +52,13 @@ def test_the_folder_appears_whole_when_the_block_ends(tmp_path, umask):
     assert stat.S_IMODE(target.stat().st_mode) == 0o777 & ~umask
 
 
-def test_missing_parents_are_made(tmp_path):
+def test_missing_parents_are_created(tmp_path):
     with staging_folder(tmp_path / "a" / "b" / "out") as stage:
         (stage / "file").touch()
     assert tree(tmp_path) == {"a": None, "a/b": None, "a/b/out": None, "a/b/out/file": b""}
 
 
-def test_an_empty_folder_may_be_there_and_a_link_to_it(tmp_path):
+def test_an_empty_folder_or_a_link_to_one_may_exist(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
     with staging_folder(tmp_path / "link") as stage:
@@ -69,7 +69,7 @@ def test_an_empty_folder_may_be_there_and_a_link_to_it(tmp_path):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError])
 @pytest.mark.parametrize("there", [True, False])
-def test_any_exception_leaves_nothing(error, there, tmp_path):
+def test_any_exception_leaves_nothing_behind(error, there, tmp_path):
     target = tmp_path / "a" / "b" / "out"
     if there:
         target.mkdir(parents=True)
@@ -84,7 +84,7 @@ def test_any_exception_leaves_nothing(error, there, tmp_path):
 @pytest.mark.parametrize(
     ("number", "on_folders"), [(errno.EIO, True), (errno.EIO, False), (errno.EINVAL, False)]
 )
-def test_a_failing_disk_leaves_nothing_and_is_told_in_one_line(number, on_folders, tmp_path, monkeypatch):
+def test_a_failing_disk_leaves_nothing_and_is_reported_in_one_line(number, on_folders, tmp_path, monkeypatch):
     def fail(descriptor):
         if stat.S_ISDIR(os.fstat(descriptor).st_mode) == on_folders:
             raise OSError(number, os.strerror(number))
@@ -96,7 +96,7 @@ def test_a_failing_disk_leaves_nothing_and_is_told_in_one_line(number, on_folder
     assert tree(tmp_path) == {}
 
 
-def test_a_parent_that_others_use_by_now_stays(tmp_path):
+def test_a_parent_used_by_others_meanwhile_is_kept(tmp_path):
     with pytest.raises(ValueError, match="oh"), staging_folder(tmp_path / "a" / "out"):
         (tmp_path / "a" / "theirs").touch()
         raise ValueError("oh")
@@ -129,7 +129,7 @@ def test_an_unwritable_parent_is_refused_at_once():
     refused(Path("/proc/self/none/out"), "write /proc/.*: .*'/proc/")
 
 
-def test_the_source_and_what_lies_in_it_is_refused(tmp_path):
+def test_the_source_or_a_folder_in_it_is_refused_as_output(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     (tmp_path / "link").symlink_to("source")
@@ -147,7 +147,7 @@ def test_the_source_and_what_lies_in_it_is_refused(tmp_path):
     assert tree(tmp_path) == {"link": None, "source": None, "source2": None}
 
 
-def test_what_comes_meanwhile_is_not_replaced(tmp_path):
+def test_a_folder_created_meanwhile_is_not_replaced(tmp_path):
     with (
         pytest.raises(V2WError, match="cannot be put in place: Directory not empty"),
         staging_folder(tmp_path / "out") as stage,
@@ -189,7 +189,7 @@ def test_everything_reaches_the_disk_before_the_name_does(tmp_path, monkeypatch)
     assert after == [path.stat().st_ino for path in (tmp_path / "a" / "b", tmp_path / "a", tmp_path)]
 
 
-def test_a_file_system_that_cannot_sync_folders_is_borne(tmp_path, monkeypatch):
+def test_a_file_system_that_cannot_sync_folders_is_tolerated(tmp_path, monkeypatch):
     fsync = os.fsync
 
     def only_files(descriptor):
@@ -225,20 +225,20 @@ def run(what: str, folder: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_an_interrupt_from_outside_leaves_nothing(tmp_path):
+def test_a_signal_leaves_nothing_behind(tmp_path):
     child = run("os.kill(os.getpid(), signal.SIGINT)", tmp_path)
     assert child.returncode == -signal.SIGINT
     assert tree(tmp_path) == {}
 
 
-def test_a_full_disk_leaves_nothing_and_is_told_in_one_line(tmp_path):
+def test_a_full_disk_leaves_nothing_and_is_reported_in_one_line(tmp_path):
     child = run("resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))", tmp_path)
     assert (child.returncode, tree(tmp_path)) == (1, {})
     assert child.stderr.startswith("one line: write parent/out: ") and "File too large" in child.stderr
     assert child.stderr.count("\n") == 1
 
 
-def test_after_a_kill_there_is_no_output_and_the_rest_says_what_it_is(tmp_path):
+def test_after_a_kill_there_is_no_output_and_the_stage_explains_itself(tmp_path):
     child = run("os.kill(os.getpid(), signal.SIGKILL)", tmp_path)
     assert child.returncode == -signal.SIGKILL
     [stage] = (tmp_path / "parent").iterdir()
@@ -336,7 +336,7 @@ def tensors() -> dict[str, torch.Tensor]:
     return made
 
 
-def test_the_file_is_the_one_that_the_library_writes(tensors, tmp_path):
+def test_the_file_equals_the_one_safetensors_writes(tensors, tmp_path):
     save_file(tensors, tmp_path / "library", {"format": "pt"})
     ordered = {name: tensors[name] for name in read_header(tmp_path / "library")}
     write_safetensors(tmp_path / "ours", iter(ordered.items()), infos_of(ordered), {"format": "pt"})
@@ -361,7 +361,7 @@ def test_any_order_is_kept_and_loads_bit_for_bit(tensors, tmp_path):
         assert library.metadata() == {"b": "é", "a": "\n"}
 
 
-def test_strides_gradients_and_memory_beyond_do_not_matter(tmp_path):
+def test_strides_gradients_and_shared_storage_do_not_matter(tmp_path):
     big = torch.arange(24.0).reshape(4, 6)
     odd = {
         "t": big.T,
@@ -374,7 +374,7 @@ def test_strides_gradients_and_memory_beyond_do_not_matter(tmp_path):
     assert all(torch.equal(loaded[name], tensor) for name, tensor in odd.items())
 
 
-def test_nothing_at_all(tmp_path):
+def test_an_empty_set_of_tensors_is_written(tmp_path):
     write_safetensors(tmp_path / "a", iter(()), [], {})
     assert load_file(tmp_path / "a") == read_header(tmp_path / "a") == {}
 
@@ -394,7 +394,7 @@ def test_one_tensor_is_held_at_a_time(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "promised", "message"),
+    ("given", "announced", "message"),
     [
         ("a", [("b", "F32", (2,))], "expected .'b'.* found .'a'"),
         ("a", [("a", "F16", (2,))], "torch.float16.* found .*torch.float32"),
@@ -406,9 +406,9 @@ def test_one_tensor_is_held_at_a_time(tmp_path):
         ("", [("a", "F32", (2,)), ("a", "F32", (2,))], "a is given twice"),
     ],
 )
-def test_a_tensor_that_was_not_promised_is_an_internal_mistake(given, promised, message, tmp_path):
+def test_a_tensor_that_was_not_announced_is_an_internal_error(given, announced, message, tmp_path):
     with pytest.raises(AssertionError, match=message):
-        write_safetensors(tmp_path / "file", ((name, torch.zeros(2)) for name in given), promised, {})
+        write_safetensors(tmp_path / "file", ((name, torch.zeros(2)) for name in given), announced, {})
 
 
 def test_a_file_is_never_written_over(tmp_path):
@@ -438,7 +438,7 @@ def test_the_file_is_synced(tmp_path, monkeypatch):
 # copy, sha256, and all of it together
 
 
-def test_copy_takes_the_content_and_not_the_link(tmp_path):
+def test_a_link_is_copied_by_its_content(tmp_path):
     (tmp_path / "a").write_bytes(b"content")
     (tmp_path / "link").symlink_to("a")
     copy_content(tmp_path / "link", tmp_path / "x" / "y" / "b")
@@ -446,14 +446,14 @@ def test_copy_takes_the_content_and_not_the_link(tmp_path):
     assert not (tmp_path / "x" / "y" / "b").is_symlink()
 
 
-def test_sha256_is_that_of_the_content(tmp_path):
+def test_sha256_equals_hashlibs(tmp_path):
     content = os.urandom(3_000_000)
     (tmp_path / "a").write_bytes(content)
     assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("kind", ["plain", "sharded"])
-def test_a_checkpoint_goes_through_unchanged(kind, saved, tmp_path, tiny_unet):
+def test_a_checkpoint_is_copied_unchanged(kind, saved, tmp_path, tiny_unet):
     source = open_source(saved / kind)
     with staging_folder(tmp_path / "out", saved / kind) as stage:
         copy_content(source.folder / "config.json", stage / "config.json")

@@ -68,10 +68,10 @@ def test_two_names_of_one_tensor_are_both_read(tmp_path: Path) -> None:
     assert torch.equal(read_tensor(found["c"]), weight[1:])
 
 
-def test_what_is_not_bytes_in_order_is_told(tmp_path: Path) -> None:
+def test_a_tensor_that_is_not_contiguous_is_reported_and_not_read(tmp_path: Path) -> None:
     state = {
         "fine": torch.ones(2),
-        "turned": torch.randn(4, 5).T,
+        "transposed": torch.randn(4, 5).T,
         "expanded": torch.zeros(1).expand(1 << 40),
         "sparse": torch.eye(3).to_sparse(),
         "empty": torch.ones(2, device="meta"),
@@ -80,7 +80,7 @@ def test_what_is_not_bytes_in_order_is_told(tmp_path: Path) -> None:
     found = read_pickle(saved(tmp_path / "a.pt", state))
     assert list(found.tensors) == ["fine"]
     assert found.unread.keys() == state.keys() - {"fine"}
-    assert "contiguous" in found.unread["turned"]
+    assert "contiguous" in found.unread["transposed"]
     assert "contiguous" in found.unread["expanded"]
 
 
@@ -92,7 +92,7 @@ class Runs:
         return os.mkdir, (str(self.file),)
 
 
-def test_nothing_that_the_file_brings_is_run(tmp_path: Path) -> None:
+def test_no_code_of_the_file_is_run(tmp_path: Path) -> None:
     file = saved(
         tmp_path / "a.ckpt", {"state_dict": {"a": torch.ones(2)}, "callbacks": Runs(tmp_path / "ran")}
     )
@@ -103,19 +103,19 @@ def test_nothing_that_the_file_brings_is_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 100, 1000])
-def test_a_torn_file(tmp_path: Path, cut: int) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, cut: int) -> None:
     file = saved(tmp_path / "a.ckpt", tensors())
     file.write_bytes(file.read_bytes()[:-cut])
     refused(file)
 
 
 @pytest.mark.parametrize("content", [[torch.ones(2)], torch.ones(2), {}, {"a": 1}, {"state_dict": {"a": 1}}])
-def test_no_tensors_by_name(tmp_path: Path, content: object) -> None:
+def test_a_file_without_named_tensors_is_refused(tmp_path: Path, content: object) -> None:
     refused(saved(tmp_path / "a.ckpt", content))
 
 
 @pytest.mark.parametrize("name", [1, "", "a\x1b[31m", "a\nb", "x" * 2000])
-def test_names_that_are_none(tmp_path: Path, name: object) -> None:
+def test_invalid_tensor_names_are_refused(tmp_path: Path, name: object) -> None:
     message = refused(saved(tmp_path / "a.ckpt", {name: torch.ones(2)}))
     assert "not a tensor name" in message
     assert message.isprintable()
@@ -137,7 +137,7 @@ def rewrite(
     return into
 
 
-def test_zipped_again(tmp_path: Path) -> None:
+def test_an_archive_zipped_again_is_read_the_same(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.ckpt", tensors())
     again = read_pickle(rewrite(file, tmp_path / "again.ckpt")).tensors
     for name, tensor in tensors().items():
@@ -145,18 +145,18 @@ def test_zipped_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_zips_that_readers_could_differ_on(tmp_path: Path) -> None:
+def test_ambiguous_zip_archives_are_refused(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.ckpt", tensors())
     assert "compressed" in refused(rewrite(file, tmp_path / "small.ckpt", method=zipfile.ZIP_DEFLATED))
     doubled = rewrite(file, tmp_path / "twice.ckpt", order=lambda names: [*names, names[-1]])
     assert "2 times" in refused(doubled)
-    turned = rewrite(file, tmp_path / "turned.ckpt", order=lambda names: names[::-1])
-    assert "order" in refused(turned)
+    reversed_order = rewrite(file, tmp_path / "reversed.ckpt", order=lambda names: names[::-1])
+    assert "order" in refused(reversed_order)
     refused(rewrite(file, tmp_path / "lost.ckpt", keep=lambda name: not name.endswith("data.pkl")))
 
 
 @pytest.mark.parametrize("mark", [True, False])
-def test_bytes_that_are_not_there(tmp_path: Path, mark: bool) -> None:
+def test_a_storage_beyond_the_file_is_refused(tmp_path: Path, mark: bool) -> None:
     """The pickle says more than the zip holds."""
     file = saved(tmp_path / "a.ckpt", {"a": torch.ones(64), "b": torch.ones(2)})
     short = rewrite(

@@ -52,7 +52,7 @@ def test_every_tensor_of_a_saved_model_is_read_bit_for_bit(kind, saved, tiny_une
     assert (len(source.files) > 1) == ("sharded" in kind)
 
 
-def test_a_pipeline_and_all_else_that_lies_in_it(pipeline, saved):
+def test_a_pipeline_lists_its_model_and_all_other_files(pipeline, saved):
     (pipeline / ".git").mkdir()
     (pipeline / ".git" / "config").touch()
     (pipeline / "unet" / ".hidden").touch()
@@ -74,7 +74,7 @@ def test_a_pipeline_and_all_else_that_lies_in_it(pipeline, saved):
     assert source.tensors.keys() == open_source(saved / "plain").tensors.keys()
 
 
-def test_the_transformer_of_a_pipeline(pipeline):
+def test_the_transformer_of_a_pipeline_is_found(pipeline):
     (pipeline / "unet").rename(pipeline / "transformer")
     source = open_source(pipeline)
     assert source.component == "transformer"
@@ -85,7 +85,7 @@ def test_the_component_of_a_pipeline_is_a_model_folder(pipeline):
     assert open_source(pipeline / "unet").component == ""
 
 
-def test_a_relative_path(plain, monkeypatch):
+def test_a_relative_path_is_read(plain, monkeypatch):
     monkeypatch.chdir(plain)
     source = open_source(Path("."))
     assert source.files == (Path(PLAIN),)
@@ -131,7 +131,7 @@ def test_shards_may_have_any_name(pipeline):
     assert source.notes == ()
 
 
-def test_a_wrong_total_size_is_said(sharded):
+def test_a_wrong_total_size_is_reported(sharded):
     size = json.loads((sharded / INDEX).read_text())["metadata"]["total_size"]
     edit(sharded / INDEX, lambda index: index["metadata"].update(total_size=1))
     assert open_source(sharded).notes == (f"{INDEX} says 1 bytes, the shards hold {size}",)
@@ -158,7 +158,7 @@ def test_links_within_the_folder_and_within_the_hubs_cache_are_read(plain, tmp_p
     assert open_source(snapshot / "unet").tensors.keys() == source.tensors.keys()
 
 
-def test_other_links_are_not_copied_along_and_that_is_said(pipeline, tmp_path):
+def test_links_that_leave_the_folder_are_not_copied_and_are_reported(pipeline, tmp_path):
     (tmp_path / "secret").touch()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "file").touch()
@@ -177,38 +177,38 @@ def test_other_links_are_not_copied_along_and_that_is_said(pipeline, tmp_path):
 def refused(path: Path, *found: str) -> None:
     with pytest.raises(V2WError) as error:
         open_source(path)
-    for words in found:
-        assert words in str(error.value)
+    for mention in found:
+        assert mention in str(error.value)
     assert str(error.value).isprintable()
 
 
-def test_a_missing_folder(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     refused(tmp_path / "none", f"open {tmp_path / 'none'}: no such folder")
     refused(tmp_path / ("x" * 300), "File name too long")
 
 
-def test_a_file_instead_of_a_folder(plain):
+def test_a_file_instead_of_a_folder_is_refused(plain):
     refused(plain / PLAIN, "weights of a model folder", f"try: {plain}")
 
 
-def test_a_folder_of_something_else(tmp_path):
+def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
     refused(tmp_path / "a", "neither a pipeline", "it has nothing")
     (tmp_path / "b").touch()
     refused(tmp_path, "neither a pipeline", "nor a model", "it has a/, b")
 
 
-def test_a_pipeline_without_a_denoiser(pipeline):
+def test_a_pipeline_without_a_denoiser_is_refused(pipeline):
     (pipeline / "unet" / "config.json").unlink()
     refused(pipeline, "neither a pipeline", "it has README.md, model_index.json, scheduler/, unet/, vae/")
 
 
-def test_a_pipeline_with_two(pipeline):
+def test_a_pipeline_with_two_denoisers_is_refused(pipeline):
     shutil.copytree(pipeline / "unet", pipeline / "transformer")
     refused(pipeline, "both unet and transformer exist")
 
 
-def test_a_config_without_a_class(plain):
+def test_a_config_without_a_class_is_refused(plain):
     (plain / "config.json").write_text('{"architectures": ["Llama"], "vocab_size": 7}')
     refused(plain, "config.json has no _class_name; it has architectures, vocab_size")
     (plain / "config.json").write_text('{"_class_name": ["Llama"]}')
@@ -216,28 +216,28 @@ def test_a_config_without_a_class(plain):
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"_class_name": "A", "_class_name": "B"}'])
-def test_a_config_that_is_not_one_object(plain, text):
+def test_a_config_that_is_not_one_object_is_refused(plain, text):
     (plain / "config.json").write_text(text)
     refused(plain, f"read {plain / 'config.json'}")
 
 
-def test_no_weights(plain):
+def test_a_folder_without_weights_is_refused(plain):
     (plain / PLAIN).rename(plain / "other.safetensors")
     refused(plain, f"no {PLAIN} in {plain}; it has config.json, other.safetensors")
 
 
 @pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "model.ckpt", "a.pt", "a.pth"])
-def test_weights_as_a_pickle_only(plain, name):
+def test_weights_stored_only_as_a_pickle_are_refused(plain, name):
     (plain / PLAIN).rename(plain / name)
     refused(plain, f"only as a pickle ({name})", "a safetensors version")
 
 
-def test_no_tensor(plain):
+def test_a_weight_file_without_tensors_is_refused(plain):
     save_file({}, plain / PLAIN)
     refused(plain, f"{PLAIN} holds no tensor")
 
 
-def test_a_malformed_weight_file(plain, sharded):
+def test_a_malformed_weight_file_is_refused(plain, sharded):
     for file in (plain / PLAIN, shards(sharded)[1]):
         file.write_bytes(file.read_bytes()[:-1])
         refused(file.parent, f"read {file}", "the file at")
@@ -254,33 +254,33 @@ def test_all_missing_shards_are_listed(sharded, saved):
     refused(sharded, f"delete the index, if {PLAIN} is the model")
 
 
-def test_an_index_that_names_an_absent_key(sharded):
+def test_an_index_that_names_an_absent_key_is_refused(sharded):
     name = shards(sharded)[0].name
     edit(sharded / INDEX, lambda index: index["weight_map"].update(ghost=name))
     refused(sharded, f"ghost is in the index but not in {name}")
 
 
-def test_a_shard_with_an_extra_key(sharded):
+def test_a_shard_with_an_extra_key_is_refused(sharded):
     file = shards(sharded)[0]
     save_file(load_file(file) | {"extra": torch.zeros(1)}, file)
     refused(sharded, f"extra is in {file.name} but not in the index")
 
 
-def test_a_key_in_two_shards(sharded):
+def test_a_key_in_two_shards_is_refused(sharded):
     first, second, *_ = shards(sharded)
     key = min(load_file(first))
     save_file(load_file(second) | {key: torch.zeros(1)}, second)
     refused(sharded, f"{key} is in two shards, {first.name} and {second.name}")
 
 
-def test_a_key_in_another_shard_than_the_index_says(sharded):
+def test_a_key_in_another_shard_than_the_index_says_is_refused(sharded):
     first, second, *_ = shards(sharded)
     key = min(load_file(first))
     edit(sharded / INDEX, lambda index: index["weight_map"].update({key: second.name}))
     refused(sharded, f"{key} is in {first.name}, but the index says {second.name}")
 
 
-def test_many_faults_are_told_in_one_short_line(sharded):
+def test_many_faults_are_reported_in_one_short_line(sharded):
     name = shards(sharded)[0].name
     edit(sharded / INDEX, lambda index: index["weight_map"].update({f"ghost{i}": name for i in range(1000)}))
     with pytest.raises(V2WError, match=r"ghost0 is in .*ghost7 is in .*; and 992 more") as error:
@@ -307,24 +307,24 @@ def test_many_faults_are_told_in_one_short_line(sharded):
         "b/a.safetensors",
     ],
 )
-def test_an_index_that_points_elsewhere(sharded, name):
+def test_an_index_that_points_elsewhere_is_refused(sharded, name):
     key = min(load_file(shards(sharded)[0]))
     edit(sharded / INDEX, lambda index: index["weight_map"].update({key: name}))
     refused(sharded, f"read {sharded / INDEX}", f"{key}: ", "is not a plain name of a safetensors file")
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": "b", "a": "b"}}'])
-def test_an_index_that_is_none(sharded, text):
+def test_a_malformed_index_is_refused(sharded, text):
     (sharded / INDEX).write_text(text)
     refused(sharded, f"read {sharded / INDEX}")
 
 
-def test_an_index_that_names_nothing(sharded):
+def test_an_index_that_names_nothing_is_refused(sharded):
     (sharded / INDEX).write_text('{"weight_map": {}}')
     refused(sharded, f"{INDEX} holds no tensor")
 
 
-def test_weights_linked_from_elsewhere(plain, sharded, pipeline, tmp_path):
+def test_weights_linked_from_outside_are_refused(plain, sharded, pipeline, tmp_path):
     for number, file in enumerate([plain / PLAIN, shards(sharded)[1], sharded / INDEX, pipeline / "unet"]):
         file.rename(tmp_path / f"moved{number}")
         file.symlink_to(tmp_path / f"moved{number}")
@@ -336,7 +336,7 @@ def test_weights_linked_from_elsewhere(plain, sharded, pipeline, tmp_path):
             (tmp_path / "moved1").rename(file)
 
 
-def test_a_shard_that_is_no_file(sharded):
+def test_a_shard_that_is_not_a_file_is_refused(sharded):
     file = shards(sharded)[0]
     file.unlink()
     os.mkfifo(file)
@@ -346,7 +346,7 @@ def test_a_shard_that_is_no_file(sharded):
     refused(sharded, f"read {file}: no such file")
 
 
-def test_a_folder_that_cannot_be_listed(plain, monkeypatch):
+def test_a_folder_that_cannot_be_listed_is_refused(plain, monkeypatch):
     def fail(path):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -381,7 +381,7 @@ def test_a_tensor_is_read_bit_for_bit(dtype, shape, tmp_path):
     assert same_bits(read, load_file(tmp_path / PLAIN)["a"])
 
 
-def test_a_tensor_has_memory_of_its_own(plain):
+def test_a_tensor_owns_its_memory(plain):
     infos = open_source(plain).tensors
     info = max(infos.values(), key=lambda info: info.stop)
     before = (plain / PLAIN).read_bytes()
@@ -392,7 +392,7 @@ def test_a_tensor_has_memory_of_its_own(plain):
     assert (plain / PLAIN).read_bytes() == before
 
 
-def test_a_file_cut_since_it_was_opened(plain):
+def test_a_file_truncated_since_it_was_opened_is_refused(plain):
     info = list(open_source(plain).tensors.values())[-1]
     (plain / PLAIN).write_bytes((plain / PLAIN).read_bytes()[:-1])
     with pytest.raises(V2WError, match=f"{PLAIN}: it now ends before byte {info.stop}"):
@@ -402,7 +402,7 @@ def test_a_file_cut_since_it_was_opened(plain):
         read_tensor(info)
 
 
-def test_a_dtype_that_torch_cannot_hold(plain):
+def test_a_dtype_that_torch_cannot_hold_is_refused(plain):
     info = next(iter(open_source(plain).tensors.values()))
     with pytest.raises(V2WError, match="dtype F6_E2M3, which torch cannot hold"):
         read_tensor(replace(info, dtype="F6_E2M3"))

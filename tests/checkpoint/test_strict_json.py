@@ -7,7 +7,7 @@ from v2w_convert.checkpoint.strict_json import parse_object, read_object
 from v2w_convert.errors import V2WError
 
 
-def test_an_object_is_read_as_json_reads_it():
+def test_an_object_is_read_as_the_json_module_reads_it():
     assert parse_object('{"a": [1, {"b": null}], "é": -Infinity}'.encode()) == {
         "a": [1, {"b": None}],
         "é": float("-inf"),
@@ -30,7 +30,7 @@ def test_an_object_is_read_as_json_reads_it():
         (b'{"a": ' + b"9" * 5000 + b"}", "4300 digits"),
     ],
 )
-def test_what_is_not_one_plain_object_is_refused(data, found):
+def test_anything_but_one_plain_object_is_refused(data, found):
     with pytest.raises(ValueError, match=found):
         parse_object(data)
 

@@ -53,7 +53,7 @@ def test_verify_names_one_broken_site(
     assert failed
     assert any(claim["where"] == site for claim in failed)
     assert site in err
-    rule = "its rule in the plan: - causal_"
+    rule = "check its rule in the plan: - causal_"
     assert any(claim["fix"].startswith(rule) for claim in failed)
     assert rule in err
 

@@ -276,9 +276,7 @@ def test_actions_that_do_not_fit_the_stored_dtype_are_refused(
     actions = np.stack(table["action"].to_numpy()) * np.float32(1e6)
     column = pa.FixedSizeListArray.from_arrays(pa.array(actions.ravel()), 3)
     pq.write_table(table.set_column(table.schema.get_field_index("action"), "action", column), file)
-    with pytest.raises(
-        V2WError, match=r"actions of mean .* deviation .* do not fit torch\.float16"
-    ):
+    with pytest.raises(V2WError, match=r"actions of mean .* deviation .* do not fit torch\.float16"):
         finetune(tiny_converted, data, tmp_path / "run", settings)
 
 

@@ -1,4 +1,4 @@
-"""Bad input is tried through the command line; what must come of it is the same for all.
+"""Bad input is tried through the command line; the same must hold for all of it.
 
 Numbers of cases are those of the list in docs/hostile-input.md.
 """
@@ -17,7 +17,7 @@ import torch
 from tests.conftest import tiny_unet
 from v2w_convert.cli import run
 
-TRIED: Counter[str] = Counter()  # what became of every input
+TRIED: Counter[str] = Counter()  # the outcome of every input
 Refused = Callable[..., str]
 MODEL = "diffusion_pytorch_model.safetensors"
 INDEX = f"{MODEL}.index.json"
@@ -49,38 +49,38 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-class _Noise(logging.Handler):
+class _Log(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 @pytest.fixture
-def noise() -> Iterator[list[str]]:
-    """What libraries log meanwhile."""
-    handler = _Noise()
+def logged() -> Iterator[list[str]]:
+    """Warnings that libraries log during the test."""
+    handler = _Log()
     loggers = [logging.getLogger(), logging.getLogger("diffusers")]
     for logger in loggers:
         logger.addHandler(handler)
-    yield handler.said
+    yield handler.messages
     for logger in loggers:
         logger.removeHandler(handler)
 
 
 @pytest.fixture
-def refused(home: Path, noise: list[str], capfd: pytest.CaptureFixture[str]) -> Refused:
-    """Runs `v2w …`, which must end with exit 2 and one line that has all the `words`; returns the line.
+def refused(home: Path, logged: list[str], capfd: pytest.CaptureFixture[str]) -> Refused:
+    """Runs `v2w …`, which must end with exit 2 and one line that contains all the `mentions`; returns the line.
 
-    Nothing below `home` may change, and no library may say anything.
+    Nothing below `home` may change, and no library may log or print anything.
     """
 
-    def try_(*arguments: object, words: list[str] | tuple[str, ...] = ()) -> str:
+    def try_(*arguments: object, mentions: list[str] | tuple[str, ...] = ()) -> str:
         before = contents(home)
         capfd.readouterr()
-        noise.clear()
+        logged.clear()
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             code = run([str(argument) for argument in arguments])
@@ -92,10 +92,10 @@ def refused(home: Path, noise: list[str], capfd: pytest.CaptureFixture[str]) -> 
         assert len(line) < 6000
         assert not out
         assert not warned, [str(warning.message) for warning in warned]
-        assert not noise
+        assert not logged
         assert contents(home) == before
-        for word in words:
-            assert word in line, (word, line)
+        for mention in mentions:
+            assert mention in line, (mention, line)
         TRIED["refused by a command"] += 1
         return line
 
@@ -104,7 +104,7 @@ def refused(home: Path, noise: list[str], capfd: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def converts(home: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs `v2w …`, which must succeed; returns what it said."""
+    """Runs `v2w …`, which must succeed; returns what it printed."""
 
     def try_(*arguments: object, code: int = 0) -> str:
         capfd.readouterr()

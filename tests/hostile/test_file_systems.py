@@ -28,7 +28,7 @@ def deep(base: Path) -> Path:
     return base
 
 
-PLACES: dict[str, tuple[Callable[[Path], Path], str]] = {
+OUTPUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "55 the source itself": (lambda base: base, "it is inside the source"),
     "55 in the source": (lambda base: base / "out", "it is inside the source"),
     "55 in the source by a link": (lambda base: linked(base) / "out", "it is inside the source"),
@@ -64,13 +64,13 @@ def pipe(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("case", PLACES)
-def test_an_output(case: str, plain: Path, refused: Refused) -> None:
-    place, word = PLACES[case]
-    refused("convert", plain, "-o", place(plain), "--action-dim", 3, words=[word])
+@pytest.mark.parametrize("case", OUTPUTS)
+def test_an_unusable_output_is_refused(case: str, plain: Path, refused: Refused) -> None:
+    output, mention = OUTPUTS[case]
+    refused("convert", plain, "-o", output(plain), "--action-dim", 3, mentions=[mention])
 
 
-def test_57_a_full_disk(plain: Path, refused: Refused) -> None:
+def test_57_a_full_disk_is_refused(plain: Path, refused: Refused) -> None:
     """RLIMIT_FSIZE: the write beyond fails. In a process of its own, for the limit cannot be taken back."""
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
@@ -84,7 +84,9 @@ def test_57_a_full_disk(plain: Path, refused: Refused) -> None:
     assert [path.name for path in plain.parent.iterdir()] == ["base"]
 
 
-def test_59_a_base_that_changed_since(plain: Path, refused: Refused, converts: Callable[..., str]) -> None:
+def test_59_a_base_that_changed_since_is_refused(
+    plain: Path, refused: Refused, converts: Callable[..., str]
+) -> None:
     """Nothing is kept between `plan` and `convert` that could be stale: a plan is of a class, not of weights. What a
     finished output was made of is known by its hash, whatever the clock says (64)."""
     out = plain.parent / "out"
@@ -97,11 +99,11 @@ def test_59_a_base_that_changed_since(plain: Path, refused: Refused, converts: C
         stream.seek(-1, os.SEEK_END)
         stream.write(b"\x42")
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
-    refused("convert", plain, "-o", out, "--action-dim", 3, words=["another plan, source or option"])
+    refused("convert", plain, "-o", out, "--action-dim", 3, mentions=["another plan, source or option"])
     assert "The base is the one that was converted" in converts("verify", out, "--base", plain, code=1)
 
 
-def test_60_another_process_that_is_first(
+def test_60_an_output_of_a_faster_process_is_not_replaced(
     plain: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = plain.parent / "out"
@@ -130,10 +132,10 @@ def test_62_modes_follow_the_umask(plain: Path, converts: Callable[..., str]) ->
     assert set(modes.values()) == {0o640}, modes
 
 
-def test_63_a_file_cut_while_it_is_read(
+def test_63_a_file_truncated_while_it_is_read_is_refused(
     plain: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that gives fewer bytes than it promised."""
+    """A disk that gives fewer bytes than it reported."""
     header = sources.read_header
 
     def longer(file: Path) -> dict:
@@ -151,11 +153,11 @@ def test_63_a_file_cut_while_it_is_read(
         plain.parent / "out",
         "--action-dim",
         3,
-        words=[MODEL, "it now ends before byte"],
+        mentions=[MODEL, "it now ends before byte"],
     )
 
 
-def test_folders_nested_deeply(plain: Path, converts: Callable[..., str]) -> None:
+def test_deeply_nested_folders_are_handled(plain: Path, converts: Callable[..., str]) -> None:
     """Accepted, however deep."""
     try:
         converts("inspect", deep(plain))
@@ -185,7 +187,7 @@ def made(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", BASES)
-def test_a_base(case: str, home: Path, refused: Refused) -> None:
+def test_an_unusable_base_is_refused(case: str, home: Path, refused: Refused) -> None:
     base = BASES[case](home)
     refused("convert", base, "-o", home / "out", "--action-dim", 3)
     refused("inspect", base)
@@ -194,15 +196,17 @@ def test_a_base(case: str, home: Path, refused: Refused) -> None:
 
 @pytest.mark.parametrize("name", ["config.json", MODEL])
 @pytest.mark.parametrize("kind", [os.mkfifo, os.mkdir, loop])
-def test_a_file_of_the_model_that_is_none(
+def test_a_model_file_that_is_not_a_file_is_refused(
     name: str, kind: Callable[[Path], object], plain: Path, refused: Refused
 ) -> None:
     (plain / name).unlink()
     kind(plain / name)
-    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, words=[name])
+    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, mentions=[name])
 
 
-def test_a_pipe_among_the_other_files(tiny_base: Path, home: Path, converts: Callable[..., str]) -> None:
+def test_a_pipe_among_the_other_files_is_not_opened(
+    tiny_base: Path, home: Path, converts: Callable[..., str]
+) -> None:
     """Accepted: what is no file is not copied, and nothing waits for it."""
     base = shutil.copytree(tiny_base, home / "base")
     os.mkfifo(base / "vae" / "pipe")

@@ -131,7 +131,7 @@ def framed(text: bytes) -> bytes:
     | spoiled(framed(VALID))
     | spoiled(VALID).map(framed)
 )
-def test_headers(data: bytes, tmp_path: Path) -> None:
+def test_fuzzed_headers_are_read_or_refused(data: bytes, tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     file.write_bytes(data)
     with harmless("header"):
@@ -143,7 +143,7 @@ MAP = {"metadata": {"total_size": 48}, "weight_map": dict.fromkeys(ENTRIES, "a.s
 
 @budget
 @given(text=mutated(MAP).map(lambda i: json.dumps(i).encode()) | spoiled(json.dumps(MAP).encode()))
-def test_indexes(text: bytes, tmp_path: Path) -> None:
+def test_fuzzed_indexes_are_read_or_refused(text: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": CLASS}))
     (tmp_path / "a.safetensors").write_bytes(framed(VALID))
     (tmp_path / INDEX).write_bytes(text)
@@ -157,7 +157,7 @@ FITTING = plan_for(CLASS)
 
 @budget
 @given(text=mutated(yaml.safe_load(PLAN)).map(yaml.safe_dump).map(str.encode) | spoiled(PLAN.encode()))
-def test_plans(text: bytes, tmp_path: Path) -> None:
+def test_fuzzed_plans_are_read_or_refused(text: bytes, tmp_path: Path) -> None:
     """Read, and applied to the base's own config."""
     (tmp_path / "plan.yaml").write_bytes(text)
     plan = None
@@ -180,7 +180,7 @@ def fuzzed_file(file: Path, text: bytes, read: Callable[[], Any]) -> None:
 
 @settings(budget, max_examples=200)
 @given(data=st.data())
-def test_manifests(data: st.DataObject, converted: Path) -> None:
+def test_fuzzed_manifests_are_read_or_refused(data: st.DataObject, converted: Path) -> None:
     """A copy of a converted folder whose v2w.json, config.json or scheduler's config is spoiled."""
     names = ["v2w.json", "v2w.json", "unet/config.json", "scheduler/scheduler_config.json"]
     file = converted / data.draw(st.sampled_from(names))
@@ -192,7 +192,9 @@ def test_manifests(data: st.DataObject, converted: Path) -> None:
 
 @settings(budget, max_examples=40)
 @given(data=st.data())
-def test_configs(data: st.DataObject, tiny_base: Path, whole: Path, tmp_path: Path) -> None:
+def test_fuzzed_configs_are_read_or_refused(
+    data: st.DataObject, tiny_base: Path, whole: Path, tmp_path: Path
+) -> None:
     """A base's config and scheduler, as `inspect` resolves them."""
     config = json.loads((whole / "plain" / "config.json").read_text())
     scheduler = json.loads((tiny_base / "scheduler/scheduler_config.json").read_text())

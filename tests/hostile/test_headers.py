@@ -76,30 +76,37 @@ CASES: dict[str, tuple[Callable[[], bytes], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_file(case: str, plain: Path, refused: Refused) -> None:
-    make, words = CASES[case]
+def test_a_malformed_weight_file_is_refused(case: str, plain: Path, refused: Refused) -> None:
+    make, mentions = CASES[case]
     (plain / MODEL).write_bytes(make())
-    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, words=[MODEL, *words])
+    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, mentions=[MODEL, *mentions])
 
 
 @pytest.mark.parametrize("command", ["inspect", "plan", "verify"])
-def test_other_commands_refuse_it_too(command: str, plain: Path, refused: Refused, converted: Path) -> None:
+def test_other_commands_refuse_a_malformed_weight_file(
+    command: str, plain: Path, refused: Refused, converted: Path
+) -> None:
     (plain / MODEL).write_bytes(pack({"k": entry(shape=(5,))}, bytes(4)))
     if command == "verify":
-        refused("verify", converted, "--base", plain, words=[MODEL, "k: U8"])
+        refused("verify", converted, "--base", plain, mentions=[MODEL, "k: U8"])
         (converted / "unet" / MODEL).write_bytes((plain / MODEL).read_bytes())
-        refused("verify", converted, words=[MODEL, "k: U8"])
+        refused("verify", converted, mentions=[MODEL, "k: U8"])
     else:
         refused(
-            command, plain, *(["-o", plain.parent / "p.yaml"] if command == "plan" else []), words=["k: U8"]
+            command,
+            plain,
+            *(["-o", plain.parent / "p.yaml"] if command == "plan" else []),
+            mentions=["k: U8"],
         )
 
 
 @pytest.mark.parametrize("dtype", ["I64", "F8_E4M3", "C64", "F4", "U8"])
-def test_20_a_dtype_that_surgery_cannot_compute_with(dtype: str, plain: Path, refused: Refused) -> None:
+def test_20_a_dtype_that_surgery_cannot_compute_with_is_refused(
+    dtype: str, plain: Path, refused: Refused
+) -> None:
     """A transformed key; the bytes are as many as its shape takes in that dtype."""
     retyped(plain / MODEL, KEY, dtype)
-    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, words=[KEY, "dtype", dtype])
+    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, mentions=[KEY, "dtype", dtype])
 
 
 def retyped(file: Path, key: str, dtype: str) -> None:
@@ -133,7 +140,9 @@ def test_20_an_untouched_key_of_any_dtype_is_copied(
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_21_a_transformed_kernel_that_is_not_finite(value: float, plain: Path, refused: Refused) -> None:
+def test_21_a_transferred_kernel_that_is_not_finite_is_refused(
+    value: float, plain: Path, refused: Refused
+) -> None:
     spoil(plain / MODEL, KEY, value)
     refused(
         "convert",
@@ -142,7 +151,7 @@ def test_21_a_transformed_kernel_that_is_not_finite(value: float, plain: Path, r
         plain.parent / "out",
         "--action-dim",
         3,
-        words=[str(plain), KEY, "no finite number"],
+        mentions=[str(plain), KEY, "no finite number"],
     )
 
 
@@ -154,7 +163,7 @@ def test_21_an_untouched_nan_is_copied(plain: Path, converts: Callable[..., str]
     assert bool(read_tensor(open_source(out).tensors[KEPT]).isnan().any())
 
 
-def test_22_a_kernel_of_zeros(plain: Path, converts: Callable[..., str]) -> None:
+def test_22_a_kernel_of_zeros_is_converted(plain: Path, converts: Callable[..., str]) -> None:
     """Accepted: it is what a transfer of zeros gives, zeros; bases do come with layers that begin at zero."""
     tensors = load_file(plain / MODEL)
     save_file({**tensors, KEY: torch.zeros_like(tensors[KEY])}, plain / MODEL)

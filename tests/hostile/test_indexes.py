@@ -94,10 +94,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_index(case: str, sharded: Path, refused: Refused) -> None:
-    change, words = CASES[case]
+def test_a_malformed_index_is_refused(case: str, sharded: Path, refused: Refused) -> None:
+    change, mentions = CASES[case]
     change(sharded)
-    refused("convert", sharded, "-o", sharded.parent / "out", "--action-dim", 3, words=words)
+    refused("convert", sharded, "-o", sharded.parent / "out", "--action-dim", 3, mentions=mentions)
 
 
 def test_26_links_within_the_hubs_cache_are_read(sharded: Path, converts: Callable[..., str]) -> None:
@@ -111,24 +111,24 @@ def test_26_links_within_the_hubs_cache_are_read(sharded: Path, converts: Callab
     converts("inspect", snapshot)
 
 
-def test_32_a_wrong_total_size(sharded: Path, converts: Callable[..., str]) -> None:
-    """Accepted: no byte depends on it; it is said."""
+def test_32_a_wrong_total_size_is_reported(sharded: Path, converts: Callable[..., str]) -> None:
+    """Accepted: no byte depends on it; it is reported."""
     edit(sharded / INDEX, lambda index: index["metadata"].update(total_size=1))
     assert "says 1 bytes" in converts("inspect", sharded)
 
 
-def test_34_a_pickle_beside_the_weights(plain: Path, converts: Callable[..., str]) -> None:
-    """Accepted: safetensors are read, and that is said."""
+def test_34_a_pickle_beside_the_weights_is_ignored(plain: Path, converts: Callable[..., str]) -> None:
+    """Accepted: safetensors are read, and that is reported."""
     (plain / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x02cos\nsystem\n.")
     assert "diffusion_pytorch_model.bin ignored" in converts("inspect", plain)
 
 
-def test_34_a_pickle_alone(plain: Path, refused: Refused) -> None:
+def test_34_a_pickle_alone_is_refused(plain: Path, refused: Refused) -> None:
     (plain / MODEL).rename(plain / "diffusion_pytorch_model.bin")
-    refused("inspect", plain, words=["only as a pickle", "diffusion_pytorch_model.bin"])
+    refused("inspect", plain, mentions=["only as a pickle", "diffusion_pytorch_model.bin"])
 
 
-def test_35_a_variant_beside_the_weights(plain: Path, converts: Callable[..., str]) -> None:
-    """Accepted: as diffusers does, the files without a variant are read; that is said."""
+def test_35_a_variant_beside_the_weights_is_ignored(plain: Path, converts: Callable[..., str]) -> None:
+    """Accepted: as diffusers does, the files without a variant are read; that is reported."""
     shutil.copy(plain / MODEL, plain / "diffusion_pytorch_model.fp16.safetensors")
     assert "fp16.safetensors ignored" in converts("inspect", plain)

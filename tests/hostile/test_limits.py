@@ -29,7 +29,7 @@ print(code, round(seconds, 2), peak, int("torch" in sys.modules))
 
 
 def measured(*arguments: object) -> tuple[int, float, int, bool, str]:
-    """Exit code, seconds of computing, imports included (the machine may be busy), MB, whether torch was imported, and what was said."""
+    """Exit code, seconds of computing, imports included (the machine may be busy), MB, whether torch was imported, and the output."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *map(str, arguments)],
@@ -104,31 +104,31 @@ PLANS = {
 
 
 @pytest.mark.parametrize("case", FILES_ALONE)
-def test_what_files_alone_reveal(case: str, plain: Path) -> None:
+def test_faults_in_files_are_refused_cheaply(case: str, plain: Path) -> None:
     """Within a second and 100 MB, and without torch."""
     base = FILES_ALONE[case](plain)
     cheaply(plain, base if isinstance(base, Path) else plain)
 
 
 @pytest.mark.parametrize("case", PLANS)
-def test_what_a_plans_text_alone_reveals(case: str, plain: Path) -> None:
+def test_faults_in_a_plans_text_are_refused_cheaply(case: str, plain: Path) -> None:
     (plain.parent / "plan.yaml").write_text(PLANS[case])
     cheaply(plain, plain, "--plan", plain.parent / "plan.yaml")
 
 
-def test_what_conditions_alone_reveal(plain: Path) -> None:
+def test_faults_in_conditions_are_refused_cheaply(plain: Path) -> None:
     os.mkfifo(plain.parent / "given")
     cheaply(plain, plain, "--conditions", plain.parent / "given")
 
 
 def cheaply(plain: Path, base: Path, *options: object) -> None:
     before = contents(plain.parent)
-    code, seconds, peak, torch, said = measured(
+    code, seconds, peak, torch, output = measured(
         "convert", base, "-o", plain.parent / "out", "--action-dim", 3, *options
     )
-    assert (code, said.count("\n"), torch) == (2, 1, False), said
-    assert seconds < 1, said
-    assert peak < 100, said
+    assert (code, output.count("\n"), torch) == (2, 1, False), output
+    assert seconds < 1, output
+    assert peak < 100, output
     assert contents(plain.parent) == before
     TRIED["refused within 1 s, 100 MB, without torch"] += 1
 
@@ -156,13 +156,13 @@ MODELS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("case", MODELS)
-def test_what_the_models_class_reveals(case: str, plain: Path) -> None:
+def test_oversized_models_are_refused_within_limits(case: str, plain: Path) -> None:
     """Within ten seconds and 600 MB."""
     MODELS[case](plain)
     options = ["--plan", plain.parent / "plan.yaml"] if "plan" in case else []
-    code, seconds, peak, _, said = measured("inspect", plain, *options)
-    assert (code, said.count("\n")) == (2, 1), said
-    assert seconds < 10, said
-    assert peak < 600, said
+    code, seconds, peak, _, output = measured("inspect", plain, *options)
+    assert (code, output.count("\n")) == (2, 1), output
+    assert seconds < 10, output
+    assert peak < 600, output
     TRIED["refused within 10 s, 600 MB"] += 1
     shutil.rmtree(plain)

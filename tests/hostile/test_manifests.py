@@ -66,7 +66,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "a stage that is none": (entries(stage="trusted"), ["v2w.json: stage"]),
     "no actions": (entries(action_dim=0), ["v2w.json: action_dim"]),
     "a trillion actions": (entries(action_dim=10**12), ["v2w.json: action_dim"]),
-    "actions in words": (entries(action_dim="three"), ["v2w.json: action_dim"]),
+    "actions as text": (entries(action_dim="three"), ["v2w.json: action_dim"]),
     "a seed below zero": (entries(seed=-1), ["v2w.json: seed"]),
     "a fate that is none": (manifest(lambda content: content["tensors"].update({KEPT: "lost"})), ["v2w.json: tensors"]),
     "no plan": (entries(plan={}), ["the plan in", "name"]),
@@ -93,20 +93,20 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_converted_folder(case: str, converted: Path, refused: Refused) -> None:
-    change, words = CASES[case]
+def test_a_spoiled_converted_folder_is_refused(case: str, converted: Path, refused: Refused) -> None:
+    change, mentions = CASES[case]
     change(converted)
-    refused("verify", converted, words=[str(converted), *words])
+    refused("verify", converted, mentions=[str(converted), *mentions])
 
 
-def test_a_manifest_that_lies_is_not_taken_for_a_conversion(
+def test_a_false_manifest_is_not_taken_for_a_finished_conversion(
     converted: Path, tiny_base: Path, refused: Refused
 ) -> None:
     arguments = ("convert", tiny_base, "-o", converted, "--action-dim", 3)
     edit(converted / "v2w.json", lambda content: content["source"]["files"].update({MODEL: SHA}))
-    refused(*arguments, words=["another plan, source or option"])
+    refused(*arguments, mentions=["another plan, source or option"])
     edit(converted / "v2w.json", lambda content: content["result"].update({"../base/config.json": SHA}))
-    refused(*arguments, words=["v2w.json: result"])
+    refused(*arguments, mentions=["v2w.json: result"])
 
 
 GIVEN: dict[str, Callable[[Path], Any]] = {
@@ -126,11 +126,11 @@ GIVEN: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("case", GIVEN)
-def test_conditions_that_are_given(case: str, plain: Path, refused: Refused) -> None:
+def test_malformed_conditions_are_refused(case: str, plain: Path, refused: Refused) -> None:
     file = plain.parent / "given.safetensors"
     GIVEN[case](file)
     out = plain.parent / "out"
-    refused("convert", plain, "-o", out, "--action-dim", 3, "--conditions", file, words=[str(file)])
+    refused("convert", plain, "-o", out, "--action-dim", 3, "--conditions", file, mentions=[str(file)])
 
 
 def changed(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -147,7 +147,7 @@ def next_number(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("change", [next_number, torch.Tensor.float], ids=["73 one bit", "74 another dtype"])
-def test_an_untouched_tensor(
+def test_a_changed_kept_tensor_fails_verify(
     change: Callable[[torch.Tensor], torch.Tensor],
     converted: Path,
     tiny_base: Path,
@@ -155,11 +155,13 @@ def test_an_untouched_tensor(
 ) -> None:
     """Not refused but found: exit 1, with the tensor's name. 75, a leak, is `test_verify_names_one_broken_site`'s."""
     changed(converted, change)
-    said = converts("verify", converted, "--base", tiny_base, code=1)
-    assert f"FAILS: Every kept tensor is the base's, bit for bit: {KEPT}" in said
+    output = converts("verify", converted, "--base", tiny_base, code=1)
+    assert f"FAILS: Every kept tensor is the base's, bit for bit: {KEPT}" in output
 
 
-def test_76_another_base(converted: Path, tiny_base: Path, home: Path, converts: Callable[..., str]) -> None:
+def test_76_another_base_fails_verify(
+    converted: Path, tiny_base: Path, home: Path, converts: Callable[..., str]
+) -> None:
     """Found: exit 1. A base of another class cannot be compared at all."""
     import shutil
 

@@ -60,14 +60,14 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "53 no heads": (config(num_attention_heads=0), BUILT),
     "53 NaN channels": (config(in_channels=math.nan), BUILT),
     "53 infinite channels": (config(in_channels=math.inf), BUILT),
-    "53 channels in words": (config(in_channels="eight"), BUILT),
-    "53 layers in words": (config(layers_per_block="x" * 100_000), BUILT),
+    "53 channels as text": (config(in_channels="eight"), BUILT),
+    "53 layers as text": (config(layers_per_block="x" * 100_000), BUILT),
     "53 channels as an object": (config(block_out_channels={"a": 1}), BUILT),
     "53 an unknown block": (config(down_block_types=["\x1b[31mEvil", "Evil"]), BUILT),
     "53 a list of frames": (config(num_frames=[5]), ["num_frames"]),
     "53 a trillion frames": (config(num_frames=10**12), ["num_frames"]),
     "53 negative frames": (config(num_frames=-1), ["window"]),
-    "53 frames in words": (config(num_frames="five"), ["num_frames"]),
+    "53 frames as text": (config(num_frames="five"), ["num_frames"]),
     "53 a list": (lambda base: (base / "config.json").write_text("[]"), BUILT),
     "53 a key twice": (lambda base: (base / "config.json").write_text('{"_class_name":"A","_class_name":"B"}'), BUILT),
     "53 empty": (lambda base: (base / "config.json").write_text(""), BUILT),
@@ -75,10 +75,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_model(case: str, plain: Path, refused: Refused) -> None:
-    change, words = CASES[case]
+def test_a_model_that_no_plan_fits_is_refused(case: str, plain: Path, refused: Refused) -> None:
+    change, mentions = CASES[case]
     change(plain)
-    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, words=words)
+    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, mentions=mentions)
 
 
 def test_53_code_beside_the_weights_is_never_run(
@@ -90,59 +90,61 @@ def test_53_code_beside_the_weights_is_never_run(
     converts("inspect", plain)
     config(auto_map={"AutoModel": "evil.Evil"})(plain)
     for command in (["inspect"], ["plan", "-o", plain.parent / "plan.yaml"]):
-        refused(command[0], plain, *command[1:], words=["auto_map"])
+        refused(command[0], plain, *command[1:], mentions=["auto_map"])
     assert not (plain.parent / "ran").exists()
 
 
-def test_53_entries_that_the_class_does_not_know_are_not_repeated(
-    plain: Path, converts: Callable[..., str]
-) -> None:
+def test_53_unknown_config_entries_are_not_printed(plain: Path, converts: Callable[..., str]) -> None:
     """Accepted: they mean nothing."""
     config(**{"\x1b[31mevil\u202e": 1})(plain)
-    said = converts("inspect", plain)
-    assert "evil" not in said
+    output = converts("inspect", plain)
+    assert "evil" not in output
 
 
 @pytest.mark.parametrize(
     "name", ["StableDiffusionPipeline", "NoSuchModel", "ModelMixin", "__class__", "AutoModel"]
 )
-def test_53_no_plan_is_drafted_for_what_is_no_model(name: str, plain: Path, refused: Refused) -> None:
+def test_53_no_plan_is_drafted_for_a_class_that_is_not_a_model(
+    name: str, plain: Path, refused: Refused
+) -> None:
     config(_class_name=name)(plain)
-    refused("plan", plain, "-o", plain.parent / "plan.yaml", words=[name])
+    refused("plan", plain, "-o", plain.parent / "plan.yaml", mentions=[name])
 
 
 SCHEDULERS: dict[str, dict[str, Any]] = {
     "a trillion timesteps": {"num_train_timesteps": 10**12},
-    "timesteps in words": {"num_train_timesteps": "many"},
+    "timesteps as text": {"num_train_timesteps": "many"},
     "negative timesteps": {"num_train_timesteps": -5},
     "an unknown schedule": {"beta_schedule": "\x1b[31mevil"},
-    "betas in words": {"beta_start": "low"},
+    "betas as text": {"beta_start": "low"},
     "a prediction that is a list": {"prediction_type": ["epsilon"]},
     "a scale above 1": {"base_scale": 7.0},
-    "a table in words": {"trained_betas": ["a", "b"]},
+    "a table as text": {"trained_betas": ["a", "b"]},
 }
 
 
 @pytest.mark.parametrize("case", SCHEDULERS)
-def test_53_a_scheduler(case: str, plain: Path, refused: Refused) -> None:
+def test_53_a_malformed_scheduler_is_refused(case: str, plain: Path, refused: Refused) -> None:
     base = plain.parent / "pipeline"
     (base / "scheduler").mkdir(parents=True)
     plain.rename(base / "unet")
     (base / "model_index.json").write_text("{}")
     content = {"_class_name": "DDIMScheduler", **SCHEDULERS[case]}
     (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))
-    refused("convert", base, "-o", base.parent / "out", "--action-dim", 3, words=["scheduler_config.json"])
+    refused("convert", base, "-o", base.parent / "out", "--action-dim", 3, mentions=["scheduler_config.json"])
 
 
-def test_50_what_is_converted_is_not_converted_again(converted: Path, refused: Refused) -> None:
+def test_50_a_converted_folder_is_not_converted_again(converted: Path, refused: Refused) -> None:
     for command in (["convert", "--action-dim", 3], ["inspect"], ["plan"]):
         output = ["-o", converted.parent / "p.yaml"] if command[0] == "plan" else []
         output = ["-o", converted.parent / "out"] if command[0] == "convert" else output
-        refused(command[0], converted, *output, *command[1:], words=["converted already"])
+        refused(command[0], converted, *output, *command[1:], mentions=["converted already"])
 
 
-def test_50_a_base_that_is_converted(converted: Path, tiny_converted: Path, refused: Refused) -> None:
-    refused("verify", converted, "--base", tiny_converted, words=["a converted model"])
+def test_50_a_converted_folder_is_refused_as_a_base(
+    converted: Path, tiny_converted: Path, refused: Refused
+) -> None:
+    refused("verify", converted, "--base", tiny_converted, mentions=["a converted model"])
 
 
 def test_the_class_of_these_cases_is_served() -> None:

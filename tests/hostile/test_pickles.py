@@ -102,7 +102,7 @@ def cut(tensors: dict[str, Any], file: Path) -> None:
 
 
 def header_moved(tensors: dict[str, Any], file: Path) -> None:
-    """The list of entries says another place for one of them."""
+    """The list of entries gives another offset for one of them."""
     lvdm.save(tensors, file)
     data = bytearray(file.read_bytes())
     at = data.rfind(b"PK\x01\x02")
@@ -192,15 +192,17 @@ def tensors(lvdm_file: Path) -> dict[str, Any]:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name", "ignore:.*quantize", "ignore:.*quantized")
 @pytest.mark.parametrize("case", CASES)
-def test_a_pickle(case: str, tensors: dict[str, Any], home: Path, refused: Refused) -> None:
-    make, words = CASES[case]
+def test_a_hostile_pickle_is_refused(
+    case: str, tensors: dict[str, Any], home: Path, refused: Refused
+) -> None:
+    make, mentions = CASES[case]
     file = home / "model.ckpt"
     make(tensors, file)
-    refused("convert", file, "-o", home / "out", "--action-dim", 3, words=[str(file), *words])
+    refused("convert", file, "-o", home / "out", "--action-dim", 3, mentions=[str(file), *mentions])
     assert not (home / "ran").exists()
 
 
-def test_44_two_names_of_one_tensor(
+def test_44_two_names_of_one_tensor_are_both_read(
     tensors: dict[str, Any], home: Path, converts: Callable[..., str]
 ) -> None:
     """Accepted: both are written, in full."""
@@ -209,21 +211,23 @@ def test_44_two_names_of_one_tensor(
     converts("inspect", home / "model.ckpt")
 
 
-def test_46_a_cycle(tensors: dict[str, Any], home: Path, converts: Callable[..., str]) -> None:
+def test_46_a_cycle_is_harmless(tensors: dict[str, Any], home: Path, converts: Callable[..., str]) -> None:
     """Accepted: tensors are taken from the first level; all else is left aside, and named."""
     cyclic(tensors, home / "model.ckpt")
     assert "ignored: loop" in converts("inspect", home / "model.ckpt")
 
 
-def test_46_an_optimizer_beside_it(tensors: dict[str, Any], home: Path, converts: Callable[..., str]) -> None:
+def test_46_an_optimizer_beside_the_weights_is_ignored(
+    tensors: dict[str, Any], home: Path, converts: Callable[..., str]
+) -> None:
     """Accepted: `state_dict`, else `module`, else the file itself; never a guess."""
     state = {"state_dict": tensors, "optimizer_states": [{"state": {0: torch.ones(3)}}], "ema": dict(tensors)}
     torch.save(state, home / "model.ckpt")
-    said = converts("inspect", home / "model.ckpt")
-    assert "optimizer_states" in said and "ema" in said
+    output = converts("inspect", home / "model.ckpt")
+    assert "optimizer_states" in output and "ema" in output
 
 
-def test_47_the_name_does_not_tell(
+def test_47_the_format_is_recognised_by_content(
     lvdm_file: Path, home: Path, plain: Path, refused: Refused, converts: Any
 ) -> None:
     """Accepted: the first bytes tell what a file is. In a folder, the index's and diffusers' names count."""
@@ -231,13 +235,13 @@ def test_47_the_name_does_not_tell(
     converts("inspect", home / "model.safetensors")
     weights = plain / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(lvdm_file.read_bytes())
-    refused("inspect", plain, words=[weights.name, "over the limit"])
+    refused("inspect", plain, mentions=[weights.name, "over the limit"])
 
 
-def test_54_a_transposed_tensor(tensors: dict[str, Any], home: Path, refused: Refused) -> None:
+def test_54_a_transposed_tensor_is_refused(tensors: dict[str, Any], home: Path, refused: Refused) -> None:
     """Refused, where the list would have it read: bytes are copied in order, never put in order."""
     tensors[KEY] = tensors[KEY].T.contiguous().T
     lvdm.save(tensors, home / "model.ckpt")
     refused(
-        "convert", home / "model.ckpt", "-o", home / "out", "--action-dim", 3, words=[KEY, ".contiguous()"]
+        "convert", home / "model.ckpt", "-o", home / "out", "--action-dim", 3, mentions=[KEY, ".contiguous()"]
     )

@@ -93,28 +93,36 @@ CASES: dict[str, tuple[str, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_plan(case: str, plain: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    text, words = CASES[case]
+def test_a_malformed_plan_is_refused(
+    case: str, plain: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, mentions = CASES[case]
     file = plain.parent / "plan.yaml"
     file.write_text(text)
     monkeypatch.chdir(plain.parent)
-    refused("convert", plain, "-o", plain.parent / "out", "--action-dim", 3, "--plan", file, words=words)
+    refused(
+        "convert", plain, "-o", plain.parent / "out", "--action-dim", 3, "--plan", file, mentions=mentions
+    )
 
 
 @pytest.mark.parametrize(
     "kind", [os.mkfifo, os.mkdir, lambda file: file.write_bytes(b"\xff\xfe"), lambda file: None]
 )
-def test_a_plan_that_is_no_text(kind: Callable[[Path], object], plain: Path, refused: Refused) -> None:
+def test_a_plan_that_is_not_text_is_refused(
+    kind: Callable[[Path], object], plain: Path, refused: Refused
+) -> None:
     file = plain.parent / "plan.yaml"
     kind(file)
     for command in (["convert", plain, "-o", plain.parent / "out", "--action-dim", 3], ["inspect", plain]):
-        refused(*command, "--plan", file, words=[str(file)])
+        refused(*command, "--plan", file, mentions=[str(file)])
 
 
-def test_71_an_edited_plan(plain: Path, refused: Refused, converts: Callable[..., str]) -> None:
+def test_71_an_edited_plan_is_accepted_but_its_output_is_not_mixed_with_anothers(
+    plain: Path, refused: Refused, converts: Callable[..., str]
+) -> None:
     """Accepted: plans are made to be edited. But an output of another plan is not taken for this one's."""
     file, out = plain.parent / "plan.yaml", plain.parent / "out"
     file.write_text(PLAN)
     converts("convert", plain, "-o", out, "--action-dim", 3, "--plan", file)
     file.write_text(put("window: num_frames", "window: 3"))
-    refused("convert", plain, "-o", out, "--action-dim", 3, "--plan", file, words=["another plan"])
+    refused("convert", plain, "-o", out, "--action-dim", 3, "--plan", file, mentions=["another plan"])

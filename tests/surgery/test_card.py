@@ -9,7 +9,7 @@ from v2w_convert.surgery.card import BEGIN, END, UNVERIFIED, card_text, read_car
 from v2w_convert.surgery.manifest import read_manifest
 
 
-def test_the_card_says_what_it_is_and_how_to_load_it(tiny_converted: Path) -> None:
+def test_the_card_names_the_conversion_and_how_to_load_it(tiny_converted: Path) -> None:
     text = (tiny_converted / "README.md").read_text()
     assert text == card_text(read_manifest(tiny_converted))
     for part in (
@@ -22,7 +22,7 @@ def test_the_card_says_what_it_is_and_how_to_load_it(tiny_converted: Path) -> No
         assert part in text
 
 
-def test_the_card_of_a_finetuned_model_says_so(tiny_converted: Path) -> None:
+def test_the_card_of_a_finetuned_model_names_its_steps(tiny_converted: Path) -> None:
     manifest = read_manifest(tiny_converted).model_copy(update={"finetuning": {"steps": 12}})
     assert "finetuned on action data for 12 steps" in card_text(manifest)
 
@@ -32,7 +32,7 @@ def folder(tiny_converted: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_converted, tmp_path / "out")
 
 
-def test_what_was_measured_takes_the_place_of_what_was_said_before(folder: Path) -> None:
+def test_a_new_summary_replaces_the_old_one(folder: Path) -> None:
     manifest, file = read_manifest(folder), folder / "README.md"
     before = file.read_text()
     assert UNVERIFIED in before
@@ -47,7 +47,7 @@ def test_what_was_measured_takes_the_place_of_what_was_said_before(folder: Path)
     assert sorted(path.name for path in folder.iterdir()) == names
 
 
-def test_a_card_of_the_users_own_is_added_to(folder: Path) -> None:
+def test_a_summary_is_appended_to_the_users_own_card(folder: Path) -> None:
     manifest, file = read_manifest(folder), folder / "README.md"
     file.write_text("# Mine\n\nMy words.")
     write_card(folder, read_card(folder, manifest), "measured\n")
@@ -82,7 +82,7 @@ def test_a_card_that_cannot_be_read_is_refused(folder: Path) -> None:
         read_card(folder, manifest)
 
 
-def test_a_card_that_cannot_be_written_stays_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_that_cannot_be_written_stays_unchanged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (folder / "README.md").read_text()
     names = sorted(path.name for path in folder.iterdir())
 

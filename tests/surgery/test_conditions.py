@@ -13,13 +13,11 @@ from v2w_convert.surgery.conditions import stored_conditions
 from v2w_convert.surgery.load import load
 
 
-def test_a_prompt_of_the_users_own_is_given_where_the_caller_gives_none(
-    tiny_base: Path, tmp_path: Path
-) -> None:
+def test_the_users_own_prompt_is_used_where_the_caller_passes_none(tiny_base: Path, tmp_path: Path) -> None:
     prompt = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     save_file({"text": prompt}, tmp_path / "prompt.safetensors")
     out = tmp_path / "out"
-    words = [
+    arguments = [
         "convert",
         tiny_base,
         "-o",
@@ -29,10 +27,10 @@ def test_a_prompt_of_the_users_own_is_given_where_the_caller_gives_none(
         "--conditions",
         tmp_path / "prompt.safetensors",
     ]
-    assert run([str(word) for word in words]) == 0
-    assert run([str(word) for word in words]) == 0  # converted already
+    assert run([str(argument) for argument in arguments]) == 0
+    assert run([str(argument) for argument in arguments]) == 0  # converted already
     assert torch.equal(load_file(out / "conditions.safetensors")["text"], prompt)
-    assert run([str(word) for word in words[:-2]]) == 2  # other conditions made what is there
+    assert run([str(argument) for argument in arguments[:-2]]) == 2  # the output has other conditions
 
     world = load(out, dtype=torch.float32)
     latents, level = torch.randn(1, 2, 4, 8, 8), torch.full((1, 2), 500.0)
@@ -50,7 +48,7 @@ def test_a_prompt_of_the_users_own_is_given_where_the_caller_gives_none(
         ({"added_time_ids": torch.full((3,), torch.nan)}, "added_time_ids has values that are not finite"),
     ],
 )
-def test_a_file_of_other_things_is_refused(
+def test_a_file_with_unknown_or_misshapen_conditions_is_refused(
     tensors: dict[str, torch.Tensor], expected: str, tiny_base: Path, tmp_path: Path
 ) -> None:
     source = open_source(tiny_base)

@@ -22,7 +22,7 @@ from v2w_convert.surgery.manifest import read_manifest
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("transfer", ["masked", "extrapolative", "shift"])
 @pytest.mark.parametrize("shard", ["10GB", "300KB"])
-def test_files_and_live_models_are_changed_alike(
+def test_surgery_on_files_and_on_a_live_model_gives_the_same_tensors(
     tmp_path: Path, dtype: torch.dtype, transfer: str, shard: str
 ) -> None:
     model = tiny_unet().to(dtype)
@@ -38,7 +38,9 @@ def test_files_and_live_models_are_changed_alike(
         assert torch.equal(tensor, found[name]), name
 
 
-def test_every_tensor_is_accounted_for(tiny_base: Path, tiny_converted: Path) -> None:
+def test_the_manifest_lists_every_tensor_as_kept_transferred_or_added(
+    tiny_base: Path, tiny_converted: Path
+) -> None:
     manifest = read_manifest(tiny_converted)
     before, after = (open_source(f).tensors for f in (tiny_base, tiny_converted))
     assert manifest.tensors.keys() == after.keys()
@@ -51,7 +53,7 @@ def test_every_tensor_is_accounted_for(tiny_base: Path, tiny_converted: Path) ->
     assert all(".v2w_action." in n for n in fates["added"])
 
 
-def test_everything_else_of_a_pipeline_comes_along(tiny_base: Path, tiny_converted: Path) -> None:
+def test_the_other_files_of_a_pipeline_are_copied(tiny_base: Path, tiny_converted: Path) -> None:
     for file in (
         "vae/config.json",
         "vae/diffusion_pytorch_model.safetensors",
@@ -60,7 +62,7 @@ def test_everything_else_of_a_pipeline_comes_along(tiny_base: Path, tiny_convert
         assert (tiny_base / file).read_bytes() == (tiny_converted / file).read_bytes()
 
 
-def test_plain_diffusers_is_warned(tiny_converted: Path) -> None:
+def test_the_config_warns_readers_in_plain_diffusers(tiny_converted: Path) -> None:
     config = json.loads((tiny_converted / "unet/config.json").read_text())
     assert config["_class_name"] == "UNetSpatioTemporalConditionModel"
     assert "world model" in config["v2w"]
@@ -96,8 +98,8 @@ def test_nothing_is_written_where_the_weights_do_not_fit(tiny_base: Path, tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == ["base"]
 
 
-def test_a_world_of_one_frame_is_the_base(tiny_base: Path, tiny_converted: Path) -> None:
-    """Norms, attention and spatial layers are the base's; a masked kernel sees nothing else in one frame either."""
+def test_a_world_of_one_frame_equals_the_base(tiny_base: Path, tiny_converted: Path) -> None:
+    """Norms, attention and spatial layers are the base's; in one frame a masked kernel has no other input either."""
     world = load(tiny_converted, dtype=torch.float64)
     base = tiny_unet().half().double()
     x = torch.randn(2, 1, 4, 8, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -111,7 +113,7 @@ def test_a_world_of_one_frame_is_the_base(tiny_base: Path, tiny_converted: Path)
         torch.testing.assert_close(world(x, level), expected, rtol=0, atol=1e-13)
 
 
-def test_load_refuses_what_the_plan_did_not_make(tiny_converted: Path, tmp_path: Path) -> None:
+def test_load_refuses_a_folder_that_does_not_fit_its_manifest(tiny_converted: Path, tmp_path: Path) -> None:
     import shutil
 
     broken = tmp_path / "out"

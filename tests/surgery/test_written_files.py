@@ -1,4 +1,4 @@
-"""What `v2w convert` says before it writes, and what it writes."""
+"""What `v2w convert` prints before it writes, and what it writes."""
 
 import errno
 import json
@@ -32,7 +32,7 @@ def arguments(base: Path, out: Path, *more: str) -> list[str]:
     return ["convert", str(base), "-o", str(out), "--action-dim", str(ACTIONS), *more]
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
@@ -40,7 +40,7 @@ def files(folder: Path) -> dict[str, Path]:
     return {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_a_dry_run_tells_every_file_from_headers_alone(
+def test_a_dry_run_lists_every_file_from_headers_alone(
     tiny_base: Path, tiny_converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Of the weights only the header is there: the rest is a hole.
@@ -52,7 +52,7 @@ def test_a_dry_run_tells_every_file_from_headers_alone(
     os.truncate(weights, 8 + header)
     os.truncate(weights, size)
     assert run(arguments(base, tmp_path / "out", "--dry-run", "--json")) == 0
-    found = told(capsys)
+    found = printed(capsys)
     written = files(tiny_converted)
     assert {file["path"]: file["bytes"] for file in found["files"]} | {"v2w.json": 0} == {
         name: path.stat().st_size for name, path in written.items()
@@ -74,12 +74,12 @@ def test_the_manifest_has_the_hash_of_every_file(tiny_base: Path, tiny_converted
     assert manifest.source["files"] == {weights: sha256(read[f"unet/{weights}"])}
 
 
-def test_links_only_of_what_is_whole_and_only_when_asked(
+def test_only_unchanged_files_are_linked_and_only_on_request(
     tiny_base: Path, tiny_converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = shutil.copytree(tiny_base, tmp_path / "base")
     assert run(arguments(base, tmp_path / "out", "--link", "--json")) == 0
-    assert set(told(capsys)["linked"]) == WHOLE
+    assert set(printed(capsys)["linked"]) == WHOLE
     read, wanted = files(base), files(tiny_converted)
     for name, file in files(tmp_path / "out").items():
         assert name in WHOLE or file.stat().st_nlink == 1, name
@@ -88,7 +88,7 @@ def test_links_only_of_what_is_whole_and_only_when_asked(
     assert all(file.stat().st_nlink == 1 for file in wanted.values())
 
 
-def test_weights_of_which_none_changes_are_the_file_itself(
+def test_shards_without_a_changed_tensor_are_linked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A shard without temporal convolutions, and all of a transformer: hashed once, and linked where asked."""
@@ -99,7 +99,7 @@ def test_weights_of_which_none_changes_are_the_file_itself(
     shards = {name for name in base if name.endswith(".safetensors")}
     assert len(shards) > 1
     assert run(arguments(tmp_path / "base", tmp_path / "out", "--link", "--json")) == 0
-    assert set(told(capsys)["linked"]) == shards
+    assert set(printed(capsys)["linked"]) == shards
     written = files(tmp_path / "out")
     assert all(written[name].samefile(base[name]) for name in shards)
     manifest = read_manifest(tmp_path / "out")
@@ -107,7 +107,7 @@ def test_weights_of_which_none_changes_are_the_file_itself(
     assert not manifest.source["others"]
 
 
-def test_another_file_system_gives_copies_and_a_note(
+def test_links_across_file_systems_become_copies_with_a_note(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def link(*names: object) -> None:
@@ -119,7 +119,7 @@ def test_another_file_system_gives_copies_and_a_note(
     assert all(file.stat().st_nlink == 1 for file in files(tmp_path / "out").values())
 
 
-def test_what_would_fail_is_told_at_once_and_together(
+def test_all_obstacles_are_reported_together_before_writing(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = shutil.copytree(tiny_base, tmp_path / "base")
@@ -150,7 +150,7 @@ def test_the_source_itself_is_refused(tiny_base: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("kernel", ["has none", "refuses", "copies nothing", "copies a little"])
-def test_where_the_kernel_does_not_copy(
+def test_output_is_the_same_where_the_kernel_does_not_copy(
     kernel: str, tiny_base: Path, tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = os.copy_file_range
@@ -172,7 +172,7 @@ def test_where_the_kernel_does_not_copy(
     }
 
 
-def test_a_source_that_is_cut_meanwhile(
+def test_a_source_truncated_during_conversion_is_refused(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = shutil.copytree(tiny_base, tmp_path / "base")

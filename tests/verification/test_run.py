@@ -53,8 +53,9 @@ def test_an_unbroken_model_passes_and_is_reported(
     assert [claim for claim in report.claims if not claim.ok or claim.measured is None] == []
     assert report.ok
     assert [event.done for event in events] == list(range(len(events)))
-    assert {event.total for event in events} == {len(events)}
-    assert events[-1].seconds_left is not None and events[-1].seconds_left > 0
+    assert {event.total for event in events} == {len(events) - 1}
+    left = [event.seconds_left for event in events if event.seconds_left is not None]
+    assert left[0] > 0 and left == sorted(left, reverse=True) and left[-1] == 0
     assert json.loads((folder / "report.json").read_text()) == report.as_json()
     for name in ("influence.png", "distance.png"):
         with Image.open(folder / name) as picture:
@@ -81,7 +82,7 @@ def test_without_the_base_what_needs_it_is_listed_but_not_measured(tiny_converte
     assert needed < {claim.id for claim in skipped}
     assert all("--base" in claim.how for claim in skipped)
     (family,) = (claim for claim in report.claims if claim.id == "coverage")
-    assert family.measured == 0 and "the family's frames" in family.claim
+    assert family.measured == 0 and "the family's frames" in family.sentence
 
 
 @pytest.mark.slow
@@ -205,7 +206,7 @@ def test_a_dtype_that_this_machine_cannot_run_is_replaced_and_named(
     assert phases.can_run(randomized)
     monkeypatch.setattr(World, "forward", no_halves)
     stored = next(c for c in verify(tiny_converted).claims if c.id == "causal-stored")
-    assert stored.ok and stored.claim.endswith("in float32")
+    assert stored.ok and stored.sentence.endswith("in float32")
     assert "this machine cannot run float16, the stored precision" in stored.how
 
 

@@ -8,27 +8,20 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from v2w_convert.verification.inputs import latent_size, random_inputs, slice_of
 
-from v2w_convert.families.build import build_model
+from tests import tiny
 from v2w_convert.plan.probe import randomize_zero_init
-from v2w_convert.plan.read import read_plan, shipped_plans
-from v2w_convert.plan.resolve import resolve
+from v2w_convert.plan.read import shipped_plans
 from v2w_convert.sites import Site
-from v2w_convert.surgery.change import apply_surgery
+from v2w_convert.verification.engine.inputs import latent_size, random_inputs, slice_of
 from v2w_convert.world.model import World
 
 
 def tiny_world(name: str) -> World:
     """The plan's tiny model, converted, none of its weights zero."""
-    plan = read_plan(shipped_plans()[name])
-    torch.manual_seed(0)
-    base = build_model(plan.base, plan.tiny).eval()
-    resolved = resolve(plan, plan.tiny)
-    actions = resolved.trained_actions or 3
-    apply_surgery(resolved, base, actions, seed=0)
-    randomize_zero_init(base)
-    return World(base, resolved, actions).requires_grad_(False)
+    world = tiny.tiny_world(name).requires_grad_(False)
+    randomize_zero_init(world.base)
+    return world
 
 
 def pickled(world: World) -> World:

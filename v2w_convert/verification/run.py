@@ -62,6 +62,7 @@ def verify(
         _prepare(context, runner, settings, report, say)
         for phase in PHASES[1:]:
             claims += runner.run_phase(phase)
+        runner.finish()
         context.figures["budget"] |= {
             "seconds": round(context.budget.seconds, 1),
             "unmeasured": runner.unmeasured,

@@ -125,7 +125,7 @@ def test_what_the_budget_still_allowed_is_measured(
     for name in ("causal", "receptive-field", "stream-by-block", "gradients-causal"):
         assert found[name].measured is None, name
         assert found[name].how == (
-            "not measured: the budget of 10 minutes, of which this phase may use 90%, was used up"
+            "not measured: the budget of 10 minutes was used up; this phase may use 90% of it"
         )
     assert report.figures["budget"]["unmeasured"] == [c.id for c in report.claims if c.measured is None]
 

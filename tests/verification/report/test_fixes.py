@@ -61,7 +61,7 @@ def test_positions_that_are_missing_are_written_out() -> None:
 
 
 def test_the_fix_names_the_rule_of_a_site() -> None:
-    made = 'its rule in the plan: - causal_conv: {"at"'.replace('"at"', "at")
+    made = 'check its rule in the plan: - causal_conv: {"at"'.replace('"at"', "at")
     assert fix("causal", CONV).startswith(f'{made}: "**.temporal_res_block.conv[12]"')
     assert fix("sites-receptive-field", f"{CONV}, {CONV.replace('conv2', 'conv1')}").count("causal_conv") == 1
     assert "v2w convert --window" in fix(

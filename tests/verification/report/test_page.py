@@ -221,8 +221,8 @@ def test_a_failing_model_is_described_from_the_top(
     assert "a later frame has an influence in 21 of 21 pairs" in rest.partition("After: the world model")[2]
     text = (folder / "summary.md").read_text()
     assert f"- **Fails** at `{SITE}`: Frame t sees nothing of the frames after it, in float64: " in text
-    assert "To fix it: `its rule in the plan: - causal_attention" in text
-    assert "What to do its rule in the plan: - causal_attention" in top
+    assert "To fix it: `check its rule in the plan: - causal_attention" in text
+    assert "What to do check its rule in the plan: - causal_attention" in top
 
 
 def hostile(result: dict[str, Any]) -> dict[str, Any]:
@@ -261,6 +261,15 @@ def test_hostile_names_are_only_text(result: dict[str, Any]) -> None:
     in_code = re.sub("`[^`\n]*`", "", shown_summary)
     assert "`" not in in_code
     assert "<" not in in_code.replace("&#60;", "")
+
+
+def test_a_model_whose_causality_was_not_measured_is_not_called_causal(result: dict[str, Any]) -> None:
+    for claim in result["claims"]:
+        if claim["id"] == "causal":
+            claim |= SPECS["causal"].not_measured("no time").as_json()
+    shown = Page(page(result)).text
+    assert "Whether a frame depends on a later one was not measured." in shown
+    assert "In this model no frame depends on a later one." not in shown
 
 
 def test_odd_figures_are_drawn(result: dict[str, Any], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from v2w_convert.verification.engine.inputs import (
     random_inputs,
 )
 from v2w_convert.verification.engine.phases import WORLD, WORLD_RANDOMIZED, Cost
-from v2w_convert.verification.report.fixes import advise_finetuning, fix_rules
+from v2w_convert.verification.report.fixes import advise_converting_again, advise_finetuning, fix_rules
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
@@ -31,7 +31,7 @@ NO_EFFECT = ClaimSpec(
     "actions",
     "Before training, no action has an effect",
     stages=BEFORE_ACTION_TRAINING,
-    fix=fix_rules(advise_finetuning),
+    fix=fix_rules(advise_converting_again),
 )
 HAS_EFFECT, CAUSAL, FIRST_IGNORED, NULL, DROPPED, ROLLOUT = EFFECTS = tuple(
     ClaimSpec(id, "actions", sentence, fix=fix_rules(advise_finetuning))

@@ -109,12 +109,13 @@ def _measure(
     if broken:
         where = _blame(world, inputs, sizes, draft_every, broken[0], outputs[broken[0]], expected)
     names = {True: "committed", False: "uncommitted"}
+    window = "no window" if world.resolved.window is None else f"a window of {world.resolved.window}"
     chunk = "chunk" if draft_every == 1 else f"{draft_every}th chunk"
     return spec.result(
         nan_max(differences.values()),
         allowed=ALLOWED,
         where=where,
-        how=f"largest difference over the output's largest value, {t} frames, window {world.resolved.window}, "
+        how=f"largest difference over the output's largest value, {t} frames, {window}, "
         f"{b} {'clip' if b == 1 else 'clips'}; before each {chunk} is committed, other frames run without a commit, or "
         "are committed to a branch that is dropped, and its own frames run without a commit; float64; zero-initialised "
         "layers randomised" + "".join(f"; broken in {names[commit]} passes" for commit in broken),

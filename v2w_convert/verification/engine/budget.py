@@ -59,8 +59,8 @@ class Budget:
     @property
     def why(self) -> str:
         """The reason why something was not measured."""
-        share = "" if self.share == 1 else f", of which this phase may use {self.share:.0%},"
-        return f"the budget of {self.minutes:g} minutes{share} was used up"
+        share = "" if self.share == 1 else f"; this phase may use {self.share:.0%} of it"
+        return f"the budget of {self.minutes:g} minutes was used up{share}"
 
 
 @dataclass(frozen=True)

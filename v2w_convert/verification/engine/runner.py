@@ -45,6 +45,11 @@ class Runner:
             checks = [check for check in self.checks if check.phase is phase]
             return [claim for check in checks for claim in self._run(check)]
 
+    def finish(self) -> None:
+        """Report that all checks are done."""
+        total = len(self._measurable)
+        self.progress(ProgressEvent("verify", total, total, seconds_left=0.0))
+
     def seconds(self, done: int = 0) -> float:
         """Return the estimated time, in seconds, of all checks but the first `done`, and of the phases' beginnings."""
         assert self.estimate is not None

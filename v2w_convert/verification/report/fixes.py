@@ -74,7 +74,7 @@ def fix_rules(advice: Advice = lambda operation: "", otherwise: str = "") -> Fix
         lines = missing_rules([name for name in names if name not in sites], context)
         for operation in dict.fromkeys(sites[name] for name in names if name in sites):
             lines.append(
-                "; ".join(filter(None, [f"its rule in the plan: {rule(operation)}", advice(operation)]))
+                "; ".join(filter(None, [f"check its rule in the plan: {rule(operation)}", advice(operation)]))
             )
         return lines or ([otherwise] if otherwise else [])
 
@@ -87,8 +87,9 @@ def advise_against(problem: Problem) -> Advice:
 
 
 def advise_finetuning(operation: Operation) -> str:
-    """Advise training on actions."""
-    return "finetune the model on data with actions (v2w finetune), if that has not been done"
+    """Advise training on actions, for an operation that embeds them."""
+    advice = "finetune the model on data with actions (v2w finetune), if that has not been done"
+    return advice if operation.embeds_actions else ""
 
 
 def advise_converting_again(operation: Operation) -> str:
