@@ -43,20 +43,28 @@ def _section(name: str, command: Any) -> str:
     return "\n".join(text)
 
 
+REQUIRED = "[required]"  # in the help of an option that --config may give, too
+
+
+def _is_required(parameter: Any) -> bool:
+    return bool(parameter.required) or (parameter.help or "").endswith(REQUIRED)
+
+
 def _required(options: list[Any]) -> list[str]:
-    return [f"{min(p.opts, key=len)} {_value(p)}" for p in options if p.required]
+    return [f"{min(p.opts, key=len)} {_value(p)}" for p in options if _is_required(p)]
 
 
 def _option(parameter: Any) -> tuple[str, str, str, str]:
     names = ", ".join(code(name) for name in (*parameter.opts, *parameter.secondary_opts))
     default = parameter.default
-    if parameter.required:
+    meaning = (parameter.help or "").removesuffix(REQUIRED)
+    if _is_required(parameter):
         shown = "required"
     elif parameter.is_flag or default is None or callable(default):
         shown = ""
     else:
         shown = code(getattr(default, "value", default))
-    return names, "" if parameter.is_flag else code(_value(parameter)), shown, parameter.help or ""
+    return names, "" if parameter.is_flag else code(_value(parameter)), shown, meaning
 
 
 def _value(parameter: Any) -> str:
