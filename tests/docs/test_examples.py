@@ -1,5 +1,6 @@
 """The code that the how-tos show, run."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from tests.squares import moving_square
 from v2w_convert import (
     ConvertSettings,
     FinetuneSettings,
+    Sampling,
     V2WError,
     convert,
     finetune,
     load,
+    noise,
     open_dataset,
     verify,
 )
@@ -88,6 +91,36 @@ def test_claim(
         assert module.measure_prefix(world).ok
         monkeypatch.setattr(world, "forward", lambda **inputs: forward(**inputs, bidirectional=True))
         assert not module.measure_prefix(world).ok
+
+
+def test_noise_kind(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = example("noise_kind").TrigFlow
+    monkeypatch.setitem(noise.KINDS, "trigflow", kind)
+    level = torch.linspace(0.1, 1.5, 3, dtype=torch.float64)[None]
+    clean, added = torch.randn(2, 1, 3, 4, 2, 2, dtype=torch.float64)
+    for prediction in ("epsilon", "v", "sample"):
+        spec = noise.NoiseSpec.model_validate({"kind": "trigflow", "prediction": prediction})
+        built = spec.build()
+        noisy, target = built.add_noise(clean, added, level), built.target(clean, added, level)
+        for found, expected in zip(
+            built.to_clean_and_noise(target, noisy, level), (clean, added), strict=True
+        ):
+            torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(built.add_noise(clean, added, 0 * level), clean, rtol=0, atol=0)
+
+    base, plan = tmp_path / "base", tmp_path / "plan.yaml"
+    shutil.copytree(tiny_base, base, ignore=shutil.ignore_patterns("scheduler"))
+    shipped = shipped_plans()["stable-video-diffusion"].read_text("utf-8")
+    plan.write_text(shipped.replace("kind: edm", "kind: trigflow"), "utf-8")
+    convert(base, tmp_path / "converted", ConvertSettings(action_dim=ACTIONS, plan=plan))
+    settings = FinetuneSettings(steps=1, batch=2, frames=6, device="cpu")
+    finetune(tmp_path / "converted", tiny_data, tmp_path / "run", settings)
+    world = load(tmp_path / "run")
+    assert isinstance(world.noise, kind)
+    stream = world.stream(b=1, h=8, w=8, sampling=Sampling(steps=2))
+    assert bool(stream.step(torch.zeros(1, ACTIONS)).isfinite().all())
 
 
 @pytest.mark.slow
