@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Each sets up what it needs.
+# On a fresh machine: `make demo` and `make test` (`make test-all` for every test). Each sets up what it needs.
 # `make report` measures the Doom models again and writes docs/doom.
 PYTHON ?= python3
 BIN := .venv/bin

@@ -28,6 +28,7 @@ B, H, W, FRAMES = 1, 8, 8, 16
 def work(passes: int) -> None:
     """A version's process: a line in, `passes` passes, their milliseconds out as JSON."""
     import torch
+
     from v2w_convert import load
 
     torch.set_num_threads(1)

@@ -20,7 +20,7 @@ SPECS = [
 SHAPE = (2, 3, 4, 5, 6)  # b t c h w
 
 
-def draw(noise: Noise) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def sample(noise: Noise) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     clean, eps = (torch.randn(SHAPE, generator=generator, dtype=torch.float64) for _ in range(2))
     return clean, eps, noise.sample_training_levels(SHAPE[:2], generator).double()
@@ -29,7 +29,7 @@ def draw(noise: Noise) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}-{s.base_scale}")
 def test_splitting_the_target_gives_back_frame_and_noise(spec: NoiseSpec) -> None:
     noise = spec.build()
-    clean, eps, level = draw(noise)
+    clean, eps, level = sample(noise)
     noisy = noise.add_noise(clean, eps, level)
     found = noise.to_clean_and_noise(noise.target(clean, eps, level), noisy, level)
     for one, other in zip(found, (clean, eps), strict=True):
@@ -39,7 +39,7 @@ def test_splitting_the_target_gives_back_frame_and_noise(spec: NoiseSpec) -> Non
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}-{s.base_scale}")
 def test_level_zero_is_clean(spec: NoiseSpec) -> None:
     noise = spec.build()
-    clean, eps, _ = draw(noise)
+    clean, eps, _ = sample(noise)
     assert torch.equal(noise.add_noise(clean, eps, torch.zeros(SHAPE[:2])), clean)
     assert torch.isfinite(noise.timestep(torch.zeros(SHAPE[:2]))).all()
 
@@ -47,7 +47,7 @@ def test_level_zero_is_clean(spec: NoiseSpec) -> None:
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}-{s.base_scale}")
 def test_each_frame_has_its_own_level(spec: NoiseSpec) -> None:
     noise = spec.build()
-    clean, eps, level = draw(noise)
+    clean, eps, level = sample(noise)
     together = noise.add_noise(clean, eps, level)
     for t in range(SHAPE[1]):
         assert torch.equal(
@@ -66,7 +66,7 @@ def test_a_sampling_step_is_ddim_without_eta() -> None:
     noise = noise_spec_from_scheduler(dict(scheduler.config)).build()
     levels = noise.inference_levels(10)
     scheduler.set_timesteps(10)
-    clean, output, _ = draw(noise)
+    clean, output, _ = sample(noise)
     for level, following in zip(levels[:-2], levels[1:-1], strict=True):
         here = torch.full(SHAPE[:2], float(level))
         ours = noise.add_noise(
@@ -86,7 +86,7 @@ def test_a_sampling_step_is_euler_for_edm() -> None:
     assert noise.spec.kind == "edm"
     scheduler.set_timesteps(8)
     levels = noise.inference_levels(8)
-    clean, output, _ = draw(noise)
+    clean, output, _ = sample(noise)
     noisy = clean * float(levels[0])
     here, following = (torch.full(SHAPE[:2], float(x)).double() for x in levels[:2])
     expected_input = scheduler.scale_model_input(noisy, scheduler.timesteps[0])
@@ -105,7 +105,7 @@ def test_a_sampling_step_is_euler_for_flow() -> None:
     assert (noise.spec.kind, noise.spec.prediction) == ("flow", "flow")
     scheduler.set_timesteps(8)
     levels = noise.inference_levels(8)
-    noisy, output, _ = draw(noise)
+    noisy, output, _ = sample(noise)
     here, following = (torch.full(SHAPE[:2], float(x)).double() for x in levels[2:4])
     scheduler._step_index = 2
     ours = noise.add_noise(*noise.to_clean_and_noise(output, noisy, here), following)
@@ -134,15 +134,15 @@ def test_clean_frames_are_scaled_as_in_dynamicrafter(base: float) -> None:
     """Noise and target by the formulas of its ddpm3d.py, the scales from its table."""
     noise = NoiseSpec(kind="ddpm", prediction="v", base_scale=base, scheduler=ZERO_SNR).build()
     table = torch.from_numpy(np.concatenate([np.linspace(1.0, base, 400), np.full(1000, base)]))
-    share = noise.scheduler.alphas_cumprod.double()  # type: ignore[attr-defined]
-    clean, eps, _ = draw(noise)
+    alphas_cumprod = noise.scheduler.alphas_cumprod.double()  # type: ignore[attr-defined]
+    clean, eps, _ = sample(noise)
     for t in (1, 39, 399, 400, 998, 999):
         level = torch.full(SHAPE[:2], float(t), dtype=torch.float64)
-        scaled, signal, deviation = table[t] * clean, share[t].sqrt(), (1 - share[t]).sqrt()
+        scaled, alpha, sigma = table[t] * clean, alphas_cumprod[t].sqrt(), (1 - alphas_cumprod[t]).sqrt()
         close = {"rtol": 1e-12, "atol": 1e-12}  # the same sums in another order, float64
         noisy, target = noise.add_noise(clean, eps, level), noise.target(clean, eps, level)
-        torch.testing.assert_close(noisy, signal * scaled + deviation * eps, **close)
-        torch.testing.assert_close(target, signal * eps - deviation * scaled, **close)
+        torch.testing.assert_close(noisy, alpha * scaled + sigma * eps, **close)
+        torch.testing.assert_close(target, alpha * eps - sigma * scaled, **close)
         for found, expected in zip(noise.to_clean_and_noise(target, noisy, level), (clean, eps), strict=True):
             torch.testing.assert_close(found, expected, **close)
 
@@ -151,13 +151,13 @@ def test_a_sampling_step_with_scaled_frames_is_dynamicrafters() -> None:
     """Its ddim.py with eta 0: what was found clean is brought from one level's scale to the next one's."""
     noise = NoiseSpec(kind="ddpm", prediction="v", base_scale=0.7, scheduler=ZERO_SNR).build()
     table = torch.from_numpy(np.concatenate([np.linspace(1.0, 0.7, 400), np.full(1000, 0.7)]))
-    share = noise.scheduler.alphas_cumprod.double()  # type: ignore[attr-defined]
-    noisy, output, _ = draw(noise)
+    alphas_cumprod = noise.scheduler.alphas_cumprod.double()  # type: ignore[attr-defined]
+    noisy, output, _ = sample(noise)
     for level, following in ((999, 799), (399, 199), (199, 19)):
-        signal, deviation = share[level].sqrt(), (1 - share[level]).sqrt()
-        found, eps = signal * noisy - deviation * output, signal * output + deviation * noisy
+        alpha, sigma = alphas_cumprod[level].sqrt(), (1 - alphas_cumprod[level]).sqrt()
+        found, eps = alpha * noisy - sigma * output, alpha * output + sigma * noisy
         found = found * table[following] / table[level]
-        expected = share[following].sqrt() * found + (1 - share[following]).sqrt() * eps
+        expected = alphas_cumprod[following].sqrt() * found + (1 - alphas_cumprod[following]).sqrt() * eps
         here, there = (torch.full(SHAPE[:2], float(x), dtype=torch.float64) for x in (level, following))
         ours = noise.add_noise(*noise.to_clean_and_noise(output, noisy, here), there)
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
@@ -171,18 +171,18 @@ def test_scaled_frames_are_of_timesteps_only() -> None:
     )
 
 
-def test_zero_terminal_snr_leaves_nothing_at_the_loudest_level() -> None:
+def test_zero_terminal_snr_leaves_nothing_at_the_largest_level() -> None:
     spec = NoiseSpec(kind="ddpm", prediction="v", scheduler={"rescale_betas_zero_snr": True})
     noise = spec.build()
-    signal, deviation = noise.alpha_sigma(torch.tensor([[noise.max_level]]))
-    assert signal.item() == 0
-    assert deviation.item() == 1
+    alpha, sigma = noise.alpha_sigma(torch.tensor([[noise.max_level]]))
+    assert alpha.item() == 0
+    assert sigma.item() == 1
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.prediction}-{s.base_scale}")
-def test_half_precision_survives_the_loudest_level(spec: NoiseSpec) -> None:
+def test_half_precision_survives_the_largest_level(spec: NoiseSpec) -> None:
     noise = spec.build()
-    clean, eps, _ = draw(noise)
+    clean, eps, _ = sample(noise)
     level = torch.full(SHAPE[:2], noise.max_level * 0.999)
     noisy = noise.add_noise(clean, eps, level)
     given = noise.model_input(noisy.half(), level)
@@ -193,11 +193,11 @@ def test_half_precision_survives_the_loudest_level(spec: NoiseSpec) -> None:
 
 
 def test_edms_skip_connection_is_the_schedulers() -> None:
-    """As Cosmos has it: data of deviation 0.5."""
+    """As Cosmos has it: data of standard deviation 0.5."""
     scheduler = EDMEulerScheduler(sigma_data=0.5)
     noise = noise_spec_from_scheduler({**scheduler.config, "_class_name": "EDMEulerScheduler"}).build()
     assert noise.spec.prediction == "edm"
-    noisy, output, _ = draw(noise)
+    noisy, output, _ = sample(noise)
     sigma = torch.tensor(3.0, dtype=torch.float64)
     level = sigma.expand(SHAPE[:2])
     close = {"rtol": 1e-12, "atol": 1e-12}

@@ -1,13 +1,13 @@
-"""Noise of three kinds, one level per frame: how it is added, told to the base, and taken away.
+"""Noise of three kinds, one level per frame: how it is added, which timestep the base receives, how it is removed.
 
 A *noise level* is 0 for a clean frame and grows with the noise. Its unit is the kind's own:
 
-    ddpm   the training timestep, 0 … N-1; level 0 is exactly clean      (DDPM, arXiv 2006.11239)
-    edm    sigma, the noise's deviation beside data of deviation 1       (EDM, arXiv 2206.00364)
-    flow   the share of noise, 0 … 1                                     (flow matching, arXiv 2210.02747)
+    ddpm   the training timestep, 0 … N-1; level 0 is exactly clean           (DDPM, arXiv 2006.11239)
+    edm    sigma, the noise's standard deviation, of data with deviation 1    (EDM, arXiv 2206.00364)
+    flow   the fraction of noise, 0 … 1                                       (flow matching, arXiv 2210.02747)
 
-Shapes: frames are (b t c h w), levels (b t). All formulas are written with a frame's signal and noise
-amplitudes, `frame = signal * clean + deviation * noise`.
+Shapes: frames are (b t c h w), levels (b t). All formulas are written with a frame's alpha and sigma,
+`frame = alpha * clean + sigma * noise`.
 """
 
 from abc import ABC, abstractmethod
@@ -21,27 +21,34 @@ from torch import Tensor
 
 Kind = Literal["ddpm", "edm", "flow"]
 Prediction = Literal["epsilon", "v", "sample", "flow", "edm"]
-MAX_TIMESTEPS = 100_000  # timesteps
-RESCALE_TIMESTEPS = (
-    399.0  # the timestep from which on the clean frames are scaled by `base_scale` (DynamiCrafter)
-)
+MAX_TIMESTEPS = 100_000
+RESCALE_TIMESTEPS = 399.0  # from this timestep on, clean frames are scaled by `base_scale` (DynamiCrafter)
 
 
 class NoiseSpec(BaseModel):
-    """A kind of noise and what the base predicts; `scheduler` is a diffusers scheduler's config, where known.
-
-    `edm` is what is left to predict after EDM's skip connection, of data of deviation `sigma_data` (table 1 there).
-
-    base_scale  the clean frames are scaled down before noise is put on them, from 1 at level 0 on a line to this at
-                level 399 and beyond; what the base should predict is of scaled frames (DynamiCrafter at 512 and 1024,
-                `use_dynamic_rescale` in github.com/Doubiiu/DynamiCrafter, lvdm/models/ddpm3d.py). ddpm only
-    """
+    """A kind of noise, and what the base predicts of it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Kind
-    prediction: Prediction
-    scheduler: dict[str, Any] = {}
-    base_scale: float = Field(default=1.0, gt=0, le=1)
+    kind: Kind = Field(
+        description="`ddpm`: the level is a training timestep; `edm`: it is sigma; `flow`: it is the fraction of noise."
+    )
+    prediction: Prediction = Field(
+        description="What the base predicts: the noise (`epsilon`), the clean frame (`sample`), `v`, the `flow` from "
+        "clean frame to noise, or what EDM's skip connection leaves to predict, of data with deviation `sigma_data` "
+        "(`edm`, arXiv 2206.00364, table 1)."
+    )
+    scheduler: dict[str, Any] = Field(
+        default={},
+        description="The config of a diffusers scheduler, where known. A checkpoint's own replaces it.",
+    )
+    base_scale: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Clean frames are scaled before noise is added, linearly from 1 at level 0 to this at level 399 "
+        "and beyond; the base predicts scaled frames (DynamiCrafter at 512 and 1024, `use_dynamic_rescale` in "
+        "github.com/Doubiiu/DynamiCrafter, lvdm/models/ddpm3d.py). ddpm only.",
+    )
 
     @model_validator(mode="after")
     def _scaled_by_timestep(self) -> "NoiseSpec":
@@ -57,12 +64,13 @@ class NoiseSpec(BaseModel):
         return self
 
     def build(self) -> "Noise":
+        """The noise of this kind."""
         kinds: dict[str, type[Ddpm] | type[Edm] | type[Flow]] = {"ddpm": Ddpm, "edm": Edm, "flow": Flow}
         return kinds[self.kind](self)
 
 
 def noise_spec_from_scheduler(config: Mapping[str, Any]) -> NoiseSpec:
-    """What a checkpoint's own scheduler config says of its noise; `base_scale` there is ours, not diffusers'."""
+    """The noise that a checkpoint's own scheduler config describes; `base_scale` in it is ours, not diffusers'."""
     config = dict(config)
     base_scale = config.pop("base_scale", 1.0)
     prediction: Any = {"v_prediction": "v", "epsilon": "epsilon", "sample": "sample"}.get(
@@ -81,41 +89,47 @@ def noise_spec_from_scheduler(config: Mapping[str, Any]) -> NoiseSpec:
 
 
 class Noise(ABC):
-    """One kind of noise. `loudest` is the level at which nothing of the frame is left to see."""
+    """One kind of noise.
+
+    Attributes:
+        spec: What it is built from.
+        max_level: The level at which nothing of the frame is left to see.
+        data: The frames' standard deviation, as EDM's formulas have it.
+    """
 
     max_level: float
-    data: float = 1.0  # the frames' deviation, as EDM's formulas have it
+    data: float = 1.0
 
     def __init__(self, spec: NoiseSpec):
         self.spec = spec
 
     @abstractmethod
     def alpha_sigma(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Signal and deviation, both of the level's shape (b t) and of its floating dtype."""
+        """Alpha and sigma, both of the level's shape (b t) and of its floating dtype."""
 
     @abstractmethod
     def timestep(self, level: Tensor) -> Tensor:
-        """The number (b t) by which the base is told the level."""
+        """The number (b t) that the base receives for the level."""
 
     @abstractmethod
     def sample_training_levels(
         self, shape: tuple[int, ...], generator: torch.Generator | None = None
     ) -> Tensor:
-        """Levels as in training, float32 on the CPU."""
+        """Random levels as in training, float32 on the CPU."""
 
     @abstractmethod
     def inference_levels(self, steps: int) -> Tensor:
-        """Levels (steps + 1,) from the loudest to 0, float32: the grid of the matching diffusers scheduler."""
+        """Levels (steps + 1,) from the largest to 0, float32: the grid of the matching diffusers scheduler."""
 
     def add_noise(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-        """`clean` with `noise` on it. With the noise that a model found, one deterministic sampling step.
+        """`clean` with `noise` added. With the noise that a model predicts, one deterministic sampling step.
 
         (DDIM with eta 0, Euler for the other kinds: all three follow the line from noise to frame.)
         """
         return weighted_sum(self.alpha_sigma(_wide(level, clean)), (clean, noise))
 
     def model_input(self, noisy: Tensor, level: Tensor) -> Tensor:
-        """What the base is given in place of the noisy frames."""
+        """What the base receives in place of the noisy frames."""
         return noisy
 
     def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
@@ -128,9 +142,9 @@ class Noise(ABC):
             case "flow":
                 return noise - clean
             case "v":
-                signal, deviation = self.alpha_sigma(_wide(level, clean))
-                size = (signal**2 + deviation**2).sqrt()
-                return weighted_sum((signal / size, -deviation / size), (noise, clean))
+                alpha, sigma = self.alpha_sigma(_wide(level, clean))
+                size = (alpha**2 + sigma**2).sqrt()
+                return weighted_sum((alpha / size, -sigma / size), (noise, clean))
             case "edm":
                 data, sigma = self.data, _wide(level, clean)
                 size = (sigma**2 + data**2).sqrt()
@@ -139,23 +153,23 @@ class Noise(ABC):
 
     def to_clean_and_noise(self, output: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """The clean frames and the noise that the base's `output` says `noisy` is made of."""
-        signal, deviation = self.alpha_sigma(_wide(level, noisy))
+        alpha, sigma = self.alpha_sigma(_wide(level, noisy))
         both = (noisy, output)
         match self.spec.prediction:
             case "epsilon":
-                return weighted_sum((1 / signal, -deviation / signal), both), output
+                return weighted_sum((1 / alpha, -sigma / alpha), both), output
             case "sample":
-                return output, weighted_sum((1 / deviation, -signal / deviation), both)
+                return output, weighted_sum((1 / sigma, -alpha / sigma), both)
             case "flow":
-                one = torch.ones_like(signal)
-                return weighted_sum((one, -deviation), both), weighted_sum((one, signal), both)
+                one = torch.ones_like(alpha)
+                return weighted_sum((one, -sigma), both), weighted_sum((one, alpha), both)
             case "v":
-                power = signal**2 + deviation**2
+                power = alpha**2 + sigma**2
                 size = power.sqrt()
-                clean = weighted_sum((signal / power, -deviation / size), both)
-                return clean, weighted_sum((deviation / power, signal / size), both)
+                clean = weighted_sum((alpha / power, -sigma / size), both)
+                return clean, weighted_sum((sigma / power, alpha / size), both)
             case "edm":
-                data, sigma = self.data, deviation
+                data = self.data
                 power = sigma**2 + data**2
                 size = power.sqrt()
                 clean = weighted_sum((data**2 / power, sigma * data / size), both)
@@ -164,7 +178,7 @@ class Noise(ABC):
 
 
 def _wide(level: Tensor, frames: Tensor) -> Tensor:
-    """The level in at least float32: the square of EDM's loudest sigma is too large for float16."""
+    """The level in at least float32: the square of EDM's largest sigma is too large for float16."""
     return level.to(torch.promote_types(frames.dtype, torch.float32))
 
 
@@ -174,26 +188,26 @@ def weighted_sum(weights: tuple[Tensor, ...], frames: tuple[Tensor, ...]) -> Ten
 
 
 class Ddpm(Noise):
-    """A table of N training timesteps; the model is told the timestep.
+    """A table of N training timesteps; the base receives the timestep.
 
-    With a `base_scale` the frames that noise is put on, and that the base predicts, are scaled ones.
+    With a `base_scale` the frames that noise is added to, and that the base predicts, are scaled ones.
     """
 
     def __init__(self, spec: NoiseSpec):
         super().__init__(spec)
-        # Trailing: sampling begins where the frame is noisiest, and never asks for the clean level 0.
+        # Trailing: sampling begins at the largest level, and never denoises at the clean level 0.
         self.scheduler: Any = DDIMScheduler.from_config({**spec.scheduler, "timestep_spacing": "trailing"})
-        share = self.scheduler.alphas_cumprod.double().clone()
-        share[0] = 1.0  # level 0 is clean; the table's first entry (0.99998 or so) stands for it
-        self._alphas_cumprod = share
-        self.max_level = float(len(share) - 1)
+        alphas_cumprod = self.scheduler.alphas_cumprod.double().clone()
+        alphas_cumprod[0] = 1.0  # level 0 is clean, in place of the table's first entry (0.99998 or so)
+        self._alphas_cumprod = alphas_cumprod
+        self.max_level = float(len(alphas_cumprod) - 1)
 
     def alpha_sigma(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        share = self._alphas_cumprod.to(level.device)[level.long()]
-        return share.sqrt().to(level.dtype), (1 - share).sqrt().to(level.dtype)
+        alphas_cumprod = self._alphas_cumprod.to(level.device)[level.long()]
+        return alphas_cumprod.sqrt().to(level.dtype), (1 - alphas_cumprod).sqrt().to(level.dtype)
 
     def scale(self, level: Tensor) -> Tensor:
-        """What clean frames are multiplied by at a level (b t): 1 for clean ones."""
+        """The factor on clean frames at a level (b t): 1 at level 0."""
         return 1 + (self.spec.base_scale - 1) * (level / RESCALE_TIMESTEPS).clamp(max=1)
 
     def add_noise(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
@@ -227,12 +241,11 @@ class Ddpm(Noise):
 
 
 class Edm(Noise):
-    """Variance exploding noise; the model is told 0.25 log sigma and given frames of unit size (or of deviation 1)."""
+    """Variance exploding noise; the base receives 0.25 log sigma, and frames scaled to unit size."""
 
-    mean, spread = (
-        0.7,
-        1.6,
-    )  # of log sigma in training: Stable Video Diffusion's (arXiv 2311.15127, appendix D)
+    # Of log sigma in training: Stable Video Diffusion's (arXiv 2311.15127, appendix D).
+    mean = 0.7
+    std = 1.6
 
     def __init__(self, spec: NoiseSpec):
         super().__init__(spec)
@@ -253,7 +266,7 @@ class Edm(Noise):
         return torch.ones_like(level), level
 
     def timestep(self, level: Tensor) -> Tensor:
-        return 0.25 * level.clamp(min=self.min_level).log()  # a clean frame is told as the quietest level
+        return 0.25 * level.clamp(min=self.min_level).log()  # a clean frame has the smallest level's timestep
 
     def model_input(self, noisy: Tensor, level: Tensor) -> Tensor:
         sigma = _wide(level, noisy)
@@ -262,15 +275,16 @@ class Edm(Noise):
     def sample_training_levels(
         self, shape: tuple[int, ...], generator: torch.Generator | None = None
     ) -> Tensor:
-        return (self.mean + self.spread * torch.randn(shape, generator=generator)).exp()
+        return (self.mean + self.std * torch.randn(shape, generator=generator)).exp()
 
     def inference_levels(self, steps: int) -> Tensor:
         self.scheduler.set_timesteps(steps)
-        return self.scheduler.sigmas.float()
+        levels: Tensor = self.scheduler.sigmas.float()
+        return levels
 
 
 class Flow(Noise):
-    """A straight line from frame to noise; the model is told the share of noise times N."""
+    """A straight line from frame to noise; the base receives the fraction of noise times N."""
 
     max_level = 1.0
 
@@ -292,4 +306,5 @@ class Flow(Noise):
 
     def inference_levels(self, steps: int) -> Tensor:
         self.scheduler.set_timesteps(steps)
-        return self.scheduler.sigmas.float()
+        levels: Tensor = self.scheduler.sigmas.float()
+        return levels

@@ -95,11 +95,13 @@ class Site(nn.Module):
 
     def unfold(self, x: Tensor) -> Tensor:
         """((b t) c n …) -> (b c (t n) …), n frames per block: time on axis 2, as convolutions and norms want it."""
-        return x.unflatten(0, (self.context.b, self.context.t)).movedim(1, 2).flatten(2, 3)
+        output: Tensor = x.unflatten(0, (self.context.b, self.context.t)).movedim(1, 2).flatten(2, 3)
+        return output
 
     def fold(self, x: Tensor) -> Tensor:
         """The inverse of `unfold`."""
-        return x.unflatten(2, (self.context.t, -1)).movedim(2, 1).flatten(0, 1)
+        output: Tensor = x.unflatten(2, (self.context.t, -1)).movedim(2, 1).flatten(0, 1)
+        return output
 
     @property
     def past(self) -> SiteState | None:

@@ -79,8 +79,8 @@ def main() -> None:
         rows.append([name, *(f"{found['horizons'][x]['psnr']['mean']:.2f}" for x in horizons), f"{gap:.2f}"])
     print_line("")
     print_table(
-        f"PSNR (dB) so many frames ahead, one sample, {EPISODES} test episodes; what the true actions are worth",
-        ["", *horizons, "gap at 4"],
+        f"PSNR (dB) by frames ahead, one sample, {EPISODES} test episodes; gap: true minus other actions, 4 ahead",
+        ["", *horizons, "gap"],
         rows,
     )
     print_line(f"{held} of {len(claims)} claims hold. {(time.monotonic() - begun) / 60:.1f} minutes.")

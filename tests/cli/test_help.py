@@ -98,6 +98,13 @@ def test_help_takes_less_than_a_second_and_no_torch(command: str, tmp_path: Path
     assert float(done.stderr) < 1  # seconds of one core, so that a busy machine does not count
 
 
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert all(f"  {name} " in err for name in COMMANDS)
+
+
 def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from v2w_convert import api
 

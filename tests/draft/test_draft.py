@@ -1,4 +1,4 @@
-"""`v2w plan` for a class without a plan. Shipped plans are hidden here: a draft may not know them."""
+"""`v2w plan` for a class without a plan. Shipped plans are hidden: a draft must not use them."""
 
 import json
 from collections import Counter
@@ -12,8 +12,8 @@ from tests.families.published import PUBLISHED
 from v2w_convert.cli import run
 from v2w_convert.draft import attention
 from v2w_convert.draft.draft import draft
-from v2w_convert.draft.text import written
-from v2w_convert.draft.turns import Unmeasured
+from v2w_convert.draft.plan_text import plan_text
+from v2w_convert.draft.rotary_fit import RotaryFitError
 from v2w_convert.errors import V2WError
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.plan import registry
@@ -65,7 +65,7 @@ OTHERS = (
 
 
 @pytest.fixture(autouse=True)
-def hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def hidden_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "shipped_plans", dict)
 
 
@@ -102,10 +102,10 @@ def test_a_draft_converts_and_is_proven_without_an_edit(
 ) -> None:
     base, plan, out = saved(class_name, tiny, tmp_path / "base"), tmp_path / "plan.yaml", tmp_path / "out"
     assert run(["plan", str(base), "-o", str(plan), "--json"]) == 0
-    said = last(capsys)
-    assert said["draft"]
-    assert said["holds"]
-    assert said["identity"] <= 1e-9
+    result = last(capsys)
+    assert result["drafted"]
+    assert result["holds"]
+    assert result["identity_gap"] <= 1e-9
     assert run(["convert", str(base), "-o", str(out), "--plan", str(plan), "--action-dim", "3"]) == 0
     assert run(["verify", str(out), "--base", str(base), "--json"]) == 0
     assert last(capsys)["ok"]
@@ -154,28 +154,29 @@ def test_the_checkpoints_scheduler_says_what_the_noise_is() -> None:
 
 
 def test_what_is_not_the_base_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first frame is told another noise level: no operation says that."""
+    """The first frame receives another noise level: no operation describes that."""
     tiny = HUNYUAN | {"image_condition_type": "token_replace"}
     base, plan = saved("HunyuanVideoTransformer3DModel", tiny, tmp_path / "base"), tmp_path / "plan.yaml"
     assert run(["plan", str(base), "-o", str(plan), "--json"]) == 0
-    said = last(capsys)
-    assert not said["holds"]
-    assert said["identity"] > 1e-3
-    assert "open: the folded model is not the base" in plan.read_text()
+    result = last(capsys)
+    assert not result["holds"]
+    assert result["identity_gap"] > 1e-3
+    assert "open: the folded model differs from the base" in plan.read_text()
     assert "transformer_blocks.0.norm1" in plan.read_text()
 
 
 def test_what_could_not_be_measured_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unmeasured(*_: object) -> None:
-        raise Unmeasured("by no law")
+    def fails(*_: object) -> None:
+        raise RotaryFitError("by no law")
 
-    monkeypatch.setattr(attention, "measure", unmeasured)
+    monkeypatch.setattr(attention, "fit_rotary", fails)
     found = draft("WanTransformer3DModel", WAN)
     assert not found.holds
     file = tmp_path / "plan.yaml"
-    file.write_text(written(found))
+    file.write_text(plan_text(found))
     assert (
-        "# open: its queries are turned by the frame's place, and how is open: by no law" in file.read_text()
+        "# open: its queries are rotated by the frame's position, in an unknown way: by no law"
+        in file.read_text()
     )
     assert read_plan(file) == parse_plan(found.plan, "test")
 

@@ -3,8 +3,6 @@
 The long form, for every family, is `test_families.py`.
 """
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -32,6 +30,15 @@ def world_of(name: str, blocks: int) -> World:
     world = tiny_world(name, **view).double()
     randomize_zero_init(world.base)
     return world
+
+
+def nulls(world: World) -> dict[str, Tensor]:
+    """Null conditions of two clips, with few tokens: HunyuanVideo 1.5 has two thousand, and takes seconds with them."""
+    values = {
+        name: condition.null(HEIGHT, WIDTH, tokens=3)
+        for name, condition in world.resolved.call.conditions.items()
+    }
+    return {name: value.expand(2, *value.shape) for name, value in values.items()}
 
 
 def clip(world: World, blocks: int, seed: int = 0) -> dict[str, Tensor]:
@@ -63,15 +70,15 @@ def gap(found: Tensor, expected: Tensor) -> float:
 def test_no_frame_depends_on_a_later_one_and_every_frame_on_the_one_before(name: str) -> None:
     with exact():
         world = world_of(name, blocks=3)
-        n = world.frames_per_block
+        n, given = world.frames_per_block, nulls(world)
         inputs, others = clip(world, 4), clip(world, 4, seed=1)
         changed = {key: torch.cat([x[:, : 2 * n], others[key][:, 2 * n :]], 1) for key, x in inputs.items()}
-        output = world(**inputs)
-        assert torch.equal(world(**changed)[:, : 2 * n], output[:, : 2 * n])
+        output = world(**inputs, **given)
+        assert torch.equal(world(**changed, **given)[:, : 2 * n], output[:, : 2 * n])
         for key in ("latents", "actions"):
             moved = inputs | {key: inputs[key].clone()}
             moved[key][:, n : 2 * n] = others[key][:, n : 2 * n]
-            differs = (world(**moved) != output).flatten(2).any(-1)
+            differs = (world(**moved, **given) != output).flatten(2).any(-1)
             assert not differs[:, :n].any()
             assert differs[:, n : 3 * n].all()
 
@@ -81,16 +88,16 @@ def test_no_frame_depends_on_a_later_one_and_every_frame_on_the_one_before(name:
 def test_a_stream_gives_what_one_pass_over_the_clip_gives(name: str) -> None:
     with exact():
         world = world_of(name, blocks=3)
-        n = world.frames_per_block
+        n, given = world.frames_per_block, nulls(world)
         inputs = clip(world, 7)  # past the window twice
-        expected = world(**inputs)
+        expected = world(**inputs, **given)
         window = None if world.resolved.window else 16 * n
         state = world.empty_state(2, HEIGHT, WIDTH, window=window)
         for start, stop in ((0, 1), (1, 2), (2, 4), (4, 5), (5, 7)):
             chunk = cut(inputs, start * n, stop * n)
-            uncommitted, same = world.forward_streamed(state, **chunk)
+            uncommitted, same = world.forward_streamed(state, **chunk, **given)
             assert same is state
-            found, state = world.forward_streamed(state, **chunk, commit=True)
+            found, state = world.forward_streamed(state, **chunk, **given, commit=True)
             assert torch.equal(found, uncommitted)
             assert gap(found, expected[:, start * n : stop * n]) <= CLOSE
 
@@ -102,13 +109,9 @@ def test_the_bidirectional_form_is_the_base(name: str) -> None:
         world, base = (model.double() for model in tiny_folded(name))
         inputs = clip(world, world.resolved.frames(4 * world.frames_per_block) // world.frames_per_block)
         level = inputs["noise_level"][:, :1].expand_as(inputs["noise_level"])
-        call = world.resolved.call
-        nulls: dict[str, Any] = {}
-        for condition, resolved in call.conditions.items():
-            value = resolved.null(HEIGHT, WIDTH)
-            nulls[condition] = value.expand(2, *value.shape)
+        call, given = world.resolved.call, nulls(world)
         noisy = world.noise.model_input(inputs["latents"], level)
-        expected = call_base(base, call, noisy, world.noise.timestep(level)[:, 0], nulls)
-        found = world(inputs["latents"], level, bidirectional=True)
+        expected = call_base(base, call, noisy, world.noise.timestep(level)[:, 0], given)
+        found = world(inputs["latents"], level, bidirectional=True, **given)
         assert gap(found, expected) <= CLOSE
-        assert gap(world(inputs["latents"], level), expected) > 1e-4  # the causal form differs
+        assert gap(world(inputs["latents"], level, **given), expected) > 1e-4  # the causal form differs

@@ -36,23 +36,23 @@ def run(
         module.context.actions = actions.unflatten(1, (T // n, n))
     if dropped is not None:
         module.context.dropped = dropped.unflatten(1, (T // n, n))
-    told = torch.randn(B * T // n, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    level = torch.randn(B * T // n, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     with torch.no_grad():
-        return module(told).view(B, T // n, D)
+        return module(level).view(B, T // n, D)
 
 
-def draw(seed: int) -> torch.Tensor:
+def sample(seed: int) -> torch.Tensor:
     return torch.randn(B, T, A, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def test_before_training_no_action_has_an_effect() -> None:
     module = site(zero=True)
-    assert torch.equal(run(module, draw(1)), run(module, draw(2)))
-    assert torch.equal(run(module, draw(1)), run(module, None))
+    assert torch.equal(run(module, sample(1)), run(module, sample(2)))
+    assert torch.equal(run(module, sample(1)), run(module, None))
 
 
 def test_an_action_moves_its_own_frame_only() -> None:
-    module, actions = site(), draw(1)
+    module, actions = site(), sample(1)
     for t in range(1, T):
         other = actions.clone()
         other[:, t] += 1
@@ -62,7 +62,7 @@ def test_an_action_moves_its_own_frame_only() -> None:
 
 
 def test_nothing_led_to_the_first_frame_of_a_stream() -> None:
-    module, actions = site(), draw(1)
+    module, actions = site(), sample(1)
     other = actions.clone()
     other[:, 0] += 1
     assert torch.equal(run(module, actions), run(module, other))
@@ -74,13 +74,13 @@ def test_no_action_is_not_the_zero_action() -> None:
     none = run(module, None)
     assert (none != run(module, zero)).any(-1)[:, 1:].all()
     dropped = torch.ones(B, T, dtype=torch.bool)
-    assert torch.equal(none, run(module, draw(1), dropped))
+    assert torch.equal(none, run(module, sample(1), dropped))
     dropped[:, 2] = False
-    assert ((none != run(module, draw(1), dropped)).any(-1) == ~dropped).all()
+    assert ((none != run(module, sample(1), dropped)).any(-1) == ~dropped).all()
 
 
 def test_the_actions_of_a_block_go_together_each_in_its_place() -> None:
-    module, actions = site(n=2), draw(1)
+    module, actions = site(n=2), sample(1)
     before = run(module, actions)
     for t in range(1, T):
         other = actions.clone()
@@ -101,7 +101,7 @@ def test_the_actions_of_a_block_go_together_each_in_its_place() -> None:
 
 
 def test_actions_are_normalised() -> None:
-    module, actions = site(), draw(1)
+    module, actions = site(), sample(1)
     expected = run(module, actions)
     with torch.no_grad():
         module.v2w_action.center.copy_(torch.tensor([1.0, -2.0, 0.5]))

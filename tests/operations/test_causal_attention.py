@@ -10,7 +10,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.operations import CausalAttention
 from v2w_convert.sites import ForwardContext
 
-B, T, S, D = 2, 7, 3, 8  # clips, frames, positions that attend apart, width
+B, T, S, D = 2, 7, 3, 8  # clips, frames, positions that attend separately, width
 
 
 def attention() -> Attention:
@@ -59,7 +59,7 @@ def test_the_future_changes_nothing(t: int) -> None:
 @pytest.mark.parametrize("chunks", [(1,) * 7, (2, 1, 3, 1), (5, 2), (7,)])
 def test_a_stream_equals_one_pass(window: int, chunks: tuple[int, ...]) -> None:
     site, x = converted(window), tokens()
-    whole = run(site, x)
+    expected = run(site, x)
     blank = torch.zeros(B, S, 2, window - 1, 1, 4, dtype=torch.float64)
     state, cursor, found = {"keys": blank, "values": blank}, 0, []
     for n in chunks:
@@ -68,7 +68,7 @@ def test_a_stream_equals_one_pass(window: int, chunks: tuple[int, ...]) -> None:
         run(site, part + 1, **past)  # a pass that is not committed leaves no trace
         found.append(run(site, part, commit=True, **past))
         state, cursor = site.context.new_states["site"], cursor + n
-    torch.testing.assert_close(torch.cat(found, 1), whole, rtol=0, atol=1e-14)
+    torch.testing.assert_close(torch.cat(found, 1), expected, rtol=0, atol=1e-14)
 
 
 def test_two_sided_form_is_the_base() -> None:
@@ -114,7 +114,7 @@ def test_a_mask_of_the_bases_own_is_refused() -> None:
         run(converted(None, Masked()), tokens())
 
 
-def test_the_promise_holds_and_breaks() -> None:
+def test_the_invariant_holds_and_breaks() -> None:
     base = attention()
     site = converted(None)
     operation = CausalAttention(at="x")

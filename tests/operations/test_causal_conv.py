@@ -27,7 +27,7 @@ def converted(base: nn.Module, op: CausalConv) -> nn.Module:
 @pytest.mark.parametrize("before_first", ["zeros", "hold"])
 @pytest.mark.parametrize("k", [3, 5])
 @pytest.mark.parametrize(("transfer", "points"), CASES)
-def test_the_promise_holds_and_breaks_with_the_kernel(
+def test_the_invariant_holds_and_breaks_with_the_kernel(
     transfer: str, points: int | None, k: int, before_first: str
 ) -> None:
     torch.manual_seed(0)
@@ -54,7 +54,7 @@ def test_the_papers_kernel() -> None:
 
 def test_three_points_are_the_least_squares_line() -> None:
     weight = torch.zeros(1, 1, 3, 1, 1)
-    weight[0, 0, 2] = 1  # the future tap alone: its place is taken by the line's value one step ahead
+    weight[0, 0, 2] = 1  # the future tap alone: it is replaced by the line's value one step ahead
     torch.testing.assert_close(transfer_kernel(weight, 3).flatten(), torch.tensor([-2.0, 1.0, 4.0]) / 3)
 
 
@@ -74,7 +74,7 @@ def test_frame_by_frame_equals_the_clip(base: nn.Module, before_first: str) -> N
     extra = (1, 4, 3) if isinstance(base, nn.Conv3d) else (1, 12)
     x = torch.randn(b * t, 2, *extra, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     site.context = ForwardContext(b=b, t=t, cursor=torch.tensor(0))
-    whole = site(x).unflatten(0, (b, t))
+    expected = site(x).unflatten(0, (b, t))
     frames = x.unflatten(0, (b, t))
     state, cursor, found = {"inputs": torch.zeros(b, 2, base.kernel_size[0] - 1, *extra[1:]).double()}, 0, []
     for n in (1, 3, 2, 3):
@@ -83,7 +83,7 @@ def test_frame_by_frame_equals_the_clip(base: nn.Module, before_first: str) -> N
         )
         found.append(site(frames[:, cursor : cursor + n].flatten(0, 1)).unflatten(0, (b, n)))
         state, cursor = site.context.new_states["site"], cursor + n
-    torch.testing.assert_close(torch.cat(found, 1), whole, rtol=0, atol=1e-14)
+    torch.testing.assert_close(torch.cat(found, 1), expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize(

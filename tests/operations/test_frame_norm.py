@@ -17,7 +17,7 @@ def pair() -> tuple[nn.GroupNorm, nn.GroupNorm]:
     return base, site
 
 
-def test_the_promise_holds_and_breaks() -> None:
+def test_the_invariant_holds_and_breaks() -> None:
     base, site = pair()
     with torch.no_grad():
         assert all(
@@ -38,7 +38,7 @@ def test_statistics_are_a_frames_own_and_the_two_sided_form_is_the_base() -> Non
     for bidirectional in (False, True):
         site.context = ForwardContext(b=2, t=5, cursor=torch.tensor(0), bidirectional=bidirectional)
         found = site(folded).squeeze(2).unflatten(0, (2, 5)).movedim(1, 2)
-        apart = torch.cat([base(x[:, :, [t]]) for t in range(5)], 2)
-        expected, other = (base(x), apart) if bidirectional else (apart, base(x))
+        frame_by_frame = torch.cat([base(x[:, :, [t]]) for t in range(5)], 2)
+        expected, other = (base(x), frame_by_frame) if bidirectional else (frame_by_frame, base(x))
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
         assert not torch.allclose(found, other)

@@ -12,7 +12,7 @@ def site(period: int | None) -> nn.Module:
     return module
 
 
-def test_the_promise() -> None:
+def test_the_invariant() -> None:
     for period in (None, 3):
         kept = FramePosition(at="x", period=period).check_invariants(
             Timesteps(8, True, 0), site(period), torch.Generator(), 0

@@ -42,9 +42,11 @@ def run(site: nn.Module, tokens: Tensor) -> Tensor:
 
 def table(t: int) -> tuple[Tensor, Tensor]:
     """The base's own rotation of t frames, two pairs of channels in time."""
-    turns = torch.arange(t, dtype=torch.float64)[:, None] * 10000.0 ** (-torch.arange(2).double() / 2)
+    angles = torch.arange(t, dtype=torch.float64)[:, None] * 10000.0 ** (-torch.arange(2).double() / 2)
     angle = (
-        torch.cat([turns, torch.zeros(t, E // 2 - 2)], 1).repeat_interleave(2, 1).repeat_interleave(TOKENS, 0)
+        torch.cat([angles, torch.zeros(t, E // 2 - 2)], 1)
+        .repeat_interleave(2, 1)
+        .repeat_interleave(TOKENS, 0)
     )
     return angle.cos()[None, :, None], angle.sin()[None, :, None]
 

@@ -1,4 +1,4 @@
-"""Rotation in time: what a clip's own table adds to that of its first frame, for every way in which families turn."""
+"""Rotation in time: what a clip's own table adds to that of its first frame, for every way in which families rotate."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embed
 from diffusers.models.transformers.transformer_cosmos import CosmosRotaryPosEmbed
 from diffusers.models.transformers.transformer_ltx import LTXVideoRotaryPosEmbed
-from diffusers.models.transformers.transformer_ltx import apply_rotary_emb as turn_ltx
+from diffusers.models.transformers.transformer_ltx import apply_rotary_emb as rotate_ltx
 from torch import Tensor
 
 from v2w_convert.operations.rotary import Rotary
@@ -32,8 +32,8 @@ def cosmos(x: Tensor) -> Tensor:
     first_cos, first_sin = (
         f.unflatten(0, (T, TOKENS))[:1].expand(T, -1, -1).flatten(0, 1) for f in (cos, sin)
     )
-    turned = apply_rotary_emb(x.flatten(2, 3), (cos, sin), use_real_unbind_dim=-2)
-    back = apply_rotary_emb(turned, (first_cos, -first_sin), use_real_unbind_dim=-2)
+    rotated = apply_rotary_emb(x.flatten(2, 3), (cos, sin), use_real_unbind_dim=-2)
+    back = apply_rotary_emb(rotated, (first_cos, -first_sin), use_real_unbind_dim=-2)
     return back.unflatten(2, (T, TOKENS))
 
 
@@ -46,7 +46,7 @@ def ltx(x: Tensor) -> Tensor:
     first_cos, first_sin = (
         f.unflatten(1, (T, TOKENS))[:, :1].expand(-1, T, -1, -1).flatten(1, 2) for f in (cos, sin)
     )
-    back = turn_ltx(turn_ltx(wide, (cos, sin)), (first_cos, -first_sin))
+    back = rotate_ltx(rotate_ltx(wide, (cos, sin)), (first_cos, -first_sin))
     return back[..., 2:].unflatten(2, (HEADS, WIDTH)).unflatten(1, (T, TOKENS)).movedim(3, 1)
 
 
@@ -64,7 +64,9 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Tensor], Tensor]]] = {
 
 
 @pytest.mark.parametrize(("fields", "base"), CASES.values(), ids=CASES)
-def test_a_clip_turns_as_the_base_turns_it(fields: dict[str, Any], base: Callable[[Tensor], Tensor]) -> None:
+def test_a_clip_is_rotated_as_the_base_rotates_it(
+    fields: dict[str, Any], base: Callable[[Tensor], Tensor]
+) -> None:
     x = torch.randn(
         1, HEADS, T, TOKENS, WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
@@ -75,19 +77,19 @@ def test_a_clip_turns_as_the_base_turns_it(fields: dict[str, Any], base: Callabl
     assert not torch.allclose(found[:, :, 1:], x[:, :, 1:])
 
 
-def test_only_differences_of_places_matter() -> None:
+def test_only_differences_of_positions_matter() -> None:
     rotary = Rotary(size=WIDTH, pairing="half")
     q, k = torch.randn(2, 1, HEADS, T, TOKENS, WIDTH, generator=torch.Generator().manual_seed(0)).double()
     early, late = torch.arange(T), torch.arange(T) + 1000
 
-    def scores(places: Tensor) -> Tensor:
-        turned = (rotary.rotate(x, places).flatten(2, 3) for x in (q, k))
-        return torch.einsum("bhnd,bhmd->bhnm", *turned)
+    def scores(positions: Tensor) -> Tensor:
+        rotated = (rotary.rotate(x, positions).flatten(2, 3) for x in (q, k))
+        return torch.einsum("bhnd,bhmd->bhnm", *rotated)
 
     torch.testing.assert_close(scores(late), scores(early), rtol=0, atol=1e-10)
 
 
-def test_a_learned_table_turns_every_head_by_its_own() -> None:
+def test_a_learned_table_rotates_every_head_by_its_own() -> None:
     learned = torch.randn(
         3, HEADS, WIDTH // 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
@@ -95,16 +97,16 @@ def test_a_learned_table_turns_every_head_by_its_own() -> None:
     x = torch.randn(
         1, HEADS, T, TOKENS, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     )
-    turned = Rotary(size=WIDTH, learned="table").rotate(x, torch.arange(T), learned)
+    rotated = Rotary(size=WIDTH, learned="table").rotate(x, torch.arange(T), learned)
     angle = 3 * learned[0, 1, 2]
     a, b = x[0, 1, 3, 0, 4:6]
-    torch.testing.assert_close(turned[0, 1, 3, 0, 4], a * angle.cos() - b * angle.sin())
-    turned.sum().backward()
+    torch.testing.assert_close(rotated[0, 1, 3, 0, 4], a * angle.cos() - b * angle.sin())
+    rotated.sum().backward()
     assert learned.grad is not None
     assert learned.grad[0].abs().min() > 0
     assert not learned.grad[1:].any()
 
 
-def test_a_part_that_cannot_be_turned_in_pairs_is_refused() -> None:
+def test_a_part_that_cannot_be_rotated_in_pairs_is_refused() -> None:
     with pytest.raises(ValueError, match="3 channels cannot be rotated in pairs"):
         Rotary(size="axes[0]").resolve({"axes": [3]})

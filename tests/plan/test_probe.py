@@ -454,7 +454,9 @@ def test_refusals() -> None:
         mixing_sites(PerFrame(), lambda x: x.transpose(1, 2), LATENTS, frame_axis=1)
     blind: Any = nn.Sequential(PerFrame(), Over(0, 0))
     nn.init.zeros_(blind[1].weight)
-    with pytest.raises(V2WError, match=r"changing frame 4 does not change its own output.*wake"):
+    with pytest.raises(
+        V2WError, match=r"changing frame 4 does not change its own output.*randomize_zero_init"
+    ):
         names(blind, LATENTS)
     swallowed = nn.Sequential(PerFrame(), MixAndSwap(), MixAndSwap())
     with pytest.raises(V2WError, match=r"changing frame 4 does not change its own output.*'1'"):
@@ -465,7 +467,7 @@ def test_refusals() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_wake_changes_what_could_hide_a_site_and_nothing_else(dtype: torch.dtype) -> None:
+def test_randomize_zero_init_changes_what_could_hide_a_site_and_nothing_else(dtype: torch.dtype) -> None:
     def build() -> Any:
         torch.manual_seed(0)
         zero, live, flat = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
@@ -491,7 +493,7 @@ def test_wake_changes_what_could_hide_a_site_and_nothing_else(dtype: torch.dtype
     assert randomize_zero_init(model) == 0
 
 
-def test_wake_draws_the_same_in_every_dtype() -> None:
+def test_randomize_zero_init_samples_the_same_in_every_dtype() -> None:
     double, half = nn.Linear(4, 4, dtype=torch.float64), nn.Linear(4, 4, dtype=torch.bfloat16)
     for layer in (double, half):
         nn.init.zeros_(layer.weight)

@@ -108,9 +108,9 @@ def test_a_call_that_the_base_cannot_answer_is_refused() -> None:
     latents = {"argument": "sample", "layout": "b t c h w", "channels": "depth"}
     with pytest.raises(V2WError, match=r"call\..*: the base's config has no 'depth'"):
         resolve(with_call(latents=latents), plan_for(SVD).tiny)
-    told = {"argument": "added_time_ids", "shape": [3], "fill": "rate"}
+    condition = {"argument": "added_time_ids", "shape": [3], "fill": "rate"}
     with pytest.raises(V2WError, match=r"call\..*: the base's config has no 'rate'"):
-        resolve(with_call(conditions={"added_time_ids": told}), plan_for(SVD).tiny)
+        resolve(with_call(conditions={"added_time_ids": condition}), plan_for(SVD).tiny)
     with pytest.raises(V2WError, match="call a UNet.* unexpected keyword argument 'frames'"):
         require_coverage(with_call(constants={"frames": 3}))
     with pytest.raises(V2WError, match="call a UNet"):
@@ -118,8 +118,8 @@ def test_a_call_that_the_base_cannot_answer_is_refused() -> None:
 
 
 def test_a_tensor_that_the_base_does_not_have_is_refused() -> None:
-    with pytest.raises(V2WError, match="the base has no tensor 'places'"):
-        resolve(edited(frame_position={"mode": "table", "table": "places"}), plan_for(SVD).tiny)
+    with pytest.raises(V2WError, match="the base has no tensor 'positions'"):
+        resolve(edited(frame_position={"mode": "table", "table": "positions"}), plan_for(SVD).tiny)
 
 
 @pytest.mark.parametrize("name", ["DiffusionPipeline", "DDIMScheduler", "logging", "Nothing"])

@@ -44,24 +44,24 @@ def seen() -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def reference(world: World, history: torch.Tensor, actions: torch.Tensor, sampling: Sampling, seed: int):
-    """The same rollout without any stream: every pass over the whole past, ten lines of arithmetic."""
+    """The same rollout without any stream: every pass over all of the past, ten lines of arithmetic."""
     generator = torch.Generator().manual_seed(seed)
     levels = world.noise.inference_levels(sampling.steps).tolist()
 
-    def draw(t: int) -> torch.Tensor:
+    def sample(t: int) -> torch.Tensor:
         return torch.randn(B, t, 4, H, W, generator=generator).double()
 
     n, shown = world.frames_per_block, history.shape[1]
     context = torch.full((B, shown), sampling.context_noise)
-    past, told = world.noise.add_noise(history, draw(shown), context), context
+    past, levels_so_far = world.noise.add_noise(history, sample(shown), context), context
     frames = []
     for t in range(shown, actions.shape[1], n):
         frame = world.noise.add_noise(
-            torch.zeros(B, n, 4, H, W).double(), draw(n), torch.full((B, n), levels[0])
+            torch.zeros(B, n, 4, H, W).double(), sample(n), torch.full((B, n), levels[0])
         )
         for level, following in zip(levels, levels[1:], strict=False):
             here = torch.full((B, n), level)
-            arguments = torch.cat([past, frame], 1), torch.cat([told, here], 1), actions[:, : t + n]
+            arguments = torch.cat([past, frame], 1), torch.cat([levels_so_far, here], 1), actions[:, : t + n]
             dropped = torch.zeros(B, t + n, dtype=torch.bool)
             output = world(*arguments, dropped)[:, -n:]
             dropped[:, -n:] = True
@@ -71,8 +71,8 @@ def reference(world: World, history: torch.Tensor, actions: torch.Tensor, sampli
             frame = world.noise.add_noise(clean, noise, torch.full((B, n), following))
         frames.append(frame)
         here = torch.full((B, n), sampling.context_noise)
-        past = torch.cat([past, world.noise.add_noise(frame, draw(n), here)], 1)
-        told = torch.cat([told, here], 1)
+        past = torch.cat([past, world.noise.add_noise(frame, sample(n), here)], 1)
+        levels_so_far = torch.cat([levels_so_far, here], 1)
     return torch.cat(frames, 1)
 
 

@@ -23,7 +23,7 @@ def test_what_is_left_over_makes_no_latent_frame(packing: TemporalCompression, t
 @pytest.mark.parametrize("n", [1, 3])
 def test_the_next_whole_number_is_the_least_one_that_fits(packing: TemporalCompression, n: int) -> None:
     fitting = [packing.frames(n * blocks) for blocks in range(1, 60)]
-    assert [packing.whole(t, n) for t in range(1, 60)] == [
+    assert [packing.whole_blocks(t, n) for t in range(1, 60)] == [
         min(f for f in fitting if f >= t) for t in range(1, 60)
     ]
 

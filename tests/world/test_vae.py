@@ -52,15 +52,15 @@ def test_clips_are_coded_one_by_one_and_context_is_left_out(name: str) -> None:
     t = pixels.packing.frames(3)
     clips = np.stack([noise(t), noise(t, seed=1)])
     latents = pixels.encode(clips)
-    apart = torch.stack([pixels.encode(clip) for clip in clips])
+    one_by_one = torch.stack([pixels.encode(clip) for clip in clips])
     pictures = pixels.decode(latents)
     if "TemporalDecoder" in name:  # pictures are encoded in batches of several clips: other sums, by rounding
-        torch.testing.assert_close(latents, apart)
-        pictures_apart = torch.stack([pixels.decode(clip) for clip in latents])
+        torch.testing.assert_close(latents, one_by_one)
+        pictures_one_by_one = torch.stack([pixels.decode(clip) for clip in latents])
     else:
-        assert torch.equal(latents, apart)
-        pictures_apart = torch.stack([pixels.decode(clip) for clip in apart])
-    assert torch.equal(pictures, pictures_apart)
+        assert torch.equal(latents, one_by_one)
+        pictures_one_by_one = torch.stack([pixels.decode(clip) for clip in one_by_one])
+    assert torch.equal(pictures, pictures_one_by_one)
     assert torch.equal(pixels.decode(latents, seen=2), pictures[:, pixels.packing.frames(2) :])
 
 
@@ -220,7 +220,7 @@ def test_what_cannot_be_served_is_refused_with_the_reason(tmp_path: Path) -> Non
         open_vae(tmp_path)
 
 
-def test_cosmos_takes_the_deviation_of_its_data_from_the_scheduler(tmp_path: Path) -> None:
+def test_cosmos_takes_the_std_of_its_data_from_the_scheduler(tmp_path: Path) -> None:
     model = tiny_autoencoder("AutoencoderKLCosmos")
     model.save_pretrained(tmp_path / "vae")
     (tmp_path / "scheduler").mkdir()

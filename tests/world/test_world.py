@@ -66,14 +66,14 @@ def test_each_input_reaches_the_frames_from_its_own_on(
 @torch.no_grad()
 @pytest.mark.parametrize("chunks", [(1,) * 11, (3, 1, 5, 2), (7, 4), (11,)])
 def test_a_stream_equals_one_pass(world: World, inputs: dict[str, Tensor], chunks: tuple[int, ...]) -> None:
-    whole, state, found, start = world(**inputs), world.empty_state(B, H, W), [], 0
+    expected, state, found, start = world(**inputs), world.empty_state(B, H, W), [], 0
     for n in chunks:
         part = {name: value[:, start : start + n] for name, value in inputs.items()}
         world.forward_streamed(state, **{**part, "latents": part["latents"] + 1})
         output, state = world.forward_streamed(state, **part, commit=True)
         found.append(output)
         start += n
-    torch.testing.assert_close(torch.cat(found, 1), whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.cat(found, 1), expected, rtol=0, atol=1e-12)
 
 
 @torch.no_grad()
@@ -98,8 +98,8 @@ def test_the_two_sided_form_is_the_base(world: World, inputs: dict[str, Tensor])
     latents, text, anchor = inputs["latents"], inputs["text"][:, 0], inputs["image_latents"][:, 0]
     level = inputs["noise_level"][:, :1]
     found = two_sided(latents, level.expand(-1, T), bidirectional=True, text=text, image_latents=anchor)
-    told = world.null_added_time_ids.expand(len(latents), -1)
-    conditions = {"text": text, "image_latents": anchor, "added_time_ids": told}
+    time_ids = world.null_added_time_ids.expand(len(latents), -1)
+    conditions = {"text": text, "image_latents": anchor, "added_time_ids": time_ids}
     expected = call_base(base, world.resolved.call, latents, level[:, 0], conditions)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 

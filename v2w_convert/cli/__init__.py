@@ -85,7 +85,8 @@ def run(arguments: list[str]) -> int:
                 raise
             sys.stderr.write("v2w: interrupted\n")
             return INTERRUPTED
-        if type(error).__name__ == "NoArgsIsHelpError":
+        if type(error).__name__ == "NoArgsIsHelpError":  # whose message is the help
+            sys.stderr.write(f"{message()}\n")
             return 2
         print_error(V2WError(f"run {command}", message().rstrip("."), f"{command} --help"), as_json)
     return 2

@@ -1,16 +1,17 @@
-"""What a plan must say of one attention, found by calling it apart from its model."""
+"""The fields of an attention's operation, measured by calling the attention outside its model."""
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from v2w_convert.draft.turns import Unmeasured, measure
+from v2w_convert.draft.rotary_fit import RotaryFitError, fit_rotary
 from v2w_convert.operations import CausalAttention
 from v2w_convert.operations.base import DraftFields
 
@@ -19,13 +20,13 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True)
 class RecordedSite:
-    """A module through which frames mix, as operations ask of it (`v2w_convert.operations.base.DraftSite`).
+    """A module through which frames mix, as operations see it (`v2w_convert.operations.base.DraftSite`).
 
     Attributes:
         name: Its path.
         root: The tiny model, float64.
-        arguments: What the module was called with.
-        t: Frames of the clips in it.
+        arguments: What the module was called with, for clips of t frames.
+        t: Frames.
         config: The model's.
     """
 
@@ -36,123 +37,141 @@ class RecordedSite:
     config: dict[str, Any]
 
     def softmax_attention(self) -> DraftFields:
-        """The fields of `causal_attention`."""
-        return softmax_attention(self.name, self.root, self.arguments, self.t, self.config)
+        """The fields of `causal_attention`, without its window."""
+        calls, tokens = self._queries(self.arguments), self._tokens.shape[1]
+        per_sample = len(calls) > 1 and len(calls) == len(self._tokens)
+        if tokens % self.t or not (per_sample or len(calls) == 1):
+            found = f"it makes {len(calls)} attention calls on {tokens} tokens for {self.t} frames"
+            return DraftFields({}, (found,))
+        fields: dict[str, Any] = {"per_sample_calls": True} if per_sample else {}
+        l_text = calls[0].shape[-2] - tokens
+        if l_text < 0:
+            found = f"it receives {tokens} tokens, and has only {calls[0].shape[-2]} queries"
+            return DraftFields(fields, (found,))
+        if l_text > 0:
+            text = self._text_side(calls[0])
+            if text is None:
+                found = f"it has {l_text} tokens besides its frames', from an unknown source"
+                return DraftFields(fields, (found,))
+            fields["text"] = text
+        fields, verified = self._with_text_mask(fields)
+        try:
+            fields |= self._rotary(self._still_queries(l_text, fields.get("text")))
+        except RotaryFitError as error:
+            found = f"its queries are rotated by the frame's position, in an unknown way: {error}"
+            return DraftFields(fields, (found,))
+        unverified = "v2w verify cannot check this attention by itself, or its invariant does not hold"
+        return DraftFields(fields, () if verified else (unverified,))
 
     def linear_attention(self) -> DraftFields:
-        """The fields of `linear_attention`."""
-        return linear_attention(self.name, self.root, self.arguments, self.t, self.config)
+        """The fields of `linear_attention`. Keys are recorded where they meet values."""
+        args, kwargs = self._with_tokens(self._still_tokens)
+        with _RecordedCalls(torch.matmul, skip_relu=True) as recorded:
+            self._module(*args, **kwargs)
+        keys = recorded.calls[0][1][0]  # heads, tokens, d
+        try:
+            fields = self._rotary(keys)
+        except RotaryFitError as error:
+            found = f"its keys are rotated by the frame's position, in an unknown way: {error}"
+            return DraftFields({}, (found,))
+        missing = "its keys are not rotated by the frame's position, and `rotary` is required"
+        return DraftFields(fields, () if fields else (missing,))
 
+    @property
+    def _module(self) -> nn.Module:
+        return self.root.get_submodule(self.name)
 
-def softmax_attention(
-    name: str, root: nn.Module, given: Arguments, t: int, config: dict[str, Any]
-) -> DraftFields:
-    """Of the attention `name` of `root` (float64), which was `given` these arguments for clips of t frames."""
-    site = root.get_submodule(name)
-    args, kwargs = given
-    hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-    tokens = hidden.shape[1]
-    calls = _calls(site, args, kwargs)
-    apart = len(calls) > 1 and len(calls) == len(hidden)
-    if tokens % t or not (apart or len(calls) == 1):
-        return DraftFields({}, (f"it makes {len(calls)} attentions of {tokens} tokens for {t} frames",))
-    fields: dict[str, Any] = {"per_sample_calls": True} if apart else {}
-    query = calls[0]
-    l_text = query.shape[-2] - tokens
-    if l_text > 0:
+    @property
+    def _tokens(self) -> Tensor:
+        """The tokens (b l d) that the module was called with."""
+        args, kwargs = self.arguments
+        tokens: Tensor = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        return tokens
+
+    @property
+    def _still_tokens(self) -> Tensor:
+        """As many tokens, all equal to the first: frames then differ by their positions only."""
+        return self._tokens[:, :1].expand_as(self._tokens).contiguous()
+
+    def _with_tokens(self, tokens: Tensor) -> Arguments:
+        """The arguments with other tokens."""
+        args, kwargs = self.arguments
+        if "hidden_states" in kwargs:
+            return args, kwargs | {"hidden_states": tokens}
+        return (tokens, *args[1:]), kwargs
+
+    def _queries(self, arguments: Arguments) -> list[Tensor]:
+        """The queries (b heads tokens d) of every softmax attention that the module computes."""
+        args, kwargs = arguments
+        with _RecordedCalls(F.scaled_dot_product_attention) as recorded:
+            self._module(*args, **kwargs)
+        return [call[0] for call in recorded.calls]
+
+    def _text_side(self, queries: Tensor) -> Literal["first", "last"] | None:
+        """Where the prompt's tokens are among the queries, by changing them; None if no argument is a prompt."""
+        args, kwargs = self.arguments
         text = next((key for key, x in kwargs.items() if "encoder" in key and isinstance(x, Tensor)), None)
         if text is None:
-            return DraftFields(
-                fields, (f"it has {l_text} tokens beside its frames', and it is not seen whose",)
-            )
-        other = _calls(site, args, kwargs | {text: kwargs[text] + 1})[0]
-        changed = (other != query).any(-1).flatten(0, 1).any(0)
-        fields["text"] = "first" if bool(changed[0]) else "last"
-    elif l_text < 0:
-        return DraftFields(fields, (f"it attends from {query.shape[-2]} tokens, and was given {tokens}",))
+            return None
+        other = self._queries((args, kwargs | {text: kwargs[text] + 1}))[0]
+        changed = (other != queries).any(-1).flatten(0, 1).any(0)
+        return "first" if bool(changed[0]) else "last"
 
-    def run(still: Tensor) -> Tensor:
-        if "hidden_states" in kwargs:
-            return _calls(site, args, kwargs | {"hidden_states": still})[0]
-        return _calls(site, (still, *args[1:]), kwargs)[0]
+    def _still_queries(self, l_text: int, text: Literal["first", "last"] | None) -> Tensor:
+        """The frames' queries (heads tokens d) for equal tokens."""
+        queries = self._queries(self._with_tokens(self._still_tokens))[0][0]
+        if l_text == 0:
+            return queries
+        return queries[:, l_text:] if text == "first" else queries[:, : queries.shape[1] - l_text]
 
-    turned = run(hidden[:, :1].expand_as(hidden).contiguous())[0]  # heads, tokens, d
-    if l_text > 0:
-        turned = turned[:, l_text:] if fields["text"] == "first" else turned[:, :tokens]
-    fields, kept = _promised(site, name, root, fields)
-    open_ = (
-        () if kept else ("v2w verify cannot ask it by itself, or finds that it does not keep its promise",)
-    )
-    try:
-        rotary = measure(turned.unflatten(1, (t, -1))[:, :, 0], root, config)
-    except Unmeasured as error:
-        return DraftFields(
-            fields, (f"its queries are turned by the frame's place, and how is open: {error}",)
-        )
-    if rotary is not None:
-        fields["rotary"] = rotary.model_dump(exclude_defaults=True)
-    return DraftFields(fields, open_)
+    def _rotary(self, vectors: Tensor) -> dict[str, Any]:
+        """The field `rotary` for queries or keys (heads tokens d); no field if they are not rotated."""
+        rotary = fit_rotary(torch.unflatten(vectors, 1, (self.t, -1))[:, :, 0], self.root, self.config)
+        return {} if rotary is None else {"rotary": rotary.model_dump(exclude_defaults=True)}
 
+    def _with_text_mask(self, fields: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """The fields with which the attention keeps the operation's invariant, and whether it does with any.
 
-def linear_attention(
-    name: str, root: nn.Module, given: Arguments, t: int, config: dict[str, Any]
-) -> DraftFields:
-    """The same for one without softmax: its keys are found where they meet values, unlimited to what is positive."""
-    args, kwargs = given
-    hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-    still = hidden[:, :1].expand_as(hidden).contiguous()
-    if "hidden_states" in kwargs:
-        kwargs = kwargs | {"hidden_states": still}
-    else:
-        args = (still, *args[1:])
-    with _Watch(torch.matmul, unlimited=True) as watch:
-        root.get_submodule(name)(*args, **kwargs)
-    keys = watch.calls[0][1][0]  # heads, tokens, d
-    try:
-        rotary = measure(keys.unflatten(1, (t, -1))[:, :, 0], root, config)
-    except Unmeasured as error:
-        return DraftFields({}, (f"its keys are turned by the frame's place, and how is open: {error}",))
-    if rotary is None:
-        return DraftFields({}, ("its keys are not turned by the frame's place, which the operation wants",))
-    return DraftFields({"rotary": rotary.model_dump(exclude_defaults=True)})
+        Some attentions need to know which tokens of the text are padding.
+        """
+        for mask in ({}, {"text_mask": True}):
+            operation = CausalAttention.model_validate({"at": self.name, **fields, **mask})
+            changed = deepcopy(self._module)
+            operation.install(changed, self.name, 1, self.root)
+            with suppress(Exception):  # anything: it may need arguments that it does not get here
+                generator = torch.Generator().manual_seed(0)
+                if all(i.ok for i in operation.check_invariants(self._module, changed, generator, 0.0)):
+                    return fields | mask, True
+        return fields, False
 
 
-def _promised(
-    site: nn.Module, name: str, root: nn.Module, fields: dict[str, Any]
-) -> tuple[dict[str, Any], bool]:
-    """The fields with which the attention, asked by itself, keeps the operation's promise, and whether it does.
+class _RecordedCalls(TorchFunctionMode):
+    """Records the arguments of every call of one function.
 
-    Some ask which of the text's tokens are words, and do not run without being told.
+    Attributes:
+        calls: The positional arguments of each call.
     """
-    for words in ({}, {"text_mask": True}):
-        operation = CausalAttention.model_validate({"at": name, **fields, **words})
-        changed = deepcopy(site)
-        operation.install(changed, name, 1, root)
-        with suppress(Exception):  # whatever it makes of being called without
-            promised = operation.check_invariants(site, changed, torch.Generator().manual_seed(0), 0.0)
-            if all(kept.ok for kept in promised):
-                return fields | words, True
-    return fields, False
 
+    def __init__(self, function: Callable[..., Any], skip_relu: bool = False):
+        """Record one function.
 
-def _calls(site: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """The queries (b heads tokens d) of every softmax attention that the site makes."""
-    with _Watch(F.scaled_dot_product_attention) as watch:
-        site(*args, **kwargs)
-    return [call[0] for call in watch.calls]
-
-
-class _Watch(TorchFunctionMode):
-    """Notes what one function is given; `unlimited` lets negative values through, whose turns would be lost."""
-
-    def __init__(self, function: Any, unlimited: bool = False):
+        Args:
+            function: The function.
+            skip_relu: Whether a ReLU does nothing: the rotation of negative values would be lost.
+        """
         super().__init__()
-        self.function, self.unlimited = function, unlimited
+        self.function, self.skip_relu = function, skip_relu
         self.calls: list[tuple[Any, ...]] = []
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
-        if self.unlimited and func in (F.relu, torch.relu):
+        if self.skip_relu and func in (F.relu, torch.relu):
             return args[0]
         if func is self.function:
             self.calls.append(args or tuple(kwargs[key] for key in ("query", "key", "value")))

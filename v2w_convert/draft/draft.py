@@ -1,4 +1,4 @@
-"""Draft a plan for a class that no plan is shipped for: by calling it, watching it, and measuring what is drafted."""
+"""Draft a plan for a class that no plan is shipped for: call a small model, record it, and measure what is drafted."""
 
 import inspect
 import json
@@ -12,11 +12,16 @@ import diffusers
 import torch
 from torch import nn
 
-from v2w_convert.draft.forward import Found, find_call
-from v2w_convert.draft.places import level_embedding, positions, tables
-from v2w_convert.draft.rules import Rule, position_rules, site_rules
-from v2w_convert.draft.shrink import smaller
-from v2w_convert.draft.watch import Watched, built
+from v2w_convert.draft.embeddings import noise_level_embedding, position_modules, table_positions
+from v2w_convert.draft.find_call import FoundCall, find_call
+from v2w_convert.draft.operation_entries import (
+    OperationEntry,
+    Position,
+    mixing_entries,
+    position_entries,
+)
+from v2w_convert.draft.recording import RecordedModel, build_random, to_float64
+from v2w_convert.draft.tiny_config import smaller_configs
 from v2w_convert.errors import V2WError
 from v2w_convert.expression import evaluate_int
 from v2w_convert.families import REFUSED
@@ -29,25 +34,32 @@ from v2w_convert.verification.claims.identity import ALLOWED, measure_identity
 from v2w_convert.verification.engine.exact import exact
 from v2w_convert.world.model import World
 
-LARGEST = 500_000_000  # parameters of a model that is tried out
-WINDOW = 16
-LENGTHS = ("num_frames", "video_length", "max_size[0]")  # of the clips that a base was trained on
+PLAN_VERSION = 2  # `v2w` of the plan's grammar
+MAX_PARAMETERS = 500_000_000  # of a model that is called
+DEFAULT_WINDOW = 16  # frames
+CLIP_LENGTH_KEYS = ("num_frames", "video_length", "max_size[0]")  # of the clips that a base was trained on
+
+Config = dict[str, Any]
 
 
 @dataclass
 class Draft:
-    """plan     what was drafted, as plain data: `parse_plan` reads it
-    open     what was not settled: place in the plan -> sentence
-    rules    the operations, with what is open about each
-    missing  mixing sites that no operation fits
-    counts   operation -> modules of the whole model that it is for
-    gap      of the identity claim on the tiny configuration; None: it could not be measured
-    where    the first module that differs, or why nothing was measured
+    """A plan that was drafted, and what was measured of it.
+
+    Attributes:
+        plan: The plan as plain data; `parse_plan` reads it.
+        open: What was not settled: key of the plan -> sentence.
+        entries: The operations, with what is open about each.
+        missing: Mixing sites that no operation fits.
+        counts: Operation -> number of modules of the whole model.
+        gap: Difference of the identity claim on the tiny configuration, relative to the largest value; None if it
+            could not be measured.
+        where: The first module that differs, or why nothing was measured.
     """
 
     plan: dict[str, Any]
     open: dict[str, str]
-    rules: list[Rule]
+    entries: list[OperationEntry]
     missing: list[MixingSite]
     counts: dict[str, int]
     gap: float | None = None
@@ -55,16 +67,21 @@ class Draft:
 
     @property
     def holds(self) -> bool:
-        """Whether the folded model is the base: layout, conditions, positions and wiring are as drafted."""
+        """Whether the folded model equals the base: layout, conditions, positions and wiring are as drafted."""
         return self.gap is not None and self.gap <= ALLOWED and not self.missing
 
 
 @torch.no_grad()
-def draft(class_name: str, config: dict[str, Any], scheduler: dict[str, Any] | None = None) -> Draft:
-    """A plan for models of `class_name` with this config, and what was measured of it.
+def draft(class_name: str, config: Config, scheduler: dict[str, Any] | None = None) -> Draft:
+    """Draft a plan. No class is known by its name.
 
-    Knows no class by its name. Raises V2WError if the class is refused, cannot be built, or is not called as a model
-    that denoises video.
+    Args:
+        class_name: Of the base.
+        config: Of the base, as in its config.json.
+        scheduler: The config of the checkpoint's scheduler, if there is one.
+
+    Raises:
+        V2WError: The class is refused, cannot be built, or cannot be called as a model that denoises video.
     """
     asked = f"draft a plan for {class_name}"
     if class_name in REFUSED:
@@ -72,30 +89,30 @@ def draft(class_name: str, config: dict[str, Any], scheduler: dict[str, Any] | N
     try:
         with torch.device("meta"):
             whole = build_model(class_name, config)
-    except Exception as error:  # whatever a class makes of a config it was not given by its authors
+    except Exception as error:  # anything: the config need not be one of its authors'
         raise V2WError(asked, f"it cannot be built from this config.json ({error})") from None
-    tiny, found = _callable(class_name, complete_config(whole), asked)
+    tiny, found = _callable_config(class_name, complete_config(whole), asked)
     with exact():
         try:
-            watched = Watched(class_name, tiny, found)
+            recorded = RecordedModel(class_name, tiny, found)
         except V2WError as error:
             raise V2WError(asked, f"{error.asked}: {error.found}", error.try_) from None
-        except Exception as error:  # whatever a forward makes of float64
+        except Exception as error:  # anything: a forward need not be written for float64
             raise V2WError(asked, f"it does not run in float64 ({error})") from None
-        return _drafted(watched, whole, scheduler, asked)
+        return _best_draft(recorded, whole, scheduler, asked)
 
 
-def _callable(class_name: str, config: dict[str, Any], asked: str) -> tuple[dict[str, Any], Found]:
-    """The smallest configuration that can be built and called, and how."""
-    fault = V2WError(asked, "it is too large to be tried out", "a smaller configuration of that class")
-    for tiny in smaller(config):
+def _callable_config(class_name: str, config: Config, asked: str) -> tuple[Config, FoundCall]:
+    """The smallest configuration that can be built and called, and how it is called."""
+    fault = V2WError(asked, "it is too large to be called", "a smaller configuration of that class")
+    for tiny in smaller_configs(config):
         try:
             with torch.device("meta"):
                 size = sum(p.numel() for p in build_model(class_name, tiny).parameters())
-            if size > LARGEST:
+            if size > MAX_PARAMETERS:
                 continue
-            model = built(class_name, tiny)
-        except Exception:  # a configuration that nobody meant need not build
+            model = build_random(class_name, tiny)
+        except Exception:  # anything: not every such configuration can be built
             continue
         try:
             return tiny, find_call(model, complete_config(model))
@@ -104,109 +121,144 @@ def _callable(class_name: str, config: dict[str, Any], asked: str) -> tuple[dict
     raise fault
 
 
-def _drafted(watched: Watched, whole: nn.Module, scheduler: dict[str, Any] | None, asked: str) -> Draft:
-    call, notes = watched.found.call, dict(watched.found.open)
-    config = watched.config
-    if not watched.sites:
+def _best_draft(
+    recorded: RecordedModel, whole: nn.Module, scheduler: dict[str, Any] | None, asked: str
+) -> Draft:
+    """Of the drafts with each possible table of positions, the first that holds, or the one with the smallest gap."""
+    if not recorded.sites:
         raise V2WError(asked, "its frames do not mix anywhere", "a bidirectional video model")
-    rules, missing = site_rules(watched, whole)
-    placed = positions(watched.model, watched.same, watched.rest, watched.t, config)
-    possible = (
-        [[]]
-        if call.latents.clip_length is None
-        else tables(watched.model, rules, watched.t, call.latents.clip_length)
+    entries, missing = mixing_entries(recorded, whole)
+    level = noise_level_embedding(
+        recorded.model, recorded.reference, recorded.other_level, recorded.other_inputs
     )
-    at = level_embedding(watched.model, watched.same, watched.level, watched.rest)
-    if at is None:
+    if level is None:
         raise V2WError(asked, "no module of it embeds the noise level alone, so the action cannot enter")
-
-    results = []
-    for extra in possible:
-        found = [*placed, *extra]
-        window, why = _window(found, config)
-        for _, fields in found:
-            if "period" not in fields:  # embedded, without a table that ends
-                fields["period"] = 2 * WINDOW if isinstance(window, int) else f"2 * {window}"
-                notes["period"] = (
-                    "after so many frames indices begin again: about twice the clips it was trained on"
-                )
-        trial = [
-            Rule(r.name, {**r.fields, "window": window} if r.name == "causal_attention" else r.fields, r.open)
-            for r in rules
-        ]
-        if any(rule.name == "causal_attention" for rule in rules):
-            notes["window"] = f"{why}; what the base was trained on is best"
-        trial += [*position_rules(found, watched, whole), Rule("action", {"at": at})]
-        plan = {
-            "v2w": 1,
-            "name": _name(watched.class_name),
-            "base": watched.class_name,
-            "tiny": _tiny(watched),
-            "noise": _noise(config, scheduler, notes),
-            "call": call.model_dump(mode="json", exclude_defaults=True),
-            "operations": [{rule.name: rule.fields} for rule in trial],
-        }
-        result = Draft(plan, dict(notes), trial, missing, {})
-        _measure(result, watched, complete_config(whole))
-        results.append(result)
-        if result.holds:
+    drafts = []
+    for positions in _possible_positions(recorded, entries):
+        drafted = _assemble(recorded, whole, scheduler, entries, positions, level)
+        drafted.missing = missing
+        _measure(drafted, recorded, complete_config(whole))
+        drafts.append(drafted)
+        if drafted.holds:
             break
-    return min(results, key=lambda r: math.inf if r.gap is None else r.gap)
+    return min(drafts, key=lambda drafted: math.inf if drafted.gap is None else drafted.gap)
 
 
-def _measure(result: Draft, watched: Watched, config: dict[str, Any]) -> None:
-    """The identity claim on the tiny configuration, and the sites of the whole model."""
-    plan = parse_plan(result.plan, f"draft a plan for {watched.class_name}")
+def _possible_positions(recorded: RecordedModel, entries: list[OperationEntry]) -> list[list[Position]]:
+    """Where positions in time may be added; more than one possibility only if the base takes one clip length."""
+    found = position_modules(
+        recorded.model, recorded.reference, recorded.other_inputs, recorded.t, recorded.config
+    )
+    clip_length = recorded.found.call.latents.clip_length
+    if clip_length is None:
+        return [found]
+    attentions = [entry.fields["at"] for entry in entries if "attention" in entry.name]
+    tables = table_positions(recorded.model, attentions, recorded.t, clip_length)
+    return [[*((path, dict(fields)) for path, fields in found), *table] for table in tables]
+
+
+def _assemble(
+    recorded: RecordedModel,
+    whole: nn.Module,
+    scheduler: dict[str, Any] | None,
+    entries: list[OperationEntry],
+    positions: list[Position],
+    level: str,
+) -> Draft:
+    """The draft, not measured yet.
+
+    Args:
+        recorded: The tiny model.
+        whole: The model of the real size.
+        scheduler: The config of the checkpoint's scheduler, if there is one.
+        entries: For the mixing sites.
+        positions: Where positions in time are added.
+        level: The module that embeds the noise level.
+    """
+    notes, config = dict(recorded.found.open), recorded.config
+    window, reason = _window(positions, config)
+    for _, fields in positions:
+        if "period" not in fields:  # embedded, without a table that ends
+            fields["period"] = 2 * DEFAULT_WINDOW if isinstance(window, int) else f"2 * {window}"
+            notes["period"] = "indices begin again after so many frames: a guess, twice the window"
+    if any("window" in entry.kind.options for entry in entries):
+        notes["window"] = f"{reason}; the length of the clips that the base was trained on is best"
+    entries = [
+        OperationEntry(entry.name, entry.kind.adjusted(entry.fields, "window", window), entry.open)
+        if "window" in entry.kind.options
+        else entry
+        for entry in entries
+    ]
+    entries = [
+        *entries,
+        *position_entries(positions, recorded, whole),
+        OperationEntry("action", {"at": level}),
+    ]
+    plan = {
+        "v2w": PLAN_VERSION,
+        "name": _plan_name(recorded.class_name),
+        "base": recorded.class_name,
+        "tiny": _tiny(recorded),
+        "noise": _noise(config, scheduler, notes),
+        "call": recorded.found.call.model_dump(mode="json", exclude_defaults=True),
+        "operations": [{entry.name: entry.fields} for entry in entries],
+    }
+    return Draft(plan, notes, entries, [], {})
+
+
+def _measure(drafted: Draft, recorded: RecordedModel, config: Config) -> None:
+    """Measure the identity claim on the tiny configuration, and count the sites of the whole model."""
+    plan = parse_plan(drafted.plan, f"draft a plan for {recorded.class_name}")
     try:
         for operation in resolve(plan, config).sites.values():
-            result.counts[operation.name] = result.counts.get(operation.name, 0) + 1
-        base = nn.Module.to(built(watched.class_name, watched.tiny), torch.float64)
-        resolved = resolve(plan, watched.config)
+            drafted.counts[operation.name] = drafted.counts.get(operation.name, 0) + 1
+        base = to_float64(build_random(recorded.class_name, recorded.tiny))
+        resolved = resolve(plan, recorded.config)
         claim = measure_identity(base, World(base, resolved, 1).to(torch.float64))
-    except Exception as error:  # a plan that does not fit, or a site that was misjudged
-        result.where = " ".join(str(error).split())[:300]
+    except Exception as error:  # anything: a plan that does not fit, a site that was misjudged
+        drafted.where = " ".join(str(error).split())[:300]
         return
     if math.isfinite(claim.measured or 0.0):
-        result.gap = claim.measured
-    result.where = claim.where
+        drafted.gap = claim.measured
+    drafted.where = claim.where
 
 
-def _window(found: list[tuple[str, dict[str, Any]]], config: dict[str, Any]) -> tuple[int | str, str]:
+def _window(positions: list[Position], config: Config) -> tuple[int | str, str]:
     """Frames that a frame sees, and why so many."""
-    period = next((fields["period"] for _, fields in found if "period" in fields), None)
+    period = next((fields["period"] for _, fields in positions if "period" in fields), None)
     if period is not None:
         half = f"({period}) // 2" if " " in str(period) else f"{period} // 2"
         return half, f"a frame sees {half} frames, half of the positions' period"
-    for key in LENGTHS:
+    for key in CLIP_LENGTH_KEYS:
         with suppress(ValueError):
             if evaluate_int(key, config) > 1:
                 return key, f"a frame sees {key} frames, as the config says"
-    return WINDOW, f"a frame sees {WINDOW} frames: a guess"
+    return DEFAULT_WINDOW, f"a frame sees {DEFAULT_WINDOW} frames: a guess"
 
 
-def _noise(config: dict[str, Any], scheduler: dict[str, Any] | None, notes: dict[str, str]) -> dict[str, str]:
+def _noise(config: Config, scheduler: dict[str, Any] | None, notes: dict[str, str]) -> dict[str, Any]:
     if scheduler is not None:
         return noise_spec_from_scheduler(scheduler).model_dump(include={"kind", "prediction"})
     notes["noise"] = (
-        "a guess, since the folder has no scheduler's config; ddpm, edm or flow, and what it predicts"
+        "a guess, since the folder has no scheduler's config: ddpm, edm or flow, and the prediction type"
     )
     if "block_out_channels" in config:  # UNets are older than flow matching
         return {"kind": "ddpm", "prediction": "epsilon"}
     return {"kind": "flow", "prediction": "flow"}
 
 
-def _tiny(watched: Watched) -> dict[str, Any]:
-    """The tiny configuration, without what the class takes for granted."""
-    parameters = inspect.signature(getattr(diffusers, watched.class_name).__init__).parameters
-    plain: dict[str, Any] = json.loads(json.dumps({k: v for k, v in watched.tiny.items() if k in parameters}))
+def _tiny(recorded: RecordedModel) -> Config:
+    """The tiny configuration, without the class's defaults."""
+    parameters = inspect.signature(getattr(diffusers, recorded.class_name).__init__).parameters
+    plain: Config = json.loads(json.dumps({k: v for k, v in recorded.tiny.items() if k in parameters}))
     default = {
         k: list(p.default) if isinstance(p.default, tuple) else p.default for k, p in parameters.items()
     }
     return {key: value for key, value in plain.items() if value != default[key]}
 
 
-def _name(class_name: str) -> str:
-    """WanVACETransformer3DModel -> wan-vace"""
+def _plan_name(class_name: str) -> str:
+    """WanVACETransformer3DModel -> wan-vace."""
     stem = re.sub(r"(Transformer)?(\d?D)?(Condition)?(Model)?$", "", class_name) or class_name
-    parts = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", stem.replace("UNet", "Unet"))
-    return parts.lower().replace("_", "-")
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", stem.replace("UNet", "Unet"))
+    return name.lower().replace("_", "-")

@@ -37,7 +37,7 @@ def write_plan(base: Path, output: Path | None = None, progress: Progress = no_p
         result = PlanResult(base, fitting.name, fitting.base, text, output)
     else:
         from v2w_convert.draft.draft import draft
-        from v2w_convert.draft.text import identity_of, questions, sites_of, written
+        from v2w_convert.draft.plan_text import identity_summary, open_questions, plan_text, sites_summary
 
         progress(ProgressEvent("draft", detail=f"a plan for {source.class_name}"))
         drafted = draft(source.class_name, source.config, source.scheduler)
@@ -45,14 +45,14 @@ def write_plan(base: Path, output: Path | None = None, progress: Progress = no_p
             base,
             drafted.plan["name"],
             source.class_name,
-            written(drafted),
+            plan_text(drafted),
             output,
             drafted=True,
             site_counts=drafted.counts,
             identity_gap=drafted.gap,
             holds=drafted.holds,
-            summary=[sites_of(drafted), identity_of(drafted)],
-            open_questions=questions(drafted),
+            summary=[sites_summary(drafted), identity_summary(drafted)],
+            open_questions=open_questions(drafted),
         )
     if output is not None:
         try:

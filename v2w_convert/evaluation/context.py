@@ -78,12 +78,12 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
     data_set = open_dataset(data, camera=settings.camera)
     episodes = read_episodes(data_set, world.action_dim, compression, settings.episodes)
     require_frame_size(vae, episodes[0].frames, f"evaluate on {data}")
-    clips = cut_clips(episodes, history, compression.whole(history + longest) - history)
+    clips = cut_clips(episodes, history, compression.whole_blocks(history + longest) - history)
     training = None
     if settings.classifier_data is not None:
         others = open_dataset(settings.classifier_data, camera=settings.camera)
         training = cut_clips(
-            read_episodes(others, world.action_dim, compression, None), 0, compression.whole(longest)
+            read_episodes(others, world.action_dim, compression, None), 0, compression.whole_blocks(longest)
         )
     latents = vae.encode(as_uint8(clips.frames))
     round_tripped = vae.decode(latents).cpu()

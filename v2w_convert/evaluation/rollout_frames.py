@@ -50,14 +50,14 @@ def rollout_frames(
     compression = vae.packing
     observed = compression.latents(history)
     latents = latents[:, :observed]
-    missing = compression.whole(t, world.frames_per_block) - t
+    missing = compression.whole_blocks(t, world.frames_per_block) - t
     repeated = torch.cat([actions, actions[:, -1:].expand(-1, missing, -1)], 1)
     latent_actions = compression.actions(repeated)
     stream = start_stream(world, n, *latents.shape[-2:], sampling=sampling, seed=seed)
     stream.observe(latents, latent_actions[:, :observed])
     starts = range(observed, latent_actions.shape[1], world.frames_per_block)
     generated = [stream.step_block(latent_actions[:, j : j + world.frames_per_block]) for j in starts]
-    whole = torch.cat([latents, *generated], 1)[:, : compression.latents(compression.whole(t))]
+    whole = torch.cat([latents, *generated], 1)[:, : compression.latents(compression.whole_blocks(t))]
     return vae.decode(whole, observed)[:, : t - history].cpu()
 
 
@@ -69,7 +69,7 @@ def history_length(world: World, compression: TemporalCompression, history: int 
     Raises:
         V2WError: `history` does not fit.
     """
-    fitting = compression.whole(history or HISTORY, world.frames_per_block)
+    fitting = compression.whole_blocks(history or HISTORY, world.frames_per_block)
     if history not in (None, fitting):
         found = [f"the model takes blocks of {world.frames_per_block}"] if world.frames_per_block > 1 else []
         found += [f"the autoencoder packs {compression}"] if compression.k > 1 else []

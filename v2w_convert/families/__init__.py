@@ -1,17 +1,35 @@
-"""What a plan cannot say: arguments that a family's pipeline works out, models that diffusers lacks, and what is refused."""
+"""What a plan cannot say: arguments that a family's pipeline computes, models that diffusers lacks, and what is refused."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import diffusers
 import diffusers.models
+from torch import Tensor
 
 from v2w_convert.families import allegro, cogvideox, cosmos, kandinsky
 from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
 from v2w_convert.families.vid2world import Vid2WorldUNet
 
-# (the base's config; b clips of t frames of h × w; tokens of the prompt; a tensor like the latents) -> arguments
-Computed = Callable[..., dict[str, Any]]
+
+class Computed(Protocol):
+    """A function that computes more arguments of a base's forward."""
+
+    def __call__(
+        self, config: Mapping[str, Any], t: int, h: int, w: int, text: Tensor, like: Tensor, /
+    ) -> dict[str, Any]:
+        """The arguments by name.
+
+        Args:
+            config: The base's.
+            t: Latent frames in a clip.
+            h: Height of the latents.
+            w: Width of the latents.
+            text: (b n d), the prompt's tokens.
+            like: The latents, for their device and dtype.
+        """
+
+
 COMPUTED_ARGUMENTS: dict[str, Computed] = {
     "allegro": allegro.arguments,
     "cogvideox": cogvideox.arguments,
@@ -27,11 +45,12 @@ MODELS: dict[str, type[diffusers.ModelMixin]] = {
 
 
 def model_class(name: str) -> Any:
-    """The class of a base: one of ours, else diffusers' own; nothing that a file brings is run.
+    """The class of a base: one of ours, else diffusers' own. No code of a checkpoint is run.
 
-    Raises ValueError if there is no model of that name.
+    Raises:
+        ValueError: There is no model of that name.
     """
-    # Not of diffusers at large: a name from a file would import a pipeline, and with it transformers.
+    # Not of all of diffusers: a name from a file would import a pipeline, and with it transformers.
     kind = MODELS.get(name) or getattr(diffusers.models, name, None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
         raise ValueError(f"diffusers has no model {name!r}")

@@ -1,5 +1,6 @@
-"""Allegro: rotary tables and places for a grid of patches (diffusers, pipelines/allegro/pipeline_allegro.py)."""
+"""Allegro: rotary tables and positions for a grid of patches (diffusers, pipelines/allegro/pipeline_allegro.py)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,7 +8,10 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed_allegro
 from torch import Tensor
 
 
-def arguments(config: dict[str, Any], t: int, h: int, w: int, text: Tensor, like: Tensor) -> dict[str, Any]:
+def arguments(
+    config: Mapping[str, Any], t: int, h: int, w: int, text: Tensor, like: Tensor
+) -> dict[str, Any]:
+    """More arguments of the forward: `image_rotary_emb`. Parameters as in `v2w_convert.families.Computed`."""
     patch = config["patch_size"]
     scale = (
         config["interpolation_scale_t"],

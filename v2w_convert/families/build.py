@@ -1,4 +1,4 @@
-"""Build a base model from its config: on the CPU, or without weights; sizes that come from a file are bounded."""
+"""Build a base model from its config, on the CPU or without weights. Sizes that come from a file are bounded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,28 +13,35 @@ from torch.nn.modules.module import (
 from v2w_convert.checkpoint.headers import MAX_TENSORS
 from v2w_convert.families import model_class
 
-HUGE = 10_000_000  # the largest number in a config
+MAX_NUMBER = 10_000_000  # in a config
 
 
 def build_model(class_name: str, config: dict[str, Any], *, unfilled: bool = False) -> nn.Module:
-    """A base with its initial weights; or, `unfilled`, with parameters on the meta device, to be assigned.
+    """A base, built from its config.
 
-    Buffers hold their values either way, those besides that no checkpoint stores.
+    Args:
+        class_name: Of one of ours, or of a model of diffusers.
+        config: As in config.json.
+        unfilled: Whether parameters stay on the meta device, to be assigned. Buffers hold their values either way,
+            since some are stored in no checkpoint.
 
-    Raises ValueError if there is no model of that name, and whatever the class makes of a bad config.
+    Raises:
+        ValueError: There is no model of that name, or a number is too large; and whatever the class raises for a bad
+            config.
     """
     clean = {key: value for key, value in config.items() if key != "v2w"}
     if huge := [key for key, value in clean.items() if _huge(value)]:
-        raise ValueError(f"{', '.join(huge)}: over {HUGE}, which is no size of a model")
+        raise ValueError(f"{', '.join(huge)}: over {MAX_NUMBER}, which is no size of a model")
     with _limited(), _unfilled() if unfilled else nullcontext():
-        return model_class(class_name).from_config(clean)
+        model: nn.Module = model_class(class_name).from_config(clean)
+    return model
 
 
-def _huge(value: Any) -> bool:
-    """Whether a number in it would make a list that fills the memory, before there is a parameter to count."""
+def _huge(value: object) -> bool:
+    """Whether a number in it is too large: a list of so many layers fills the memory before parameters are counted."""
     if isinstance(value, list | tuple):
         return any(map(_huge, value))
-    return isinstance(value, int | float) and abs(value) > HUGE
+    return isinstance(value, int | float) and abs(value) > MAX_NUMBER
 
 
 @contextmanager
@@ -54,7 +61,7 @@ def _unfilled() -> Iterator[None]:
 
 @contextmanager
 def _limited() -> Iterator[None]:
-    """Within it, a model of more parameters than a checkpoint may hold is not built on: sizes come from a file."""
+    """Within it, building a model with more parameters than a checkpoint may hold raises ValueError."""
     count = 0
 
     def counted(module: nn.Module, name: str, value: Any) -> None:

@@ -1,5 +1,6 @@
-"""Cosmos 1.0: a mask of what is padding, one for all clips (diffusers, pipelines/cosmos/pipeline_cosmos_text2world.py)."""
+"""Cosmos 1.0: a padding mask, one for all clips (diffusers, pipelines/cosmos/pipeline_cosmos_text2world.py)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from diffusers.utils import is_torchvision_available
@@ -8,8 +9,14 @@ from torch import Tensor
 from v2w_convert.errors import V2WError
 
 
-def arguments(config: dict[str, Any], t: int, h: int, w: int, text: Tensor, like: Tensor) -> dict[str, Any]:
-    """Raises V2WError without torchvision, by which diffusers' model brings the mask to the latents' size."""
+def arguments(
+    config: Mapping[str, Any], t: int, h: int, w: int, text: Tensor, like: Tensor
+) -> dict[str, Any]:
+    """More arguments of the forward: `padding_mask`. Parameters as in `v2w_convert.families.Computed`.
+
+    Raises:
+        V2WError: There is no torchvision, by which diffusers' model resizes the mask.
+    """
     if not config["concat_padding_mask"]:
         return {}
     if not is_torchvision_available():

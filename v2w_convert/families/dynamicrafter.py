@@ -16,10 +16,10 @@ from v2w_convert.families.dynamicrafter_layers import (
     GROUPS,
     Down,
     Embedding,
+    Guidance,
     Residual,
     SpatialTransformer,
     TemporalTransformer,
-    Told,
     Up,
     zeroed,
 )
@@ -28,21 +28,22 @@ FIRST_HEADS = 8  # of the attention right behind the first convolution, however 
 
 
 class DynamiCrafterUNet(ModelMixin, ConfigMixin):
-    """A UNet over latent clips, told a prompt, an image and a frame rate.
+    """A UNet over latent clips, conditioned on a prompt, an image and a frame rate.
 
-    in_channels             of the latents and what is concatenated to them: the image's latent for every frame
-    out_channels            of the prediction
-    model_channels          of the first level; a multiple of 32
-    channel_mult            each level's channels, in times of these; each level is half as high and wide
-    num_res_blocks          of a level on the way down; there is one more on the way up
-    attention_resolutions   levels that attend, named by how many times smaller they are
-    num_head_channels       width of each head
-    context_dim             width of text and image tokens
-    image_scale_learnable   whether each spatial attention weighs its image tokens (the 256 model)
-    addition_attention      whether frames attend to each other right behind the first convolution
-    fs_condition            whether a frame rate or frame stride is told
-    default_fs              which, where the call says none (256: 3, 512: 24, 1024: 10)
-    temporal_length         frames of the clips it was trained on; the model takes any number
+    Args:
+        in_channels: Of the latents and what is concatenated to them: the image's latent for every frame.
+        out_channels: Of the prediction.
+        model_channels: Of the first level; a multiple of 32.
+        channel_mult: Each level's channels, in multiples of these; each level is half as high and wide.
+        num_res_blocks: Of a level on the way down; there is one more on the way up.
+        attention_resolutions: Levels that attend, named by how many times smaller they are.
+        num_head_channels: Width of each head.
+        context_dim: Width of text and image tokens.
+        image_scale_learnable: Whether each spatial attention weighs its image tokens (the 256 model).
+        addition_attention: Whether frames attend to each other right behind the first convolution.
+        fs_condition: Whether the model receives a frame rate or frame stride.
+        default_fs: Which, where the call gives none (256: 3, 512: 24, 1024: 10).
+        temporal_length: Frames of the clips it was trained on; the model takes any number.
     """
 
     _supports_gradient_checkpointing = True
@@ -106,12 +107,12 @@ class DynamiCrafterUNet(ModelMixin, ConfigMixin):
 
         self.output_blocks = nn.ModuleList()
         for level, times in reversed(list(enumerate(channel_mult))):
-            for place in range(num_res_blocks + 1):
+            for number in range(num_res_blocks + 1):
                 layers = [residual(channels + skipped.pop(), times * model_channels)]
                 channels = times * model_channels
                 if 2**level in attention_resolutions:
                     layers += transformers(channels)
-                if level and place == num_res_blocks:
+                if level and number == num_res_blocks:
                     layers.append(Up(channels))
                 self.output_blocks.append(nn.ModuleList(layers))
 
@@ -129,13 +130,16 @@ class DynamiCrafterUNet(ModelMixin, ConfigMixin):
     ) -> UNet3DConditionOutput | tuple[Tensor]:
         """The prediction (b c t h w), of the parameters' dtype.
 
-        sample                  (b c t h w), any t; h and w divisible as often as the levels halve them
-        timestep                (b,), the noise level of each clip
-        encoder_hidden_states   (b n d) text, n of any number
-        image_tokens            ((b t) m d), each frame's own, m of any number
-        fs                      (b,) frames per second (of the 256 model: frame stride); None: `default_fs`
+        Args:
+            sample: (b c t h w), any t; h and w divisible as often as the levels halve them.
+            timestep: (b,), the noise level of each clip.
+            encoder_hidden_states: (b n d) text, n of any number.
+            image_tokens: ((b t) m d), each frame's own, m of any number.
+            fs: (b,) frames per second (of the 256 model: frame stride); None: `default_fs`.
+            return_dict: Whether the prediction comes in diffusers' output class, and not in a tuple.
 
-        Raises ValueError if image tokens are not given for every frame.
+        Raises:
+            ValueError: Image tokens are not given for every frame.
         """
         b, _, t = sample.shape[:3]
         if len(image_tokens) != b * t:
@@ -147,33 +151,34 @@ class DynamiCrafterUNet(ModelMixin, ConfigMixin):
             if fs is None:
                 fs = torch.full((b,), self.config.default_fs, device=sample.device)
             embedding = embedding + self.fps_embedding(self._waves(fs))
-        told = Told(
+        guidance = Guidance(
             t, embedding.repeat_interleave(t, 0), encoder_hidden_states.repeat_interleave(t, 0), image_tokens
         )
 
         frames = self.input_blocks[0].get_submodule("0")(rearrange(sample, "b c t h w -> (b t) c h w"))
-        frames = self._through(self.init_attn, frames, told)
+        frames = self._through(self.init_attn, frames, guidance)
         skipped = [frames]
         for layers in self.input_blocks[1:]:
-            frames = self._through(layers, frames, told)
+            frames = self._through(layers, frames, guidance)
             skipped.append(frames)
-        frames = self._through(self.middle_block, frames, told)
+        frames = self._through(self.middle_block, frames, guidance)
         for layers in self.output_blocks:
-            frames = self._through(layers, torch.cat([frames, skipped.pop()], 1), told)
+            frames = self._through(layers, torch.cat([frames, skipped.pop()], 1), guidance)
         output = rearrange(self.out(frames), "(b t) c h w -> b c t h w", t=t)
         return UNet3DConditionOutput(sample=output) if return_dict else (output,)
 
     def _waves(self, numbers: Tensor) -> Tensor:
-        """Numbers (b,) as cosines and sines (b c), worked out in float32 whatever the model's dtype."""
+        """Numbers (b,) as cosines and sines (b c), computed in float32 whatever the model's dtype."""
         waves = get_timestep_embedding(
             numbers, self.config.model_channels, flip_sin_to_cos=True, downscale_freq_shift=0
         )
-        return waves.to(self.dtype)
+        output: Tensor = waves.to(self.dtype)
+        return output
 
-    def _through(self, layers: nn.Module, frames: Tensor, told: Told) -> Tensor:
+    def _through(self, layers: nn.Module, frames: Tensor, guidance: Guidance) -> Tensor:
         for layer in layers.children():
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                frames = self._gradient_checkpointing_func(layer, frames, told)
+                frames = self._gradient_checkpointing_func(layer, frames, guidance)
             else:
-                frames = layer(frames, told)
+                frames = layer(frames, guidance)
         return frames

@@ -1,4 +1,4 @@
-"""Layers of DynamiCrafter's UNet: each takes folded frames ((b t) c h w) and what is told, and returns folded frames.
+"""Layers of DynamiCrafter's UNet: each takes folded frames ((b t) c h w) and what guides them, and returns folded frames.
 
 Parameters are named as in the released checkpoints, so numbers stand for layers, and `temopral_conv` is theirs.
 (DynamiCrafter, arXiv 2310.12190; Doubiiu/DynamiCrafter, lvdm/modules/networks/openaimodel3d.py and lvdm/modules/attention.py.)
@@ -17,12 +17,14 @@ GROUPS = 32
 DROPOUT = 0.1  # while training: behind every residual block's last norm, and within temporal convolutions
 
 
-class Told(NamedTuple):
-    """What the layers are told beside the frames.
+class Guidance(NamedTuple):
+    """What the layers receive beside the frames.
 
-    t          frames of a clip
-    embedding  ((b t) d) of the noise level and the frame rate
-    text       ((b t) n d), image ((b t) m d): tokens that each frame looks at
+    Attributes:
+        t: Frames of a clip.
+        embedding: ((b t) d), of the noise level and the frame rate.
+        text: ((b t) n d), tokens that each frame attends to.
+        image: ((b t) m d), the same of each frame's image.
     """
 
     t: int
@@ -32,16 +34,16 @@ class Told(NamedTuple):
 
 
 def zeroed(module: M) -> M:
-    """`module` with every parameter at zero: where it ends a residual branch, the branch starts as nothing."""
+    """`module` with every parameter at zero: where it ends a residual branch, the branch starts without effect."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
 
 
 class Embedding(nn.ModuleDict):
-    """Numbers, written as waves (b c) -> (b 4c).
+    """Numbers, as cosines and sines (b c) -> (b 4c).
 
-    No Sequential, which would call every child: an action's embedding may become another one.
+    Not a Sequential, which would call every child: an action's embedding may be added as one.
     """
 
     def __init__(self, channels: int):
@@ -49,7 +51,8 @@ class Embedding(nn.ModuleDict):
         super().__init__({"0": nn.Linear(channels, wide), "2": nn.Linear(wide, wide)})
 
     def forward(self, waves: Tensor) -> Tensor:
-        return self["2"](F.silu(self["0"](waves)))
+        output: Tensor = self["2"](F.silu(self["0"](waves)))
+        return output
 
 
 # ------------------------------------------------------------------------------------------------ convolutions
@@ -71,11 +74,12 @@ class Residual(nn.Module):
         self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
         self.temopral_conv = TemporalConvolutions(out_channels)
 
-    def forward(self, frames: Tensor, told: Told) -> Tensor:
-        hidden = self.in_layers(frames) + self.emb_layers(told.embedding)[:, :, None, None]
+    def forward(self, frames: Tensor, guidance: Guidance) -> Tensor:
+        hidden = self.in_layers(frames) + self.emb_layers(guidance.embedding)[:, :, None, None]
         frames = self.skip_connection(frames) + self.out_layers(hidden)
-        clips = rearrange(frames, "(b t) c h w -> b c t h w", t=told.t)
-        return rearrange(self.temopral_conv(clips), "b c t h w -> (b t) c h w")
+        clips = rearrange(frames, "(b t) c h w -> b c t h w", t=guidance.t)
+        output: Tensor = rearrange(self.temopral_conv(clips), "b c t h w -> (b t) c h w")
+        return output
 
 
 class TemporalConvolutions(nn.Module):
@@ -83,11 +87,11 @@ class TemporalConvolutions(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        for place in (1, 2, 3, 4):
-            dropout = [nn.Dropout(DROPOUT)] if place > 1 else []
+        for number in (1, 2, 3, 4):
+            dropout = [nn.Dropout(DROPOUT)] if number > 1 else []
             taps = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
             layers = nn.Sequential(nn.GroupNorm(GROUPS, channels), nn.SiLU(), *dropout, taps)
-            self.add_module(f"conv{place}", layers)
+            self.add_module(f"conv{number}", layers)
         zeroed(taps)
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -104,8 +108,9 @@ class Down(nn.Module):
         super().__init__()
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, frames: Tensor, told: Told) -> Tensor:
-        return self.op(frames)
+    def forward(self, frames: Tensor, guidance: Guidance) -> Tensor:
+        output: Tensor = self.op(frames)
+        return output
 
 
 class Up(nn.Module):
@@ -115,15 +120,16 @@ class Up(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, frames: Tensor, told: Told) -> Tensor:
-        return self.conv(F.interpolate(frames, scale_factor=2.0, mode="nearest"))
+    def forward(self, frames: Tensor, guidance: Guidance) -> Tensor:
+        output: Tensor = self.conv(F.interpolate(frames, scale_factor=2.0, mode="nearest"))
+        return output
 
 
 # -------------------------------------------------------------------------------------------------- attention
 
 
 class Attention(nn.Module):
-    """Self-attention of tokens (b n d); with `context_dim`, attention to others' tokens (b m context_dim)."""
+    """Self-attention of tokens (b n d); with `context_dim`, attention to other tokens (b m context_dim)."""
 
     def __init__(self, width: int, heads: int, context_dim: int | None = None):
         super().__init__()
@@ -136,19 +142,20 @@ class Attention(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         query, key, value = (project(hidden_states) for project in (self.to_q, self.to_k, self.to_v))
-        return self.to_out(attended(self.heads, query, key, value))
+        output: Tensor = self.to_out(attend(self.heads, query, key, value))
+        return output
 
 
-def attended(heads: int, *projected: Tensor) -> Tensor:
-    """What queries find among keys and values, all (b n d)."""
+def attend(heads: int, *projected: Tensor) -> Tensor:
+    """Attention of queries, keys and values, all (b n d): (b n d)."""
     query, key, value = (rearrange(x, "b n (heads d) -> b heads n d", heads=heads) for x in projected)
     return rearrange(F.scaled_dot_product_attention(query, key, value), "b heads n d -> b n (heads d)")
 
 
 class TextImageAttention(Attention):
-    """Attention to a frame's text and, apart from it, to its image tokens; the two are added.
+    """Attention to a frame's text and, separately, to its image tokens; the two are added.
 
-    With a learned scale, the image's part counts 1 + tanh(alpha) times.
+    With a learned scale, the attention to the image counts 1 + tanh(alpha) times.
     """
 
     def __init__(self, width: int, heads: int, context_dim: int, scale_learnable: bool):
@@ -159,37 +166,42 @@ class TextImageAttention(Attention):
 
     def forward(self, hidden_states: Tensor, text: Tensor, image: Tensor) -> Tensor:  # type: ignore[override]
         query = self.to_q(hidden_states)
-        from_text = attended(self.heads, query, self.to_k(text), self.to_v(text))
-        from_image = attended(self.heads, query, self.to_k_ip(image), self.to_v_ip(image))
+        from_text = attend(self.heads, query, self.to_k(text), self.to_v(text))
+        from_image = attend(self.heads, query, self.to_k_ip(image), self.to_v_ip(image))
         if self.alpha is not None:
             from_image = from_image * (1 + self.alpha.tanh())
-        return self.to_out(from_text + from_image)
+        output: Tensor = self.to_out(from_text + from_image)
+        return output
 
 
 class GatedLinear(nn.Module):
+    """Half of the outputs times the other half's GELU."""
+
     def __init__(self, width: int, out_width: int):
         super().__init__()
         self.proj = nn.Linear(width, 2 * out_width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         value, gate = self.proj(tokens).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        output: Tensor = value * F.gelu(gate)
+        return output
 
 
 class FeedForward(nn.Module):
-    """Four times as wide within."""
+    """A feed-forward layer, four times as wide within."""
 
     def __init__(self, width: int):
         super().__init__()
-        # The empty place is the checkpoints' numbering.
+        # The identity keeps the checkpoints' numbering.
         self.net = nn.Sequential(GatedLinear(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.net(tokens)
+        output: Tensor = self.net(tokens)
+        return output
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, `second` attention (to whatever else the call brings), feed-forward; each behind a norm."""
+    """Self-attention, the `second` attention (to the forward's other arguments), feed-forward; each behind a norm."""
 
     def __init__(self, width: int, heads: int, second: Attention):
         super().__init__()
@@ -201,11 +213,12 @@ class TransformerBlock(nn.Module):
     def forward(self, tokens: Tensor, *others: Tensor) -> Tensor:
         tokens = tokens + self.attn1(self.norm1(tokens))
         tokens = tokens + self.attn2(self.norm2(tokens), *others)
-        return tokens + self.ff(self.norm3(tokens))
+        output: Tensor = tokens + self.ff(self.norm3(tokens))
+        return output
 
 
 class SpatialTransformer(nn.Module):
-    """The places of each frame see each other, the text and the frame's image tokens."""
+    """The pixels of each frame see each other, the text and the frame's image tokens."""
 
     def __init__(self, channels: int, heads: int, context_dim: int, scale_learnable: bool):
         super().__init__()
@@ -215,18 +228,22 @@ class SpatialTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, second)])
         self.proj_out = zeroed(nn.Linear(channels, channels))
 
-    def forward(self, frames: Tensor, told: Told) -> Tensor:
+    def forward(self, frames: Tensor, guidance: Guidance) -> Tensor:
         h = frames.shape[2]
         tokens = self.proj_in(rearrange(self.norm(frames), "bt c h w -> bt (h w) c"))
         for block in self.transformer_blocks:
-            tokens = block(tokens, told.text, told.image)
-        return frames + rearrange(self.proj_out(tokens), "bt (h w) c -> bt c h w", h=h)
+            tokens = block(tokens, guidance.text, guidance.image)
+        output: Tensor = frames + rearrange(self.proj_out(tokens), "bt (h w) c -> bt c h w", h=h)
+        return output
 
 
 class TemporalTransformer(nn.Module):
-    """The frames at each place see each other, twice; no position tells them apart.
+    """The frames at each pixel see each other, twice; they have no positions.
 
-    width  of the attention, where it is not the channels'; the projections then are convolutions over one frame
+    Args:
+        channels: Of the frames.
+        heads: Of the attention.
+        width: Of the attention, where it is not the channels'; the projections then are convolutions over one frame.
     """
 
     def __init__(self, channels: int, heads: int, width: int | None = None):
@@ -240,9 +257,9 @@ class TemporalTransformer(nn.Module):
             nn.Linear(within, channels) if width is None else nn.Conv1d(within, channels, 1)
         )
 
-    def forward(self, frames: Tensor, told: Told) -> Tensor:
+    def forward(self, frames: Tensor, guidance: Guidance) -> Tensor:
         h, w = frames.shape[2:]
-        clips = rearrange(frames, "(b t) c h w -> b c t h w", t=told.t)
+        clips = rearrange(frames, "(b t) c h w -> b c t h w", t=guidance.t)
         tokens = self._project(self.proj_in, rearrange(self.norm(clips), "b c t h w -> (b h w) t c"))
         for block in self.transformer_blocks:
             tokens = block(tokens)
@@ -251,6 +268,6 @@ class TemporalTransformer(nn.Module):
 
     @staticmethod
     def _project(projection: nn.Module, tokens: Tensor) -> Tensor:
-        if isinstance(projection, nn.Linear):
-            return projection(tokens)
-        return projection(tokens.transpose(1, 2)).transpose(1, 2)
+        linear = isinstance(projection, nn.Linear)
+        output: Tensor = projection(tokens if linear else tokens.transpose(1, 2))
+        return output if linear else output.transpose(1, 2)

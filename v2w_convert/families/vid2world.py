@@ -1,7 +1,7 @@
 """The denoiser of the checkpoints that Vid2World released (arXiv 2505.14357): DynamiCrafter's, made causal and trained.
 
-Its convolutions over time and its attentions are DynamiCrafter's here, as any base's: that they see the past only is
-the plan's to say. What is the class's own is the embedding of an action, and the last convolution, which the paper's
+Its convolutions over time and its attentions are DynamiCrafter's here, as any base's: the plan says that they see the
+past only. What is the class's own is the embedding of an action, and the last convolution, which the paper's
 code made causal along the image's height as well.
 """
 
@@ -24,10 +24,24 @@ class HeightCausalConv2d(nn.Conv2d):
 
 
 class Vid2WorldUNet(DynamiCrafterUNet):
-    """As `DynamiCrafterUNet`, with
+    """`DynamiCrafterUNet` with an embedding of actions.
 
-    action_dim  numbers in one action
-    multi_hot   whether an action is a row of switches, each with a vector of its own (the one for CS:GO)
+    Args:
+        action_dim: Numbers in one action.
+        multi_hot: Whether an action is a row of switches, each with a vector of its own (the model for CS:GO).
+        in_channels: As in `DynamiCrafterUNet`, as the arguments that follow.
+        out_channels: As there.
+        model_channels: As there.
+        channel_mult: As there.
+        num_res_blocks: As there.
+        attention_resolutions: As there.
+        num_head_channels: As there.
+        context_dim: As there.
+        image_scale_learnable: As there.
+        addition_attention: As there.
+        fs_condition: As there.
+        default_fs: As there.
+        temporal_length: As there.
     """
 
     @register_to_config
@@ -49,7 +63,7 @@ class Vid2WorldUNet(DynamiCrafterUNet):
         default_fs: int = 3,
         temporal_length: int = 16,
     ):
-        super().__init__(  # by name: of what comes by place, diffusers would note that it is the default
+        super().__init__(  # by name: diffusers takes what is passed by position for a default
             in_channels=in_channels,
             out_channels=out_channels,
             model_channels=model_channels,
@@ -77,4 +91,5 @@ class Vid2WorldUNet(DynamiCrafterUNet):
         """Actions (… a), as they were recorded -> (… d), to be added to the embedding of the noise level."""
         if self.config.multi_hot:
             actions = actions @ self.action_emb_preprocess.weight
-        return self.action_emb_proj(actions)
+        output: Tensor = self.action_emb_proj(actions)
+        return output

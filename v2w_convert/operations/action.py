@@ -41,7 +41,7 @@ class Action(Operation):
     def initial_value(self, parameter: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         match parameter.removeprefix(f"{ACTION_MODULE}."):
             case "first.weight" | "middle.weight":
-                return torch.randn(shape, generator=generator) / shape[1] ** 0.5
+                return torch.randn(shape, generator=generator).div(shape[1] ** 0.5)
             case "none":
                 return torch.randn(shape, generator=generator)
             case "scale":
@@ -142,4 +142,5 @@ class ActionSite(Site):
             dropped = torch.ones_like(dropped)
         else:
             actions = now.actions.to(embedded.dtype)
-        return embedded + self.v2w_action(actions, dropped).flatten(0, 1).to(embedded.dtype)
+        output: Tensor = embedded + self.v2w_action(actions, dropped).flatten(0, 1).to(embedded.dtype)
+        return output

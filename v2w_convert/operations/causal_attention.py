@@ -250,6 +250,18 @@ class CausalAttentionSite(Site):
         is_causal: bool = False,
         **options: Any,
     ) -> Tensor:
+        """What the base's own call of scaled_dot_product_attention gives, causally.
+
+        Args:
+            l_frame: Tokens of a block's frames among the query's, where text attends with them; None: there is no text.
+            query: ((b t s) heads l d).
+            key: The same.
+            value: The same.
+            attn_mask: The base's; of text padding only.
+            dropout_p: As in torch.
+            is_causal: As in torch; a base that sets it is refused.
+            options: As in torch.
+        """
         l_text = 0 if l_frame is None else query.shape[2] - l_frame
         if is_causal or (attn_mask is not None and not l_text):
             raise V2WError(
@@ -281,7 +293,8 @@ class CausalAttentionSite(Site):
         else:
             masked = l_text or not now.bidirectional
             out = _at_once(attend, q, sources, _mask(sources, q.shape[4], padding) if masked else None)
-        return out.unflatten(0, (now.b, -1)).permute(0, 3, 1, 2, 4, 5).flatten(0, 2)
+        output: Tensor = out.unflatten(0, (now.b, -1)).permute(0, 3, 1, 2, 4, 5).flatten(0, 2)
+        return output
 
     def _sources(self, k: Tensor, v: Tensor, blocks: Tensor) -> list[_Source]:
         """What the pass's `blocks` (t,) may see: the sinks, and the blocks in the window. Renews the stream's state."""
@@ -381,13 +394,15 @@ class CausalAttentionSite(Site):
             )
         row = 0 if self.text == "last" else -1  # of a frame's token: padding sees nothing
         given = self._text(attn_mask[:, :, row, :, None], l_text).transpose(2, 3)  # (b t) 1 1 l
-        return given.unflatten(0, (self.context.b, self.context.t)).permute(0, 2, 3, 1, 4)
+        output: Tensor = given.unflatten(0, (self.context.b, self.context.t)).permute(0, 2, 3, 1, 4)
+        return output
 
 
 def _at_once(attend: Callable[..., Tensor], q: Tensor, sources: list[_Source], mask: Tensor | None) -> Tensor:
     """All queries q (b s heads t l d) by one call: outputs ((b s) heads t l d)."""
     k, v = _concatenate([x.keys for x in sources]), _concatenate([x.values for x in sources])
-    return attend(q.flatten(0, 1).flatten(2, 3), k, v, attn_mask=mask).unflatten(2, q.shape[3:5])
+    output: Tensor = attend(q.flatten(0, 1).flatten(2, 3), k, v, attn_mask=mask).unflatten(2, q.shape[3:5])
+    return output
 
 
 def _block_by_block(

@@ -75,5 +75,6 @@ class CentralConvSite(Site):
 
     def forward(self, frames: Tensor) -> Tensor:
         if self.context.bidirectional:
-            return super().forward(frames)
+            output: Tensor = super().forward(frames)
+            return output
         return F.conv2d(frames, self.weight, self.bias, padding=1)

@@ -77,4 +77,5 @@ class FrameNormSite(Site):
     def forward(self, x: Tensor) -> Tensor:
         if self.context.bidirectional or self.clip:
             return self.fold(super().forward(self.unfold(x)))
-        return super().forward(x)
+        output: Tensor = super().forward(x)
+        return output

@@ -132,7 +132,8 @@ class FramePositionSite(Site):
     def add(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """Tokens ((b t s) n d) and the rows (period d) of their frames."""
         own = rows[self.indices()][:, :, None].to(tokens)  # b t 1 n d
-        return (tokens.unflatten(0, (self.context.b, self.context.t, -1)) + own).flatten(0, 2)
+        output: Tensor = (tokens.unflatten(0, (self.context.b, self.context.t, -1)) + own).flatten(0, 2)
+        return output
 
 
 class EmbeddedPositionSite(FramePositionSite):

@@ -139,7 +139,8 @@ class LinearAttentionSite(Site):
                 back = torch.full((1,), -now.t * now.positions_per_block, device=last.device)
                 last = self.rotary.rotate(last.unsqueeze(-3), back).squeeze(-3)
             now.new_states.setdefault(self.site_name, {})[name] = last
-        return sums.flatten(0, 1)
+        output: Tensor = sums.flatten(0, 1)
+        return output
 
     def _rotate(self, x: Tensor) -> Tensor:
         """Each frame's vectors ((b t) h l e) rotated by its position, counted from the cursor."""

@@ -34,7 +34,8 @@ def uncovered_sites(plan: Plan) -> list[MixingSite]:
 
     def run(x: Tensor) -> Tensor:
         own, given = split(x.flatten(1, 2))
-        return call_base(model, call, own, timestep, given).unflatten(1, (tokens, packed))
+        output: Tensor = call_base(model, call, own, timestep, given).unflatten(1, (tokens, packed))
+        return output
 
     try:
         run(frames)

@@ -1,7 +1,7 @@
-"""Which modules let one frame influence another? Two runs in lock step, one latent frame changed between them.
+"""The probe: which modules let one frame influence another? Two runs are compared, with one latent frame changed.
 
-No table of layouts: where a frame lies in a tensor is read off what changes when that frame changes. The model
-must be deterministic (eval mode) and woken: a layer initialised to zero mixes nothing, so it would not be seen.
+There is no table of layouts: where a frame lies in a tensor follows from what changes when that frame changes. The model
+must be deterministic (eval mode) and have no zero-initialised layers (`randomize_zero_init`), which would hide sites.
 """
 
 import operator
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,13 @@ from v2w_convert.errors import V2WError
 class MixingSite:
     """A module through which one frame influences another.
 
-    name     path in the model; "" is the model itself: what its own forward mixes, outside every module
-    module   class name of the module
-    future   a later frame changed what belongs to an earlier one, or to no frame (text that saw the video)
-    past     an earlier frame changed what belongs to a later one, or to no frame
-    largest  largest absolute change seen, in the unit of the module's output
-    leak     largest change that a later frame made where `future` tells, over the largest value of that output
+    Attributes:
+        name: Path in the model; "" is the model itself: what its own forward mixes, outside every module.
+        module: Class name of the module.
+        future: A later frame changed what belongs to an earlier one, or to no frame (text that saw the video).
+        past: An earlier frame changed what belongs to a later one, or to no frame.
+        largest: Largest absolute change, in the unit of the module's output.
+        leak: Largest change that a later frame made so, relative to the largest value of that output.
     """
 
     name: str
@@ -40,25 +42,32 @@ class MixingSite:
 
 @torch.no_grad()
 def randomize_zero_init(model: nn.Module, seed: int = 0) -> int:
-    """Randomise, in place, what could hide a mixing site; return how many parameters changed.
+    """Randomise, in place, what could hide a mixing site.
 
     These are zeros, wherever they stand (gates, last layers, the outer taps of a convolution that starts as the
-    identity), and constant weights of two or more axes. Norm weights of one stay. Any float dtype; draws are
-    float32 on the CPU, normal with deviation 0.2, so that every device and dtype gets the same ones.
+    identity), and constant weights of two or more axes. Norm weights of one stay. Values are sampled in float32 on the
+    CPU, normal with standard deviation 0.2, so that every device and dtype gets the same ones.
+
+    Args:
+        model: Of any float dtype.
+        seed: Of the values.
+
+    Returns:
+        How many parameters changed.
     """
     generator = torch.Generator().manual_seed(seed)
-    woken = 0
+    changed = 0
     for parameter in model.parameters():
         if not parameter.is_floating_point() or parameter.numel() == 0:
             continue
-        asleep = parameter == 0
+        hidden = parameter == 0
         if parameter.ndim >= 2 and operator.eq(*parameter.aminmax()):
-            asleep.fill_(True)
-        if asleep.any():
+            hidden.fill_(True)
+        if hidden.any():
             noise = 0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
-            parameter.copy_(torch.where(asleep, noise.to(parameter), parameter))
-            woken += 1
-    return woken
+            parameter.copy_(torch.where(hidden, noise.to(parameter), parameter))
+            changed += 1
+    return changed
 
 
 @torch.no_grad()
@@ -67,22 +76,26 @@ def mixing_sites(
 ) -> list[MixingSite]:
     """Every module of `model` through which frames mix, each once, in data-flow order (of first completion).
 
-    call     runs the model on latents and returns its output, whose frames lie on `frame_axis` too; it closes over
-             all other inputs
-    latents  any layout with t >= 2 frames on `frame_axis`, any float dtype. Choose t (5, say) unlike every other
-             size, numbers of tokens and widths included: a module that moves the frames to another axis is
-             recognised by that axis having another size
-
     The first and the last frame are changed in turn. What one frame changed in a module's inputs may change in its
-    outputs, at the same place; what else changes is mixed: the module is reported, and its output put back to that
+    outputs, at the same frame; what else changes is mixed: the module is reported, and its output is restored to that
     of the unchanged run. So no module is blamed for its children or for earlier layers, and attention is one site.
     Once a forward has mixed by itself, between its children, the children that follow in it are not judged: its
     own module is the site, or "" if the leak reaches the output. A module that takes t frames and returns another
     number of them is not judged either, but its parent is. Comparisons are exact (any difference at all).
     Needs four runs, and memory for every module's inputs and outputs twice.
 
-    Raises V2WError if there are fewer than two frames, if the output has another number of them, or if a frame's
-    change is lost before the output (a last layer that is zero; a site that mixes while it moves the frames).
+    Args:
+        model: In eval mode, without zero-initialised layers.
+        call: Runs the model on latents and returns its output, whose frames lie on `frame_axis` too; it closes over all
+            other inputs.
+        latents: Any layout with t >= 2 frames on `frame_axis`, any float dtype. Choose t (5, say) unlike every other
+            size, numbers of tokens and widths included: a module that moves the frames to another axis is recognised
+            by that axis having another size.
+        frame_axis: Of latents and output.
+
+    Raises:
+        V2WError: There are fewer than two frames, the output has another number of them, or a frame's change is lost
+            before the output (a last layer that is zero; a site that mixes while it moves the frames).
     """
     asked = "find the mixing sites"
     t = latents.shape[frame_axis]
@@ -104,11 +117,9 @@ def mixing_sites(
         difference = (output - base_output).abs()
         own = difference.select(frame_axis, frame)
         if not own.any():
-            found = (
-                f"changing frame {frame} does not change its own output, so what it reaches cannot be told"
-            )
+            found = f"changing frame {frame} does not change its own output, so what it reaches is unknown"
             raise V2WError(
-                asked, found, f"wake the model first; else look at {[*leaks[direction]] or 'the call'}"
+                asked, found, f"randomize_zero_init first; else look at {[*leaks[direction]] or 'the call'}"
             )
         own.zero_()
         if difference.any():
@@ -133,17 +144,22 @@ def mixing_sites(
 def first_leak(
     model: nn.Module, call: Callable[[Tensor], Tensor], latents: Tensor, changed: Tensor, kept: int | Tensor
 ) -> str | None:
-    """Name of the first module of a folded model that lets what changed into what was kept; None if nothing leaks.
-
-    model    every module works on tensors whose leading axis is (b t ...), b slow, then t, then anything; a tensor
-             that is not folded so counts as a whole
-    call     runs the model on latents and returns its output (b t c h w); called with `latents` itself, then with
-             `changed` itself
-    latents, changed  (b t c h w) of any dtype
-    kept              (b t) bool: the frames on which both are equal; a number t: frames 0 ... t
+    """The first module of a folded model that lets changed frames influence kept ones.
 
     First and leaf-most: the earliest module to complete whose output differs at kept frames although its inputs
-    there do not. "" if no module does but the output differs. Comparisons are exact (any difference at all).
+    there do not. Comparisons are exact (any difference at all).
+
+    Args:
+        model: Every module works on tensors whose leading axis is (b t ...), b slow, then t, then anything; a tensor
+            that is not folded so is compared as one.
+        call: Runs the model on latents and returns its output (b t c h w); called with `latents` itself, then with
+            `changed` itself.
+        latents: (b t c h w) of any dtype.
+        changed: The same.
+        kept: (b t) bool, the frames on which both are equal; a number t: frames 0 ... t.
+
+    Returns:
+        Its path; "" if no module does but the output differs; None if nothing leaks.
     """
     b, frames = latents.shape[:2]
     if isinstance(kept, int):
@@ -175,12 +191,17 @@ def first_leak(
     return None if same([base_output.flatten(0, 1)], [output.flatten(0, 1)]) else ""
 
 
-# --------------------------------------------------------------------------------------------------- lock step
+# --------------------------------------------------------------------------------------------------- two runs compared
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One call of one module: the tensors that went in, and those that came out."""
+    """One call of one module.
+
+    Attributes:
+        inputs: The tensors that it received.
+        outputs: The tensors that it returned.
+    """
 
     inputs: list[Tensor]
     outputs: list[Tensor]
@@ -193,7 +214,9 @@ Recording = dict[str, list[Visit]]  # module -> its visits; modules in order of 
 def watched(model: nn.Module, watch: Callable[[str, Visit], list[Tensor] | None]) -> Iterator[None]:
     """Call `watch(name, visit)` whenever a module inside `model` completes; tensors it returns replace the outputs."""
 
-    def hook(name: str, _module: nn.Module, args: tuple, kwargs: dict, output: object) -> object:
+    def hook(
+        name: str, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object
+    ) -> object:
         leaves, tree = tree_flatten(output)
         inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         replaced = watch(name, Visit(inputs, [x for x in leaves if isinstance(x, Tensor)]))
@@ -215,9 +238,9 @@ def watched(model: nn.Module, watch: Callable[[str, Visit], list[Tensor] | None]
 
 
 def record(model: nn.Module, run: Callable[[], Tensor]) -> tuple[Recording, Tensor]:
-    """What every module saw and gave during `run`, copied (a later layer may write in place), and run's result.
+    """Every module's inputs and outputs during `run`, copied (a later layer may write in place), and run's result.
 
-    What one module gives another is copied once, unless it is written into in between.
+    What one module passes to another is copied once, unless it is written into in between.
     """
     recording: Recording = {}
     copies: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}  # by identity, while the original lives
@@ -241,7 +264,11 @@ def record(model: nn.Module, run: Callable[[], Tensor]) -> tuple[Recording, Tens
 def run_repaired(
     model: nn.Module, run: Callable[[], Tensor], base: Recording, every: Recording
 ) -> tuple[Tensor, dict[str, float]]:
-    """Run with one frame changed, stray changes undone: the result, and the largest stray change of each site."""
+    """Run with one frame changed, undoing changes at other frames.
+
+    Returns:
+        The result, and the largest such change of each site.
+    """
     visits = {name: zip(base[name], every[name], strict=False) for name in base}
     largest: dict[str, float] = {}
 
@@ -265,7 +292,7 @@ def run_repaired(
 
 
 def stray_changes(base: Visit, every: Visit, now: Visit) -> list[Tensor]:
-    """Per output, the elements that changed although they do not belong to the changed frame (bool, its shape).
+    """For each output, which elements changed although they do not belong to the changed frame (bool, its shape).
 
     Empty if the module cannot be judged: an input changed in every frame (something before it, in the same forward,
     has mixed), or sizes depend on values.
@@ -285,13 +312,13 @@ def stray_changes(base: Visit, every: Visit, now: Visit) -> list[Tensor]:
         for axis, mine in fitting:
             stray &= ~mine.reshape([-1 if a == axis else 1 for a in range(old.ndim)])
         if stray.any() and not fitting and frame_entries(old, all_new, new) is not None:
-            stray.fill_(False)  # the frames moved to another axis, and are still apart there
+            stray.fill_(False)  # the frames moved to another axis, and are still separate there
         strays.append(stray)
     return strays
 
 
 def size_of(visits: list[Visit]) -> float:
-    """The largest absolute value that came out; 1 where all is zero."""
+    """The largest absolute value of the outputs; 1 where all are zero."""
     sizes = [
         float(x.abs().max()) for visit in visits for x in visit.outputs if x.is_floating_point() and x.numel()
     ]
@@ -299,16 +326,23 @@ def size_of(visits: list[Visit]) -> float:
 
 
 def shapes(visit: Visit) -> list[torch.Size]:
+    """Of all inputs and outputs."""
     return [x.shape for x in (*visit.inputs, *visit.outputs)]
 
 
 def frame_entries(old: Tensor, every: Tensor, one: Tensor) -> tuple[int, Tensor] | None:
-    """Where the changed frame lies in a tensor: the axis that tells frames apart, and its entries there (bool).
+    """Where the changed frame lies in a tensor.
 
-    old, every, one  the tensor in the unchanged run, with every frame changed, with one frame changed
+    Along the axis of the frames, one frame changes less than all frames do; along channels both change the same, even
+    where other channels are concatenated.
 
-    Along that axis one frame changes less than all frames do; along channels both change the same, even where
-    other channels are concatenated. None if there is no such axis: what one frame changed, all frames share.
+    Args:
+        old: The tensor in the unchanged run.
+        every: With every frame changed.
+        one: With one frame changed.
+
+    Returns:
+        The axis, and the frame's entries on it (bool); None if there is no such axis: all frames share what one changed.
     """
     candidates = []
     for axis, size in enumerate(old.shape):

@@ -1,4 +1,4 @@
-"""YAML to a checked plan: every fault at once, each with its line and field."""
+"""Read a plan from YAML: all faults at once, each with its line and field."""
 
 from difflib import get_close_matches
 from importlib.resources import files
@@ -27,13 +27,26 @@ def shipped_plans() -> dict[str, Path]:
 
 
 def read_plan(file: Path) -> Plan:
-    """The plan in a YAML file. Raises V2WError with all faults."""
+    """The plan in a YAML file.
+
+    Raises:
+        V2WError: It is no plan; with all faults.
+    """
     data, lines = read_document(file)
     return parse_plan(data, f"read the plan {file}", lines)
 
 
 def parse_plan(data: Any, asked: str, lines: Lines | None = None) -> Plan:
-    """A plan from plain data; `lines` maps paths of fields to lines of a file."""
+    """A plan from plain data.
+
+    Args:
+        data: As JSON or YAML has it.
+        asked: What was asked for, for the error.
+        lines: The line of each field in its file.
+
+    Raises:
+        V2WError: It is no plan; with all faults.
+    """
     try:
         return Plan.model_validate(data)
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """The shipped plans: which one fits a class of models and its config."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from v2w_convert.errors import V2WError
@@ -9,12 +10,16 @@ from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import read_plan, shipped_plans
 
 
-def plan_for(class_name: str, config: dict[str, Any] | None = None, repair: bool = False) -> Plan:
-    """The shipped plan for a class of models, and for this config of it, if there are several.
+def plan_for(class_name: str, config: Mapping[str, Any] | None = None, repair: bool = False) -> Plan:
+    """The shipped plan for a class of models.
 
-    repair  whether the plan should repair what another one for that class leaves as it is
+    Args:
+        class_name: The base's class.
+        config: The base's config, where several plans are for that class; None: the first plan.
+        repair: Whether the plan repairs what another one for that class leaves as it is.
 
-    Raises V2WError, with the reason where the class cannot be served, or the config is one that no plan serves.
+    Raises:
+        V2WError: No plan serves the class, or this config of it; with the reasons.
     """
     asked = f"find a plan for {class_name}"
     if class_name in REFUSED:
@@ -39,18 +44,18 @@ def plan_for(class_name: str, config: dict[str, Any] | None = None, repair: bool
 
 
 def is_known(class_name: str) -> bool:
-    """Whether it is settled what becomes of the class: by a shipped plan, or by a reason why not."""
+    """Whether there is a shipped plan for the class, or a reason why it cannot be converted."""
     return class_name in REFUSED or bool(_plans_of(class_name))
 
 
 def _plans_of(class_name: str) -> list[Plan]:
-    # YAML takes long to parse: only plans that have the name in them are.
+    # Parsing YAML is slow: only plans that contain the name are parsed.
     files = [file for file in shipped_plans().values() if class_name in file.read_text("utf-8")]
     return [plan for plan in map(read_plan, files) if plan.base == class_name]
 
 
-def unmet_requirements(plan: Plan, config: dict[str, Any]) -> list[str]:
-    """What the plan requires of the base's config and does not find there, or in the class's defaults."""
+def unmet_requirements(plan: Plan, config: Mapping[str, Any]) -> list[str]:
+    """What the plan requires of the base's config (or else of the class's defaults) and does not find, in sentences."""
     defaults = inspect.signature(model_class(plan.base).__init__).parameters
     found = {
         key: config.get(key, defaults[key].default if key in defaults else None) for key in plan.requires

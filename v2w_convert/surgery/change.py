@@ -1,4 +1,4 @@
-"""One change seen from two sides: what becomes of each named tensor, and of the live model."""
+"""Surgery on tensors, by name, and on the live model: two views of one change."""
 
 import hashlib
 from typing import Literal
@@ -21,24 +21,33 @@ def operation_of_tensor(resolved: ResolvedPlan, tensor: str) -> tuple[Operation,
 
 
 def transfer_tensor(resolved: ResolvedPlan, name: str, tensor: Tensor) -> Tensor | None:
-    """What surgery makes of a base tensor, in its dtype; None: it is kept bit for bit.
+    """A base tensor after surgery.
 
-    Raises V2WError if it would compute with what is no finite number.
+    Args:
+        resolved: The plan.
+        name: The tensor's name in the base.
+        tensor: Its value.
+
+    Returns:
+        The new value, in its dtype; None: it is kept bit for bit.
+
+    Raises:
+        V2WError: The operation computes with it, and it holds a number that is not finite.
     """
     found = operation_of_tensor(resolved, name)
     value = found[0].transfer_tensor(found[1], tensor) if found else None
     if value is not None and not tensor.is_meta and not _finite(tensor):
-        raise V2WError(f"transfer {name}", "it holds what is no finite number", "another base")
+        raise V2WError(f"transfer {name}", "it holds a number that is not finite", "another base")
     return value
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Whether all numbers are: NaN and infinities come through to the extremes, which are one fast reading."""
+    """Whether all numbers are finite, by the extremes, which NaN and infinities reach: one fast pass."""
     return not tensor.numel() or bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
 
 
 def added_tensors(resolved: ResolvedPlan, model: nn.Module, action_dim: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all tensors that surgery adds. `model` is the base, on any device, meta included."""
+    """Names and shapes of all tensors that surgery adds. `model` is the base, on any device, also meta."""
     return {
         f"{site}.{parameter}": shape
         for site, operation in resolved.sites.items()
@@ -49,7 +58,7 @@ def added_tensors(resolved: ResolvedPlan, model: nn.Module, action_dim: int) -> 
 
 
 def initial_tensor(resolved: ResolvedPlan, name: str, shape: tuple[int, ...], seed: int) -> Tensor:
-    """The first value of an added tensor, float32: drawn from (seed, name) alone, so order does not matter."""
+    """The first value of an added tensor, float32: sampled by (seed, name) alone, so order does not matter."""
     site = max((s for s in resolved.sites if name.startswith(f"{s}.")), key=len)
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
@@ -63,9 +72,15 @@ def install_operations(resolved: ResolvedPlan, model: nn.Module, action_dim: int
 
 
 def apply_surgery(resolved: ResolvedPlan, model: nn.Module, action_dim: int, seed: int) -> None:
-    """The whole change on a live base, in place: behaviour and values.
+    """Change a live base, in place: behaviour and values.
 
     Equals `convert` followed by `load`, bit for bit at the stored dtype.
+
+    Args:
+        resolved: The plan.
+        model: The base.
+        action_dim: Numbers in an action.
+        seed: Of added tensors.
     """
     shapes = added_tensors(resolved, model, action_dim)
     dtype = next(model.parameters()).dtype

@@ -20,7 +20,11 @@ from v2w_convert.world.model import World
 
 
 def open_converted(folder: Path) -> tuple[Manifest, Source, ResolvedPlan]:
-    """What a converted folder says of itself; no weights are read."""
+    """A converted folder's manifest, tensors and plan. No weights are read.
+
+    Raises:
+        V2WError: It is no converted folder.
+    """
     manifest = read_manifest(folder)
     source = open_source(folder)
     plan: Plan = parse_plan(manifest.plan, f"read the plan in {folder}")
@@ -31,9 +35,15 @@ def open_converted(folder: Path) -> tuple[Manifest, Source, ResolvedPlan]:
 def load(
     folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> World:
-    """The world model in `folder`, in eval mode, with its stored dtype unless `dtype` is given.
+    """The world model in `folder`, in eval mode.
 
-    Raises V2WError if the folder is no converted model or its tensors are not the ones that its plan makes.
+    Args:
+        folder: A converted folder, or the result of finetuning one.
+        device: Where to put it.
+        dtype: Of its floating tensors; None: as stored.
+
+    Raises:
+        V2WError: It is no converted folder, or its tensors are not those that its plan makes.
     """
 
     def read(tensors: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
@@ -44,9 +54,14 @@ def load(
 
 
 def build_world(folder: Path, read: Callable[[Mapping[str, TensorInfo]], dict[str, Tensor]]) -> World:
-    """The world model in `folder` with the weights that `read` gives for the tensors of its files.
+    """The world model in `folder` with weights from `read`.
 
-    No weight is held twice: what `read` gives becomes the model's own. Raises as `load` does.
+    Args:
+        folder: As in `load`.
+        read: Tensors in files -> their values, which become the model's own: no weight is held twice.
+
+    Raises:
+        V2WError: As `load` does.
     """
     manifest, source, resolved = open_converted(folder)
     base = build_model(resolved.plan.base, resolved.config, unfilled=True)
@@ -68,5 +83,5 @@ def build_world(folder: Path, read: Callable[[Mapping[str, TensorInfo]], dict[st
 
 
 def cast_floating(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """What `nn.Module.to` makes of a tensor: numbers with a fraction are cast, others left."""
+    """As `nn.Module.to`: floating tensors are cast, others are not."""
     return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor

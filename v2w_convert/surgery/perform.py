@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.output import check_target, hashes_match
+from v2w_convert.checkpoint.source import MANIFEST
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.choose import choose_plan
-from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, read_manifest
+from v2w_convert.surgery.manifest import CONDITIONS, read_manifest
 from v2w_convert.surgery.result import ConvertResult, PlannedFile, TensorCounts
 from v2w_convert.surgery.settings import ConvertSettings
 

@@ -1,6 +1,6 @@
 """The world model: the base, called one block of frames per clip, and the sites that connect the blocks again."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,7 @@ from v2w_convert.operations import ReceptiveField
 from v2w_convert.plan.call import Conditions, ResolvedCondition, call_base
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import ForwardContext, Site, State, bind_context
-
-if TYPE_CHECKING:
-    from v2w_convert.world.rollout import Stream
+from v2w_convert.world.rollout import Stream, start_stream
 
 
 class World(nn.Module):
@@ -188,13 +186,11 @@ class World(nn.Module):
             }
         return State(torch.zeros((), dtype=torch.int64, device=self.device), sites)
 
-    def stream(self, b: int, h: int, w: int, **options: Any) -> "Stream":
+    def stream(self, b: int, h: int, w: int, **options: Any) -> Stream:
         """b rollouts of latents h × w, to be shown frames (`observe`) and continued by actions (`step`).
 
         Options as in `v2w_convert.world.rollout.start_stream`.
         """
-        from v2w_convert.world.rollout import start_stream
-
         return start_stream(self, b, h, w, **options)
 
     def _pass(self, latents: Tensor, actions: Tensor | None, dropped: Tensor | None) -> ForwardContext:
@@ -248,8 +244,9 @@ class World(nn.Module):
             .flatten(0, 1)
         )
         timestep = self.noise.timestep(noise_level[:, :: now.frames_per_block]).flatten()
-        output = call_base(self.base, call, noisy, timestep, folded)
-        return output.unflatten(0, (now.b, now.t)).flatten(1, 2)
+        frames = call_base(self.base, call, noisy, timestep, folded)
+        output: Tensor = frames.unflatten(0, (now.b, now.t)).flatten(1, 2)
+        return output
 
     def _null(self, name: str, condition: ResolvedCondition, now: ForwardContext, h: int, w: int) -> Tensor:
         """The null condition for every block, folded ((b t) …)."""

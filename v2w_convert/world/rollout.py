@@ -1,23 +1,59 @@
 """Autoregressive rollout: the next frame, or block of frames, from the past and from the action just taken."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from v2w_convert.noise import Noise
 from v2w_convert.sites import State
-from v2w_convert.world.model import World
+
+
+class StreamingModel(Protocol):
+    """What a rollout asks of a world model (`v2w_convert.world.model.World`)."""
+
+    noise: Noise
+    frames_per_block: int
+
+    @property
+    def channels(self) -> int:
+        """Of a frame's latent."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of latents and actions."""
+
+    @property
+    def device(self) -> torch.device:
+        """Of latents and actions."""
+
+    def empty_state(self, b: int, h: int, w: int, window: int | None = None) -> State:
+        """The state before the first frame."""
+
+    def forward_streamed(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        dropped: Tensor | None = None,
+        *,
+        commit: bool = False,
+        **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        """The prediction for frames that come after those in `state`, and the state after them."""
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How a frame is sampled; printed with every figure that depends on it.
 
-    steps          denoising steps per frame
-    guidance       s of `out = e_u + s (e_c - e_u)`; in the unconditional branch only the newest action is
-                   dropped (Vid2World, arXiv 2505.14357, section 4.2; its lambda is s - 1). 1: one branch only
-    context_noise  the level that history is noised to and told as, in the noise kind's unit; 0: clean
+    Attributes:
+        steps: Denoising steps per frame.
+        guidance: s of `out = e_u + s (e_c - e_u)`; in the unconditional branch only the newest action is dropped
+            (Vid2World, arXiv 2505.14357, section 4.2; its lambda is s - 1). 1: one branch only.
+        context_noise: The level that history is noised to, in the noise kind's unit; 0: clean.
     """
 
     steps: int = 10
@@ -26,14 +62,23 @@ class Sampling:
 
 
 class Stream:
-    """b rollouts side by side. Costs the same for every frame: history lives in a State of fixed size.
+    """b rollouts side by side. Every frame costs the same: history is a State of fixed size.
 
     Holds only a State and a generator, so `branch` is cheap, and the world may serve many streams.
+
+    Attributes:
+        world: The model.
+        state: The stream state so far.
+        size: b, h, w.
+        sampling: How frames are sampled.
+        conditions: What the plan names, for every frame.
+        generator: Of the noise, on the CPU.
+        levels: Noise levels of the denoising steps.
     """
 
     def __init__(
         self,
-        world: World,
+        world: StreamingModel,
         state: State,
         size: tuple[int, int, int],
         sampling: Sampling,
@@ -41,9 +86,9 @@ class Stream:
         conditions: dict[str, Any],
     ):
         self.world, self.state, self.sampling, self.conditions = world, state, sampling, conditions
-        self.size = size  # b h w
+        self.size = size
         self.generator = torch.Generator().manual_seed(seed)
-        self.levels = world.noise.inference_levels(sampling.steps).tolist()
+        self.levels: list[float] = world.noise.inference_levels(sampling.steps).tolist()
 
     def branch(self, seed: int | None = None) -> "Stream":
         """Another stream with the same past. Same noise to come as well, unless `seed` is given."""
@@ -56,7 +101,12 @@ class Stream:
 
     @torch.no_grad()
     def observe(self, latents: Tensor, actions: Tensor | None = None) -> None:
-        """Commit frames that were seen: latents (b t c h w), actions (b t a) that led to each of them; whole blocks."""
+        """Commit observed frames, in whole blocks.
+
+        Args:
+            latents: (b t c h w).
+            actions: (b t a), that led to each of them.
+        """
         level = torch.full(latents.shape[:2], float(self.sampling.context_noise), device=latents.device)
         latents = latents.to(self.world.dtype)
         noisy = self.world.noise.add_noise(latents, self._noise(latents), level)
@@ -66,7 +116,7 @@ class Stream:
 
     @torch.no_grad()
     def step(self, action: Tensor | None = None) -> Tensor:
-        """The next frame's latent (b c h w) after `action` (b a); it becomes part of the past.
+        """Sample and commit the next frame's latent (b c h w) after `action` (b a).
 
         Where a block has n > 1 frames: the next block's (b n c h w) after the actions (b n a).
         """
@@ -76,7 +126,7 @@ class Stream:
 
     @torch.no_grad()
     def step_block(self, actions: Tensor | None = None) -> Tensor:
-        """The next block's latents (b n c h w) after `actions` (b n a), whatever n is; it becomes part of the past."""
+        """Sample and commit the next block's latents (b n c h w) after `actions` (b n a), whatever n is."""
         b, h, w = self.size
         world = self.world
         actions = self._cast(actions)
@@ -108,12 +158,12 @@ class Stream:
         return None if actions is None else actions.to(device=self.world.device, dtype=self.world.dtype)
 
     def _noise(self, like: Tensor) -> Tensor:
-        # Drawn on the CPU in float32, so that a seed gives one rollout on every device.
+        # Sampled on the CPU in float32, so that a seed gives one rollout on every device.
         return torch.randn(like.shape, generator=self.generator).to(like)
 
 
 def start_stream(
-    world: World,
+    world: StreamingModel,
     b: int,
     h: int,
     w: int,
@@ -123,7 +173,18 @@ def start_stream(
     window: int | None = None,
     **conditions: Tensor,
 ) -> Stream:
-    """A new stream of b rollouts of latents h × w. `observe` some frames, then `step`."""
+    """A new stream of rollouts. `observe` some frames, then `step`.
+
+    Args:
+        world: The model.
+        b: Number of rollouts.
+        h: Height of the latents.
+        w: Width of the latents.
+        sampling: How frames are sampled.
+        seed: Of the noise.
+        window: Frames in view, where the plan has no window.
+        conditions: What the plan names, once per rollout (b …).
+    """
     return Stream(
         world, world.empty_state(b, h, w, window), (b, h, w), sampling or Sampling(), seed, conditions
     )

@@ -1,4 +1,4 @@
-"""How video frames lie in latent frames, and actions with them."""
+"""Temporal compression: which video frames make which latent frame, and which actions belong to it."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,10 @@ from v2w_convert.errors import V2WError
 class TemporalCompression:
     """An autoencoder's: every k video frames make one latent frame.
 
-    alone  the first video frame makes the first latent frame by itself: latent frame j is made of the video frames
-           kj - k + 1 … kj. Else of kj … kj + k - 1
+    Attributes:
+        k: Video frames per latent frame.
+        alone: The first video frame makes the first latent frame by itself: latent frame j is made of the video frames
+            kj - k + 1 … kj. Else of kj … kj + k - 1.
     """
 
     k: int = 1
@@ -27,33 +29,46 @@ class TemporalCompression:
         """How many video frames j latent frames hold."""
         return max(self.k * j - (self.k - 1 if self.alone else 0), 0)
 
-    def whole(self, t: int, n: int = 1) -> int:
-        """The least number of video frames, t or more, that fills latent frames in whole blocks of n."""
+    def whole_blocks(self, t: int, n: int = 1) -> int:
+        """The smallest number of video frames, t or more, that fills latent frames in whole blocks of n."""
         filled = self.latents(t)
         filled += self.frames(filled) < t
         return self.frames(-(-filled // n) * n)
 
     def actions(self, arriving: Tensor) -> Tensor:
-        """Actions (… t a) that led to each video frame -> (… j k·a): to the frames of each latent frame, in order.
+        """The actions of latent frames.
 
-        t is that of whole latent frames. Zeros stand before a first frame that is alone: the first row is never
-        looked at.
+        Args:
+            arriving: (… t a), the actions that led to each video frame, of whole latent frames.
+
+        Returns:
+            (… j k·a), to the video frames of each latent frame, in order. Zeros stand before a first frame that is
+            alone: the first row is never read.
         """
         missing = self.k - 1 if self.alone else 0
-        return F.pad(arriving, (0, 0, missing, 0)).unflatten(-2, (-1, self.k)).flatten(-2)
+        grouped: Tensor = F.pad(arriving, (0, 0, missing, 0)).unflatten(-2, (-1, self.k))
+        return grouped.flatten(-2)
 
     def __str__(self) -> str:
         first = ", the first alone" if self.alone else ""
         return f"{self.k} video frames to a latent frame{first}"
 
 
-def require_actions(asked: str, a: int, action_dim: int, packing: TemporalCompression, mend: str) -> None:
-    """Raises V2WError unless a model whose actions have `action_dim` numbers is for data whose actions have `a`.
+def require_actions(asked: str, a: int, action_dim: int, packing: TemporalCompression, advice: str) -> None:
+    """Check that a model is for the actions of some data.
 
-    mend  what to do with the right --action-dim
+    Args:
+        asked: What was asked for, for the error.
+        a: Numbers in an action of the data.
+        action_dim: Numbers in an action of the model.
+        packing: The autoencoder's compression.
+        advice: What to do with the right --action-dim, for the error.
+
+    Raises:
+        V2WError: It is not.
     """
     wanted = packing.k * a
     if wanted != action_dim:
         together = f"{wanted} with {packing}, " if packing.k > 1 else ""
         found = f"its actions have {a} numbers, {together}the model takes {action_dim}"
-        raise V2WError(asked, found, f"{mend} --action-dim {wanted}")
+        raise V2WError(asked, found, f"{advice} --action-dim {wanted}")

@@ -6,6 +6,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from v2w_convert.checkpoint.strict_json import read_object
@@ -21,19 +22,28 @@ from v2w_convert.world.vae_kinds import (
 
 
 class VAE(nn.Module):
-    """An autoencoder, frozen. A denoiser's latents are the autoencoder's, `(z - mean) · factor / deviation`.
+    """An autoencoder, frozen. A denoiser's latents are the autoencoder's, `(z - mean) · factor / std`.
 
-    autoencoder  of a class in `autoencoders.KINDS`
-    scheduler    the config of its pipeline's scheduler, where the class needs it
-
-    packing      how t video frames go into j latent frames
-    single       each latent frame is one picture's and depends on no other, nor does its picture
+    Attributes:
+        autoencoder: The model of diffusers.
+        kind: How its class is called.
+        packing: How t video frames go into j latent frames.
+        single: Each latent frame is one picture's and depends on no other, nor does its picture.
+        mean: (c m), of the m-th latent frame of a clip and of all after it.
+        std: The same.
+        factor: By which latents are scaled.
     """
 
-    mean: Tensor  # (c m), of the m-th latent frame of a clip and of all after it
-    deviation: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, autoencoder: Any, scheduler: dict[str, Any]):
+        """Freeze an autoencoder.
+
+        Args:
+            autoencoder: Of a class in `vae_kinds.KINDS`.
+            scheduler: The config of its pipeline's scheduler, where the class needs it.
+        """
         super().__init__()
         self.autoencoder: Any = autoencoder.eval().requires_grad_(False)
         self.kind = KINDS[type(autoencoder).__name__]
@@ -44,37 +54,48 @@ class VAE(nn.Module):
             scheduler.get("sigma_data", 0.5) if self.kind.edm else config.get("scaling_factor", 1)
         )
         self.register_buffer("mean", statistic(autoencoder, self.kind, "latents_mean", 0.0), persistent=False)
-        self.register_buffer(
-            "deviation", statistic(autoencoder, self.kind, "latents_std", 1.0), persistent=False
-        )
+        self.register_buffer("std", statistic(autoencoder, self.kind, "latents_std", 1.0), persistent=False)
 
     @torch.no_grad()
-    def encode(self, frames: np.ndarray | Tensor) -> Tensor:
-        """Latents (… j c h w) float32 of clips (… t height width 3) uint8 of whole latent frames: the posterior's mode.
+    def encode(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
+        """Latents of clips: the posterior's mode.
 
-        Raises V2WError where the autoencoder does not pack frames as it says.
+        Args:
+            frames: (… t height width 3) uint8, of whole latent frames.
+
+        Returns:
+            (… j c h w) float32.
+
+        Raises:
+            V2WError: The autoencoder does not pack frames as its config says.
         """
         frames = torch.as_tensor(frames)
         front, t = frames.shape[:-4], frames.shape[-4]
         clips = frames.reshape(-1, *frames.shape[-4:])
-        if self.kind.encode is encode_pictures:  # in full batches, over the borders of clips
+        if self.kind.encode is encode_pictures:  # in full batches, across clips
             latents = self._encode(clips.flatten(0, 1)).unflatten(0, (len(clips), t))
         else:
             latents = torch.stack([self._encode(clip) for clip in clips])
         self._require(t, latents.shape[1])
-        latents = (latents - self._placed(self.mean, latents)) * self.factor
-        latents = latents / self._placed(self.deviation, latents)
-        return latents.reshape(*front, *latents.shape[1:])
+        latents = (latents - self._for_frames(self.mean, latents)) * self.factor
+        latents = latents / self._for_frames(self.std, latents)
+        output: Tensor = latents.reshape(*front, *latents.shape[1:])
+        return output
 
     @torch.no_grad()
     def decode(self, latents: Tensor, seen: int = 0) -> Tensor:
-        """Pictures (… t 3 height width) float32 in [0, 1] of clips of latents (… j c h w).
+        """Pictures of clips of latents.
 
-        seen  latent frames at the front of each clip that are only context: their pictures are left out
+        Args:
+            latents: (… j c h w).
+            seen: Latent frames at the front of each clip that are only context: their pictures are left out.
+
+        Returns:
+            (… t 3 height width) float32 in [0, 1].
         """
         front, j = latents.shape[:-4], latents.shape[-4]
         clips = latents.reshape(-1, *latents.shape[-4:]).to(next(self.parameters()))
-        clips = clips * self._placed(self.deviation, clips) / self.factor + self._placed(self.mean, clips)
+        clips = clips * self._for_frames(self.std, clips) / self.factor + self._for_frames(self.mean, clips)
         if self.kind.decode is decode_pictures:
             pictures = self.kind.decode(self.autoencoder, clips[:, seen:].flatten(0, 1))
             pictures = pictures.unflatten(0, (len(clips), -1))
@@ -88,10 +109,10 @@ class VAE(nn.Module):
         pictures = frames.permute(0, 3, 1, 2).to(next(self.parameters())) / 127.5 - 1
         return self.kind.encode(self.autoencoder, pictures).float()
 
-    def _placed(self, values: Tensor, clips: Tensor) -> Tensor:
+    def _for_frames(self, values: Tensor, clips: Tensor) -> Tensor:
         """(c m) -> (j c 1 1), for clips (… j c h w)."""
-        place = torch.arange(clips.shape[-4], device=values.device).clamp(max=values.shape[1] - 1)
-        return values[:, place].T[..., None, None].to(clips)
+        index = torch.arange(clips.shape[-4], device=values.device).clamp(max=values.shape[1] - 1)
+        return values[:, index].T[..., None, None].to(clips)
 
     def _require(self, t: int, j: int) -> None:
         if self.packing.frames(j) != t:
@@ -100,7 +121,11 @@ class VAE(nn.Module):
 
 
 def open_vae(folder: Path, device: str | torch.device = "cpu") -> VAE:
-    """The autoencoder in `folder`/vae, float32. Raises V2WError if there is none, or none that is served."""
+    """The autoencoder in `folder`/vae, float32.
+
+    Raises:
+        V2WError: There is none, or one that is not served.
+    """
     asked = f"read the autoencoder of {folder}"
     if not (folder / "vae" / "config.json").is_file():
         raise V2WError(asked, "there is no vae/config.json", "a pipeline folder, not a bare denoiser")
@@ -119,8 +144,12 @@ def open_vae(folder: Path, device: str | torch.device = "cpu") -> VAE:
         raise V2WError(asked, f"its vae/config.json: {error}") from None
 
 
-def require_frame_size(pixels: VAE, frames: np.ndarray, asked: str) -> None:
-    """Raises V2WError unless pictures of the size of `frames` (t height width 3) come back from the autoencoder."""
+def require_frame_size(pixels: VAE, frames: NDArray[np.uint8], asked: str) -> None:
+    """Check that the autoencoder returns pictures in the size of `frames` (t height width 3).
+
+    Raises:
+        V2WError: It does not. `asked` says what was asked for.
+    """
     size = frames.shape[1:3]
     found = f"pictures of {size[0]} x {size[1]} "
     try:
@@ -136,7 +165,7 @@ def require_frame_size(pixels: VAE, frames: np.ndarray, asked: str) -> None:
         )
 
 
-def looks_ahead(pixels: VAE, frames: np.ndarray) -> bool:
+def looks_ahead(pixels: VAE, frames: NDArray[np.uint8]) -> bool:
     """Whether video frames change latents before their own, tried on `frames` (t height width 3) of whole latent frames.
 
     The frames of the last latent frame are inverted; no latent before it may move.
@@ -148,6 +177,6 @@ def looks_ahead(pixels: VAE, frames: np.ndarray) -> bool:
     return bool((a - b).abs().max() > 1e-5 * a.abs().max()) if before else False
 
 
-def as_uint8(pictures: Tensor) -> np.ndarray:
+def as_uint8(pictures: Tensor) -> NDArray[np.uint8]:
     """Pictures (t 3 height width) in [0, 1] -> frames (t height width 3) uint8."""
     return (pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -1,6 +1,6 @@
-"""The autoencoders of diffusers that are served, and how each wants to be called: as its family's pipeline does it.
+"""The autoencoders of diffusers that are served, and how each is called: as its family's pipeline does it.
 
-A coder takes and gives one clip, frames first: pictures (t 3 height width) in [-1, 1], latents (j c h w) unscaled.
+A coder takes and returns one clip, frames first: pictures (t 3 height width) in [-1, 1], latents (j c h w) unscaled.
 """
 
 from collections.abc import Callable
@@ -19,27 +19,32 @@ Coder = Callable[[Any, Tensor], Tensor]
 
 
 def encode_pictures(autoencoder: Any, pictures: Tensor) -> Tensor:
+    """Picture by picture, in batches."""
     return torch.cat([autoencoder.encode(p).latent_dist.mode() for p in pictures.split(BATCH)])
 
 
 def decode_pictures(autoencoder: Any, latents: Tensor) -> Tensor:
+    """Picture by picture, in batches."""
     return torch.cat([autoencoder.decode(z).sample for z in latents.split(BATCH)])
 
 
 def decode_together(autoencoder: Any, latents: Tensor) -> Tensor:
+    """Frames that see each other, in chunks."""
     return torch.cat([autoencoder.decode(z, num_frames=len(z)).sample for z in latents.split(CHUNK)])
 
 
 def encode_video(autoencoder: Any, pictures: Tensor) -> Tensor:
+    """The clip at once."""
     return _frames_first(autoencoder.encode(_as_video(pictures)).latent_dist.mode())
 
 
 def decode_video(autoencoder: Any, latents: Tensor) -> Tensor:
+    """The clip at once."""
     return _frames_first(autoencoder.decode(_as_video(latents)).sample)
 
 
 def decode_cogvideox(autoencoder: Any, latents: Tensor) -> Tensor:
-    """It takes the first latent frame for one picture only where there is an odd number of them."""
+    """The clip at once. Only with an odd number of latent frames, the first is one picture's."""
     if len(latents) % 2:
         return decode_video(autoencoder, latents)
     pictures = decode_video(autoencoder, torch.cat([latents, latents[-1:]]))
@@ -47,7 +52,7 @@ def decode_cogvideox(autoencoder: Any, latents: Tensor) -> Tensor:
 
 
 def decode_ltx(autoencoder: Any, latents: Tensor) -> Tensor:
-    """At timestep 0 where the decoder is told one. The noise that some of its layers add is the same every time."""
+    """At timestep 0 where the decoder takes one. The noise that some of its layers add is the same every time."""
     timestep = latents.new_zeros(1) if autoencoder.config.timestep_conditioning else None
     with torch.random.fork_rng([latents.device] if latents.is_cuda else []):
         torch.manual_seed(0)
@@ -55,19 +60,24 @@ def decode_ltx(autoencoder: Any, latents: Tensor) -> Tensor:
 
 
 def encode_allegro(autoencoder: Any, pictures: Tensor) -> Tensor:
+    """The clip as one tile."""
     _one_tile(autoencoder, len(pictures), *pictures.shape[-2:])
     return encode_video(autoencoder, pictures)
 
 
 def decode_allegro(autoencoder: Any, latents: Tensor) -> Tensor:
+    """The clip as one tile."""
     t = len(latents) * autoencoder.config.temporal_compression_ratio
     height, width = (size * autoencoder.spatial_compression_ratio for size in latents.shape[-2:])
     _one_tile(autoencoder, t, height, width)
-    return autoencoder.decode(_as_video(latents)).sample[0]  # the only one that gives frames first
+    pictures: Tensor = autoencoder.decode(_as_video(latents)).sample[
+        0
+    ]  # the only one that returns frames first
+    return pictures
 
 
 def _one_tile(autoencoder: Any, *size: int) -> None:
-    """It only codes tile by tile, of a fixed size: have one hold the clip, of size t height width."""
+    """Make the tile as large as the clip, t height width: this autoencoder only codes tile by tile."""
     autoencoder.use_tiling = True
     autoencoder.kernel = autoencoder.stride = size
 
@@ -82,12 +92,15 @@ def _frames_first(video: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a class is called.
+    """How a class of autoencoders is called.
 
-    ratio  the attribute or config entry that says how many video frames make one latent frame; None: one
-    alone  the first video frame makes the first latent frame by itself
-    edm    Cosmos: latents_mean and latents_std are of each latent frame by its place in the clip, and latents
-           are brought to the deviation `sigma_data` of the scheduler, not by scaling_factor
+    Attributes:
+        encode: Its encoder.
+        decode: Its decoder.
+        ratio: The attribute or config entry that says how many video frames make one latent frame; None: one.
+        alone: The first video frame makes the first latent frame by itself.
+        edm: Cosmos: latents_mean and latents_std are of each latent frame by its index in the clip, and latents are
+            scaled to the standard deviation `sigma_data` of the scheduler, not by scaling_factor.
     """
 
     encode: Coder = encode_video
@@ -120,7 +133,7 @@ REFUSED = {
 
 
 def packing(autoencoder: Any, kind: Kind) -> TemporalCompression:
-    """Read off its config, or where that is silent, off what its class works out from it."""
+    """Its temporal compression, by its config or, where that says nothing, by an attribute of the model."""
     if kind.ratio is None:
         return TemporalCompression()
     return TemporalCompression(
@@ -129,7 +142,20 @@ def packing(autoencoder: Any, kind: Kind) -> TemporalCompression:
 
 
 def statistic(autoencoder: Any, kind: Kind, name: str, default: float) -> Tensor:
-    """`latents_mean` or `latents_std` (c m) float32, from a buffer or the config; m = 1 unless it depends on the frame."""
+    """A statistic of latents.
+
+    Args:
+        autoencoder: The model.
+        kind: How its class is called.
+        name: `latents_mean` or `latents_std`, in a buffer or in the config.
+        default: Where neither has it.
+
+    Returns:
+        (c m) float32; m = 1 unless the statistic depends on the frame.
+
+    Raises:
+        ValueError: It does not fit the number of channels.
+    """
     channels = autoencoder.config.get("latent_channels") or autoencoder.config["z_dim"]
     stored = autoencoder.state_dict().get(name, autoencoder.config.get(name))
     if stored is None:

@@ -10,7 +10,9 @@ SITE = "time_embedding"
 
 def failing(world: World) -> dict[str, str]:
     return {
-        claim.sentence: claim.where for claim in measure_effects(world, "zero layers woken") if not claim.ok
+        claim.sentence: claim.where
+        for claim in measure_effects(world, "zero-initialised layers randomised")
+        if not claim.ok
     }
 
 
@@ -68,6 +70,6 @@ def test_a_dropped_action_that_is_not_dropped(randomized: World) -> None:
 
 def test_an_output_of_nan_counts_as_a_change(randomized: World) -> None:
     randomized.register_forward_hook(lambda world, given, output: output * torch.nan)
-    found = {claim.id: claim for claim in measure_effects(randomized, "woken")}
+    found = {claim.id: claim for claim in measure_effects(randomized, "randomised")}
     assert not found["action-causal"].ok
     assert not found["first-action-ignored"].ok

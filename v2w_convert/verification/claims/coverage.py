@@ -21,7 +21,7 @@ from v2w_convert.verification.engine.phases import BASE_RANDOMIZED, FILES, Cost
 from v2w_convert.verification.report.fixes import fix_text
 from v2w_convert.world.model import World
 
-PROBED_TOKENS = 5  # frames of tokens: unlike all other sizes, so that the probe can tell the axes apart
+PROBED_TOKENS = 5  # frames of tokens: unlike all other sizes, so that the probe can distinguish the axes
 
 COVERAGE = ClaimSpec(
     "coverage", "coverage", "Every module through which the base's frames mix has an operation"

@@ -72,6 +72,8 @@ class VerifyContext:
         draw_influence: True if the influence of every frame on every frame is measured, for the report's pictures.
         base_record: What is kept of the base after it has been freed.
         figures: What the report's pictures show.
+        loaded_world: The converted model, in the state of the current phase.
+        loaded_base: The base, likewise.
     """
 
     converted: Path
@@ -86,20 +88,20 @@ class VerifyContext:
     draw_influence: bool = False
     base_record: BaseRecord = field(default_factory=BaseRecord)
     figures: dict[str, Any] = field(default_factory=dict)
-    open_world: World | None = None
-    open_base: nn.Module | None = None
+    loaded_world: World | None = None
+    loaded_base: nn.Module | None = None
 
     @property
     def world(self) -> World:
         """The converted model. While the base is measured, its weights are on disk."""
-        assert self.open_world is not None, "this phase opens no world model"
-        return self.open_world
+        assert self.loaded_world is not None, "this phase opens no world model"
+        return self.loaded_world
 
     @property
     def base(self) -> nn.Module:
         """The base. While the world model is measured, its weights are on disk."""
-        assert self.open_base is not None, "this phase opens no base, or none was given"
-        return self.open_base
+        assert self.loaded_base is not None, "this phase opens no base, or none was given"
+        return self.loaded_base
 
     @property
     def stored_dtype(self) -> torch.dtype:

@@ -55,7 +55,8 @@ class Runner:
         assert self.estimate is not None
         left = self._measurable[done:]
         costs = [check.cost_of(self.context) for check in left]
-        costs += [phase.cost for phase in {check.phase.name: check.phase for check in left}.values()]
+        phases = {check.phase.name: check.phase for check in left}.values()
+        costs += [phase.cost for phase in phases if phase not in self._begun]
         return sum(
             self.estimate.pass_seconds * cost.passes + self.estimate.read_seconds * cost.reads
             for cost in costs

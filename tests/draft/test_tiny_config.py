@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.families.published import PUBLISHED
-from v2w_convert.draft.shrink import head_width, smaller
+from v2w_convert.draft.tiny_config import head_width, smaller_configs
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.plan.read import read_plan, shipped_plans
 
@@ -27,7 +27,7 @@ def size(base: str, config: dict[str, Any]) -> int:
 )
 def test_a_published_size_becomes_small_and_keeps_its_heads(name: str) -> None:
     base, config = whole(name)
-    small = next(smaller(config))
+    small = next(smaller_configs(config))
     assert size(base, small) < 0.01 * size(base, config)
     assert head_width(small) == head_width(config)
     for key in ("in_channels", "out_channels", "patch_size", "rope_axes_dim", "axes_dims"):
@@ -37,11 +37,11 @@ def test_a_published_size_becomes_small_and_keeps_its_heads(name: str) -> None:
 def test_widths_that_were_equal_stay_equal() -> None:
     _, config = whole("ltx-video")
     assert config["cross_attention_dim"] == config["num_attention_heads"] * config["attention_head_dim"]
-    small = next(smaller(config))
+    small = next(smaller_configs(config))
     assert small["cross_attention_dim"] == small["num_attention_heads"] * small["attention_head_dim"]
     assert small["caption_channels"] != small["cross_attention_dim"]
 
 
-def test_the_last_try_is_the_config_itself() -> None:
+def test_the_last_candidate_is_the_config_itself() -> None:
     _, config = whole("wan")
-    assert list(smaller(config))[-1] == config
+    assert list(smaller_configs(config))[-1] == config

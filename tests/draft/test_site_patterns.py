@@ -1,6 +1,6 @@
 from torch import nn
 
-from v2w_convert.draft.paths import patterns, starred
+from v2w_convert.draft.site_patterns import patterns_for, star_path
 
 
 def model(blocks: int) -> nn.Module:
@@ -23,22 +23,22 @@ def convolution(name: str, module: nn.Module) -> bool:
     return isinstance(module, nn.Conv1d)
 
 
-def test_places_in_lists_are_starred_and_places_in_sequences_are_not() -> None:
-    assert starred("down.1.conv2.1", model(2)) == "down.*.conv2.1"
+def test_indices_in_lists_are_starred_and_indices_in_sequences_are_not() -> None:
+    assert star_path("down.1.conv2.1", model(2)) == "down.*.conv2.1"
 
 
 def test_paths_that_end_alike_become_one_pattern() -> None:
     paths = [f"{side}.{i}.conv{j}.1" for side in ("down", "up") for i in range(2) for j in (1, 2)]
-    assert patterns(paths, model(2), model(5), convolution) == ["**.conv[12].1"]
+    assert patterns_for(paths, model(2), model(5), convolution) == ["**.conv[12].1"]
 
 
 def test_a_pattern_takes_in_nothing_else() -> None:
     paths = [f"{side}.{i}.out" for side in ("down", "up") for i in range(2) if (side, i) != ("up", 1)]
-    assert patterns(paths, model(2), model(2), convolution) == ["down.*.out", "up.0.out"]
+    assert patterns_for(paths, model(2), model(2), convolution) == ["down.*.out", "up.0.out"]
 
 
 def test_a_pattern_takes_in_nothing_that_does_not_fit_in_the_whole_model() -> None:
     whole = model(3)
     whole.up[2].out = nn.Linear(2, 2)  # type: ignore[index, union-attr]
     paths = ["down.0.out", "down.1.out", "up.0.out", "up.1.out"]
-    assert patterns(paths, model(2), whole, convolution) == ["down.*.out", "up.0.out", "up.1.out"]
+    assert patterns_for(paths, model(2), whole, convolution) == ["down.*.out", "up.0.out", "up.1.out"]

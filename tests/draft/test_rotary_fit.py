@@ -1,4 +1,4 @@
-"""What is measured of vectors that a `Rotary` turned is that `Rotary`."""
+"""Fitting a `Rotary` to vectors that a `Rotary` rotated gives that `Rotary`."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from v2w_convert.draft.turns import Unmeasured, measure
+from v2w_convert.draft.rotary_fit import RotaryFitError, fit_rotary
 from v2w_convert.operations.rotary import Rotary
 
 HEADS, T, WIDTH = 2, 5, 24
 
 
-def turned(rotary: Rotary, learned: Tensor | None = None, width: int = WIDTH) -> Tensor:
-    """One random vector of each head, turned by 0 … t-1 frames: (heads t d)."""
+def rotated(rotary: Rotary, learned: Tensor | None = None, width: int = WIDTH) -> Tensor:
+    """One random vector of each head, rotated by 0 … t-1 frames: (heads t d)."""
     x = torch.randn(HEADS, 1, 1, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return rotary.rotate(x.expand(-1, T, -1, -1), torch.arange(T), learned).squeeze(2)
 
@@ -38,44 +38,44 @@ HALF = 2 * (HEADS * WIDTH // 6)
         Rotary(size="attention_head_dim // 3", start=5, theta=77.7),
         Rotary(size="attention_head_dim // 3", stride=3, ascending=True, theta=100.0, scale=0.02),
         Rotary(size="2 * (num_attention_heads * attention_head_dim // 6)", stride=3, heads="joined"),
-        # Every second pair turns by whole turns, and is not seen to move.
+        # Every second pair rotates by whole rotations, which look like none.
         Rotary(size=18, scale=torch.pi, theta=10000.0, ascending=True),
     ],
 )
-def test_a_turn_is_measured_as_it_was_made(rotary: Rotary) -> None:
-    measured = measure(turned(rotary.resolve(CONFIG)), nn.Module(), CONFIG)
-    assert measured is not None
-    found, made = measured.resolve(CONFIG), rotary.resolve(CONFIG)
+def test_a_rotation_is_fitted_by_the_rotary_that_made_it(rotary: Rotary) -> None:
+    fitted = fit_rotary(rotated(rotary.resolve(CONFIG)), nn.Module(), CONFIG)
+    assert fitted is not None
+    found, made = fitted.resolve(CONFIG), rotary.resolve(CONFIG)
     numbers = {"theta": made.theta, "scale": made.scale}  # worked out from angles that were rounded
     assert {"theta": found.theta, "scale": found.scale} == pytest.approx(numbers, rel=1e-9)
     assert found.model_copy(update=numbers) == made
     if isinstance(rotary.theta, str):
-        assert measured.theta == rotary.theta
+        assert fitted.theta == rotary.theta
 
 
-def test_learned_turns_are_found_among_the_bases_parameters() -> None:
+def test_learned_frequencies_are_found_among_the_bases_parameters() -> None:
     root = nn.Module()
     generator = torch.Generator().manual_seed(1)
     root.frequencies = nn.Parameter(torch.rand(3, HEADS, 4, generator=generator, dtype=torch.float64))
     rotary = Rotary(size=8, learned="frequencies")
-    measured = measure(turned(rotary, root.frequencies.detach(), 8), root, CONFIG)
-    assert measured is not None
-    assert measured.learned == "frequencies"
-    assert measured.resolve(CONFIG).size == 8
+    fitted = fit_rotary(rotated(rotary, root.frequencies.detach(), 8), root, CONFIG)
+    assert fitted is not None
+    assert fitted.learned == "frequencies"
+    assert fitted.resolve(CONFIG).size == 8
 
 
-def test_what_stands_still_is_not_turned() -> None:
-    assert measure(torch.ones(HEADS, T, WIDTH), nn.Module(), CONFIG) is None
+def test_what_stands_still_is_not_rotated() -> None:
+    assert fit_rotary(torch.ones(HEADS, T, WIDTH), nn.Module(), CONFIG) is None
 
 
-def test_what_is_no_turn_is_refused() -> None:
+def test_vectors_that_do_not_rotate_are_refused() -> None:
     x = torch.randn(HEADS, T, WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    with pytest.raises(Unmeasured, match="turns with no other"):
-        measure(x, nn.Module(), CONFIG)
+    with pytest.raises(RotaryFitError, match="rotates with no other"):
+        fit_rotary(x, nn.Module(), CONFIG)
 
 
-def test_uneven_turns_are_refused() -> None:
+def test_uneven_rotations_are_refused() -> None:
     angle = torch.tensor([0.0, 0.1, 0.3, 0.6, 1.0], dtype=torch.float64)
     x = torch.stack([angle.cos(), angle.sin()], -1).expand(HEADS, -1, -1)
-    with pytest.raises(Unmeasured, match="evenly"):
-        measure(x, nn.Module(), CONFIG)
+    with pytest.raises(RotaryFitError, match="evenly"):
+        fit_rotary(x, nn.Module(), CONFIG)

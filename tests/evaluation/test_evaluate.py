@@ -1,0 +1,129 @@
+"""The whole of it on a tiny model, and what the result looks like."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from v2w_convert.data import Episode, write_dataset
+from v2w_convert.errors import V2WError
+from v2w_convert.evaluation.evaluate import evaluate
+from v2w_convert.evaluation.result import EvaluateResult
+from v2w_convert.evaluation.settings import EvaluateSettings
+from v2w_convert.evaluation.tables import tables
+from v2w_convert.progress import ProgressEvent
+
+SETTINGS = EvaluateSettings(
+    steps=1, samples=2, history=2, horizons=(1, 3), long_frames=5, long_rollouts=2, device="cpu"
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Actions are one-hot in the first set only."""
+    chance = np.random.default_rng(0)
+    episodes = [
+        Episode(
+            chance.integers(0, 256, (t, 16, 16, 3), dtype=np.uint8),
+            np.eye(3, dtype=np.float32)[chance.integers(3, size=t)],
+        )
+        for t in (11, 5, 6)
+    ]
+    folder = tmp_path_factory.mktemp("data") / "one_hot"
+    write_dataset(episodes, folder, fps=5, action_names=["a", "b", "c"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(tiny_converted: Path, data: Path) -> EvaluateResult:
+    return evaluate(tiny_converted, data, SETTINGS)
+
+
+def test_the_result_says_what_was_measured_on_what(result: EvaluateResult, data: Path) -> None:
+    assert (result.world, result.data) == ("converted", "one_hot")
+    assert (result.clips, result.episodes, result.history) == (4, 3, 2)
+    assert EvaluateSettings.model_validate(result.settings) == SETTINGS
+    assert result.horizons.keys() == result.actions.psnr_gap.keys() == {1, 3}
+    assert result.baselines.last_frame_copied.keys() == {1, 3}
+    assert result.long_horizon is not None
+    assert (result.long_horizon.frames, result.long_horizon.rollouts) == (5, 2)
+    assert 0 <= result.long_horizon.within_real.mean <= 1
+    # Before finetuning no action has an effect: the gap is exactly nothing.
+    assert asdict(result.actions.psnr_gap[1]) == {"mean": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_all_keys_of_the_json_are_snake_case(result: EvaluateResult) -> None:
+    def keys(value: object) -> set[str]:
+        if isinstance(value, dict):
+            return set(value) | {key for inner in value.values() for key in keys(inner)}
+        return set()
+
+    found = keys(json.loads(json.dumps(asdict(result), allow_nan=False)))
+    assert {"psnr_of_mean", "last_frame_copied", "psnr_gap", "within_round_tripped"} <= found
+    assert all(key.isidentifier() and key == key.lower() for key in found - {"1", "3"})
+
+
+def test_the_same_seed_gives_the_same_figures(
+    result: EvaluateResult, tiny_converted: Path, data: Path
+) -> None:
+    events: list[ProgressEvent] = []
+    again = evaluate(tiny_converted, data, SETTINGS, progress=events.append)
+    assert again == result
+    assert [event.task for event in events] == ["evaluate"] * 6
+    assert events[2].detail == "rolling out, sample 2 of 2"
+
+
+def test_other_horizons_change_no_figure_of_these(
+    result: EvaluateResult, tiny_converted: Path, data: Path
+) -> None:
+    fewer = SETTINGS.model_copy(update={"horizons": (3,), "long_frames": 0})
+    found = evaluate(tiny_converted, data, fewer)
+    assert found.horizons == {3: result.horizons[3]}
+    assert found.actions.psnr_gap == {3: result.actions.psnr_gap[3]}
+    assert found.long_horizon is None
+
+
+def test_half_precision_gives_nearly_the_same(
+    result: EvaluateResult, tiny_converted: Path, data: Path
+) -> None:
+    half = SETTINGS.model_copy(update={"dtype": "bfloat16", "long_frames": 0})
+    found = evaluate(tiny_converted, data, half)
+    assert found.horizons != result.horizons
+    assert found.horizons[3].psnr.mean == pytest.approx(result.horizons[3].psnr.mean, abs=0.5)
+
+
+def test_why_actions_were_not_classified(result: EvaluateResult, tiny_converted: Path, data: Path) -> None:
+    assert result.actions.inverse_dynamics is None
+    assert "no other episodes" in str(result.actions.inverse_dynamics_reason)
+
+
+def test_tables(result: EvaluateResult) -> None:
+    horizons, other = tables(result)
+    assert horizons.columns == ["", "1", "3"]
+    assert all(len(row) == 3 for row in horizons.rows)
+    assert [row[0] for row in horizons.rows[:4]] == [
+        "PSNR (dB)",
+        "SSIM",
+        "PSNR (dB) of the mean of 2",
+        "SSIM of the mean of 2",
+    ]
+    figure = result.horizons[3].psnr
+    assert horizons.rows[0][2] == f"{figure.mean:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+    assert other.title == "actions and long-horizon stability"
+    assert any(row[0] == "inverse dynamics" and "not measured" in row[1] for row in other.rows)
+    assert len(list(tables(replace(result, long_horizon=None)))[1].rows) == len(other.rows) - 2
+
+
+def test_what_cannot_be_evaluated_is_refused(tiny_converted: Path, data: Path) -> None:
+    def refused(match: str, **changes: object) -> None:
+        with pytest.raises(V2WError, match=match):
+            evaluate(tiny_converted, data, SETTINGS.model_copy(update=changes))
+
+    refused("the longest of 3 episodes has 11", history=20)
+    refused("no camera 'left'", camera="left")
+    refused("torch knows no such device", device="gpu")
+    with pytest.raises(ValidationError):
+        EvaluateSettings.model_validate({"horizons": [0]})
