@@ -66,7 +66,7 @@ class NpzDataset(Dataset):
 
 def _read(file: Path, key: str) -> Any:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return arrays[key]
     except (OSError, ValueError, KeyError, BadZipFile):
         raise V2WError(
