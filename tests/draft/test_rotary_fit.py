@@ -12,6 +12,10 @@ from v2w_convert.operations.rotary import Rotary
 HEADS, T, WIDTH = 2, 5, 24
 
 
+def rotary(**fields: Any) -> Rotary:
+    return Rotary.model_validate(fields)
+
+
 def rotated(rotary: Rotary, learned: Tensor | None = None, width: int = WIDTH) -> Tensor:
     """One random vector of each head, rotated by 0 … t-1 frames: (heads t d)."""
     x = torch.randn(HEADS, 1, 1, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -29,42 +33,44 @@ HALF = 2 * (HEADS * WIDTH // 6)
 
 
 @pytest.mark.parametrize(
-    "rotary",
+    "made",
     [
-        Rotary(size="attention_head_dim // 3"),
-        Rotary(size="rope_axes_dim[0]", theta="rope_theta"),
-        Rotary(size="attention_head_dim // 3", pairing="half", scale="1 / interpolation_scale_t"),
-        Rotary(size="attention_head_dim // 3", pairing="half_head"),
-        Rotary(size="attention_head_dim // 3", start=5, theta=77.7),
-        Rotary(size="attention_head_dim // 3", stride=3, ascending=True, theta=100.0, scale=0.02),
-        Rotary(size="2 * (num_attention_heads * attention_head_dim // 6)", stride=3, heads="joined"),
+        rotary(size="attention_head_dim // 3"),
+        rotary(size="rope_axes_dim[0]", theta="rope_theta"),
+        rotary(size="attention_head_dim // 3", pairing="half", scale="1 / interpolation_scale_t"),
+        rotary(size="attention_head_dim // 3", pairing="half_head"),
+        rotary(size="attention_head_dim // 3", start=5, theta=77.7),
+        rotary(size="attention_head_dim // 3", stride=3, ascending=True, theta=100.0, scale=0.02),
+        rotary(size="2 * (num_attention_heads * attention_head_dim // 6)", stride=3, heads="joined"),
         # Every second pair rotates by whole rotations, which look like none.
-        Rotary(size=18, scale=torch.pi, theta=10000.0, ascending=True),
+        rotary(size=18, scale=torch.pi, theta=10000.0, ascending=True),
     ],
 )
-def test_a_rotation_is_fitted_by_the_rotary_that_made_it(rotary: Rotary) -> None:
-    fitted = fit_rotary(rotated(rotary.resolve(CONFIG)), nn.Module(), CONFIG)
+def test_a_rotation_is_fitted_by_the_rotary_that_made_it(made: Rotary) -> None:
+    theta: float | str = made.theta  # an expression, until it is resolved
+    resolved = made.resolve(CONFIG)
+    fitted = fit_rotary(rotated(resolved), nn.Module(), CONFIG)
     assert fitted is not None
-    found, made = fitted.resolve(CONFIG), rotary.resolve(CONFIG)
-    numbers = {"theta": made.theta, "scale": made.scale}  # worked out from angles that were rounded
+    found = fitted.resolve(CONFIG)
+    numbers = {"theta": resolved.theta, "scale": resolved.scale}  # worked out from angles that were rounded
     assert {"theta": found.theta, "scale": found.scale} == pytest.approx(numbers, rel=1e-9)
-    assert found.model_copy(update=numbers) == made
-    if isinstance(rotary.theta, str):
-        assert fitted.theta == rotary.theta
+    assert found.model_copy(update=numbers) == resolved
+    if isinstance(theta, str):
+        assert fitted.theta == theta
 
 
 def test_learned_frequencies_are_found_among_the_bases_parameters() -> None:
     root = nn.Module()
     generator = torch.Generator().manual_seed(1)
     root.frequencies = nn.Parameter(torch.rand(3, HEADS, 4, generator=generator, dtype=torch.float64))
-    rotary = Rotary(size=8, learned="frequencies")
-    fitted = fit_rotary(rotated(rotary, root.frequencies.detach(), 8), root, CONFIG)
+    learned = rotary(size=8, learned="frequencies")
+    fitted = fit_rotary(rotated(learned, root.frequencies.detach(), 8), root, CONFIG)
     assert fitted is not None
     assert fitted.learned == "frequencies"
     assert fitted.resolve(CONFIG).size == 8
 
 
-def test_what_stands_still_is_not_rotated() -> None:
+def test_equal_vectors_have_no_rotary() -> None:
     assert fit_rotary(torch.ones(HEADS, T, WIDTH), nn.Module(), CONFIG) is None
 
 

@@ -102,7 +102,8 @@ class LinearAttentionSite(Site):
     rotary: Rotary | None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        with _LinearCalls(self) as calls:
+        calls = _LinearCalls(self)  # not `with … as calls`: Dynamo would lose its counts
+        with calls:
             output = super().forward(*args, **kwargs)
         if (calls.sums, calls.products) != (1, 2):
             raise V2WError(

@@ -1,5 +1,6 @@
 """The world model: the base, called one block of frames per clip, and the sites that connect the blocks again."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ class World(nn.Module):
     """A causal, action-conditioned video denoiser.
 
     A world is not re-entrant: sites take part in one forward pass at a time. Calls from several threads take turns by a
-    lock of the caller's. It can be deep-copied, pickled, moved and cast as any module.
+    lock of the caller's. It can be deep-copied, pickled, moved, cast and compiled as any module.
 
     Attributes:
         base: The denoiser, its sites changed; parameter names are the base's own, new ones are `…v2w_action.…`.
@@ -28,6 +29,8 @@ class World(nn.Module):
         noise: What a noise level is (`v2w_convert.noise`).
         action_dim: a, numbers in an action.
     """
+
+    _compiled_streamed: Callable[..., tuple[Tensor, State]] | None = None
 
     def __init__(
         self,
@@ -55,6 +58,25 @@ class World(nn.Module):
             self.register_buffer(f"null_{name}", value, persistent=False)
         # Looked up once: to walk all modules takes longer than to bind a context to the sites.
         self._changed = {name: base.get_submodule(name) for name in resolved.sites}
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the world in place for training and for rollouts: `forward` and `forward_streamed`.
+
+        `torch.compile(world)` compiles `forward` only. Copies and pickles of a compiled world are not compiled. The
+        first call of each kind compiles; so does another number of frames, blocks or clips, but no other step of a
+        stream. Outputs are those of the eager world, up to the rounding of the backend.
+
+        Args:
+            args: As for `torch.compile`.
+            kwargs: As for `torch.compile`. With `fullgraph=True`, a base that torch cannot compile whole is refused by
+                torch: Mochi's attention takes one sample at a time, HunyuanVideo 1.5 branches on its image's values.
+        """
+        super().compile(*args, **kwargs)
+        self._compiled_streamed = torch.compile(self._forward_streamed, *args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {key: value for key, value in state.items() if key != "_compiled_streamed"}
 
     @property
     def sites(self) -> dict[str, Site]:
@@ -145,6 +167,19 @@ class World(nn.Module):
         Returns:
             (b t c h w), and the state.
         """
+        run = self._compiled_streamed or self._forward_streamed
+        return run(state, latents, noise_level, actions, dropped, commit, conditions)
+
+    def _forward_streamed(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None,
+        dropped: Tensor | None,
+        commit: bool,
+        conditions: dict[str, Tensor],
+    ) -> tuple[Tensor, State]:
         now = self._pass(latents, actions, dropped)
         now.cursor, now.past, now.commit = state.cursor, state.sites, commit
         output = self._run(now, latents, noise_level, conditions)
