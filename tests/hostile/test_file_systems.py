@@ -84,6 +84,7 @@ def test_57_a_full_disk_is_refused(plain: Path, refused: Refused) -> None:
     assert [path.name for path in plain.parent.iterdir()] == ["base"]
 
 
+@pytest.mark.slow
 def test_59_a_base_that_changed_since_is_refused(
     plain: Path, refused: Refused, converts: Callable[..., str]
 ) -> None:

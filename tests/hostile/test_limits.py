@@ -36,7 +36,7 @@ def measured(*arguments: object) -> tuple[int, float, int, bool, str]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=300,  # by the clock, on a busy machine; what is limited is computing
     )
     code, seconds, peak, torch = done.stdout.split()
     return int(code), float(seconds), int(peak), torch == "1", done.stderr
@@ -155,7 +155,13 @@ MODELS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", MODELS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        "a million layers",
+        *(pytest.param(case, marks=pytest.mark.slow) for case in MODELS if case != "a million layers"),
+    ],
+)
 def test_oversized_models_are_refused_within_limits(case: str, plain: Path) -> None:
     """Within ten seconds and 600 MB."""
     MODELS[case](plain)

@@ -146,6 +146,7 @@ def next_number(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [next_number, torch.Tensor.float], ids=["73 one bit", "74 another dtype"])
 def test_a_changed_kept_tensor_fails_verify(
     change: Callable[[torch.Tensor], torch.Tensor],
@@ -159,6 +160,7 @@ def test_a_changed_kept_tensor_fails_verify(
     assert f"FAILS: Every kept tensor is the base's, bit for bit: {KEPT}" in output
 
 
+@pytest.mark.slow
 def test_76_another_base_fails_verify(
     converted: Path, tiny_base: Path, home: Path, converts: Callable[..., str]
 ) -> None:
