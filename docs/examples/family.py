@@ -24,11 +24,11 @@ def save_tiny_base(plan_file: str, folder: str) -> None:
 def draft(base: str) -> None:
     """Draft a plan for a class that has none."""
     drafted = draft_plan(base, "draft.yaml")
-    print(drafted.sites)  # how many modules each operation applies to
+    print(drafted.site_counts)  # how many modules each operation applies to
     print(
         drafted.identity
     )  # with all operations bidirectional: the distance from the base
-    print(drafted.open)  # what you have to settle
+    print(drafted.open_questions)  # what you have to settle
 
 
 # --8<-- [end:draft]
