@@ -25,9 +25,8 @@ def draft(base: str) -> None:
     """Draft a plan for a class that has none."""
     drafted = draft_plan(base, "draft.yaml")
     print(drafted.site_counts)  # how many modules each operation applies to
-    print(
-        drafted.identity
-    )  # with all operations bidirectional: the distance from the base
+    # With all operations in their bidirectional form, the distance from the base.
+    print(drafted.identity_gap)
     print(drafted.open_questions)  # what you have to settle
 
 
