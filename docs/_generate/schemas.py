@@ -37,9 +37,10 @@ def _type(entry: dict[str, Any]) -> str:
     if "const" in entry:
         return code(json.dumps(entry["const"]))
     if "$ref" in entry:
-        return entry["$ref"].rsplit("/", 1)[-1]
-    if "anyOf" in entry or "oneOf" in entry:
-        return " or ".join(dict.fromkeys(_type(e) for e in entry.get("anyOf", entry.get("oneOf"))))
+        return str(entry["$ref"]).rsplit("/", 1)[-1]
+    for key in ("anyOf", "oneOf"):
+        if key in entry:
+            return " or ".join(dict.fromkeys(_type(e) for e in entry[key]))
     kind = entry.get("type", "any")
     if isinstance(kind, list):
         return " or ".join(kind)

@@ -1,6 +1,8 @@
 """A plan for a class that has none: drafted, completed, verified. The how-to "Add a family of models" shows this file."""
 
 # --8<-- [start:tiny]
+from pathlib import Path
+
 import torch
 
 from v2w_convert import ConvertSettings, convert, draft_plan, read_plan, verify
@@ -8,7 +10,7 @@ from v2w_convert.families.build import build_model
 from v2w_convert.plan.probe import randomize_zero_init
 
 
-def save_tiny_base(plan_file: str, folder: str) -> None:
+def save_tiny_base(plan_file: Path, folder: str) -> None:
     """Write a small, randomly initialised model of a plan's class."""
     plan = read_plan(plan_file)
     torch.manual_seed(0)
@@ -32,9 +34,9 @@ def draft(base: str) -> None:
 
 # --8<-- [end:draft]
 # --8<-- [start:verify]
-def convert_and_verify(base: str, plan_file: str) -> None:
+def convert_and_verify(base: str, plan: Path) -> None:
     """Convert with the plan, and measure every claim."""
-    convert(base, "converted", ConvertSettings(action_dim=3, plan=plan_file))
+    convert(base, "converted", ConvertSettings(action_dim=3, plan=plan))
     report = verify("converted", base)
     for claim in report.claims:
         if not claim.ok:
