@@ -162,7 +162,7 @@ def test_horizons_may_end_within_a_latent_frame(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["horizons"].keys() == {"1", "4", "8", "16"}
 
 
-def test_a_leak_is_said_in_one_line(runs: Make, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_leaking_autoencoder_is_reported_in_one_line(runs: Make, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for family, said in (("wan", False), ("cogvideox", True)):
         folder = runs(family)
         capsys.readouterr()
@@ -170,7 +170,7 @@ def test_a_leak_is_said_in_one_line(runs: Make, data: Path, capsys: pytest.Captu
         converted = folder.parent / f"{family}0"
         assert v2w("finetune", converted, "--data", data, "-o", folder, *options) == 0
         lines = capsys.readouterr().err.splitlines()
-        assert sum("latents see later frames" in line for line in lines) == said
+        assert sum("latents depend on later frames" in line for line in lines) == said
 
 
 @pytest.mark.parametrize("family", slow_except(FAST, FAMILIES))
