@@ -79,8 +79,8 @@ def test_both_kinds_of_file_give_the_same_bytes(folder: Path) -> None:
 def test_every_claim_holds(folder: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     base, out = folder / f"model{kind}", folder / f"out{kind}"
     assert run(["verify", str(out), "--base", str(base), "--json"]) == 0
-    claims = {claim["claim"]: claim for claim in told(capsys)["claims"]}
-    for sentence in ("The base is the one that was converted", "The model's config is the base's"):
+    claims = {claim["sentence"]: claim for claim in told(capsys)["claims"]}
+    for sentence in ("The base is the one that was converted", "The model's config equals the base's"):
         assert claims[sentence]["measured"] == 0
     assert all(claim["measured"] is not None for claim in claims.values())
 
