@@ -14,6 +14,15 @@ setup: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# The documentation site, in build/site. A warning is an error.
+.PHONY: docs
+docs: .venv/.docs-ready
+	$(BIN)/mkdocs build --strict --quiet
+
+.venv/.docs-ready: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 demo: setup
 	$(BIN)/python examples/doom/demo.py --output demo
 

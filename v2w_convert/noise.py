@@ -16,10 +16,9 @@ from typing import Any, Literal
 
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
-Kind = Literal["ddpm", "edm", "flow"]
 Prediction = Literal["epsilon", "v", "sample", "flow", "edm"]
 MAX_TIMESTEPS = 100_000
 RESCALE_TIMESTEPS = 399.0  # from this timestep on, clean frames are scaled by `base_scale` (DynamiCrafter)
@@ -29,7 +28,7 @@ class NoiseSpec(BaseModel):
     """A kind of noise, and what the base predicts of it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Kind = Field(
+    kind: str = Field(
         description="`ddpm`: the level is a training timestep; `edm`: it is sigma; `flow`: it is the fraction of noise."
     )
     prediction: Prediction = Field(
@@ -50,6 +49,13 @@ class NoiseSpec(BaseModel):
         "github.com/Doubiiu/DynamiCrafter, lvdm/models/ddpm3d.py). ddpm only.",
     )
 
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        if kind not in KINDS:
+            raise ValueError(f"there is no kind of noise {kind!r:.80}; there are {', '.join(KINDS)}")
+        return kind
+
     @model_validator(mode="after")
     def _scaled_by_timestep(self) -> "NoiseSpec":
         if self.base_scale != 1.0 and self.kind != "ddpm":
@@ -65,8 +71,7 @@ class NoiseSpec(BaseModel):
 
     def build(self) -> "Noise":
         """The noise of this kind."""
-        kinds: dict[str, type[Ddpm] | type[Edm] | type[Flow]] = {"ddpm": Ddpm, "edm": Edm, "flow": Flow}
-        return kinds[self.kind](self)
+        return KINDS[self.kind](self)
 
 
 def noise_spec_from_scheduler(config: Mapping[str, Any]) -> NoiseSpec:
@@ -308,3 +313,7 @@ class Flow(Noise):
         self.scheduler.set_timesteps(steps)
         levels: Tensor = self.scheduler.sigmas.float()
         return levels
+
+
+KINDS: dict[str, type[Noise]] = {"ddpm": Ddpm, "edm": Edm, "flow": Flow}
+"""Every kind of noise by its name in plans."""
