@@ -36,13 +36,6 @@ def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def converted(folder: Path) -> dict[str, Path]:
-    """The files of a conversion, without the settings that the command saves beside them."""
-    found = files(folder)
-    del found["config.yaml"]
-    return found
-
-
 def files(folder: Path) -> dict[str, Path]:
     return {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -87,8 +80,10 @@ def test_only_unchanged_files_are_linked_and_only_on_request(
     base = shutil.copytree(tiny_base, tmp_path / "base")
     assert run(arguments(base, tmp_path / "out", "--link", "--json")) == 0
     assert set(printed(capsys)["linked"]) == WHOLE
-    read, wanted = files(base), files(tiny_converted)
-    for name, file in converted(tmp_path / "out").items():
+    read, wanted, written = files(base), files(tiny_converted), files(tmp_path / "out")
+    assert written.pop("config.yaml").stat().st_nlink == 1
+    assert written.keys() == wanted.keys()
+    for name, file in written.items():
         assert name in WHOLE or file.stat().st_nlink == 1, name
         assert name not in WHOLE or file.samefile(read[name]), name
         assert file.read_bytes() == wanted[name].read_bytes(), name
@@ -173,8 +168,9 @@ def test_output_is_the_same_where_the_kernel_does_not_copy(
         monkeypatch.setattr(os, "copy_file_range", other)
     monkeypatch.setattr(output_files, "READ_CHUNK", 4099)
     assert run(arguments(tiny_base, tmp_path / "out")) == 0
-    wanted = files(tiny_converted)
-    assert {name: f.read_bytes() for name, f in converted(tmp_path / "out").items()} == {
+    wanted, written = files(tiny_converted), files(tmp_path / "out")
+    assert written.pop("config.yaml").is_file()
+    assert {name: f.read_bytes() for name, f in written.items()} == {
         name: f.read_bytes() for name, f in wanted.items()
     }
 
