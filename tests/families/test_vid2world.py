@@ -50,7 +50,7 @@ def measured(
     capsys.readouterr()
     code = run(["verify", str(folder / out), "--base", str(folder / "released.ckpt"), "--json"])
     claims = json.loads(capsys.readouterr().out.splitlines()[-1])["claims"]
-    return code, {claim["claim"]: claim for claim in claims}
+    return code, {claim["sentence"]: claim for claim in claims}
 
 
 def test_the_released_layout_is_recognised(folder: Path) -> None:
