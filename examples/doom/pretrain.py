@@ -157,10 +157,11 @@ def train_autoencoder(options: argparse.Namespace) -> None:
             batch = batch.flip(-1)
         posterior = model.encode(batch).latent_dist
         # A trace of noise and a weak pull to zero keep the latents smooth and of one scale.
-        return (
+        loss: Tensor = (
             F.mse_loss(model.decode(posterior.sample(generator)).sample, batch)
             + 1e-5 * posterior.kl().mean() / 256
         )
+        return loss
 
     train(model, "vae", loss_at, options).copy_to(model.parameters())
     model.eval()

@@ -78,7 +78,8 @@ class Source:
 
     @property
     def class_name(self) -> str:
-        return self.config["_class_name"]
+        name: str = self.config["_class_name"]
+        return name
 
 
 def open_source(path: Path) -> Source:

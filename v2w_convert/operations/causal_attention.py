@@ -216,7 +216,9 @@ class CausalAttentionSite(Site):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return (self._forward_per_sample if self.per_sample_calls else self._forward)(*args, **kwargs)
 
-    @torch.compiler.disable(reason="the base calls attention once per sample, on tensors of varying length")
+    @torch.compiler.disable(  # type: ignore[untyped-decorator]
+        reason="the base calls attention once per sample, on tensors of varying length"
+    )
     def _forward_per_sample(self, *args: Any, **kwargs: Any) -> Any:
         return self._forward(*args, **kwargs)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from typing_extensions import TypedDict
 
-from v2w_convert.checkpoint.source import MANIFEST
+from v2w_convert.checkpoint.source import MANIFEST as MANIFEST
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
 from v2w_convert.surgery.settings import MAX_ACTION_DIM

@@ -75,7 +75,7 @@ class World(nn.Module):
         self._compiled_streamed = torch.compile(self._forward_streamed, *args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         return {key: value for key, value in state.items() if key != "_compiled_streamed"}
 
     @property
