@@ -44,7 +44,11 @@ def test_inspect_and_plan(
     file = folder / f"model{kind}"
     assert run(["inspect", str(file), "--json"]) == 0
     found = told(capsys)
-    assert (found["plan"], found["class_name"], found["uncovered"]) == ("dynamicrafter", "DynamiCrafterUNet", [])
+    assert (found["plan"], found["class_name"], found["uncovered"]) == (
+        "dynamicrafter",
+        "DynamiCrafterUNet",
+        [],
+    )
     assert (found["noise"], found["prediction_type"]) == ("ddpm", "v")
     assert found["window"] == 5
     assert found["parameters"] == sum(t.numel() for t in lvdm.tiny_denoiser().state_dict().values())

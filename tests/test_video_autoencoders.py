@@ -162,7 +162,9 @@ def test_horizons_may_end_within_a_latent_frame(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["horizons"].keys() == {"1", "4", "8", "16"}
 
 
-def test_a_leaking_autoencoder_is_reported_in_one_line(runs: Make, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_leaking_autoencoder_is_reported_in_one_line(
+    runs: Make, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for family, said in (("wan", False), ("cogvideox", True)):
         folder = runs(family)
         capsys.readouterr()
