@@ -17,7 +17,8 @@ from tests.cli.commands import refused
 from tests.families.golden.random_tensors import random_tensor, weights
 from tests.tiers import slow_except
 from v2w_convert.checkpoint.lvdm import plain_name
-from v2w_convert.checkpoint.source import open_source, read_tensor
+from v2w_convert.checkpoint.open import open_source
+from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.cli import run
 from v2w_convert.families.vid2world import HeightCausalConv2d, Vid2WorldUNet
 from v2w_convert.operations.base import clip_context, max_abs_diff
