@@ -17,7 +17,7 @@ setup: .venv/.ready
 # The documentation site, in build/site. A warning is an error.
 .PHONY: docs
 docs: .venv/.docs-ready
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .venv/.docs-ready: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

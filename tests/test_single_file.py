@@ -12,7 +12,8 @@ import v2w_convert
 from tests import lvdm
 from tests.cli.commands import refused
 from tests.conftest import ACTIONS
-from v2w_convert.checkpoint.source import open_source, read_tensor
+from v2w_convert.checkpoint.open import open_source
+from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.cli import run
 from v2w_convert.surgery.manifest import read_manifest
 
