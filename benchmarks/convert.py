@@ -51,7 +51,7 @@ def cp_and_flush(source: Path, out: Path) -> Callable[[], object]:
 
 
 def convert(source: Path, out: Path) -> Callable[[], object]:
-    from v2w_convert.checkpoint.source import open_source
+    from v2w_convert.checkpoint.open import open_source
     from v2w_convert.families import model_class
     from v2w_convert.plan.registry import plan_for
     from v2w_convert.plan.resolve import resolve

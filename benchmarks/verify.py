@@ -21,7 +21,7 @@ import torch
 from convert import anonymous, svd
 
 from v2w_convert.checkpoint.headers import TensorInfo
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 
 
 def calm(folder: Path) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.squares import LENGTHS, write
 from tests.tiny import ACTIONS, Config, component, tiny_model, tiny_plan
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve

@@ -12,7 +12,8 @@ import v2w_convert
 from tests import lvdm
 from tests.cli.commands import refused
 from tests.conftest import ACTIONS
-from v2w_convert.checkpoint.source import open_source, read_tensor
+from v2w_convert.checkpoint.open import open_source
+from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.cli import run
 from v2w_convert.surgery.manifest import read_manifest
 
@@ -43,8 +44,12 @@ def test_inspect_and_plan(
     file = folder / f"model{kind}"
     assert run(["inspect", str(file), "--json"]) == 0
     found = told(capsys)
-    assert (found["plan"], found["class"], found["uncovered"]) == ("dynamicrafter", "DynamiCrafterUNet", [])
-    assert found["noise"] == "ddpm, prediction v"
+    assert (found["plan"], found["class_name"], found["uncovered"]) == (
+        "dynamicrafter",
+        "DynamiCrafterUNet",
+        [],
+    )
+    assert (found["noise"], found["prediction_type"]) == ("ddpm", "v")
     assert found["window"] == 5
     assert found["parameters"] == sum(t.numel() for t in lvdm.tiny_denoiser().state_dict().values())
     assert any("cond_stage_model" in note and "--conditions" in note for note in found["notes"])
@@ -79,8 +84,8 @@ def test_both_kinds_of_file_give_the_same_bytes(folder: Path) -> None:
 def test_every_claim_holds(folder: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     base, out = folder / f"model{kind}", folder / f"out{kind}"
     assert run(["verify", str(out), "--base", str(base), "--json"]) == 0
-    claims = {claim["claim"]: claim for claim in told(capsys)["claims"]}
-    for sentence in ("The base is the one that was converted", "The model's config is the base's"):
+    claims = {claim["sentence"]: claim for claim in told(capsys)["claims"]}
+    for sentence in ("The base is the one that was converted", "The model's config equals the base's"):
         assert claims[sentence]["measured"] == 0
     assert all(claim["measured"] is not None for claim in claims.values())
 

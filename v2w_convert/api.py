@@ -235,7 +235,7 @@ def open_dataset(path: Folder, *, camera: str | None = None) -> "Dataset":
         V2WError: The folder is not a data set of a format that is known, or has no such camera.
     """
     path = _folder(path)
-    from v2w_convert.data.dataset import open_dataset as open_path
+    from v2w_convert.data.open import open_dataset as open_path
 
     return open_path(path, camera=camera)
 

@@ -14,7 +14,7 @@ from huggingface_hub import errors
 from tests.cli.commands import refused
 from tests.conftest import ACTIONS
 from v2w_convert.checkpoint.hub import resolve_hub_id
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.cli import run
 from v2w_convert.surgery.manifest import read_manifest
 

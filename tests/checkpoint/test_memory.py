@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from tests import lvdm
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.registry import plan_for
 
 CONVERT = """
 import sys
 from pathlib import Path
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.convert import convert

@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from v2w_convert.checkpoint import output
 from v2w_convert.checkpoint.headers import DTYPES, read_header
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.checkpoint.output import copy_content, sha256, staging_folder, write_safetensors
-from v2w_convert.checkpoint.source import open_source, read_tensor
+from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.errors import V2WError
 
 

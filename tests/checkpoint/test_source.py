@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from v2w_convert.checkpoint.headers import DTYPES
-from v2w_convert.checkpoint.source import open_source, read_tensor
+from v2w_convert.checkpoint.open import open_source
+from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.errors import V2WError
 
 INDEX = "diffusion_pytorch_model.safetensors.index.json"

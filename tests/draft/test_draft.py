@@ -97,7 +97,7 @@ def tiers(cases: dict[str, tuple[Any, ...]], fast: set[str]) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("class_name", "tiny"), tiers(OWN | KNOWN, {"wan-vace", "sana-video"}))
+@pytest.mark.parametrize(("class_name", "tiny"), tiers(OWN | KNOWN, {"wan-vace"}))
 def test_a_draft_converts_and_is_proven_without_an_edit(
     class_name: str, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

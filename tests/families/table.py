@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tests.families.published import PUBLISHED, TRAINED
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.families import COMPUTED_ARGUMENTS, MODELS, REFUSED, model_class
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.finetuning.batches import sample_batch

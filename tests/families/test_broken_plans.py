@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.tiny import tiny_model
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.coverage import require_coverage
 from v2w_convert.plan.grammar import Plan

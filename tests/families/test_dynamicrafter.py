@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.families.golden.random_tensors import random_tensor, weights
+from tests.tiers import slow_except
 from tests.tiny import tiny_folded, tiny_world
 from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
 from v2w_convert.operations.base import max_abs_diff
@@ -62,7 +63,7 @@ def cast(inputs: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", slow_except({torch.float64}, [torch.float32, torch.float64]))
 def test_outputs_equal_the_originals(size: int, dtype: torch.dtype) -> None:
     model, inputs, expected = golden(size)
     found = model.to(dtype)(**cast(inputs, dtype)).sample
@@ -70,7 +71,9 @@ def test_outputs_equal_the_originals(size: int, dtype: torch.dtype) -> None:
     assert max_abs_diff(found, expected) <= 1e-5 * float(expected.abs().max())
 
 
-@pytest.mark.parametrize(("dtype", "allowed"), [(torch.bfloat16, 0.2), (torch.float16, 0.025)])
+@pytest.mark.parametrize(
+    ("dtype", "allowed"), [(torch.bfloat16, 0.2), pytest.param(torch.float16, 0.025, marks=pytest.mark.slow)]
+)
 def test_outputs_in_half_precision_are_close_to_the_originals(dtype: torch.dtype, allowed: float) -> None:
     model, inputs, expected = golden(256)
     found = model.to(dtype)(**cast(inputs, dtype)).sample

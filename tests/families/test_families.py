@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tests.families.published import ALSO_PUBLISHED, IMAGE_TO_VIDEO, PUBLISHED, TRAINED, VIEWS, Case
 from tests.families.table import FILE, figures_of, measured, row
 from tests.tiny import tiny_folded, tiny_resolved
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.cli import run as cli
 from v2w_convert.errors import V2WError
 from v2w_convert.families import REFUSED, model_class

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.conftest import CLASS
 from tests.hostile.conftest import INDEX, TRIED
 from v2w_convert.checkpoint.headers import read_header
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.registry import plan_for

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.hostile.conftest import MODEL, Refused
-from v2w_convert.checkpoint.source import open_source, read_tensor
+from v2w_convert.checkpoint.open import open_source
+from v2w_convert.checkpoint.source import read_tensor
 
 KEY = "up_blocks.1.resnets.0.temporal_res_block.conv2.weight"  # of a causal convolution
 KEPT = "conv_in.weight"

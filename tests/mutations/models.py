@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.probe import randomize_zero_init

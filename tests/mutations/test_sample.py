@@ -15,7 +15,7 @@ from v2w_convert.world.model import World
 
 SUITE = suite()
 SAMPLE = one_of_each(SUITE, lambda mutation: mutation.claim)
-FAST = 8  # of so many, one is in the fast tier
+FAST = 11  # of so many, one is in the fast tier
 
 
 @pytest.fixture(scope="session")

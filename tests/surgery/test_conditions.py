@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.cli import run
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.registry import plan_for

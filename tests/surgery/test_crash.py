@@ -22,9 +22,9 @@ import pytest
 import torch
 
 from tests.conftest import ACTIONS, tiny_unet
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.resumable import remove_leftovers
-from v2w_convert.checkpoint.source import open_source
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve

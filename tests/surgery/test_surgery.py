@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import ACTIONS, tiny_unet
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.call import call_base

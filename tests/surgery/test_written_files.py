@@ -60,8 +60,8 @@ def test_a_dry_run_lists_every_file_from_headers_alone(
     manifest = read_manifest(tiny_converted)
     assert found["changes"] == {name: fate for name, fate in manifest.tensors.items() if fate != "kept"}
     total = sum(path.stat().st_size for path in written.values())
-    assert total < found["bytes"]["needed"] < total + 2**21
-    assert found["bytes"]["free"] > found["bytes"]["needed"]
+    assert total < found["bytes_needed"] < total + 2**21
+    assert found["bytes_free"] > found["bytes_needed"]
     assert os.listdir(tmp_path) == ["base"]
 
 
@@ -80,8 +80,10 @@ def test_only_unchanged_files_are_linked_and_only_on_request(
     base = shutil.copytree(tiny_base, tmp_path / "base")
     assert run(arguments(base, tmp_path / "out", "--link", "--json")) == 0
     assert set(printed(capsys)["linked"]) == WHOLE
-    read, wanted = files(base), files(tiny_converted)
-    for name, file in files(tmp_path / "out").items():
+    read, wanted, written = files(base), files(tiny_converted), files(tmp_path / "out")
+    assert written.pop("config.yaml").stat().st_nlink == 1
+    assert written.keys() == wanted.keys()
+    for name, file in written.items():
         assert name in WHOLE or file.stat().st_nlink == 1, name
         assert name not in WHOLE or file.samefile(read[name]), name
         assert file.read_bytes() == wanted[name].read_bytes(), name

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.conftest import ACTIONS, tiny_unet
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.registry import plan_for

@@ -1,7 +1,7 @@
-"""The one way in to recorded data, whatever its format: `open_dataset`."""
+"""What a data set and a format of data sets are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -104,33 +104,6 @@ class Format(ABC):
         """Open a `path` that `matches`. `open_dataset` says what is raised."""
 
 
-def open_dataset(path: str | Path, *, camera: str | None = None) -> Dataset:
-    """Open a data set of any format in `data.formats.FORMATS`.
-
-    Args:
-        path: A folder or file.
-        camera: The camera to read; needed only where there are several.
-
-    Returns:
-        The data set. Only its description has been read.
-
-    Raises:
-        V2WError: Nothing is there, no format matches, the description is damaged, there is no episode, or
-            the camera is not named or not there.
-    """
-    from v2w_convert.data.formats import FORMATS
-
-    path = Path(path)
-    asked = f"read the data set {path}"
-    if not path.exists():
-        raise V2WError(asked, "no such folder or file", "check the path")
-    for candidate in FORMATS:
-        if candidate.matches(path):
-            return candidate.open(path, camera)
-    known = ", or ".join(f"{candidate.name}: {candidate.contents}" for candidate in FORMATS)
-    raise V2WError(asked, "its format is not known", known)
-
-
 def choose_camera(path: Path, cameras: Sequence[str], camera: str | None) -> str:
     """Return `camera`, or the only one there is: what every format does in `open`.
 
@@ -145,32 +118,3 @@ def choose_camera(path: Path, cameras: Sequence[str], camera: str | None) -> str
     if camera is not None and camera not in cameras:
         raise V2WError(asked, f"it has no camera {camera!r}", ", ".join(cameras))
     return camera or cameras[0]
-
-
-def write_dataset(
-    episodes: Iterable[Episode],
-    folder: str | Path,
-    *,
-    fps: int,
-    action_names: Sequence[str],
-    task: str = "",
-    robot: str = "",
-) -> None:
-    """Write `episodes` to a new folder, in the format that v2w prefers: LeRobot v3.
-
-    Episodes are consumed and written one at a time, so that a generator of any length can be written.
-
-    Args:
-        episodes: All with frames of one size and actions of one length.
-        folder: A new or empty folder.
-        fps: Frames per second.
-        action_names: A name for each number of an action.
-        task: What is being done, in words.
-        robot: Who or what does it.
-
-    Raises:
-        V2WError: `folder` is not empty, there is no episode, or an episode does not fit the first one.
-    """
-    from v2w_convert.data.formats.lerobot import write
-
-    write(episodes, Path(folder), fps=fps, action_names=list(action_names), task=task, robot=robot)

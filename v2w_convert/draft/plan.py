@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.draft.result import PlanResult
 from v2w_convert.errors import V2WError
 from v2w_convert.progress import Progress, ProgressEvent, no_progress

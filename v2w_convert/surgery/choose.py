@@ -6,7 +6,8 @@ What files alone reveal is refused before torch is imported: these functions imp
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from v2w_convert.checkpoint.source import Source, open_source
+from v2w_convert.checkpoint.open import open_source
+from v2w_convert.checkpoint.source import Source
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.plan.document import read_document
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from v2w_convert.checkpoint.headers import TensorInfo
-from v2w_convert.checkpoint.source import Source, open_source, read_tensor
+from v2w_convert.checkpoint.open import open_source
+from v2w_convert.checkpoint.source import Source, read_tensor
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.grammar import Plan

@@ -22,7 +22,7 @@ class InspectResult:
         frames_per_block: Latent frames that are denoised together.
         conditions: Names of the conditions that the base takes.
         noise: Kind of the noise: "ddpm", "edm" or "flow".
-        prediction_type: What the base predicts, such as "v_prediction".
+        prediction_type: What the base predicts, such as "v" or "epsilon".
         sites: Path of each module that an operation changes, and the operation's name.
         uncovered: Mixing sites for which the plan has no operation. Empty unless the plan is incomplete.
         notes: Remarks about how the files were read.

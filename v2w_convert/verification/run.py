@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.plan.coverage import uncovered_sites

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.verification.claims.files import measure_base_files, measure_config, measure_files
 

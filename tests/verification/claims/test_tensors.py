@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.operations.causal_conv import transfer_kernel
 from v2w_convert.surgery.change import TensorStatus
 from v2w_convert.surgery.load import open_converted

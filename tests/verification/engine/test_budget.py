@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.cli import run as v2w
 from v2w_convert.verification import run
 from v2w_convert.verification.claims import SPECS, causality, coverage

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tests.mutations import faults
 from v2w_convert.checkpoint.headers import read_header
-from v2w_convert.checkpoint.source import open_source
+from v2w_convert.checkpoint.open import open_source
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.verification.claim import Claim
 from v2w_convert.verification.claims import (

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from v2w_convert.checkpoint.source import Source, open_source
+from v2w_convert.checkpoint.open import open_source
+from v2w_convert.checkpoint.source import Source
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.change import install_operations

@@ -1,0 +1,24 @@
+"""Open a checkpoint, whether it is a folder or a single file."""
+
+from pathlib import Path
+
+from v2w_convert.checkpoint.folder import open_folder
+from v2w_convert.checkpoint.single_file import open_file
+from v2w_convert.checkpoint.source import Source
+from v2w_convert.errors import V2WError
+
+
+def open_source(path: Path) -> Source:
+    """The checkpoint in the folder or file `path`, from its file names and headers alone.
+
+    Raises:
+        V2WError: If it is not a diffusers pipeline or model folder, or if its weights are missing, pickled,
+            malformed, not what their index says, or linked from elsewhere (Hugging Face's own cache
+            excepted); and if a file is not what `open_file` reads.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            return open_file(path)
+        return open_folder(path, asked=f"open {path}")
+    except OSError as error:
+        raise V2WError(f"open {path}", str(error)) from None

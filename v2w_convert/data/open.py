@@ -1,0 +1,62 @@
+"""The one way in to recorded data, whatever its format, and the way out: `open_dataset`, `write_dataset`."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from v2w_convert.data.dataset import Dataset
+from v2w_convert.data.episode import Episode
+from v2w_convert.data.formats import FORMATS
+from v2w_convert.data.formats.lerobot import write
+from v2w_convert.errors import V2WError
+
+
+def open_dataset(path: str | Path, *, camera: str | None = None) -> Dataset:
+    """Open a data set of any format in `data.formats.FORMATS`.
+
+    Args:
+        path: A folder or file.
+        camera: The camera to read; needed only where there are several.
+
+    Returns:
+        The data set. Only its description has been read.
+
+    Raises:
+        V2WError: Nothing is there, no format matches, the description is damaged, there is no episode, or
+            the camera is not named or not there.
+    """
+    path = Path(path)
+    asked = f"read the data set {path}"
+    if not path.exists():
+        raise V2WError(asked, "no such folder or file", "check the path")
+    for candidate in FORMATS:
+        if candidate.matches(path):
+            return candidate.open(path, camera)
+    known = ", or ".join(f"{candidate.name}: {candidate.contents}" for candidate in FORMATS)
+    raise V2WError(asked, "its format is not known", known)
+
+
+def write_dataset(
+    episodes: Iterable[Episode],
+    folder: str | Path,
+    *,
+    fps: int,
+    action_names: Sequence[str],
+    task: str = "",
+    robot: str = "",
+) -> None:
+    """Write `episodes` to a new folder, in the format that v2w prefers: LeRobot v3.
+
+    Episodes are consumed and written one at a time, so that a generator of any length can be written.
+
+    Args:
+        episodes: All with frames of one size and actions of one length.
+        folder: A new or empty folder.
+        fps: Frames per second.
+        action_names: A name for each number of an action.
+        task: What is being done, in words.
+        robot: Who or what does it.
+
+    Raises:
+        V2WError: `folder` is not empty, there is no episode, or an episode does not fit the first one.
+    """
+    write(episodes, Path(folder), fps=fps, action_names=list(action_names), task=task, robot=robot)
