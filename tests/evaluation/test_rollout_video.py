@@ -33,7 +33,8 @@ def test_a_video_plays_at_the_rate_of_the_data(tiny_converted: Path, tiny_data: 
 def test_a_contact_sheet(tiny_converted: Path, tiny_data: Path, tmp_path: Path) -> None:
     file = tmp_path / "rollout.png"
     rollout(tiny_converted, tiny_data, file, SETTINGS)
-    assert Image.open(file).width == 11 * (2 * 16 + 4) - 4
+    with Image.open(file) as sheet:
+        assert sheet.width == 11 * (2 * 16 + 4) - 4
 
 
 def test_targets_are_checked_before_any_work(tiny_data: Path, tmp_path: Path) -> None:
