@@ -35,10 +35,13 @@ QUICK = {
     "evaluate": ["--steps", "1", "--samples", "1", "--long-frames", "0", "--device", "cpu"],
     "export": ["--height", "4", "--width", "4", "--frames", "3"],
 }
-# Autoencoders that halve pictures twice, so that the page's 64 x 64 become 16 x 16 at most.
-AUTOENCODERS = {
-    "stable-video-diffusion": "AutoencoderKLTemporalDecoder",
-    "wan": "AutoencoderKLWan",
+# As deep as the real ones, so that latents of the page's 64 x 64 pictures are 8 x 8.
+AUTOENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "stable-video-diffusion": (
+        "AutoencoderKLTemporalDecoder",
+        {"block_out_channels": [32] * 4, "down_block_types": ["DownEncoderBlock2D"] * 4},
+    ),
+    "wan": ("AutoencoderKLWan", {}),
 }
 
 
@@ -49,7 +52,8 @@ def pipeline(plan_name: str, component: str, scheduler: Any, folder: Path) -> No
     denoiser = build_model(plan.base, dict(plan.tiny))
     randomize_zero_init(denoiser)
     denoiser.save_pretrained(folder / component)
-    tiny_autoencoder(AUTOENCODERS[plan_name]).save_pretrained(folder / "vae")
+    name, config = AUTOENCODERS[plan_name]
+    tiny_autoencoder(name, **config).save_pretrained(folder / "vae")
     scheduler.save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text("{}\n")
 
