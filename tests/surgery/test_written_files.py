@@ -168,8 +168,9 @@ def test_output_is_the_same_where_the_kernel_does_not_copy(
         monkeypatch.setattr(os, "copy_file_range", other)
     monkeypatch.setattr(output_files, "READ_CHUNK", 4099)
     assert run(arguments(tiny_base, tmp_path / "out")) == 0
-    wanted = files(tiny_converted)
-    assert {name: f.read_bytes() for name, f in files(tmp_path / "out").items()} == {
+    wanted, written = files(tiny_converted), files(tmp_path / "out")
+    assert written.pop("config.yaml").is_file()
+    assert {name: f.read_bytes() for name, f in written.items()} == {
         name: f.read_bytes() for name, f in wanted.items()
     }
 
