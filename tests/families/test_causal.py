@@ -84,6 +84,16 @@ def test_no_frame_depends_on_a_later_one_and_every_frame_on_the_one_before(name:
 
 
 @torch.no_grad()
+def test_vid2world_as_released_leaks() -> None:
+    """Through norms over the clip; as a control of the test above."""
+    with exact():
+        world = world_of("vid2world", blocks=3)
+        given, inputs, others = nulls(world), clip(world, 4), clip(world, 4, seed=1)
+        changed = {key: torch.cat([x[:, :2], others[key][:, 2:]], 1) for key, x in inputs.items()}
+        assert not torch.equal(world(**changed, **given)[:, :2], world(**inputs, **given)[:, :2])
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("name", PLANS)
 def test_a_stream_gives_what_one_pass_over_the_clip_gives(name: str) -> None:
     with exact():

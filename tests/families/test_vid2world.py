@@ -76,6 +76,7 @@ def test_as_it_is_every_tensor_is_kept_and_its_actions_are_trained(folder: Path)
     assert [name for name, fate in repaired.items() if fate != "kept"] == ["out.2.weight"]
 
 
+@pytest.mark.slow
 def test_its_norms_see_the_future(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, claims = measured(folder, "as-is", capsys)
     assert code == 1

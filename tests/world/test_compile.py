@@ -161,6 +161,7 @@ def test_a_compiled_world_has_the_eager_gradients(name: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, when it first loads inductor
 @pytest.mark.parametrize("name", ["wan", "sana-video", "latte"])
 def test_inductor_differs_by_rounding(name: str) -> None:
     """float32: fused kernels keep intermediate values and sum in another order, so errors are a few hundred roundings."""
