@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
@@ -43,7 +43,7 @@ def test_inspect_and_plan(
 ) -> None:
     file = folder / f"model{kind}"
     assert run(["inspect", str(file), "--json"]) == 0
-    found = told(capsys)
+    found = printed(capsys)
     assert (found["plan"], found["class_name"], found["uncovered"]) == (
         "dynamicrafter",
         "DynamiCrafterUNet",
@@ -84,7 +84,7 @@ def test_both_kinds_of_file_give_the_same_bytes(folder: Path) -> None:
 def test_every_claim_holds(folder: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     base, out = folder / f"model{kind}", folder / f"out{kind}"
     assert run(["verify", str(out), "--base", str(base), "--json"]) == 0
-    claims = {claim["sentence"]: claim for claim in told(capsys)["claims"]}
+    claims = {claim["sentence"]: claim for claim in printed(capsys)["claims"]}
     for sentence in ("The base is the one that was converted", "The model's config equals the base's"):
         assert claims[sentence]["measured"] == 0
     assert all(claim["measured"] is not None for claim in claims.values())
