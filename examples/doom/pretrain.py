@@ -35,8 +35,14 @@ from v2w_convert.finetuning.loss_curve import draw_curves
 CLIP = 12  # frames
 FLIP = 0.5  # without actions a mirrored world is as good as the world
 TEXTURE = 3.0  # in the decoder's loss, the weight of how strong the fine detail is beside the squared error
-NO_ANCHOR = 0.2  # share of clips whose first-frame latent is replaced by zeros, so that both are legal later
-TIME_IDS = [6.0, 127.0, 0.02]  # frames per second, motion, noise on the anchor: the family's usual constants
+NO_IMAGE_LATENTS = (
+    0.2  # share of clips whose first-frame latent is replaced by zeros, so that both are legal later
+)
+TIME_IDS = [
+    6.0,
+    127.0,
+    0.02,
+]  # frames per second, motion, noise on the image latents: the family's usual constants
 WEIGHTS = "diffusion_pytorch_model"
 
 AUTOENCODER = {
@@ -237,10 +243,10 @@ def train_denoiser(options: argparse.Namespace) -> None:
         clip = torch.stack(latents).float()
         level = torch.randint(noise.config.num_train_timesteps, (batch,), generator=generator)
         eps = torch.randn(clip.shape, generator=generator)
-        anchored = torch.rand(batch, generator=generator) >= NO_ANCHOR
-        anchor = (clip[:, :1] * anchored[:, None, None, None, None]).expand_as(clip)
+        shown = torch.rand(batch, generator=generator) >= NO_IMAGE_LATENTS
+        image_latents = (clip[:, :1] * shown[:, None, None, None, None]).expand_as(clip)
         output = model(
-            torch.cat([noise.add_noise(clip, eps, level), anchor], dim=2),
+            torch.cat([noise.add_noise(clip, eps, level), image_latents], dim=2),
             level,
             torch.zeros(batch, 1, DENOISER["cross_attention_dim"]),
             torch.tensor([TIME_IDS]).expand(batch, -1),

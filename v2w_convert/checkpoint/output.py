@@ -78,8 +78,8 @@ def write_safetensors(
         for given, tensor in tensors:
             name, dtype, shape = next(expected, ("nothing more", "", ()))
             found = (given, str(tensor.dtype), tuple(tensor.shape))
-            promised = (name, f"torch.{DTYPES[dtype].torch}" if dtype else "", tuple(shape))
-            assert found == promised, f"{file}: expected {promised}, found {found}"
+            expected_info = (name, f"torch.{DTYPES[dtype].torch}" if dtype else "", tuple(shape))
+            assert found == expected_info, f"{file}: expected {expected_info}, found {found}"
             data = tensor.cpu().contiguous().flatten().view(torch.uint8)
             stream.write(data.numpy().data)
             del tensor, data  # before the next one is created

@@ -2,7 +2,7 @@
 
 Such a file is a zip archive of a pickle, which says what there is, and of one uncompressed entry for each storage.
 torch's own restricted unpickler (`weights_only`) reads the pickle and makes tensors without data; from then on the
-file is bytes at known places, like a safetensors file.
+file is bytes at known offsets, like a safetensors file.
 """
 
 import itertools

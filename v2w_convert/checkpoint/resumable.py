@@ -45,7 +45,7 @@ def resumable(folder: Path, key: str, source: Path | None = None) -> Iterator[St
 
     It lies hidden beside `folder`, as `.NAME.partial`, with a journal that is locked as long as the process lives. One
     rename puts it in place, after everything in it has reached the disk. On any exception it is removed, and `folder`
-    is as it was. A SIGKILL leaves it; the next run with the same `key` goes on from there, one with another key
+    is as it was. A SIGKILL leaves it; the next run with the same `key` resumes from there, one with another key
     begins anew.
 
     Raises:

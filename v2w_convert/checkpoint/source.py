@@ -37,7 +37,7 @@ class Source:
     Attributes:
         folder: The path given: a pipeline folder, a bare model folder, or a single file.
         component: Where in a folder the model lies: "unet", "transformer", or "" in a bare model folder. Of
-            one file the parts have the places that they have in a pipeline folder.
+            a single file: where a pipeline folder would have it.
         config: The model's config.json.
         tensors: The model's tensors by name, those of all shards together.
         scheduler: A pipeline's scheduler/scheduler_config.json.
