@@ -271,6 +271,7 @@ def at_line(number: int, act):
     sys.settrace(trace)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_at_any_line_leaves_nothing_or_all(tmp_path):
     write_tiny(tmp_path / "wanted")
     all_of_it, before, outcomes = tree(tmp_path / "wanted"), tree(tmp_path), []

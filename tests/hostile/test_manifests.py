@@ -79,7 +79,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "a plan for blocks without end": (plan(frames_per_block=10**9), ["frames_per_block"]),
     "a plan with a tiny model that is not": (plan(tiny={"block_out_channels": [10**6, 10**6]}), ["tiny"]),
     "a call that does not work": (call(noise_level={"argument": "nonsense"}), ["call", "nonsense"]),
-    "a call of trillions": (call(tokens={"n": 10**12}), ["call.conditions.text"]),
+    "a call of trillions": (call(token_counts={"n": 10**12}), ["call.conditions.text"]),
     "noise of trillions": (plan(noise={"kind": "ddpm", "prediction": "v", "scheduler": {"num_train_timesteps": 10**12}}), ["noise", "num_train_timesteps"]),
     "no conditions": (lambda folder: (folder / CONDITIONS).unlink(), [CONDITIONS, "no such file"]),
     "conditions that are none": (lambda folder: (folder / CONDITIONS).write_bytes(bytes(99)), [CONDITIONS]),
@@ -157,7 +157,7 @@ def test_a_changed_kept_tensor_fails_verify(
     """Not refused but found: exit 1, with the tensor's name. 75, a leak, is `test_verify_names_one_broken_site`'s."""
     changed(converted, change)
     output = converts("verify", converted, "--base", tiny_base, code=1)
-    assert f"FAILS: Every kept tensor is the base's, bit for bit: {KEPT}" in output
+    assert f"FAILS: Every kept tensor equals the base's, bit for bit: {KEPT}" in output
 
 
 @pytest.mark.slow

@@ -323,7 +323,7 @@ def test_a_disk_that_fails_at_any_call(
         except V2WError as error:
             failed += 1
             assert os.strerror(number) in str(error), seen
-            assert ground.check() == ("in place and whole" in str(error)), seen
+            assert ground.check() == ("complete and in place" in str(error)), seen
             if not ground.output.exists():
                 assert ground.names() == [], seen
         else:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from v2w_convert.data import formats
 from v2w_convert.data.dataset import Dataset
 from v2w_convert.data.episode import Episode
-from v2w_convert.data.formats import FORMATS
 from v2w_convert.data.formats.lerobot import write
 from v2w_convert.errors import V2WError
 
@@ -28,10 +28,10 @@ def open_dataset(path: str | Path, *, camera: str | None = None) -> Dataset:
     asked = f"read the data set {path}"
     if not path.exists():
         raise V2WError(asked, "no such folder or file", "check the path")
-    for candidate in FORMATS:
+    for candidate in formats.FORMATS:
         if candidate.matches(path):
             return candidate.open(path, camera)
-    known = ", or ".join(f"{candidate.name}: {candidate.contents}" for candidate in FORMATS)
+    known = ", or ".join(f"{candidate.name}: {candidate.contents}" for candidate in formats.FORMATS)
     raise V2WError(asked, "its format is not known", known)
 
 

@@ -216,7 +216,7 @@ def test_a_failing_model_is_described_from_the_top(
     measured = [claim for claim in result["claims"] if claim["allowed"] is not None]
     assert f"{len(failing)} of {len(measured)} claims fail" in top
     assert SITE in top
-    assert all(f"{claim['claim']}: {number(claim['measured'])}" in top for claim in failing)
+    assert all(f"{claim['sentence']}: {number(claim['measured'])}" in top for claim in failing)
     assert "1 of 37 modules does" in rest
     assert "a later frame has an influence in 21 of 21 pairs" in rest.partition("After: the world model")[2]
     text = (folder / "summary.md").read_text()
