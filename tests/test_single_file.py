@@ -90,6 +90,7 @@ def test_every_claim_holds(folder: Path, kind: str, capsys: pytest.CaptureFixtur
     assert all(claim["measured"] is not None for claim in claims.values())
 
 
+@pytest.mark.slow
 def test_another_file_is_not_the_base(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, out = folder / "model.safetensors", folder / "out.ckpt"
     assert run(["verify", str(out), "--base", str(base)]) == 1

@@ -152,7 +152,7 @@ def test_21_a_transferred_kernel_that_is_not_finite_is_refused(
         plain.parent / "out",
         "--action-dim",
         3,
-        mentions=[str(plain), KEY, "no finite number"],
+        mentions=[str(plain), KEY, "not finite"],
     )
 
 

@@ -70,9 +70,10 @@ def test_an_autoencoder_of_single_pictures_knows_no_clips(tiny_base: Path) -> No
     latents = pixels.encode(clips)
     assert torch.equal(latents.flatten(0, 1), pixels.encode(clips.reshape(6, 16, 16, 3)))
     pictures = pixels.decode(latents[:, 1:])
-    # Strides in memory differ, and with them the order of sums.
-    torch.testing.assert_close(pixels.decode(latents, seen=1), pictures, rtol=0, atol=1e-6)
-    torch.testing.assert_close(pixels.decode(latents)[:, 1:], pictures, rtol=0, atol=1e-6)
+    # Strides in memory differ, and with them the order of sums: by how much depends on the processor's kernels.
+    allowed = 16 * torch.finfo(torch.float32).eps  # of numbers up to 1
+    torch.testing.assert_close(pixels.decode(latents, seen=1), pictures, rtol=0, atol=allowed)
+    torch.testing.assert_close(pixels.decode(latents)[:, 1:], pictures, rtol=0, atol=allowed)
 
 
 def test_wan_22_packs_like_wan_21() -> None:

@@ -80,6 +80,7 @@ def claims(models: Models) -> list[Claim]:
     return found
 
 
+@pytest.mark.slow
 def test_every_claim_is_the_same_to_the_bit(
     tiny_converted: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -263,6 +263,7 @@ def test_hostile_names_are_only_text(result: dict[str, Any]) -> None:
     assert "<" not in in_code.replace("&#60;", "")
 
 
+@pytest.mark.slow
 def test_a_model_whose_causality_was_not_measured_is_not_called_causal(result: dict[str, Any]) -> None:
     for claim in result["claims"]:
         if claim["id"] == "causal":
