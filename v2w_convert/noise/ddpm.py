@@ -28,7 +28,7 @@ class Ddpm(Noise):
 
     def __init__(self, spec: "NoiseSpec"):
         super().__init__(spec)
-        self.scheduler: Any = build_scheduler({**UNKNOWN, **spec.scheduler})
+        self.scheduler: Any = build_scheduler(spec.scheduler, UNKNOWN)
         self._table: Tensor = self.scheduler.alphas_cumprod.double().clone()
         self._alphas_cumprod = self._table.clone()
         self._alphas_cumprod[0] = 1.0  # level 0 is clean, in place of the table's first entry (0.99998 or so)
@@ -39,7 +39,8 @@ class Ddpm(Noise):
         low = level.long()
         high = (low + 1).clamp(max=len(table) - 1)
         share = level.double() - low
-        ratio = torch.lerp(*(((1 - table[at]) / table[at]).sqrt() for at in (low, high)), share)
+        ratios = ((1 - table) / table).sqrt()
+        ratio = torch.lerp(ratios[low], ratios[high], share)
         alphas_cumprod = torch.where(share == 0, table[low], 1 / (1 + ratio**2))
         return alphas_cumprod.sqrt().to(level.dtype), (1 - alphas_cumprod).sqrt().to(level.dtype)
 

@@ -41,7 +41,7 @@ class Edm(Noise):
     def __init__(self, spec: "NoiseSpec"):
         super().__init__(spec)
         unknown = UNKNOWN_EDM if spec.prediction == "edm" else UNKNOWN
-        self.scheduler: Any = build_scheduler({**unknown, **spec.scheduler})
+        self.scheduler: Any = build_scheduler(spec.scheduler, unknown)
         config = self.scheduler.config
         if spec.prediction == "edm":
             self.data = float(config.sigma_data)

@@ -33,7 +33,7 @@ class Flow(Noise):
 
     def __init__(self, spec: "NoiseSpec"):
         super().__init__(spec)
-        self.scheduler: Any = build_scheduler({**UNKNOWN, **spec.scheduler})
+        self.scheduler: Any = build_scheduler(spec.scheduler, UNKNOWN)
         config = self.scheduler.config
         self.timesteps = float(config.num_train_timesteps)
         self.inverted = bool(config.get("invert_sigmas", False))

@@ -198,14 +198,19 @@ def served(config: Mapping[str, Any]) -> Served:
     return found
 
 
-def build_scheduler(config: Mapping[str, Any]) -> Any:
+def build_scheduler(config: Mapping[str, Any], unknown: Mapping[str, Any]) -> Any:
     """The scheduler of diffusers that samples what `config` describes.
 
     Settings that the class does not have are left out, as diffusers does.
 
+    Args:
+        config: Of the scheduler.
+        unknown: What a config without a class is taken to add to.
+
     Raises:
         V2WError: As `served` does.
     """
+    config = config if "_class_name" in config else {**unknown, **config}
     entry = served(config)
     name = entry.sampled_as or config["_class_name"]
     kind = getattr(diffusers, name)
