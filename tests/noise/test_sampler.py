@@ -5,12 +5,11 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
-from tests.noise.released import ALLEGRO, RELEASED, STEPS, TOKENS, Release
+from tests.noise.released import RELEASED, STEPS, TOKENS, Release
 from tests.tiny import tiny_plan
-from v2w_convert.noise import Noise, NoiseSpec, noise_spec_from_scheduler
+from v2w_convert.noise import Noise, noise_spec_from_scheduler
 
 SHAPE = (1, 2, 3, 4, 4)  # b t c h w
 
