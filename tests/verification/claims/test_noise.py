@@ -10,9 +10,10 @@ from tests.mutations.suite import NOISE
 from tests.noise.released import ALLEGRO, RELEASED, TOKENS, Release
 from tests.tiny import tiny_plan
 from v2w_convert.noise import Noise, NoiseSpec, noise_spec_from_scheduler
-from v2w_convert.verification.claims.noise import ROUNDING, SPECS, measure_noise
+from v2w_convert.surgery.load import open_converted
+from v2w_convert.verification.claims.noise import ROUNDING, SPECS, measure_noise, scheduler_of
 from v2w_convert.verification.engine.exact import exact
-from v2w_convert.verification.run import verify
+from v2w_convert.verification.report.fixes import add_fixes
 
 ALL = {**RELEASED, "allegro": Release("allegro", ALLEGRO)}
 
@@ -72,9 +73,12 @@ def test_the_folders_own_scheduler_is_asked(rewritten: Callable[..., Path]) -> N
     record = json.loads(file.read_text())
     record["plan"]["noise"]["scheduler"]["beta_end"] = 0.01
     file.write_text(json.dumps(record))
-    failing = {claim.id: claim for claim in verify(folder).claims if not claim.ok}
-    assert failing.keys() == {"noise-added", "noise-stepped"}
-    assert "scheduler_config.json" in failing["noise-added"].fix
+    _, source, resolved = open_converted(folder)
+    noise = resolved.noise.build()
+    claims = measure_noise(noise, scheduler_of(source, noise), TOKENS)
+    assert {claim.id for claim in claims if not claim.ok} == {"noise-added", "noise-stepped"}
+    fix = add_fixes(claims, resolved)[2].fix
+    assert "scheduler_config.json" in fix
 
 
 def test_dynamicrafters_scaled_frames_are_no_schedulers() -> None:

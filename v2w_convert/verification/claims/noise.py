@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from v2w_convert.checkpoint.source import Source
 from v2w_convert.noise import Noise
 from v2w_convert.noise.grids import timesteps_arguments
 from v2w_convert.noise.schedulers import build_scheduler, with_timesteps
@@ -95,13 +96,14 @@ class Reference:
         """What the base is given of `clean` with `noise` at step i."""
         if self.kind == "ddpm":
             share = self.scheduler.alphas_cumprod.double()[int(self.timesteps[i])]
-            return share.sqrt() * clean + (1 - share).sqrt() * noise
-        sigma = self.scheduler.sigmas[i].double()
-        if self.kind == "edm":
-            return self.input(clean + sigma * noise, i)
-        if self.scheduler.config.get("invert_sigmas", False):
-            return sigma * clean + (1 - sigma) * noise
-        return (1 - sigma) * clean + sigma * noise
+            alpha, sigma = share.sqrt(), (1 - share).sqrt()
+        else:
+            sigma = self.scheduler.sigmas[i].double()
+            alpha = torch.ones_like(sigma) if self.kind == "edm" else 1 - sigma
+            if self.scheduler.config.get("invert_sigmas", False):
+                alpha, sigma = sigma, alpha
+        noisy: Tensor = alpha * clean + sigma * noise
+        return self.input(noisy, i) if self.kind == "edm" else noisy
 
 
 def measure_noise(noise: Noise, config: Mapping[str, Any] | None, tokens: int) -> list[Claim]:
@@ -252,12 +254,19 @@ def _steps() -> str:
     return " and ".join(map(str, STEPS))
 
 
+def scheduler_of(source: Source, noise: Noise) -> dict[str, Any] | None:
+    """The config of the folder's scheduler; without one, the plan's, or what the kind of noise takes for granted."""
+    if source.scheduler is not None:
+        return source.scheduler
+    if "_class_name" in noise.spec.scheduler:
+        return noise.spec.scheduler
+    built: Any = getattr(noise, "scheduler", None)
+    return None if built is None else {**built.config, "_class_name": type(built).__name__}
+
+
 def _measure(context: VerifyContext) -> list[Claim]:
     world = context.world
-    config = context.source.scheduler or world.noise.spec.scheduler
-    if "_class_name" not in config:  # what the kind takes for granted
-        built: Any = getattr(world.noise, "scheduler", None)
-        config = None if built is None else {**built.config, "_class_name": type(built).__name__}
+    config = scheduler_of(context.source, world.noise)
     return measure_noise(world.noise, config, world.clip_tokens(*latent_size(world)))
 
 
