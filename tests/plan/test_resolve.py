@@ -50,6 +50,21 @@ def test_the_checkpoints_scheduler_has_the_last_word() -> None:
 
 
 @pytest.mark.parametrize(
+    ("scheduler", "said"),
+    [
+        ({"_class_name": "SCMScheduler"}, "scheduler_config.json: it is a 'SCMScheduler', whose noise is not known"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "noise of kind flow, the plan's is edm"),
+        ({"_class_name": "DDIMScheduler", "thresholding": True}, "DDIMScheduler with thresholding True"),
+        ({"_class_name": "DDIMScheduler", "trained_betas": [0.1] * 3}, "its noise cannot be built from scheduler_c"),
+    ],
+)  # fmt: skip
+def test_a_scheduler_that_cannot_be_sampled_is_refused(scheduler: dict[str, Any], said: str) -> None:
+    plan = plan_for(SVD)
+    with pytest.raises(V2WError, match=said):
+        resolve(plan, plan.tiny, scheduler)
+
+
+@pytest.mark.parametrize(
     ("change", "expected"),
     [
         ({"frame_norm": {"at": "**.temporal_res_blok.norm[12]"}}, "matches nothing, nearest are .*norm"),
