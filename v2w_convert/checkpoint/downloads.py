@@ -112,7 +112,7 @@ def _cache(folder: Path, names: list[str], asked: str) -> V2WError | None:
     revisions = [path for path in listed(folder / "snapshots") if path.is_dir()]
     return V2WError(
         asked,
-        f"a repository in the Hub's cache, with {len(revisions)} revisions",
+        "a repository in the Hub's cache, whose revisions lie in snapshots/",
         str(revisions[-1]) if revisions else "download it again",
     )
 

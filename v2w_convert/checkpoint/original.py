@@ -52,7 +52,7 @@ def open_original(
         described = {"_class_name": layout.model, **layout.config(denoiser, config or {})}
         tensors = map_tensors(layout.mapping, denoiser)
     except ValueError as error:
-        raise V2WError(asked, f"it has {layout.name}, but {error}", by_diffusers(layout, base)) from None
+        raise V2WError(asked, f"it has {layout.name}, but {error}", _by_diffusers(layout, files[0])) from None
     others = sorted(
         {name.split(".")[0] for name in content.tensors.keys() - {prefix + name for name in denoiser}}
     )
@@ -84,9 +84,9 @@ def open_original(
     )
 
 
-def by_diffusers(layout: Layout, base: Path) -> str:
-    """The two lines of Python that make a diffusers folder of it."""
+def _by_diffusers(layout: Layout, file: Path) -> str:
+    """The two lines of Python that make a diffusers folder of it, if diffusers can."""
     return (
-        f"model = diffusers.{layout.model}.from_single_file({str(base)!r}, config={layout.repository!r}, "
-        "subfolder='transformer'); model.save_pretrained('base/transformer')"
+        f"download it again; or let diffusers try: model = {layout.model}.from_single_file({str(file)!r}, "
+        f"config={layout.repository!r}, subfolder='transformer'); model.save_pretrained('base')"
     )

@@ -92,6 +92,8 @@ def read_weights_of(
     files = tuple(sorted({info.file for info in tensors.values()}))
     if not files:
         raise V2WError(asked, f"{found.file} holds no tensor")
+    if found.kind == "bin":
+        notes.append(f"{found.file.name} is what torch.save wrote; its tensors are stored as safetensors")
     aside = [name for name in names_in(model) if is_weights_name(name)]
     if aside := [name for name in aside if name != found.file.name and model / name not in files]:
         notes.append(f"{found.file.name} is read; {few(aside)} ignored")
@@ -142,7 +144,9 @@ def find_weights(model: Path, asked: str, variant: str | None = None, *, any_var
             f"no {WEIGHTS_FILE} in {model}, only {few(pickles)}, whose names do not say what they hold",
             f"rename it diffusion_pytorch_model.bin, if it has this model's weights; or the file itself: {model / pickles[0]}",
         )
-    raise NoWeights(asked, f"no {WEIGHTS_FILE} in {model}; it has {few(names_in(model))}")
+    raise NoWeights(
+        asked, f"no {WEIGHTS_FILE} in {model}; it has {few(names_in(model))}", "download the folder again"
+    )
 
 
 def _parse(file: Path) -> Found | None:

@@ -47,7 +47,7 @@ def find_autoencoder(folder: Path) -> AutoencoderFiles:
     name = config.get("_class_name")
     if name not in KINDS:
         reason = f": {REFUSED[name]}" if name in REFUSED else ""
-        raise V2WError(asked, f"it is a {name}{reason}", f"one of {', '.join(KINDS)}; or {WITHOUT}")
+        raise V2WError(asked, f"its class is {name}{reason}", f"one of {', '.join(KINDS)}; or {WITHOUT}")
     check_config_usable(config, home / "config.json", asked)
     weights = read_weights_of(home, asked, any_variant=True)
     tensors, _ = without_wrappers(weights.tensors, asked)
