@@ -160,7 +160,9 @@ def easyanimate(
     """Mask and latents of the picture and black frames, with some noise (pipeline_easyanimate_inpaint.py)."""
     pixels, t = to_picture(picture), vae.packing.frames(frames)
     if config["add_noise_in_inpaint_model"]:
-        noise = torch.randn(3, t, *pixels.shape[2:], generator=generator)[:, 0]  # of the whole clip, as the pipeline
+        noise = torch.randn(3, t, *pixels.shape[2:], generator=generator)[
+            :, 0
+        ]  # of the whole clip, as the pipeline
         pixels = pixels + EASYANIMATE_NOISE * torch.where(pixels == BLACK, 0.0, noise)
     latents = vae.scale(vae.encode_unscaled(then(pixels, t, BLACK)))
     known = mask(pixels.expand(t, -1, -1, -1))

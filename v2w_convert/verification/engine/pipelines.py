@@ -222,7 +222,11 @@ def _with_other_noise(prepare_latents: Callable[..., Any], *args: Any, **kwargs:
 
 
 def cosmos(asked: Asked) -> Call:
-    parts = NO_TEXT | {"vae": asked.vae, "transformer": asked.denoiser, "scheduler": diffusers.EDMEulerScheduler()}
+    parts = NO_TEXT | {
+        "vae": asked.vae,
+        "transformer": asked.denoiser,
+        "scheduler": diffusers.EDMEulerScheduler(),
+    }
     call = asked.common | {"num_frames": asked.frames(8), "negative_prompt_embeds": asked.given["text"]}
     # The safety checker is a guardrail, which looks at prompts.
     name = "CosmosTextToWorldPipeline" if asked.picture is None else "CosmosVideoToWorldPipeline"
@@ -241,21 +245,35 @@ def mochi(asked: Asked) -> Call:
 
 
 def sana_video(asked: Asked) -> Call:
-    made = pipeline("SanaVideoPipeline", **NO_TEXT, vae=asked.vae, transformer=asked.denoiser, scheduler=flow())
-    call = asked.masked | {"frames": asked.frames(4), "use_resolution_binning": False, "negative_prompt": None}
+    made = pipeline(
+        "SanaVideoPipeline", **NO_TEXT, vae=asked.vae, transformer=asked.denoiser, scheduler=flow()
+    )
+    call = asked.masked | {
+        "frames": asked.frames(4),
+        "use_resolution_binning": False,
+        "negative_prompt": None,
+    }
     return made, call
 
 
 def allegro(asked: Asked) -> Call:
     scheduler = diffusers.EulerAncestralDiscreteScheduler()
-    made = pipeline("AllegroPipeline", **NO_TEXT, vae=asked.vae, transformer=asked.denoiser, scheduler=scheduler)
+    made = pipeline(
+        "AllegroPipeline", **NO_TEXT, vae=asked.vae, transformer=asked.denoiser, scheduler=scheduler
+    )
     return made, asked.masked | {"num_frames": asked.frames(4, alone=False), "negative_prompt": None}
 
 
 def latte(asked: Asked) -> Call:
     scheduler = diffusers.DDIMScheduler()
-    made = pipeline("LattePipeline", **NO_TEXT, vae=asked.vae, transformer=asked.denoiser, scheduler=scheduler)
-    call = asked.common | {"video_length": asked.latent_frames, "mask_feature": False, "output_type": "latents"}
+    made = pipeline(
+        "LattePipeline", **NO_TEXT, vae=asked.vae, transformer=asked.denoiser, scheduler=scheduler
+    )
+    call = asked.common | {
+        "video_length": asked.latent_frames,
+        "mask_feature": False,
+        "output_type": "latents",
+    }
     return made, call | {"negative_prompt": None, "negative_prompt_embeds": asked.given["text"]}
 
 
@@ -276,25 +294,38 @@ def unet_3d(asked: Asked) -> Call:
     return made, asked.common | {"num_frames": asked.latent_frames}
 
 
-PIPELINES: dict[str, Callable[[Asked], Call]] = {
-    "allegro": allegro,
-    "animatediff": animatediff,
-    "cogvideox": cogvideox,
-    "cogvideox-15": cogvideox,
-    "cogvideox-2b": cogvideox,
-    "cosmos": cosmos,
-    "easyanimate": easyanimate,
-    "hunyuan-video": hunyuan_video,
-    "hunyuan-video-15": hunyuan_video_15,
-    "i2vgen-xl": i2vgen_xl,
-    "kandinsky-5": kandinsky_5,
-    "latte": latte,
-    "ltx-video": ltx_video,
-    "mochi": mochi,
-    "sana-video": sana_video,
-    "skyreels-v2": skyreels_v2,
-    "stable-video-diffusion": stable_video_diffusion,
-    "unet-3d": unet_3d,
-    "wan": wan,
+@dataclass(frozen=True)
+class Family:
+    """A family's pipelines.
+
+    Attributes:
+        call: How one is called.
+        autoencoders: The classes that its released pipelines have.
+    """
+
+    call: Callable[[Asked], Call]
+    autoencoders: tuple[str, ...]
+
+
+PIPELINES: dict[str, Family] = {
+    "allegro": Family(allegro, ("AutoencoderKLAllegro",)),
+    "animatediff": Family(animatediff, ("AutoencoderKL",)),
+    "cogvideox": Family(cogvideox, ("AutoencoderKLCogVideoX",)),
+    "cogvideox-15": Family(cogvideox, ("AutoencoderKLCogVideoX",)),
+    "cogvideox-2b": Family(cogvideox, ("AutoencoderKLCogVideoX",)),
+    "cosmos": Family(cosmos, ("AutoencoderKLCosmos",)),
+    "easyanimate": Family(easyanimate, ("AutoencoderKLMagvit",)),
+    "hunyuan-video": Family(hunyuan_video, ("AutoencoderKLHunyuanVideo",)),
+    "hunyuan-video-15": Family(hunyuan_video_15, ("AutoencoderKLHunyuanVideo15",)),
+    "i2vgen-xl": Family(i2vgen_xl, ("AutoencoderKL",)),
+    "kandinsky-5": Family(kandinsky_5, ("AutoencoderKLHunyuanVideo",)),
+    "latte": Family(latte, ("AutoencoderKL",)),
+    "ltx-video": Family(ltx_video, ("AutoencoderKLLTXVideo",)),
+    "mochi": Family(mochi, ("AutoencoderKLMochi",)),
+    "sana-video": Family(sana_video, ("AutoencoderKLWan", "AutoencoderKLLTX2Video")),
+    "skyreels-v2": Family(skyreels_v2, ("AutoencoderKLWan",)),
+    "stable-video-diffusion": Family(stable_video_diffusion, ("AutoencoderKLTemporalDecoder",)),
+    "unet-3d": Family(unet_3d, ("AutoencoderKL",)),
+    "wan": Family(wan, ("AutoencoderKLWan",)),
 }
 """By the plan's name."""

@@ -1,6 +1,7 @@
 """What a family's own pipeline gives the denoiser, recorded at its first step; no denoiser is run."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -9,9 +10,13 @@ import PIL.Image
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from v2w_convert.console import quiet_libraries
+from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.call import Conditions, ResolvedCall, call_base
 from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.verification.claim import nan_max
 from v2w_convert.verification.engine.pipelines import PIPELINES, Asked
 from v2w_convert.world.vae import VAE
 
@@ -54,8 +59,12 @@ class Recorder(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
         """End the pipeline."""
-        given = self._signature.bind(*args, **kwargs).arguments
-        raise Recorded({name: value for name, value in given.items() if value is not None})
+        given = self._signature.bind_partial(*args, **kwargs).arguments
+        raise Recorded({name: value for name, value in given.items() if not self._is_default(name, value)})
+
+    def _is_default(self, name: str, value: Any) -> bool:
+        default = self._signature.parameters[name].default
+        return value is None or (isinstance(value, bool | str) and value == default)
 
 
 class Mode:
@@ -107,11 +116,12 @@ def record_pipeline(
         given,
         torch.Generator().manual_seed(0),
     )
-    made, arguments = PIPELINES[resolved.plan.name](asked)
-    try:
-        made(**arguments)
-    except Recorded as recorded:
-        return recorded.arguments
+    with quiet_libraries():
+        made, arguments = PIPELINES[resolved.plan.name].call(asked)
+        try:
+            made(**arguments)
+        except Recorded as recorded:
+            return recorded.arguments
     raise RuntimeError("the pipeline never called the denoiser")
 
 
@@ -124,6 +134,19 @@ def record_call(
     except Recorded as recorded:
         return recorded.arguments
     raise AssertionError
+
+
+def difference(ours: Any, theirs: Any) -> float:
+    """The largest difference over theirs' largest value, of all numbers in two arguments; infinite if shapes differ.
+
+    Axes of length 1 do not count: a forward views what it receives.
+    """
+    pairs = [[torch.as_tensor(x).double().squeeze() for x in tree_leaves(each)] for each in (ours, theirs)]
+    if [x.shape for x in pairs[0]] != [x.shape for x in pairs[1]]:
+        return math.inf
+    largest = max((float(x.abs().max()) for x in pairs[1] if x.numel()), default=0.0)
+    apart = nan_max(max_abs_diff(a, b) for a, b in zip(*pairs, strict=True) if a.numel())
+    return apart / (largest or 1.0)
 
 
 def frames_of(arguments: Arguments, call: ResolvedCall) -> Tensor:
