@@ -79,7 +79,7 @@ def choose_sources(
         _require_installed(obstacle, "embed first frames", "--image-condition stored")
         if obstacle is None:
             kinds |= dict.fromkeys([PICTURES[pipeline_name(folder)][1]], "image_embeds")
-        elif "image_embeds" in resolved.call.conditions:
+        elif _known(resolved, ["image_embeds", PICTURES.get(pipeline_name(folder), ("", ""))[1]]):
             notes.append(f"first frames are not embedded: {obstacle}")
     return Sources(kinds, tuple(notes))
 
@@ -91,7 +91,9 @@ def recorded_sources(resolved: ResolvedPlan, record: dict[str, str]) -> Sources:
         V2WError: It names a condition that the model does not have.
     """
     if unknown := record.keys() - resolved.call.conditions.keys():
-        raise V2WError("read the conditions of the run", f"the model has no condition {', '.join(sorted(unknown))}")
+        raise V2WError(
+            "read the conditions of the run", f"the model has no condition {', '.join(sorted(unknown))}"
+        )
     pictures = resolved.call.image_conditions
     latents = pictures.conditions if pictures else {}
     return Sources(

@@ -15,9 +15,7 @@ from v2w_convert.encoders.episode import (
     prompt_conditions,
     recorded_sources,
 )
-from v2w_convert.encoders.families import PROMPTS
 from v2w_convert.encoders.prompt import encode_prompts
-from v2w_convert.encoders.components import pipeline_name
 from v2w_convert.plan.call import Conditions
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.conditions import stored_conditions

@@ -88,7 +88,9 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
     if settings.classifier_data is not None:
         others = open_dataset(settings.classifier_data, camera=settings.camera)
         training = cut_clips(
-            read_episodes(others, manifest.action_dim, compression, None), 0, compression.whole_blocks(longest)
+            read_episodes(others, manifest.action_dim, compression, None),
+            0,
+            compression.whole_blocks(longest),
         )
     conditions, _ = rollout_conditions(
         world_folder,

@@ -1,5 +1,7 @@
 """Rollouts in video frames: encode the history, generate latents, decode them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -56,7 +58,7 @@ def rollout_frames(
     missing = compression.whole_blocks(t, world.frames_per_block) - t
     repeated = torch.cat([actions, actions[:, -1:].expand(-1, missing, -1)], 1)
     latent_actions = compression.actions(repeated)
-    own = {name: value.to(world.device) for name, value in (conditions or {}).items()}
+    own: dict[str, Any] = {name: value.to(world.device) for name, value in (conditions or {}).items()}
     stream = start_stream(world, n, *latents.shape[-2:], sampling=sampling, seed=seed, **own)
     stream.observe(latents, latent_actions[:, :observed])
     starts = range(observed, latent_actions.shape[1], world.frames_per_block)

@@ -197,9 +197,7 @@ def cached_conditions(
     if not model.sources.kinds:
         return None
     prompts = require_tasks(data, model.sources)
-    encoders = {
-        path: digest for path, digest in model.manifest.result.items() if path.startswith(ENCODERS)
-    }
+    encoders = {path: digest for path, digest in model.manifest.result.items() if path.startswith(ENCODERS)}
     content = [
         model.manifest.version,
         data.fingerprint(),
@@ -261,7 +259,7 @@ def encode_pictures(
     def pictures() -> Iterator[NDArray[np.uint8]]:
         for number, episode in enumerate(data.episodes()):
             name = f"{number:08d}"
-            rows = starts.get(name, [])
+            rows = starts.get(name, range(0))
             order.append((name, len(rows)))
             for start in rows:
                 yield episode.frames[vae.packing.frames(start)]

@@ -107,7 +107,9 @@ def finetune(
     config = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     with locked(output, record, config, inputs):
         world.to("cpu")  # encoders need the memory
-        cached = [cached_clips(data_set, model, output, vae, settings, accelerator, progress) for data_set in sets]
+        cached = [
+            cached_clips(data_set, model, output, vae, settings, accelerator, progress) for data_set in sets
+        ]
         del vae  # its memory is needed now
         world.to(accelerator.device)
         if manifest.stage == "converted":  # a model that was finetuned before has learned with its own

@@ -62,7 +62,10 @@ class FinetuneSettings(BaseModel):
         description="picture of a clip, where the base takes one: its first frame, or what the model has stored",
     )
     text_dropout: float = Field(
-        default=0.0, ge=0, le=1, description="share of clips whose prompt is replaced by what the model has stored"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of clips whose prompt is replaced by what the model has stored",
     )
     image_embeds_dropout: float = Field(
         default=0.0,
