@@ -71,7 +71,9 @@ class ConvertSettings(BaseModel):
         description="prompt whose embedding, by the base's own encoders, to use where a caller passes none; default: "
         "the empty prompt, where the base has encoders",
     )
-    device: str = Field(default="auto", description="where the prompt is encoded: auto, cpu, cuda, cuda:1, mps")
+    device: str = Field(
+        default="auto", description="where the prompt is encoded: auto, cpu, cuda, cuda:1, mps"
+    )
     repair: bool = Field(
         default=False,
         description="repair the layers that let frames of a released Vid2World model see later ones",
