@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from v2w_convert.errors import V2WError
