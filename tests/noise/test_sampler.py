@@ -144,6 +144,15 @@ def test_what_is_sampled_as_another_class_has_its_own_table(name: str) -> None:
         assert torch.equal(found[0], expected)
 
 
+def test_whole_timesteps_pass_gradients_on() -> None:
+    noise = noise_of(RELEASED["wan 2.1"])
+    levels = torch.rand(1, 10_000, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    told = noise.timestep(levels)
+    assert torch.equal(told, (levels * 1000).floor())
+    told.sum().backward()
+    assert levels.grad is not None and (levels.grad == 1000).all()
+
+
 def test_two_blocks_are_denoised_apart() -> None:
     """A multistep solver remembers the outputs of its own block only."""
     noise = noise_of(RELEASED["wan 2.1"])

@@ -42,7 +42,9 @@ class Flow(Noise):
         if self.inverted:
             return (1 - level) * self.timesteps
         timestep = level * self.timesteps
-        return timestep.floor() if self.is_multistep else timestep
+        if not self.is_multistep:
+            return timestep
+        return timestep + (timestep.floor() - timestep).detach()  # exactly rounded down; gradients pass
 
     def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         target = super().target(clean, noise, level)
