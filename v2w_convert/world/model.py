@@ -12,7 +12,7 @@ from v2w_convert.operations import ReceptiveField
 from v2w_convert.plan.call import Conditions, ResolvedCondition, call_base
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import ForwardContext, Site, State, bind_context
-from v2w_convert.world.conditions import fold_condition
+from v2w_convert.world.conditions import first_frame, fold_condition
 from v2w_convert.world.rollout import Stream, start_stream
 
 
@@ -223,6 +223,20 @@ class World(nn.Module):
             }
         return State(torch.zeros((), dtype=torch.int64, device=self.device), sites)
 
+    def clip_tokens(self, h: int, w: int, window: int | None = None) -> int:
+        """Latent tokens of a clip as long as the view, by which some schedulers shift their noise levels (LTX-Video).
+
+        Args:
+            h: Height of the latents.
+            w: Width of the latents.
+            window: Frames in view, where the plan has no window.
+        """
+        config = self.resolved.config
+        frames = self.resolved.window or window or self.frames_per_block
+        patch = config.get("patch_size") or 1
+        across, down = (patch[-1], patch[-2]) if isinstance(patch, list | tuple) else (patch, patch)
+        return -(-frames // (config.get("patch_size_t") or 1)) * (h // down) * (w // across)
+
     def stream(self, b: int, h: int, w: int, **options: Any) -> Stream:
         """b rollouts of latents h × w, to be shown frames (`observe`) and continued by actions (`step`).
 
@@ -273,6 +287,11 @@ class World(nn.Module):
             if name in conditions
             else self._null(name, condition, now, h, w)
             for name, condition in call.conditions.items()
+        }
+        now.first_frames = {
+            name: first_frame(conditions[name] if name in conditions else folded[name][: now.b])
+            for name, condition in call.conditions.items()
+            if condition.is_per_frame
         }
         bind_context(self.sites, now)
         noisy = (
