@@ -65,6 +65,17 @@ class ForwardContext:
     new_states: dict[str, SiteState] = field(default_factory=dict)
 
 
+def block_indices(context: ForwardContext) -> Tensor:
+    """Indices (t,) int64 of a pass's blocks in the stream."""
+    return context.cursor + torch.arange(context.t, device=context.cursor.device)
+
+
+def frame_indices(context: ForwardContext) -> Tensor:
+    """Indices (t n) int64 of a pass's frames in the stream."""
+    within = torch.arange(context.frames_per_block, device=context.cursor.device)
+    return block_indices(context)[:, None] * context.frames_per_block + within
+
+
 class Reference(Generic[M]):
     """A module that a site uses but does not own: its parameters are not also the site's.
 
@@ -115,12 +126,11 @@ class Site(nn.Module):
 
     def block_indices(self) -> Tensor:
         """Indices (t,) int64 of this pass's blocks in the stream."""
-        return self.context.cursor + torch.arange(self.context.t, device=self.context.cursor.device)
+        return block_indices(self.context)
 
     def frame_indices(self) -> Tensor:
         """Indices (t n) int64 of this pass's frames in the stream."""
-        within = torch.arange(self.context.frames_per_block, device=self.context.cursor.device)
-        return self.block_indices()[:, None] * self.context.frames_per_block + within
+        return frame_indices(self.context)
 
 
 def swap_class(module: nn.Module, face: type[Site], name: str, **settings: object) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from v2w_convert.families import allegro, cogvideox, cosmos, kandinsky
 from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
+from v2w_convert.families.image_conditions import IMAGE_CONDITIONS as IMAGE_CONDITIONS
 from v2w_convert.families.vid2world import Vid2WorldUNet
 
 

@@ -114,7 +114,7 @@ def measure_distance(world: World, recorded: BaseOutputs) -> tuple[Claim, dict[s
 
 
 def _inputs(world: World, level: float, clips: ReferenceClips | None) -> Inputs:
-    """The clips noised to `level`, with the same conditions for all frames: random ones, or with `clips` the null ones."""
+    """The clips noised to `level`, with one prompt for all frames: random conditions, or with `clips` the null ones."""
     generator = torch.Generator().manual_seed(5)
     if clips is None:
         conditions, clean = _generated_clip(world, generator)
@@ -131,7 +131,7 @@ def _inputs(world: World, level: float, clips: ReferenceClips | None) -> Inputs:
 def _generated_clip(world: World, generator: torch.Generator) -> tuple[Inputs, Tensor]:
     """Random conditions, and a random image that moves by one column a frame."""
     t = world.resolved.frames(enough_frames(world))
-    inputs = uniform(random_inputs(world, 1, t, seed=0))
+    inputs = uniform(random_inputs(world, 1, t, seed=0), world)
     _, _, c, h, w = inputs["latents"].shape
     image = torch.randn(1, c, h, w, generator=generator)
     clean = torch.stack([image.roll(frame, -1) for frame in range(t)], 1)
@@ -145,7 +145,8 @@ def _null_conditions(world: World, latents: Tensor) -> Inputs:
     for name, condition in world.resolved.call.conditions.items():
         value = condition.null(h, w)
         value = value.to(world.dtype) if value.is_floating_point() else value
-        found[name] = value.expand(b, t // world.frames_per_block, *value.shape)
+        entries = t if condition.is_per_frame else t // world.frames_per_block
+        found[name] = value.expand(b, entries, *value.shape)
     return found
 
 
