@@ -54,7 +54,7 @@ def reference(
         return torch.randn(B, t, 4, H, W, generator=generator).double()
 
     n, shown = world.frames_per_block, history.shape[1]
-    context = torch.full((B, shown), sampling.context_noise)
+    context = torch.full((B, shown), sampling.context_noise or 0.0)
     past, levels_so_far = world.noise.add_noise(history, sample(shown), context), context
     frames = []
     for t in range(shown, actions.shape[1], n):
@@ -72,14 +72,14 @@ def reference(
             clean, noise = world.noise.to_clean_and_noise(output, frame, here)
             frame = world.noise.add_noise(clean, noise, torch.full((B, n), following))
         frames.append(frame)
-        here = torch.full((B, n), sampling.context_noise)
+        here = torch.full((B, n), sampling.context_noise or 0.0)
         past = torch.cat([past, world.noise.add_noise(frame, sample(n), here)], 1)
         levels_so_far = torch.cat([levels_so_far, here], 1)
     return torch.cat(frames, 1)
 
 
 @pytest.mark.parametrize(
-    "sampling", [Sampling(3), Sampling(2, guidance=2.5), Sampling(3, context_noise=20.0)]
+    "sampling", [Sampling(4), Sampling(2, guidance=2.5), Sampling(4, context_noise=20.0)]
 )
 def test_a_stream_is_the_rollout_without_one(world: World, sampling: Sampling) -> None:
     history, actions = seen()

@@ -14,12 +14,12 @@ class SamplingSettings(BaseModel):
     guidance: float = Field(
         default=1.0, allow_inf_nan=False, description="action guidance scale; 1 turns guidance off"
     )
-    context_noise: float = Field(
-        default=0.0,
+    context_noise: float | None = Field(
+        default=None,
         ge=0,
         allow_inf_nan=False,
         description="noise level that observed and generated history is given, in the unit of the model's "
-        "noise; 0 is clean",
+        "noise; 0 is clean; without it, the cleanest level that training visits",
     )
     history: int | None = Field(
         default=None,

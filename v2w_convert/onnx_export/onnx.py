@@ -135,6 +135,7 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
         "action_dim": world.action_dim,
         "channels": world.channels,
         "window": window,
+        "tokens": world.clip_tokens(h, w, window),
         "frames_per_block": n,
         "conditions": "null conditions, stored in the graph",
         "feedback": step.feedback,

@@ -223,6 +223,20 @@ class World(nn.Module):
             }
         return State(torch.zeros((), dtype=torch.int64, device=self.device), sites)
 
+    def clip_tokens(self, h: int, w: int, window: int | None = None) -> int:
+        """Latent tokens of a clip as long as the view, by which some schedulers shift their noise levels (LTX-Video).
+
+        Args:
+            h: Height of the latents.
+            w: Width of the latents.
+            window: Frames in view, where the plan has no window.
+        """
+        config = self.resolved.config
+        frames = self.resolved.window or window or self.frames_per_block
+        patch = config.get("patch_size") or 1
+        across, down = (patch[-1], patch[-2]) if isinstance(patch, list | tuple) else (patch, patch)
+        return -(-frames // (config.get("patch_size_t") or 1)) * (h // down) * (w // across)
+
     def stream(self, b: int, h: int, w: int, **options: Any) -> Stream:
         """b rollouts of latents h × w, to be shown frames (`observe`) and continued by actions (`step`).
 

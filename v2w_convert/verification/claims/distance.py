@@ -24,6 +24,7 @@ from v2w_convert.verification.engine.inputs import (
     base_call,
     enough_frames,
     first_tensor,
+    latent_size,
     random_inputs,
     uniform,
 )
@@ -57,7 +58,8 @@ def record_base(
         clips: What it runs on; None: a generated image that moves.
     """
     world = fold_base(base, resolved, action_dim)
-    levels = world.noise.inference_levels(NOISE_LEVELS)[:-1].flip(0).tolist()
+    tokens = world.clip_tokens(*latent_size(world))
+    levels = world.noise.inference_levels(NOISE_LEVELS, tokens)[:-1].flip(0).tolist()
     inputs = [_inputs(world, level, clips) for level in levels]
     outputs = [base_call(base, world, each)(each["latents"]) for each in inputs]
     middle = inputs[len(inputs) // 2]
