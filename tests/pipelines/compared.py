@@ -21,9 +21,6 @@ from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.world.model import World
 from v2w_convert.world.vae import VAE
 
-TOLERANCE = 1e-5
-"""Relative, in float32."""
-
 
 @dataclass(frozen=True)
 class Figures:
@@ -49,9 +46,17 @@ class NotTheSame(AssertionError):
 
 
 @torch.no_grad()
-def compare(release: Release) -> Figures:
-    """Run the release's pipeline on tiny denoisers, and the converted model on all that the pipeline was given."""
-    resolved = resolved_of(release)
+def compare(release: Release, believed: dict[str, Any] | None = None) -> Figures:
+    """Run the release's pipeline on tiny denoisers, and the converted model on all that the pipeline was given.
+
+    Args:
+        release: The release.
+        believed: What differs in the scheduler config that the model is converted with, to see the comparison fail.
+
+    Raises:
+        NotTheSame: One of the two gives an argument that the other does not.
+    """
+    resolved = resolved_of(release, believed)
     names = [component(resolved.plan)]
     if "transformer_2" in release.index:
         names.append("transformer_2")
@@ -80,11 +85,11 @@ def compare(release: Release) -> Figures:
         for name, pair in both_arguments(base, world, noisy, level, conditions, step, stage).items():
             arguments.setdefault(name, Largest()).add(*pair)
         output.add(predicted, frames_of(step.output, resolved.call.layout, stage)[:, :, : world.channels])
-        stepped = t - stage.clean_frames
-        frames = stepped if stage.clean_left_out else t
-        after = rearrange(step.next, f"{stage.layout} -> b t c h w", b=1, t=frames, h=h, w=w)
-        mine = sampler.step(predicted, noisy, i)
-        following.add(mine[:, -stepped:], after[:, -stepped:])
+        if release.next_not_compared is None:
+            stepped = t - stage.clean_frames
+            frames = stepped if stage.clean_left_out else t
+            after = rearrange(step.next, f"{stage.layout} -> b t c h w", b=1, t=frames, h=h, w=w)
+            following.add(sampler.step(predicted, noisy, i)[:, -stepped:], after[:, -stepped:])
     by_argument = {name: largest.relative for name, largest in sorted(arguments.items())}
     return Figures(
         told=told.relative,
@@ -123,10 +128,15 @@ def numbers(value: Any) -> Tensor:
     return torch.tensor([float(value)], dtype=torch.float64)
 
 
-def resolved_of(release: Release) -> ResolvedPlan:
-    """The release's plan on its tiny denoiser, with its own scheduler."""
+def resolved_of(release: Release, believed: dict[str, Any] | None = None) -> ResolvedPlan:
+    """The release's plan on its tiny denoiser, with its own scheduler.
+
+    Raises:
+        V2WError: The plan does not serve the release.
+    """
     plan = tiny_plan(release.plan)
-    return resolve(plan, {**plan.tiny, "_class_name": plan.base, **release.tiny}, release.scheduler)
+    config = {**plan.tiny, "_class_name": plan.base, **release.tiny}
+    return resolve(plan, config, {**release.scheduler, **(believed or {})})
 
 
 def denoiser_of(release: Release, seed: int) -> nn.Module:
@@ -154,7 +164,7 @@ def image_conditions(stage: Stage, call: ResolvedCall) -> dict[str, Tensor]:
         return {}
     generator = torch.Generator().manual_seed(SEED)
     vae = VAE(stage.vae, dict(stage.pipeline.scheduler.config))
-    made = call.image_conditions(vae, np.asarray(stage.picture), stage.sizes[0], generator)
+    made = call.image_conditions(vae, np.array(stage.picture), stage.sizes[0], generator)
     return {name: value[None] for name, value in made.items()}
 
 

@@ -100,9 +100,5 @@ def record(stage: Stage, denoisers: dict[str, nn.Module]) -> list[Step]:
             stack.enter_context(steps_of(stage.pipeline.scheduler, steps))
         for name, model in denoisers.items():
             stack.enter_context(calls_of(model, name, steps))
-        result = stage.pipeline(**stage.arguments)
-    if stage.copies_scheduler:
-        samples = [step.arguments["hidden_states"] for step in steps]
-        for step, after in zip(steps, [*samples[1:], result.frames], strict=True):
-            step.next = after
+        stage.pipeline(**stage.arguments)
     return steps

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+TOLERANCE = 1e-5
+
 
 @dataclass(frozen=True)
 class Release:
@@ -21,6 +23,8 @@ class Release:
         stage: Which function of `tests.pipelines.stages` sets the pipeline up.
         not_compared: Why it cannot be set beside a pipeline; None: it is.
         next_not_compared: Why the next latents cannot be compared; None: they are.
+        allowed: The largest difference allowed, over the largest value, in float32.
+        allowed_because: Why more than `TOLERANCE` is.
     """
 
     name: str
@@ -35,6 +39,8 @@ class Release:
     stage: str = ""
     not_compared: str | None = None
     next_not_compared: str | None = None
+    allowed: float = TOLERANCE
+    allowed_because: str | None = None
 
 
 SCRIPTS = "github.com/huggingface/diffusers, scripts/"

@@ -76,7 +76,8 @@ class FramePosition(Operation):
         # Of two clips, the second begins a frame late: finetuning lets them begin anywhere.
         if self.mode == "table":
             return []  # the base's own forward adds them, not this module: the identity claim measures it
-        t = min(self.period or 7, 7)
+        learned = self.mode == "join" and base.use_learned_positional_embeddings  # of clips of one size
+        t = self.period or 7 if learned else min(self.period or 7, 7)
         late = min(t - 1, 1)
 
         def given(clips: Tensor) -> Tensor:
@@ -95,12 +96,11 @@ class FramePosition(Operation):
             before = base(clip)
         elif self.mode == "join":
             channels, side = base.proj.in_channels, base.patch_size
-            size = (2 * side, 3 * side)
-            if base.use_learned_positional_embeddings:  # of one size of clips
-                t, size = self.period or t, (base.sample_height, base.sample_width)
+            size = (base.sample_height, base.sample_width) if learned else (2 * side, 3 * side)
             clip = torch.randn(2, t, channels, *size, generator=generator, dtype=torch.float64)
-            text = torch.randn(2, 3, base.text_proj.in_features, generator=generator, dtype=torch.float64)
-            after = site(text.repeat_interleave(t - late, 0), given(clip).flatten(0, 1)[:, None])[:, 3:]
+            words = base.max_text_seq_length
+            text = torch.randn(2, words, base.text_proj.in_features, generator=generator, dtype=torch.float64)
+            after = site(text.repeat_interleave(t - late, 0), given(clip).flatten(0, 1)[:, None])[:, words:]
             before, allowed = base(text, clip)[:, -len(after[0]) * t :], 1e-12  # the clip's tokens come last
         else:
             tokens = torch.zeros(2, t, site.rows().shape[-1], dtype=torch.float64)

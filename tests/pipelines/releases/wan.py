@@ -131,5 +131,6 @@ SKYREELS_RELEASES = (
         tiny={"inject_sample_info": True},
         vae=VAE,
         stage="skyreels_forcing",
+        next_not_compared="its pipeline overwrites the latents that its solver remembers, so its steps are not UniPC's",
     ),
 )

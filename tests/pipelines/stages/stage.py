@@ -32,7 +32,7 @@ class Stage:
         clean_frames: Leading frames that it holds clean, and does not step.
         clean_told: Whether it tells the denoiser that they are clean.
         clean_left_out: Whether its scheduler receives the other frames only.
-        copies_scheduler: Whether every frame has a copy of the scheduler, so that its steps are seen in the next call only.
+        copies_scheduler: Whether every frame has a copy of the scheduler, which cannot be recorded.
         unread: Arguments that it gives although the denoiser does nothing with them, or whose meaning the folded model has
             in another way; and why.
         steps: The pipeline's, where they are not `STEPS`.

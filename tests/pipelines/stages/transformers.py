@@ -3,6 +3,7 @@
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 from torch import nn
 
@@ -83,7 +84,7 @@ def easyanimate_image(release: Release, denoisers: dict[str, nn.Module], schedul
     image = picture(8 * SIDE, 8 * SIDE)
     arguments = {**easyanimate_inputs(), "latents": None, "generator": torch.Generator().manual_seed(SEED)}
     frames = arguments["num_frames"]
-    shown = torch.tensor(image.getdata(), dtype=torch.float32).view(8 * SIDE, 8 * SIDE, 3).permute(2, 0, 1) / 255
+    shown = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     # As diffusers' own helper makes them of a picture: its frame is kept, all others are to be filled.
     video = torch.zeros(1, 3, frames, 8 * SIDE, 8 * SIDE)
     video[:, :, 0] = shown
@@ -125,7 +126,7 @@ def latte(release: Release, denoisers: dict[str, nn.Module], scheduler: Any) -> 
         "num_inference_steps": STEPS,
         "guidance_scale": 1.0,
         "latents": drawn(1, 4, frames, SIDE, SIDE, seed=7),
-        "output_type": "latents",
+        "output_type": "latent",
     }
     return Stage(pipeline, arguments, {"text": arguments["prompt_embeds"]}, (frames, SIDE, SIDE))
 
