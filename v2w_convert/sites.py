@@ -47,6 +47,7 @@ class ForwardContext:
         offset: (b,) int64, added to frame indices where a site counts them (finetuning samples it).
         actions: (b t n a), the action that led to each frame from the frame before; None: no action is known.
         dropped: (b t n) bool, frames whose action is replaced by the learned "no action".
+        first_frames: Picture-like condition -> that of the stream's first frame (b c h w).
         bidirectional: Every operation takes the base's form, as the identity claim of `v2w verify` needs it.
         new_states: Site name -> its state after this pass, where `commit` is set.
     """
@@ -61,6 +62,7 @@ class ForwardContext:
     offset: Tensor | None = None
     actions: Tensor | None = None
     dropped: Tensor | None = None
+    first_frames: dict[str, Tensor] = field(default_factory=dict)
     bidirectional: bool = False
     new_states: dict[str, SiteState] = field(default_factory=dict)
 

@@ -227,10 +227,10 @@ def test_a_folder_without_weights_is_refused(plain):
     refused(plain, f"no {PLAIN} in {plain}; it has config.json, other.safetensors")
 
 
-@pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "model.ckpt", "a.pt", "a.pth"])
-def test_weights_stored_only_as_a_pickle_are_refused(plain, name):
+@pytest.mark.parametrize("name", ["model.ckpt", "a.pt", "a.pth"])
+def test_weights_whose_name_does_not_say_what_they_are_are_refused(plain, name):
     (plain / PLAIN).rename(plain / name)
-    refused(plain, f"only as a pickle ({name})", "a safetensors version")
+    refused(plain, f"only {name}, whose names do not say what they hold", "rename it")
 
 
 def test_a_weight_file_without_tensors_is_refused(plain):

@@ -68,7 +68,9 @@ class Family:
         options = {"height": 32, "width": 32, "guidance_scale": 1.0, "num_inference_steps": 1} | self.call
         known = inspect.signature(type(pipeline).__call__).parameters
         encoder = getattr(pipeline, "text_encoder", None)
-        if encoder is not None and not hasattr(encoder, "text_model"):  # I2VGen-XL was written for transformers 4
+        if encoder is not None and not hasattr(
+            encoder, "text_model"
+        ):  # I2VGen-XL was written for transformers 4
             encoder.__dict__["text_model"] = encoder
         try:
             pipeline(**{name: value for name, value in (options | arguments).items() if name in known})
@@ -165,9 +167,16 @@ PROMPTED = [
         diffusers.EDMEulerScheduler,
         settings={"safety_checker": Unchecked()},
     ),
-    Family("EasyAnimatePipeline", "easyanimate", {"tokenizer": tiny.chat_tokenizer, "text_encoder": tiny.qwen_vl}),
+    Family(
+        "EasyAnimatePipeline", "easyanimate", {"tokenizer": tiny.chat_tokenizer, "text_encoder": tiny.qwen_vl}
+    ),
     Family("HunyuanVideoPipeline", "hunyuan-video", pair(16, 8, tiny.llama)),
-    Family("HunyuanVideo15Pipeline", "hunyuan-video-15", hunyuan_15(), settings={"guider": tiny.no_guidance(), "vae": tiny_autoencoder("AutoencoderKLHunyuanVideo15")}),
+    Family(
+        "HunyuanVideo15Pipeline",
+        "hunyuan-video-15",
+        hunyuan_15(),
+        settings={"guider": tiny.no_guidance(), "vae": tiny_autoencoder("AutoencoderKLHunyuanVideo15")},
+    ),
     Family("LattePipeline", "latte", t5(8), DDIM),
     Family("LTXPipeline", "ltx-video", t5(16)),
     Family("MochiPipeline", "mochi", t5(16), call={"num_inference_steps": 2}),
@@ -191,10 +200,31 @@ PROMPTED = [
 
 WAN_IMAGE = {"in_channels": 12, "image_dim": 8, "added_kv_proj_dim": 24}
 PICTURED = [
-    Family("StableVideoDiffusionPipeline", "stable-video-diffusion", feature(16), diffusers.EulerDiscreteScheduler, settings={"vae": tiny_autoencoder("AutoencoderKLTemporalDecoder")}),
-    Family("WanImageToVideoPipeline", "wan", t5(16, UMT5) | picture(8, False), config=WAN_IMAGE, settings={"vae": tiny_autoencoder("AutoencoderKLWan")}),
-    Family("SkyReelsV2ImageToVideoPipeline", "skyreels-v2", t5(16, UMT5) | picture(8, False), UNIPC, WAN_IMAGE, settings={"vae": tiny_autoencoder("AutoencoderKLWan")}),
-    Family("I2VGenXLPipeline", "i2vgen-xl", clip(8) | feature(8), DDIM, settings={"vae": image_autoencoder()}),
+    Family(
+        "StableVideoDiffusionPipeline",
+        "stable-video-diffusion",
+        feature(16),
+        diffusers.EulerDiscreteScheduler,
+        settings={"vae": tiny_autoencoder("AutoencoderKLTemporalDecoder")},
+    ),
+    Family(
+        "WanImageToVideoPipeline",
+        "wan",
+        t5(16, UMT5) | picture(8, False),
+        config=WAN_IMAGE,
+        settings={"vae": tiny_autoencoder("AutoencoderKLWan")},
+    ),
+    Family(
+        "SkyReelsV2ImageToVideoPipeline",
+        "skyreels-v2",
+        t5(16, UMT5) | picture(8, False),
+        UNIPC,
+        WAN_IMAGE,
+        settings={"vae": tiny_autoencoder("AutoencoderKLWan")},
+    ),
+    Family(
+        "I2VGenXLPipeline", "i2vgen-xl", clip(8) | feature(8), DDIM, settings={"vae": image_autoencoder()}
+    ),
     Family(
         "HunyuanVideo15ImageToVideoPipeline",
         "hunyuan-video-15",

@@ -26,16 +26,16 @@ FAST = {"WanPipeline", "HunyuanVideoPipeline", "StableVideoDiffusionPipeline", "
 
 def cases(families: list[Family]) -> list[Any]:
     return [
-        pytest.param(
-            f, id=f"{f.pipeline}{i}", marks=() if f.pipeline in FAST else pytest.mark.slow
-        )
+        pytest.param(f, id=f"{f.pipeline}{i}", marks=() if f.pipeline in FAST else pytest.mark.slow)
         for i, f in enumerate(families)
     ]
 
 
 @pytest.mark.parametrize("family", cases(PROMPTED))
 @pytest.mark.parametrize("prompt", ["", 'a red ball "b"'])
-def test_a_prompt_is_what_the_pipeline_gives_its_denoiser(family: Family, prompt: str, tmp_path: Path) -> None:
+def test_a_prompt_is_what_the_pipeline_gives_its_denoiser(
+    family: Family, prompt: str, tmp_path: Path
+) -> None:
     resolved = tiny_resolved(family.plan, family.config)
     with quiet_libraries():
         given = family.given(prompt=prompt)

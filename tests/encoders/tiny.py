@@ -137,7 +137,11 @@ def qwen_text(width: int) -> Any:
         num_hidden_layers=3,
         num_attention_heads=2,
         num_key_value_heads=2,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [width // 8, width // 16, width // 16]},
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "mrope_section": [width // 8, width // 16, width // 16],
+        },
     )
     return _seeded(transformers.Qwen2_5_VLTextModel, config)
 
@@ -161,7 +165,12 @@ def qwen_vl() -> Any:
 def siglip(width: int) -> Any:
     """An image encoder of `width` numbers for each of 729 patches."""
     config = transformers.SiglipVisionConfig(
-        hidden_size=width, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=54, patch_size=2
+        hidden_size=width,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=54,
+        patch_size=2,
     )
     return _seeded(transformers.SiglipVisionModel, config)
 

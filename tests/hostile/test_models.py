@@ -40,7 +40,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "49 a kernel of five taps": (kernel(5, 1, 1), [KERNEL, "(32, 32, 5, 1, 1)"]),
     "49 a kernel of one tap": (kernel(1, 1, 1), [KERNEL]),
     "51 channels that the weights have not": (config(in_channels=12), ["conv_in.weight is (32, 8, 3, 3)", *BUILT]),
-    "52 a LoRA": (weights(lambda t: {"unet.a.lora_A.weight": torch.zeros(4, 8)}), ["is missing"]),
+    "52 a LoRA": (weights(lambda t: {"unet.a.lora_A.weight": torch.zeros(4, 8)}), ["a LoRA", "merge it"]),
     "53 no class": (config(_class_name=None), ["no _class_name"]),
     "53 an unknown class": (config(_class_name="NoSuchModel"), ["NoSuchModel"]),
     "53 a pipeline's class": (config(_class_name="StableDiffusionPipeline"), ["StableDiffusionPipeline"]),

@@ -28,7 +28,9 @@ ARGUMENTS, FILES, SETTINGS, COMPUTE, OTHER = (
     "Other",
 )
 SECTIONS = {
-    **dict.fromkeys(("plan", "conditions", "validation", "classifier_data", "clips", "camera"), FILES),
+    **dict.fromkeys(
+        ("plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips", "camera"), FILES
+    ),
     **dict.fromkeys(
         ("device", "dtype", "mixed_precision", "gradient_checkpointing", "memory", "budget", "seed"), COMPUTE
     ),

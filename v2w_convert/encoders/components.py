@@ -100,8 +100,9 @@ def _pipeline(folder: Path, resolved: ResolvedPlan, parts: dict[str, Any], asked
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Neither warnings nor progress bars of transformers."""
-    from transformers.utils import logging
+    import transformers
 
+    logging: Any = transformers.utils.logging
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -171,5 +172,7 @@ def _variant(folder: Path) -> str | None:
     names = [path.name for path in folder.glob("model*.safetensors*")]
     if "model.safetensors" in names or "model.safetensors.index.json" in names:
         return None
-    found = (re.fullmatch(r"model\.(?:safetensors\.index\.)?(\w+)\.(?:safetensors|json)", name) for name in names)
+    found = (
+        re.fullmatch(r"model\.(?:safetensors\.index\.)?(\w+)\.(?:safetensors|json)", name) for name in names
+    )
     return next((match[1] for match in found if match), None)

@@ -51,10 +51,11 @@ PICTURES: dict[str, tuple[str, str]] = {
 }
 """Pipeline -> its method that embeds a picture, and the condition that the embedding is."""
 
+NO_PROMPT = "its pipeline takes no prompt"
 REASONS: dict[str, str] = {
     "HunyuanVideoImageToVideoPipeline": "its encoder reads a prompt together with a picture",
     "Cosmos2_5_PredictBasePipeline": "its prompt encoder is a chat model, with a template of its own",
-    "StableVideoDiffusionPipeline": "its pipeline takes no prompt",
+    "StableVideoDiffusionPipeline": NO_PROMPT,
     "DynamiCrafterPipeline": "diffusers has no pipeline of it",
     "Vid2WorldPipeline": "diffusers has no pipeline of it",
 }

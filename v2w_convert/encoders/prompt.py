@@ -64,13 +64,17 @@ def encode_prompts(
     with encoder_pipeline(folder, resolved, _encoders(folder), device) as pipeline:
         options = prompt_options(pipeline, resolved)
         encoder = pipeline.text_encoder
-        if not hasattr(encoder, "text_model"):  # as diffusers' I2VGen-XL knows CLIP, which transformers 5 has changed
+        if not hasattr(
+            encoder, "text_model"
+        ):  # as diffusers' I2VGen-XL knows CLIP, which transformers 5 has changed
             encoder.__dict__["text_model"] = encoder
         found = []
         for prompt in prompts:
             try:
                 results = pipeline.encode_prompt(prompt=prompt, device=device, **options)
-            except Exception as error:  # whatever a tokenizer or a model makes of files that are not its authors'
+            except (
+                Exception
+            ) as error:  # whatever a tokenizer or a model makes of files that are not its authors'
                 raise V2WError(asked, one_line(error)) from None
             found.append(as_conditions(resolved, dict(zip(names, results, strict=False)), asked))
     return found

@@ -40,6 +40,9 @@ class RolloutSettings(SamplingSettings):
 
     episode: int = Field(default=0, ge=0, description="episode of the data set to start from, counted from 0")
     frames: int = Field(default=32, ge=1, description="video frames to generate")
+    prompt: str | None = Field(
+        default=None, description="prompt, by the base's own encoders; default: as the model was finetuned"
+    )
 
 
 class EvaluateSettings(SamplingSettings):

@@ -69,7 +69,8 @@ class MakesConditions(Protocol):
 
 def to_picture(picture: Tensor) -> Tensor:
     """(height width 3) uint8 -> (1 3 height width) in [-1, 1]."""
-    return picture.permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels = picture.permute(2, 0, 1)[None].float()
+    return 2 * (pixels / 255) - 1  # in this order, as diffusers rounds
 
 
 def then(first: Tensor, frames: int, value: float = 0.0) -> Tensor:
@@ -157,11 +158,12 @@ def easyanimate(
     config: Mapping[str, Any], vae: Autoencoder, picture: Tensor, frames: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Mask and latents of the picture and black frames, with some noise (pipeline_easyanimate_inpaint.py)."""
-    pixels = to_picture(picture)
+    pixels, t = to_picture(picture), vae.packing.frames(frames)
     if config["add_noise_in_inpaint_model"]:
-        noise = torch.randn(pixels.shape, generator=generator)
+        noise = torch.randn(3, t, *pixels.shape[2:], generator=generator)[
+            :, 0
+        ]  # of the whole clip, as the pipeline
         pixels = pixels + EASYANIMATE_NOISE * torch.where(pixels == BLACK, 0.0, noise)
-    t = vae.packing.frames(frames)
     latents = vae.scale(vae.encode_unscaled(then(pixels, t, BLACK)))
     known = mask(pixels.expand(t, -1, -1, -1))
     if config["resize_inpaint_mask_directly"]:

@@ -114,11 +114,14 @@ def _pairs(alphas_cumprod: Tensor) -> list[tuple[float, float]]:
 
 
 def _euler(scheduler: Any) -> Line:
-    """Euler schedulers work on frames of alpha 1, which the base receives scaled to alpha² + sigma² = 1."""
-    sigmas = scheduler.sigmas.double()
+    """Euler schedulers work on frames of alpha 1, which the base receives scaled to alpha² + sigma² = 1.
+
+    The result is not scaled.
+    """
+    sigmas = scheduler.sigmas.double()[: len(scheduler.timesteps) + 1]
     pairs = _pairs(1 / (1 + sigmas**2))
     return Line(
         given=pairs[:-1],
-        returned=pairs[1:],
+        returned=[*pairs[1:-1], (1.0, float(sigmas[-1]))],
         first=float(scheduler.init_noise_sigma / (1 + sigmas[0] ** 2).sqrt()),
     )

@@ -69,14 +69,18 @@ class Edm(Noise):
         return torch.where(is_history, history, usual).exp()
 
     def inference_levels(self, steps: int, tokens: int | None = None) -> Tensor:
-        levels: Tensor = with_timesteps(self.scheduler, steps).sigmas.float()
-        return levels
+        return _levels(with_timesteps(self.scheduler, steps))
 
     def sampler(self, steps: int, tokens: int | None = None) -> Sampler:
         scheduler = with_timesteps(self.scheduler, steps)
-        sigmas = scheduler.sigmas.double().tolist()
-        pairs = [(1.0, sigma) for sigma in sigmas]
+        levels = _levels(scheduler)
+        pairs = [(1.0, sigma) for sigma in levels.double().tolist()]
         # Cosmos's pipeline does not ask its scheduler how large the first frames are.
-        first = sigmas[0] if self.spec.prediction == "edm" else float(scheduler.init_noise_sigma)
+        first = pairs[0][1] if self.spec.prediction == "edm" else float(scheduler.init_noise_sigma)
         line = Line(given=pairs[:-1], returned=pairs[1:], first=first)
-        return LineSampler(scheduler.sigmas.float(), line, self.spec.prediction, self.data)
+        return LineSampler(levels, line, self.spec.prediction, self.data)
+
+
+def _levels(scheduler: Any) -> Tensor:
+    levels: Tensor = scheduler.sigmas.float()[: len(scheduler.timesteps) + 1]
+    return levels

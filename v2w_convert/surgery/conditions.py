@@ -9,7 +9,7 @@ from torch import Tensor
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.device import resolve_device
-from v2w_convert.encoders.components import pipeline_name
+from v2w_convert.encoders.families import NO_PROMPT
 from v2w_convert.encoders.prompt import encode_prompts, prompt_obstacle
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
@@ -55,9 +55,9 @@ def choose_conditions(folder: Path, resolved: ResolvedPlan, choice: ConditionCho
         return StoredConditions(stored_conditions(resolved, choice.file), None)
     nulls = stored_conditions(resolved, None)
     if (prompt := stored_prompt(folder, resolved, choice.prompt)) is None:
-        asked_for = "text" in nulls and pipeline_name(folder) != "StableVideoDiffusionPipeline"
-        note = f"no prompt is encoded, its embedding is zeros: {prompt_obstacle(folder, resolved)}"
-        return StoredConditions(nulls, None, (note,) if asked_for else ())
+        obstacle = prompt_obstacle(folder, resolved)
+        note = f"no prompt is encoded, its embedding is zeros: {obstacle}"
+        return StoredConditions(nulls, None, (note,) if "text" in nulls and obstacle != NO_PROMPT else ())
     [encoded] = encode_prompts(folder, resolved, [prompt], resolve_device(choice.device))
     return StoredConditions(nulls | encoded, prompt)
 
@@ -71,7 +71,9 @@ def stored_prompt(folder: Path, resolved: ResolvedPlan, prompt: str | None) -> s
     if (obstacle := prompt_obstacle(folder, resolved)) is None:
         return prompt or ""
     if prompt is not None:
-        raise V2WError(f"encode the prompt {prompt!r:.80}", obstacle, "--conditions with an embedding of your own")
+        raise V2WError(
+            f"encode the prompt {prompt!r:.80}", obstacle, "--conditions with an embedding of your own"
+        )
     return None
 
 

@@ -29,7 +29,8 @@ from v2w_convert.checkpoint.output_files import (
 )
 from v2w_convert.checkpoint.preflight import check_writable
 from v2w_convert.checkpoint.resumable import resumable
-from v2w_convert.checkpoint.source import WEIGHTS, Source, read_tensor
+from v2w_convert.checkpoint.source import WEIGHTS_FILE, WEIGHTS_INDEX, Source, read_tensor
+from v2w_convert.checkpoint.unusable import check_precise
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.card import CARD, card_text
@@ -41,16 +42,15 @@ from v2w_convert.surgery.change import (
     transfer_tensor,
 )
 from v2w_convert.surgery.conditions import ConditionChoice, choose_conditions
-from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, Manifest
+from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, Manifest, Origin, WeightsChoice
 from v2w_convert.surgery.pipeline import (
-    WEIGHTS_FILE,
     check_autoencoder,
     json_text,
+    kept_parts,
     pipeline_files,
     weights_file,
 )
 
-WEIGHTS_INDEX = WEIGHTS[0]
 FLOAT_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 DTYPE_CODES = {dtype: code for code, dtype in FLOAT_DTYPES.items()}
 ADDED_WEIGHTS = "v2w_added.safetensors"
@@ -62,6 +62,7 @@ def check_tensors(source: Source, resolved: ResolvedPlan) -> None:
     Raises:
         V2WError: Unless the files hold exactly the tensors that the config describes.
     """
+    check_precise(source.tensors, f"read the weights of {source.folder}")
     check_autoencoder(source)
     expected = {name: tuple(tensor.shape) for name, tensor in resolved.base.state_dict().items()}
     found = {name: info.shape for name, info in source.tensors.items()}
@@ -152,35 +153,32 @@ def plan_conversion(
         assert value is not None, name
         return to_bytes(value, FLOAT_DTYPES[info.dtype], info.shape)
 
-    def keep(info: TensorInfo) -> Any:
-        return read_tensor(info).flatten().view(torch.uint8).numpy().data
-
     def draw(name: str) -> Any:
         return to_bytes(initial_tensor(resolved, name, shapes[name], seed).to(dtype), dtype, shapes[name])
 
-    def part(name: str, info: TensorInfo) -> ByteRange | Generated:
-        if name in changed:
-            return Generated(info.stop - info.start, f"{name}, transferred", partial(transfer, name, info))
-        if info.crc is not None:  # it is checked while it is read
-            return Generated(info.stop - info.start, f"{name}, kept", partial(keep, info))
-        return ByteRange(info.file, info.start, info.stop)
+    def parts(name: str, info: TensorInfo) -> list[ByteRange | Generated]:
+        if name not in changed:
+            return kept_parts(name, info)
+        return [Generated(info.size, f"{name}, transferred", partial(transfer, name, info), info.file)]
 
     component = f"{source.component}/" if source.component else ""
     items = [
         copied_file(path.as_posix(), source.folder / path) for path in source.others if path != Path(CARD)
     ]
-    if source.is_file:
+    if source.pipeline:
         items += pipeline_files(source)
     placed: dict[str, str] = {}
     for file in source.files:
         infos = {name: info for name, info in source.tensors.items() if info.file == file}
-        place = WEIGHTS_FILE if source.is_file else file.name
+        place = WEIGHTS_FILE if len(source.files) == 1 and source.pipeline else f"{file.stem}.safetensors"
         placed |= dict.fromkeys(infos, place)
-        if not source.is_file and not changed & infos.keys():  # one hash, one link will do
+        as_it_is = place == file.name and not source.renamed
+        if as_it_is and not changed & infos.keys():  # one hash, one link will do
             items.append(copied_file(component + place, file))
             continue
         headers = [(name, info.dtype, info.shape) for name, info in infos.items()]
-        items.append(weights_file(component + place, headers, [part(*entry) for entry in infos.items()]))
+        bytes_of = [part for entry in infos.items() for part in parts(*entry)]
+        items.append(weights_file(component + place, headers, bytes_of))
     if shapes:
         headers = [(name, DTYPE_CODES[dtype], shape) for name, shape in shapes.items()]
         new = [
@@ -190,7 +188,7 @@ def plan_conversion(
         items.append(weights_file(component + ADDED_WEIGHTS, headers, new))
         placed |= dict.fromkeys(shapes, ADDED_WEIGHTS)
     # By the index diffusers and v2w find every tensor's file.
-    total = sum(info.stop - info.start for info in source.tensors.values())
+    total = sum(info.size for info in source.tensors.values())
     total += sum(math.prod(shape) * dtype.itemsize for shape in shapes.values())
     index = {"metadata": {"total_size": total}, "weight_map": placed}
     items.append(text_file(component + WEIGHTS_INDEX, json.dumps(index, indent=1) + "\n"))
@@ -209,7 +207,7 @@ def plan_conversion(
         action_dim=action_dim,
         seed=seed,
         prompt=given.prompt,
-        source={"name": source_name(source.folder), "files": {}},
+        source=_origin(source),
         result={},
         tensors=fates | dict.fromkeys(shapes, "added"),
     )
@@ -245,7 +243,7 @@ def write_conversion(
             raise V2WError(
                 f"convert {source.folder}", f"{changed[0]} changed during the conversion", "convert it again"
             )
-        origin = {
+        origin: Origin = {
             **conversion.manifest.source,
             "files": {file.name: hashes.read[file] for file in source.files},
             "others": {
@@ -294,6 +292,17 @@ def to_bytes(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Any:
 def file_stamp(file: Path) -> tuple[int, ...]:
     found = file.stat()
     return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _origin(source: Source) -> Origin:
+    """What is converted, as the manifest names it; hashes are added when the files have been read."""
+    origin: Origin = {"name": source_name(source.folder), "files": {}}
+    choice: WeightsChoice = {}
+    if source.choice.variant is not None:
+        choice["variant"] = source.choice.variant
+    if source.choice.ema is not None:
+        choice["ema"] = source.choice.ema
+    return {**origin, "choice": choice} if choice else origin
 
 
 def source_name(folder: Path) -> str:

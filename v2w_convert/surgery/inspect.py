@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from v2w_convert.checkpoint.source import Choice
 from v2w_convert.errors import error_context
 from v2w_convert.surgery.choose import choose_plan
 from v2w_convert.surgery.result import InspectResult
@@ -22,9 +23,10 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
     Raises:
         V2WError: The base cannot be read, no plan fits it, or its files do not hold what its config describes.
     """
-    source, resolved = choose_plan(base, settings.plan)
+    source, resolved = choose_plan(base, settings.plan, choice=Choice(settings.variant, settings.ema))
     from v2w_convert.plan.coverage import uncovered_sites
     from v2w_convert.surgery.convert import check_tensors, stored_dtype
+    from v2w_convert.surgery.pipeline import autoencoder_notes
 
     check_tensors(source, resolved)
     with error_context(base, settings.plan):
@@ -43,6 +45,6 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
         prediction_type=resolved.noise.prediction,
         sites={path: operation.name for path, operation in resolved.sites.items()},
         uncovered=uncovered,
-        notes=list(source.notes),
+        notes=[*source.notes, *autoencoder_notes(source)],
         settings=settings,
     )

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from typing_extensions import TypedDict
 
 from v2w_convert.checkpoint.source import MANIFEST as MANIFEST
+from v2w_convert.checkpoint.source import Choice
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
 from v2w_convert.surgery.settings import MAX_ACTION_DIM
@@ -27,14 +28,22 @@ Inside = Annotated[str, AfterValidator(_inside)]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+class WeightsChoice(TypedDict):
+    """Which of several weights of the base was read: `checkpoint.source.Choice`."""
+
+    variant: NotRequired[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,40}$")]]
+    ema: NotRequired[bool]
+
+
 class Origin(TypedDict):
     """What was converted: the name of its folder or file, the sha256 of each weight file that was read, and of each other
-    file, by its path.
+    file, by its path. `choice`: which of several weights was read, where one was chosen.
     """
 
     name: str
     files: dict[str, Hash]
     others: NotRequired[dict[Inside, Hash]]
+    choice: NotRequired[WeightsChoice]
 
 
 class Manifest(BaseModel):
@@ -67,6 +76,11 @@ class Manifest(BaseModel):
     tensors: dict[str, Literal["kept", "transferred", "added"]]
     prompt: str | None = None
     finetuning: dict[str, Any] | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """Which of several weights of the base was read."""
+        return Choice(**self.source.get("choice", {}))
 
     def text(self) -> str:
         return json.dumps(self.model_dump(), indent=1) + "\n"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.output import check_target, hashes_match
-from v2w_convert.checkpoint.source import MANIFEST
+from v2w_convert.checkpoint.source import MANIFEST, Choice
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.choose import choose_plan
@@ -64,6 +64,7 @@ def convert_checkpoint(
     from v2w_convert.plan.coverage import require_coverage
     from v2w_convert.surgery.conditions import ConditionChoice
     from v2w_convert.surgery.convert import plan_conversion, write_conversion
+    from v2w_convert.surgery.pipeline import autoencoder_notes
 
     with error_context(base, settings.plan):
         require_coverage(resolved.plan)
@@ -75,7 +76,7 @@ def convert_checkpoint(
         conditions=ConditionChoice(settings.conditions, settings.prompt, settings.device),
     )
     counts = _count(planned.tensors.values())
-    notes = [*source.notes, *planned.notes]
+    notes = [*source.notes, *autoencoder_notes(source), *planned.notes]
     if settings.dry_run:
         space = disk_space(planned.items, output, settings.link)
         check_writable(planned.items, output, settings.link)
@@ -130,6 +131,7 @@ def is_result_of(output: Path, source: "Source", resolved: "ResolvedPlan", setti
         and (prompt is not None or conditions_match(resolved, settings.conditions, output / CONDITIONS))
         and manifest.finetuning is None
         and manifest.plan == resolved.plan.model_dump(mode="json")
+        and manifest.choice == source.choice
         and (manifest.action_dim, manifest.seed) == (settings.action_dim, settings.seed)
         and manifest.source["files"].keys() == {file.name for file in source.files}
         and hashes_match({file: manifest.source["files"][file.name] for file in source.files})
@@ -141,6 +143,7 @@ def _choose(base: Path, settings: ConvertSettings) -> "tuple[Source, ResolvedPla
     return choose_plan(
         base,
         settings.plan,
+        choice=Choice(settings.variant, settings.ema),
         repair=settings.repair,
         transfer=settings.transfer,
         frames_per_block=settings.frames_per_block,

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MAX_ACTION_DIM = 100_000
+VARIANT = r"^[A-Za-z0-9_-]{1,40}$"
 
 
 class InspectSettings(BaseModel):
@@ -14,6 +15,15 @@ class InspectSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     plan: Path | None = Field(default=None, description="plan to try; default: the shipped plan that fits")
+    variant: str | None = Field(
+        default=None,
+        pattern=VARIANT,
+        description="which variant of the base's weights to read, such as fp16; default: the plain ones, if they are there",
+    )
+    ema: bool | None = Field(
+        default=None,
+        description="where the base has both, read the average of its weights over training, or the weights themselves",
+    )
 
 
 class ConvertSettings(BaseModel):
@@ -27,6 +37,15 @@ class ConvertSettings(BaseModel):
         description="numbers in one action, times the video frames that make one latent frame",
     )
     plan: Path | None = Field(default=None, description="plan to apply; default: the shipped plan that fits")
+    variant: str | None = Field(
+        default=None,
+        pattern=VARIANT,
+        description="which variant of the base's weights to read, such as fp16; default: the plain ones, if they are there",
+    )
+    ema: bool | None = Field(
+        default=None,
+        description="where the base has both, read the average of its weights over training, or the weights themselves",
+    )
     transfer: Literal["shift", "masked", "extrapolative"] | None = Field(
         default=None,
         description="how kernels of temporal convolutions become causal; default: as the plan says",
@@ -52,7 +71,9 @@ class ConvertSettings(BaseModel):
         description="prompt whose embedding, by the base's own encoders, to use where a caller passes none; default: "
         "the empty prompt, where the base has encoders",
     )
-    device: str = Field(default="auto", description="where the prompt is encoded: auto, cpu, cuda, cuda:1, mps")
+    device: str = Field(
+        default="auto", description="where the prompt is encoded: auto, cpu, cuda, cuda:1, mps"
+    )
     repair: bool = Field(
         default=False,
         description="repair the layers that let frames of a released Vid2World model see later ones",

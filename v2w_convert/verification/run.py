@@ -88,7 +88,7 @@ def _open(converted: Path, base: Path | None, settings: VerifySettings, report: 
     manifest, source, resolved = open_converted(converted)
     with error_context(converted):
         uncovered_sites(resolved.plan)  # a call that fails is refused here, not in every check
-    origin = None if base is None else open_source(base)
+    origin = None if base is None else open_source(base, manifest.choice)
     if origin is not None and origin.converted:
         raise V2WError(
             f"verify against the base {base}", "a converted model", "the model that it was converted from"

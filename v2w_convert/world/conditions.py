@@ -45,6 +45,11 @@ def fold_condition(
     return value.flatten(0, 1)
 
 
+def first_frame(value: Tensor) -> Tensor:
+    """The stream's first picture (b c h w), of one given once (b c h w) or for each frame (b T c h w)."""
+    return value if value.ndim == 4 else value[:, 0]
+
+
 def _pictures(
     value: Tensor, name: str, condition: ResolvedCondition, now: ForwardContext, shape: tuple[int, ...]
 ) -> Tensor:

@@ -12,7 +12,7 @@ from v2w_convert.operations import ReceptiveField
 from v2w_convert.plan.call import Conditions, ResolvedCondition, call_base
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import ForwardContext, Site, State, bind_context
-from v2w_convert.world.conditions import fold_condition
+from v2w_convert.world.conditions import first_frame, fold_condition
 from v2w_convert.world.rollout import Stream, start_stream
 
 
@@ -287,6 +287,11 @@ class World(nn.Module):
             if name in conditions
             else self._null(name, condition, now, h, w)
             for name, condition in call.conditions.items()
+        }
+        now.first_frames = {
+            name: first_frame(conditions[name] if name in conditions else folded[name][: now.b])
+            for name, condition in call.conditions.items()
+            if condition.is_per_frame
         }
         bind_context(self.sites, now)
         noisy = (

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,9 +10,9 @@ from torch import Tensor, nn
 
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.world.autoencoder_files import find_autoencoder, read_autoencoder
 from v2w_convert.world.vae_kinds import (
     KINDS,
-    REFUSED,
     decode_pictures,
     encode_pictures,
     packing,
@@ -137,22 +136,13 @@ def open_vae(folder: Path, device: str | torch.device = "cpu") -> VAE:
     Raises:
         V2WError: There is none, or one that is not served.
     """
-    asked = f"read the autoencoder of {folder}"
-    if not (folder / "vae" / "config.json").is_file():
-        raise V2WError(asked, "there is no vae/config.json", "a pipeline folder, not a bare denoiser")
-    name = read_object(folder / "vae" / "config.json").get("_class_name")
-    if name not in KINDS:
-        reason = f": {REFUSED[name]}" if name in REFUSED else ""
-        raise V2WError(asked, f"it is a {name}{reason}", f"one of {', '.join(KINDS)}")
-    autoencoder = getattr(diffusers, name).from_pretrained(
-        folder / "vae", torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
+    autoencoder = read_autoencoder(find_autoencoder(folder))
     scheduler = folder / "scheduler" / "scheduler_config.json"
-    edm = read_object(scheduler) if KINDS[name].edm and scheduler.is_file() else {}
+    is_edm = KINDS[type(autoencoder).__name__].edm and scheduler.is_file()
     try:
-        return VAE(autoencoder, edm).to(device)
+        return VAE(autoencoder, read_object(scheduler) if is_edm else {}).to(device)
     except ValueError as error:
-        raise V2WError(asked, f"its vae/config.json: {error}") from None
+        raise V2WError(f"read the autoencoder of {folder}", f"its vae/config.json: {error}") from None
 
 
 def require_frame_size(pixels: VAE, frames: NDArray[np.uint8], asked: str) -> None:

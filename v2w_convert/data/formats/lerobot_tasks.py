@@ -49,7 +49,9 @@ def named_tasks(numbers: Iterable[int], texts: dict[int, str], folder: Path) -> 
     """
     found = dict.fromkeys(numbers)
     if unknown := [number for number in found if number not in texts]:
-        raise V2WError(f"read the data set {folder}", f"a frame has task {unknown[0]}, which {FILE} does not have")
+        raise V2WError(
+            f"read the data set {folder}", f"a frame has task {unknown[0]}, which {FILE} does not have"
+        )
     return tuple(text for number in found if (text := texts[number].strip()))
 
 

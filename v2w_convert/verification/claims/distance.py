@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_unflatten
 
-from v2w_convert.operations.base import clip_context
+from v2w_convert.operations.base import clip_context_like
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import bind_context
 from v2w_convert.verification.claim import Claim, ClaimSpec
@@ -91,7 +91,7 @@ def measure_distance(world: World, recorded: BaseOutputs) -> tuple[Claim, dict[s
             continue
         then = call.site.context
         bind_context(
-            world.sites, clip_context(then.b, then.t, then.frames_per_block, then.positions_per_block)
+            world.sites, clip_context_like(then, then.b, then.t)
         )  # there may be sites within the site
         sites[name] = _relative_norm(_output(world.sites[name], call), expected)
     numbers = [number for row in frames for number in row]

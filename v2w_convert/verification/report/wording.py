@@ -35,6 +35,11 @@ TOPICS = {
         "Is it still the same model?",
         "Every operation can be switched to its bidirectional form. The converted model must then give the base's output.",
     ),
+    "pipeline": (
+        "Is it told what its pipeline tells it?",
+        "The base's own pipeline of diffusers is run up to its first call of the model. What it gives the model is compared "
+        "with what the converted model gives it.",
+    ),
     "equivalence": (
         "Is every number accounted for?",
         "Files, config and tensors are compared with the base's, bit for bit, and each operation's invariants are measured.",
