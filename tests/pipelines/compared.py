@@ -1,6 +1,7 @@
 """A converted model beside its family's own pipeline, step by step."""
 
 import inspect
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,13 @@ from tests.tiny import ACTIONS, component, tiny_model, tiny_plan
 from v2w_convert.plan.call import ResolvedCall, call_base
 from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.surgery.change import apply_surgery
+from v2w_convert.verification.engine.exact import exact
 from v2w_convert.world.model import World
 from v2w_convert.world.vae import VAE
+
+
+TOLERANCE = 1e-5
+"""Relative, in float32."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Figures:
         told: Of the number that the denoiser receives for the noise level.
         input: Of its other arguments.
         output: Of what it returns.
-        next_latents: Of what the solver makes of that; None: not compared.
+        next_latents: Of what the solver makes of what the pipeline's denoiser returned; None: not compared.
         by_argument: `input` for every argument.
     """
 
@@ -84,12 +90,16 @@ def compare(release: Release, believed: dict[str, Any] | None = None) -> Figures
         told.add(*told_per_frame(made[0], step, stage, world))
         for name, pair in both_arguments(base, world, noisy, level, conditions, step, stage).items():
             arguments.setdefault(name, Largest()).add(*pair)
-        output.add(predicted, frames_of(step.output, resolved.call.layout, stage)[:, :, : world.channels])
+        returned = predicted_by(step.output, stage, world)
+        if release.rounds is None:
+            output.add(predicted, returned)
+        else:
+            output.add(*unrounded(base, world, noisy, level, conditions, step, stage))
         if release.next_not_compared is None:
             stepped = t - stage.clean_frames
             frames = stepped if stage.clean_left_out else t
             after = rearrange(step.next, f"{stage.layout} -> b t c h w", b=1, t=frames, h=h, w=w)
-            following.add(sampler.step(predicted, noisy, i)[:, -stepped:], after[:, -stepped:])
+            following.add(sampler.step(returned, noisy, i)[:, -stepped:], after[:, -stepped:])
     by_argument = {name: largest.relative for name, largest in sorted(arguments.items())}
     return Figures(
         told=told.relative,
@@ -172,6 +182,38 @@ def frames_of(x: Tensor, layout: str, stage: Stage) -> Tensor:
     """What the denoiser receives or returns, as (b t c h w)."""
     t, h, w = stage.sizes
     return rearrange(x, f"{layout} -> b t c h w", t=t, h=h, w=w)
+
+
+def predicted_by(output: Tensor, stage: Stage, world: World) -> Tensor:
+    """A denoiser's output without a variance, (b t c h w)."""
+    return frames_of(output, world.resolved.call.layout, stage)[:, :, : world.channels]
+
+
+def unrounded(
+    base: nn.Module,
+    world: World,
+    noisy: Tensor,
+    level: Tensor,
+    conditions: dict[str, Tensor],
+    step: Step,
+    stage: Stage,
+) -> tuple[Tensor, Tensor]:
+    """The output of the converted model and that of the denoiser, called as in the step, both in float64 throughout."""
+
+    def wide(value: Any) -> Any:
+        return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    arguments = {name: wide(value) for name, value in step.arguments.items()}
+    with exact():
+        expected = deepcopy(base).double()(**arguments, return_dict=False)
+        mine = deepcopy(world).double()(
+            wide(noisy),
+            wide(level),
+            bidirectional=True,
+            **{name: wide(value) for name, value in conditions.items()},
+        )
+    first = expected[0] if isinstance(expected, tuple) else expected
+    return mine, predicted_by(first, stage, world)
 
 
 def noisy_frames(step: Step, stage: Stage, world: World, level: Tensor) -> Tensor:

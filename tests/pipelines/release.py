@@ -3,9 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-TOLERANCE = 1e-5
-
-
 @dataclass(frozen=True)
 class Release:
     """A released checkpoint: facts, never weights.
@@ -23,8 +20,8 @@ class Release:
         stage: Which function of `tests.pipelines.stages` sets the pipeline up.
         not_compared: Why it cannot be set beside a pipeline; None: it is.
         next_not_compared: Why the next latents cannot be compared; None: they are.
-        allowed: The largest difference allowed, over the largest value, in float32.
-        allowed_because: Why more than `TOLERANCE` is.
+        rounds: What its denoiser rounds within its forward, so that outputs are compared in float64, without that; None:
+            they are compared as they are.
     """
 
     name: str
@@ -39,8 +36,7 @@ class Release:
     stage: str = ""
     not_compared: str | None = None
     next_not_compared: str | None = None
-    allowed: float = TOLERANCE
-    allowed_because: str | None = None
+    rounds: str | None = None
 
 
 SCRIPTS = "github.com/huggingface/diffusers, scripts/"

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from tests.pipelines.compared import Figures, compare
-from tests.pipelines.release import TOLERANCE, Release
+from tests.pipelines.compared import TOLERANCE, Figures, compare
+from tests.pipelines.release import Release
 from tests.pipelines.releases import RELEASES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -31,7 +31,7 @@ of a run, the largest difference over the largest value, in float32:
 - *output*: what the denoiser returns;
 - *next latents*: what the solver makes of that, multistep solvers included.
 
-At most {TOLERANCE:.0e} is allowed, where nothing else is said. Guidance is off: it would call the denoiser twice with the
+At most {TOLERANCE:.0e} is allowed; what the denoiser is told is the same number. Guidance is off: it would call the denoiser twice with the
 same arguments but the prompt. A picture's latent is the autoencoder's mean, where pipelines draw one at random.
 
 | plan | release | pipeline | told | input | output | next latents |
@@ -60,8 +60,8 @@ def figure(release: Release, key: str, value: float | None) -> str:
     if value is None:
         return f"not compared: {release.next_not_compared}"
     said = f"{value:.0e}" if value else "0"
-    if key == "output" and release.allowed_because is not None:
-        said += f" (up to {release.allowed:.0e}: {release.allowed_because})"
+    if key == "output" and release.rounds is not None:
+        said += f" (in float64: the denoiser rounds {release.rounds})"
     return said
 
 

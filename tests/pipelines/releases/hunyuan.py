@@ -15,6 +15,7 @@ LITE = {
     "visual_cond": True,
 }
 HUNYUAN_SITES = {"causal_attention": 60, "action": 1}
+ROTATED = "rotated queries and keys to bfloat16"
 KANDINSKY_SITES = {"causal_attention": 32, "action": 1}
 
 HUNYUAN_RELEASES = (
@@ -86,6 +87,7 @@ KANDINSKY_RELEASES = (
         sites=KANDINSKY_SITES,
         tiny={"visual_cond": True},
         vae=VAE,
+        rounds=ROTATED,
         stage="kandinsky",
     ),
     Release(
@@ -98,6 +100,7 @@ KANDINSKY_RELEASES = (
         sites=KANDINSKY_SITES,
         tiny={"visual_cond": True},
         vae=VAE,
+        rounds=ROTATED,
         stage="kandinsky_image",
     ),
     Release(
@@ -120,6 +123,7 @@ KANDINSKY_RELEASES = (
         sites={"causal_attention": 60, "action": 1},
         tiny={"visual_cond": True},
         vae=VAE,
+        rounds=ROTATED,
         stage="kandinsky",
     ),
 )

@@ -10,7 +10,6 @@ from tests.pipelines.release import Release
 from tests.pipelines.stages.stage import STEPS, Stage, drawn, picture
 
 T, SIDE = 3, 8
-PADDING = {"padding_mask": "the tiny models take none: diffusers resizes it by torchvision, which is not a dependency"}
 
 
 class NoChecker:
@@ -45,7 +44,7 @@ def cosmos(release: Release, denoisers: dict[str, nn.Module], scheduler: Any) ->
         text_encoder=None, tokenizer=None, vae=None, scheduler=scheduler, safety_checker=NoChecker(), **denoisers
     )
     arguments = common()
-    return Stage(pipeline, arguments, {"text": arguments["prompt_embeds"]}, (T, SIDE, SIDE), unread=PADDING)
+    return Stage(pipeline, arguments, {"text": arguments["prompt_embeds"]}, (T, SIDE, SIDE))
 
 
 def cosmos_video(release: Release, denoisers: dict[str, nn.Module], scheduler: Any) -> Stage:
@@ -64,5 +63,4 @@ def cosmos_video(release: Release, denoisers: dict[str, nn.Module], scheduler: A
         vae=vae,
         picture=image,
         clean_frames=1,
-        unread=PADDING,
     )
