@@ -1,20 +1,15 @@
 """First frames as pictures and tasks as prompts, from convert to rollout, by the command line, on real recordings."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from tests.autoencoders import tiny_autoencoder
-from tests.cli.commands import printed, refused
+from tests.cli.commands import printed
 from tests.encoders.pipelines import PICTURED, Family, t5
 from v2w_convert.data import Episode, open_dataset, write_dataset
-from v2w_convert.surgery.load import open_converted
 from v2w_convert.surgery.manifest import read_manifest
 
 DOOM = Path(__file__).parents[2] / "examples/doom/data/train"
@@ -71,7 +66,11 @@ def convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            COGVIDEOX, 12, {"text": "task", "image_latents": "first frame"}, id="cogvideox", marks=pytest.mark.slow
+            COGVIDEOX,
+            12,
+            {"text": "task", "image_latents": "first frame"},
+            id="cogvideox",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -91,6 +90,17 @@ def test_a_model_learns_and_rolls_out_with_the_same_conditions(
     manifest = read_manifest(run)
     assert manifest.finetuning is not None and manifest.finetuning["conditions"] == own
     assert manifest.prompt == (None if family is SVD else "")
-    rolled = ["rollout", run, "--data", data, "--frames", 4, "--steps", 2, "--history", 5 if actions == 12 else 2]
+    rolled = [
+        "rollout",
+        run,
+        "--data",
+        data,
+        "--frames",
+        4,
+        "--steps",
+        2,
+        "--history",
+        5 if actions == 12 else 2,
+    ]
     printed(capsys, *rolled, "-o", tmp_path / "a.png", "--device", "cpu")
     printed(capsys, "verify", run, "--base", tmp_path / "base")

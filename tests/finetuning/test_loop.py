@@ -83,9 +83,7 @@ def test_accumulation_splits_the_memory_and_not_the_batch(
         torch.testing.assert_close(in_parts[name], gradient, rtol=1e-3, atol=1e-6)
 
 
-def gradients(
-    world: World, clips: Clips, settings: FinetuneSettings
-) -> tuple[float, dict[str, Tensor]]:
+def gradients(world: World, clips: Clips, settings: FinetuneSettings) -> tuple[float, dict[str, Tensor]]:
     """The first step's loss, and what the optimizer was given for it without clipping."""
     seen: dict[str, Tensor] = {}
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=settings.gradient_accumulation)
@@ -149,9 +147,7 @@ def test_a_step_that_is_not_finite_is_not_made(
     assert all(torch.equal(before[name], tensor) for name, tensor in world.base.state_dict().items())
 
 
-def test_validation_borrows_the_averaged_weights_and_gives_them_back(
-    world: World, clips: Clips
-) -> None:
+def test_validation_borrows_the_averaged_weights_and_gives_them_back(world: World, clips: Clips) -> None:
     accelerator = Accelerator(cpu=True)
     training = prepare(world, SETTINGS, accelerator)
     fixed = clips.read(clips.latents.spread(4))
