@@ -38,6 +38,8 @@ IMAGE_TO_VIDEO = {
         "hunyuan-video", {"in_channels": 9, "image_condition_type": "latent_concat"}
     ),
     "kandinsky-5, image to video": Case("kandinsky-5", {"visual_cond": True}),
+    "skyreels-v2, with sample info": Case("skyreels-v2", {"inject_sample_info": True}),
+    "cosmos, video to world": Case("cosmos", {"in_channels": 5}),
     "easyanimate, inpainting": Case("easyanimate", {"in_channels": 9}),
 }
 # Blocks of several frames, and sinks: every kind of site, and every kind of positions.
