@@ -73,8 +73,8 @@ TRANSFORMER_RELEASES = (
     Release(
         name="EasyAnimate V5.1 12b",
         plan="easyanimate",
-        source="EasyAnimateV5.1-12b-zh-diffusers as diffusers' EasyAnimatePipeline loads it; flow matching, shift 5",
-        scheduler=flow_euler(shift=5.0),
+        source="EasyAnimateV5.1-12b-zh-diffusers as diffusers' EasyAnimatePipeline samples it: dynamic shifting with mu 1",
+        scheduler=flow_euler(use_dynamic_shifting=True),
         index={"_class_name": "EasyAnimatePipeline"},
         config=EASYANIMATE,
         sites={"causal_attention": 48, "action": 1},
@@ -84,8 +84,8 @@ TRANSFORMER_RELEASES = (
     Release(
         name="EasyAnimate V5.1 12b InP",
         plan="easyanimate",
-        source="EasyAnimateV5.1-12b-zh-InP-diffusers as diffusers' EasyAnimateInpaintPipeline loads it",
-        scheduler=flow_euler(shift=5.0),
+        source="EasyAnimateV5.1-12b-zh-InP-diffusers as diffusers' EasyAnimateInpaintPipeline samples it: with mu 1",
+        scheduler=flow_euler(use_dynamic_shifting=True),
         index={"_class_name": "EasyAnimateInpaintPipeline"},
         config={**EASYANIMATE, "in_channels": 33},
         sites={"causal_attention": 48, "action": 1},

@@ -9,14 +9,18 @@ SVD = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
+    "clip_sample": False,  # of another class, as some of the entries below: diffusers ignores them, too
     "interpolation_type": "linear",
     "num_train_timesteps": 1000,
     "prediction_type": "v_prediction",
+    "set_alpha_to_one": False,
     "sigma_max": 700.0,
     "sigma_min": 0.002,
+    "skip_prk_steps": True,
     "steps_offset": 1,
     "timestep_spacing": "leading",
     "timestep_type": "continuous",
+    "trained_betas": None,
     "use_karras_sigmas": True,
 }
 SVD_SITES = {"causal_conv": 44, "frame_norm": 44, "causal_attention": 16, "frame_position": 16, "action": 1}
@@ -32,6 +36,7 @@ MODELSCOPE = {
     "prediction_type": "epsilon",
     "clip_sample": False,
     "set_alpha_to_one": False,
+    "skip_prk_steps": True,
     "steps_offset": 1,
     "timestep_spacing": "leading",
 }
