@@ -46,7 +46,10 @@ PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     ),
     "hunyuan-video": ({}, {"causal_attention": 60, "action": 1}),
     "hunyuan-video-15": ({}, {"causal_attention": 54, "action": 1}),
-    "i2vgen-xl": ({}, {"causal_conv": 88, "frame_norm": 105, "causal_attention": 35, "action": 1}),
+    "i2vgen-xl": (
+        {},
+        {"causal_conv": 88, "frame_norm": 105, "causal_attention": 35, "first_frame": 1, "action": 1},
+    ),
     "kandinsky-5": ({}, {"causal_attention": 32, "action": 1}),
     "latte": (
         {
@@ -132,9 +135,14 @@ ALSO_PUBLISHED: dict[str, tuple[str, dict[str, Any], dict[str, int]]] = {
         },
         {"causal_attention": 42, "action": 1},
     ),
+    "Cosmos 1.0 Video2World 7B": (
+        "cosmos",
+        {"in_channels": 17},
+        {"causal_attention": 28, "frame_position": 1, "action": 1},
+    ),
     "HunyuanVideo I2V": (
         "hunyuan-video",
-        {"in_channels": 33, "image_condition_type": "latent_concat"},
+        {"in_channels": 33, "image_condition_type": "latent_concat", "guidance_embeds": False},
         {"causal_attention": 60, "action": 1},
     ),
 }
@@ -157,6 +165,7 @@ IMAGE_TO_VIDEO = {
     ),
     "kandinsky-5, image to video": Case("kandinsky-5", {"visual_cond": True}),
     "easyanimate, inpainting": Case("easyanimate", {"in_channels": 9}),
+    "cosmos, video to world": Case("cosmos", {"in_channels": 5}),
 }
 # Blocks of several frames, and sinks: every kind of site, and every kind of positions.
 VIEWS = {
