@@ -215,16 +215,16 @@ class ImageConditions:
         """
         generator = generator or torch.Generator().manual_seed(0)
         made = IMAGE_CONDITIONS[self.name](self.config, vae, torch.as_tensor(picture), frames, generator)
-        faults = [
-            f"{name} would be {tuple(made[name].shape)}, the base takes {condition.shape()[0]} channels"
-            for name, condition in self.conditions.items()
-            if made[name].shape[1] != condition.shape()[0]
-        ]
-        if faults:
+        taken = {name: made[name] for name in self.conditions.keys() & made.keys()}
+        if faults := [
+            f"{name} would have {x.shape[1]} channels, the base takes {self.conditions[name].shape()[0]}"
+            for name, x in taken.items()
+            if x.shape[1] != self.conditions[name].shape()[0]
+        ]:
             raise V2WError(
                 "make conditions of a picture", faults, "the autoencoder of the base's own pipeline"
             )
-        return {name: made[name] for name in self.conditions}
+        return taken
 
 
 def resolve_call(call: Call, config: Mapping[str, Any]) -> ResolvedCall:
