@@ -65,3 +65,16 @@ def test_noise_on_the_picture_is_the_callers() -> None:
     assert vae is not None
     a, b = (make(vae, PIXELS, 1, torch.Generator().manual_seed(seed))["image_latents"] for seed in (1, 2))
     assert not torch.equal(a, b)
+
+
+def test_hunyuan_video_15_has_no_lettering_where_none_is_given() -> None:
+    """Its pipeline's second prompt is what the first one has in quotes."""
+    from types import SimpleNamespace
+
+    from diffusers import HunyuanVideo15Pipeline
+
+    nulls = tiny_resolved("hunyuan-video-15").call.null_conditions()
+    encoder = SimpleNamespace(config=SimpleNamespace(d_model=8), dtype=torch.float32)
+    text, mask = HunyuanVideo15Pipeline._get_byt5_prompt_embeds(None, encoder, "a cat", torch.device("cpu"))
+    assert torch.equal(nulls["text_2"], text[0])
+    assert torch.equal(nulls["text_mask_2"], mask[0])
