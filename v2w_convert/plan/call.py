@@ -96,6 +96,8 @@ class ResolvedCondition:
         if value.ndim == 4:
             given = [value, torch.zeros_like(value)] if self.later_frames == "zeros" else [value]
             value = torch.stack(given, 1)
+        if value.shape[1] == 1:  # no copies
+            return value.expand(-1, len(frames), -1, -1, -1)
         return value.index_select(1, frames.clamp(max=value.shape[1] - 1))
 
     def accepts(self, shape: tuple[int, ...], h: int = 0, w: int = 0) -> bool:
