@@ -81,6 +81,13 @@ Not supported, with the reason that `v2w inspect` gives:
 |---|---|
 """
 
+CONFIGS = """
+Of these classes, only checkpoints with these entries in config.json are supported:
+
+| class | entry | supported | why not others |
+|---|---|---|---|
+"""
+
 
 def row(name: str) -> str:
     """One family's line of the table; what was measured is read, all else is worked out."""
@@ -229,7 +236,9 @@ def written(plan: Plan) -> list[str]:
     """The files of Python that the plan names: its model, where diffusers has none, and what works out arguments."""
     named = [MODELS.get(plan.base), COMPUTED_ARGUMENTS.get(plan.call.computed_arguments or "")]
     modules = [thing.__module__ for thing in named if thing is not None]
-    return [f"`{module.removeprefix('v2w_convert.').replace('.', '/')}.py`" for module in modules]
+    files = [f"`{module.removeprefix('v2w_convert.').replace('.', '/')}.py`" for module in modules]
+    pictures = plan.call.image_conditions
+    return [*files, *([] if pictures is None else [f"`image_conditions {pictures}`"])]
 
 
 def forms(name: str) -> set[str]:
@@ -274,7 +283,18 @@ def main() -> None:
             families[name] = measure(name)
         MEASURED.write_text(json.dumps({"families": families}, indent=1) + "\n", "utf-8")
     refused = "\n".join(f"| `{name}` | {reason} |" for name, reason in sorted(REFUSED.items()))
-    FILE.write_text(HEAD + "\n".join(map(row, FAMILIES)) + "\n" + TAIL + refused + "\n", "utf-8")
+    text = HEAD + "\n".join(map(row, FAMILIES)) + "\n" + TAIL + refused + "\n" + CONFIGS + configs() + "\n"
+    FILE.write_text(text, "utf-8")
+
+
+def configs() -> str:
+    """A line for each entry of a base's config that a plan requires for a reason."""
+    plans = [read_plan(shipped_plans()[name]) for name in FAMILIES]
+    return "\n".join(
+        f"| `{plan.base}` | `{key}` | {', '.join(f'`{json.dumps(value)}`' for value in plan.requires[key])} | {reason} |"
+        for plan in plans
+        for key, reason in plan.reasons.items()
+    )
 
 
 if __name__ == "__main__":

@@ -149,6 +149,14 @@ def test_a_config_that_no_plan_serves_is_refused_with_the_reason() -> None:
         plan_for("CogVideoXTransformer3DModel", {"patch_size_t": 2})
     with pytest.raises(V2WError, match="image_condition_type is 'token_replace'"):
         plan_for("HunyuanVideoTransformer3DModel", {"image_condition_type": "token_replace"})
+    for class_name, entry, reason in (
+        ("CosmosTransformer3DModel", {"extra_pos_embed_type": None}, "it is Cosmos Predict2 or 2.5"),
+        ("HunyuanVideo15Transformer3DModel", {"use_meanflow": True}, "it was distilled"),
+        ("Kandinsky5Transformer3DModel", {"attention_type": "nabla"}, "sparse attention"),
+        ("SkyReelsV2Transformer3DModel", {"num_frame_per_block": 5}, "a mask of the base's own"),
+    ):
+        with pytest.raises(V2WError, match=reason):
+            plan_for(class_name, entry)
 
 
 @pytest.mark.parametrize("name", ["hunyuan-video", "hunyuan-video-15", "mochi"])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from tests.mutations import folders
 from tests.mutations.folders import Edit
 from tests.mutations.models import MODELS
-from tests.mutations.mutation import ACTION, CONV, SLOW, Mutation, chosen
+from tests.mutations.mutation import ACTION, CONV, SLOW, WORLD, Mutation, chosen
 
 # A kept tensor, and two of one shape, that are not much alike.
 TENSORS = {
@@ -161,6 +161,22 @@ def changed_plans() -> Iterator[Mutation]:
         )  # svd's is refused: its positions are periodic
     )
     yield lost("linear_attention", "sana")
+    yield Mutation(
+        "plan without first_frame",
+        "i2vgen",
+        "v2w.json",
+        "identity",
+        frozenset({"image_latents_context_embedding.0"}),
+        edit=without("first_frame"),
+    )
+    yield Mutation(
+        "a window longer than the base's table of positions",
+        "wan",
+        "v2w.json",
+        "forward-runs",
+        frozenset({WORLD}),
+        edit=fields("causal_attention", lambda rule: rule | {"window": 40}),
+    )
     encoder = "image_latents_temporal_encoder.attn1"
     yield Mutation(
         "plan without the site of a condition's frames",

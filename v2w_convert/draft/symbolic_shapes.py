@@ -98,7 +98,10 @@ def _symbolic_channels(name: str, channels: int, call: Call, config: dict[str, A
 def _open_question(name: str, shape: tuple[int | str, ...]) -> str:
     """What is open about a condition of this shape; "" if nothing is."""
     if name == "image_latents":
-        return "channels besides the noisy frames': an image's latent, a mask? Zeros where none are given"
+        return (
+            "channels besides the noisy frames': an image's latent, a mask? Zeros where none are given; one that is given "
+            "once goes to every frame (later_frames)"
+        )
     if not shape:
         return "one number, which the base's pipeline sets; 0 is a guess"
     if len(shape) == 1 and isinstance(shape[0], int):

@@ -96,6 +96,8 @@ class ResolvedCondition:
         if value.ndim == 4:
             given = [value, torch.zeros_like(value)] if self.later_frames == "zeros" else [value]
             value = torch.stack(given, 1)
+        if value.shape[1] == 1:  # no copies
+            return value.expand(-1, len(frames), -1, -1, -1)
         return value.index_select(1, frames.clamp(max=value.shape[1] - 1))
 
     def accepts(self, shape: tuple[int, ...], h: int = 0, w: int = 0) -> bool:
@@ -215,16 +217,16 @@ class ImageConditions:
         """
         generator = generator or torch.Generator().manual_seed(0)
         made = IMAGE_CONDITIONS[self.name](self.config, vae, torch.as_tensor(picture), frames, generator)
-        faults = [
-            f"{name} would be {tuple(made[name].shape)}, the base takes {condition.shape()[0]} channels"
-            for name, condition in self.conditions.items()
-            if made[name].shape[1] != condition.shape()[0]
-        ]
-        if faults:
+        taken = {name: made[name] for name in self.conditions.keys() & made.keys()}
+        if faults := [
+            f"{name} would have {x.shape[1]} channels, the base takes {self.conditions[name].shape()[0]}"
+            for name, x in taken.items()
+            if x.shape[1] != self.conditions[name].shape()[0]
+        ]:
             raise V2WError(
                 "make conditions of a picture", faults, "the autoencoder of the base's own pipeline"
             )
-        return {name: made[name] for name in self.conditions}
+        return taken
 
 
 def resolve_call(call: Call, config: Mapping[str, Any]) -> ResolvedCall:

@@ -10,21 +10,24 @@ import torch
 from tests.families.pipeline_cases import PICTURE as WITH_PICTURE
 from tests.families.pipeline_cases import TEXT, Case
 from tests.families.published import PUBLISHED
+from tests.tiers import slow_except
 from tests.tiny import tiny_plan, tiny_resolved
 from v2w_convert.families import IMAGE_CONDITIONS
 from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.verification.claims.pipeline import measure_forward, measure_pipeline
 
 
-@pytest.mark.parametrize("case", TEXT.values(), ids=TEXT)
-def test_a_text_to_video_base_receives_what_its_pipeline_gives_it(case: Case) -> None:
+@pytest.mark.parametrize("name", slow_except({"kandinsky-5"}, TEXT))
+def test_a_text_to_video_base_receives_what_its_pipeline_gives_it(name: str) -> None:
+    case = TEXT[name]
     arguments, picture = measure_pipeline(tiny_resolved(case.plan, case.config), case.autoencoder())
     assert arguments.status == "holds", arguments
     assert picture.status == "not measured"
 
 
-@pytest.mark.parametrize("case", WITH_PICTURE.values(), ids=WITH_PICTURE)
-def test_an_image_to_video_base_receives_what_its_pipeline_makes_of_a_picture(case: Case) -> None:
+@pytest.mark.parametrize("name", slow_except({"wan 2.1, image to video"}, WITH_PICTURE))
+def test_an_image_to_video_base_receives_what_its_pipeline_makes_of_a_picture(name: str) -> None:
+    case = WITH_PICTURE[name]
     arguments, picture = measure_pipeline(tiny_resolved(case.plan, case.config), case.autoencoder())
     assert (arguments.status, picture.status) == ("holds", "holds"), (arguments, picture)
 
@@ -58,6 +61,7 @@ def with_fill(name: str, fill: float | list[float]) -> Callable[[ResolvedPlan], 
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "change", "argument"),
     [
@@ -107,6 +111,7 @@ def inverted(made: Tensors) -> Tensors:
     return {name: torch.where((x == 0) | (x == 1), 1 - x, x) for name, x in made.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -135,6 +140,22 @@ def test_a_wrong_picture_is_found(
     monkeypatch.setitem(IMAGE_CONDITIONS, function, lambda *given: change(right(*given)))
     arguments, picture = measure_pipeline(resolved, case.autoencoder())
     assert (arguments.status, picture.status) == ("holds", "fails")
+
+
+def test_a_dropped_argument_and_a_wrong_picture_are_found() -> None:
+    """One of each of those that the slow tier sweeps."""
+    arguments, _ = measure_pipeline(without_constants(tiny_resolved("ltx-video")), None)
+    assert (arguments.status, arguments.where) == ("fails", "rope_interpolation_scale")
+    case = WITH_PICTURE["wan 2.2, image to video"]
+    resolved = tiny_resolved(case.plan, case.config)
+    right = resolved.call.image_conditions
+    assert right is not None
+
+    def late(*given: Any) -> Tensors:
+        return one_frame_late(right(*given))
+
+    arguments, picture = measure_pipeline(changed_call(resolved, image_conditions=late), case.autoencoder())
+    assert (arguments.status, picture.status, picture.where) == ("holds", "fails", "hidden_states")
 
 
 def test_without_an_autoencoder_or_a_pipeline_nothing_is_measured() -> None:
