@@ -101,10 +101,14 @@ def show_progress(title: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Silence the warnings of libraries, which repeat raw what a file says: a command reports what matters itself."""
+def quiet_libraries(level: int = logging.WARNING) -> Iterator[None]:
+    """Silence the warnings of libraries, which repeat raw what a file says: a command reports what matters itself.
+
+    Args:
+        level: What is logged up to this level is silenced, too.
+    """
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(level)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

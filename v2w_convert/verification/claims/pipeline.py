@@ -3,6 +3,7 @@
 A recorder stands for the denoiser, in the pipeline and in the plan's call. Nothing is generated: the first call counts.
 """
 
+import logging
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
+from v2w_convert.console import quiet_libraries
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.call import ResolvedCondition, call_base
@@ -35,7 +37,7 @@ ALLOWED = 1e-5  # of the largest value: an autoencoder's float32 in another orde
 SIZE = (64, 96)  # of pictures; multiples of what every autoencoder takes
 FRAMES = 5  # latent
 TOKENS = 3
-UNNAMED_SIZE = (32, 56)  # of latents, where the config names none
+UNNAMED_SIZE = (16, 32)  # of latents, where the config names none
 UNNAMED_LENGTH = 16  # latent frames, where the plan has no window
 
 ARGUMENTS = ClaimSpec(
@@ -158,7 +160,7 @@ def measure_forward(resolved: ResolvedPlan) -> Claim:
     t = resolved.frames(resolved.window or UNNAMED_LENGTH)
     how = f"1 where it fails; {t} frames of latents {h} x {w}, tensors without values"
     try:
-        with FakeTensorMode(), torch.no_grad():
+        with quiet_libraries(logging.ERROR), FakeTensorMode(), torch.no_grad():  # torch logs whole tracebacks
             base = build_model(resolved.plan.base, config)
             conditions = {name: condition.null(h, w)[None] for name, condition in call.conditions.items()}
             latents = torch.empty(1, t, call.channels, h, w)

@@ -327,7 +327,9 @@ PIPELINES: dict[str, Family] = {
     "mochi": Family(mochi, ("AutoencoderKLMochi",)),
     "sana-video": Family(sana_video, ("AutoencoderKLWan", "AutoencoderKLLTX2Video")),
     "skyreels-v2": Family(skyreels_v2, ("AutoencoderKLWan",)),
-    "stable-video-diffusion": Family(stable_video_diffusion, ("AutoencoderKLTemporalDecoder",)),
+    "stable-video-diffusion": Family(
+        stable_video_diffusion, ("AutoencoderKLTemporalDecoder", "AutoencoderKL")
+    ),
     "unet-3d": Family(unet_3d, ("AutoencoderKL",)),
     "wan": Family(wan, ("AutoencoderKLWan",)),
 }
