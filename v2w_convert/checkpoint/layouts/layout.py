@@ -18,8 +18,8 @@ class Layout:
     Attributes:
         name: For messages.
         model: Class of diffusers.
-        pipeline: Class of diffusers.
-        repository: A Hub id of the same model as a diffusers folder.
+        release: The pipeline's class, and a Hub id of the same model as a diffusers folder; from the config, or from
+            an empty one where it is not known.
         marks: Names of tensors by which it is known.
         absent: What no name begins with: those of models that extend this one.
         mapping: The function of `diffusers.loaders.single_file_utils` that maps its tensors.
@@ -31,8 +31,7 @@ class Layout:
 
     name: str
     model: str
-    pipeline: str
-    repository: str
+    release: Callable[[Config], tuple[str, str]]
     marks: tuple[str, ...]
     absent: tuple[str, ...]
     mapping: str
