@@ -50,7 +50,7 @@ def open_original(
         raise V2WError(asked, faults[:5])
     try:
         described = {"_class_name": layout.model, **layout.config(denoiser, config or {})}
-        tensors = map_tensors(layout.mapping, denoiser)
+        tensors = map_tensors(layout.mapping, denoiser, layout.dropped)
     except ValueError as error:
         raise V2WError(asked, f"it has {layout.name}, but {error}", _by_diffusers(layout, files[0])) from None
     pipeline, repository = layout.release(described)

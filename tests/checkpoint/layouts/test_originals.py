@@ -185,7 +185,7 @@ def wan_vae(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         ]
     names = {f"{path}.{end}": None for path in paths for end in ("weight", "bias", "gamma")}
     infos = {name: TensorInfo("F32", (1,), Path(name), 0, 4) for name in names}
-    theirs = {new: str(info.file) for new, info in map_tensors(AUTOENCODER_MAPPING, infos).items()}
+    theirs = {new: str(info.file) for new, info in map_tensors(AUTOENCODER_MAPPING, infos, ".*").items()}
     return {theirs[name]: tensor for name, tensor in state.items()}
 
 

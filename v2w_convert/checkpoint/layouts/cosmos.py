@@ -67,5 +67,6 @@ COSMOS = Layout(
     mapping="convert_cosmos_transformer_checkpoint_to_diffusers",
     config=config,
     scheduler=scheduler,
+    dropped=r"net\.(logvar\.|pos_embedder\.seq$)|.*_extra_state$",
     assumed="noise as diffusers' conversion of Cosmos sets it; positions scaled by 2, 1, 1 (2, 2, 2 for 14B)",
 )

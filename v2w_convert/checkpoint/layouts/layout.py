@@ -26,6 +26,7 @@ class Layout:
         config: The model's config, from the tensors' shapes and the makers' own config.json, if there is one.
             Raises ValueError, naming the key, where they do not tell.
         scheduler: scheduler_config.json, as diffusers' conversion script for the family writes it; from the config.
+        dropped: A regular expression of the names that the mapping leaves out; "": none.
         assumed: What the tensors do not tell and is assumed, in a sentence.
     """
 
@@ -38,6 +39,7 @@ class Layout:
     config: Callable[[Tensors, Config], Config]
     scheduler: Callable[[Config], Config]
     assumed: str
+    dropped: str = ""
 
 
 def shape(tensors: Tensors, name: str, rank: int) -> tuple[int, ...]:

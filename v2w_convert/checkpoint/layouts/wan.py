@@ -16,9 +16,10 @@ EXPERTS = ("high_noise_model", "low_noise_model")  # folders of the releases wit
 def config(tensors: Tensors, own: Config) -> Config:
     """The config, by shapes; the makers' own tells heads and epsilon."""
     inner, channels, *patch = shape(tensors, "patch_embedding.weight", 5)
-    heads = own.get("num_heads", quotient(inner, HEAD, "patch_embedding.weight"))
-    if type(heads) is not int:
-        raise ValueError(f"config.json: num_heads is {heads!r:.80}")
+    heads = own["num_heads"] if "num_heads" in own else quotient(inner, HEAD, "patch_embedding.weight")
+    eps = own.get("eps", 1e-6)
+    if type(heads) is not int or type(eps) is not float or not 0 < eps < 1:
+        raise ValueError(f"config.json: num_heads is {heads!r:.80}, eps {eps!r:.80}")
     out = shape(tensors, "head.head.weight", 2)[0]
     found: dict[str, Any] = {
         "patch_size": patch,
@@ -32,7 +33,7 @@ def config(tensors: Tensors, own: Config) -> Config:
         "num_layers": count(tensors, r"blocks\.(\d+)\."),
         "cross_attn_norm": "blocks.0.norm3.weight" in tensors,
         "qk_norm": "rms_norm_across_heads" if "blocks.0.self_attn.norm_q.weight" in tensors else None,
-        "eps": own.get("eps", 1e-6),
+        "eps": eps,
         "image_dim": None,
         "added_kv_proj_dim": None,
     }
