@@ -41,7 +41,7 @@ from v2w_convert.surgery.change import (
     operation_of_tensor,
     transfer_tensor,
 )
-from v2w_convert.surgery.conditions import stored_conditions
+from v2w_convert.surgery.conditions import ConditionChoice, choose_conditions
 from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, Manifest, Origin, WeightsChoice
 from v2w_convert.surgery.pipeline import (
     check_autoencoder,
@@ -107,6 +107,7 @@ class Conversion:
         tensors: What becomes of every tensor.
         manifest: Without hashes.
         stamps: Size, time and number of each file that is read, by which a change in the meantime is noticed.
+        notes: What the user should know of the conditions.
     """
 
     source: Source
@@ -114,6 +115,7 @@ class Conversion:
     tensors: dict[str, TensorStatus]
     manifest: Manifest
     stamps: dict[Path, tuple[int, ...]]
+    notes: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -123,7 +125,12 @@ class Conversion:
 
 
 def plan_conversion(
-    source: Source, resolved: ResolvedPlan, *, action_dim: int, seed: int = 0, conditions: Path | None = None
+    source: Source,
+    resolved: ResolvedPlan,
+    *,
+    action_dim: int,
+    seed: int = 0,
+    conditions: ConditionChoice = ConditionChoice(),  # noqa: B008 (frozen)
 ) -> Conversion:
     """What `convert` will write. All faults of the source are found first.
 
@@ -132,7 +139,7 @@ def plan_conversion(
     """
     check_actions(resolved, action_dim)
     check_tensors(source, resolved)
-    given = stored_conditions(resolved, conditions)
+    given = choose_conditions(source.folder, resolved, conditions)
     dtype = stored_dtype(source)
     changed = {
         name
@@ -188,7 +195,7 @@ def plan_conversion(
     # diffusers warns about unknown config entries, so whoever loads this folder as the base sees a warning.
     config = source.config | {"v2w": "a world model: load it with v2w_convert.load"}
     items.append(text_file(component + "config.json", json_text(config)))
-    items.append(text_file(CONDITIONS, save(given)))
+    items.append(text_file(CONDITIONS, save(given.tensors)))
     fates: dict[str, TensorStatus] = {
         name: "transferred" if name in changed else "kept" for name in source.tensors
     }
@@ -199,13 +206,14 @@ def plan_conversion(
         plan=resolved.plan.model_dump(mode="json"),
         action_dim=action_dim,
         seed=seed,
+        prompt=given.prompt,
         source=_origin(source),
         result={},
         tensors=fates | dict.fromkeys(shapes, "added"),
     )
     items.append(text_file(CARD, card_text(manifest)))
     stamps = {file: file_stamp(file) for item in items for file in item.sources}
-    return Conversion(source, tuple(items), manifest.tensors, manifest, stamps)
+    return Conversion(source, tuple(items), manifest.tensors, manifest, stamps, given.notes)
 
 
 def write_conversion(
@@ -257,7 +265,7 @@ def convert(
     *,
     action_dim: int,
     seed: int = 0,
-    conditions: Path | None = None,
+    conditions: ConditionChoice = ConditionChoice(),  # noqa: B008 (frozen)
     link: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Manifest:
@@ -266,8 +274,7 @@ def convert(
     Each weight file keeps its name and its tensors' order, and one of whose tensors none changes is copied as
     it is; added tensors lie in a file of their own beside them, and an index names them all. Every other file
     of a pipeline folder is copied; of a checkpoint that is one file a pipeline folder is made. `conditions`
-    is a safetensors file of what to give where a caller gives nothing, else the plan's nulls; `link` and
-    `progress` are `perform`'s.
+    says what to give where a caller gives nothing; `link` and `progress` are `perform`'s.
 
     Raises:
         V2WError: Before anything is written where the source does not fit.

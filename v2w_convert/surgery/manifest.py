@@ -59,6 +59,7 @@ class Manifest(BaseModel):
             edited.
         tensors: Name -> `kept`, `transferred` or `added`.
         seed: From which added tensors were drawn.
+        prompt: The prompt whose embedding is stored, if the base's own encoders made it.
         finetuning: How it was trained, once it was; before, the weights are what surgery made.
     """
 
@@ -73,6 +74,7 @@ class Manifest(BaseModel):
     source: Origin
     result: dict[Inside, Hash]
     tensors: dict[str, Literal["kept", "transferred", "added"]]
+    prompt: str | None = None
     finetuning: dict[str, Any] | None = None
 
     @property

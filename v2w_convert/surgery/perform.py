@@ -62,6 +62,7 @@ def convert_checkpoint(
     source, resolved = _choose(base, settings)
     from v2w_convert.checkpoint.preflight import check_writable, disk_space
     from v2w_convert.plan.coverage import require_coverage
+    from v2w_convert.surgery.conditions import ConditionChoice
     from v2w_convert.surgery.convert import plan_conversion, write_conversion
     from v2w_convert.surgery.pipeline import autoencoder_notes
 
@@ -72,10 +73,10 @@ def convert_checkpoint(
         resolved,
         action_dim=settings.action_dim,
         seed=settings.seed,
-        conditions=settings.conditions,
+        conditions=ConditionChoice(settings.conditions, settings.prompt, settings.device),
     )
     counts = _count(planned.tensors.values())
-    notes = [*source.notes, *autoencoder_notes(source)]
+    notes = [*source.notes, *autoencoder_notes(source), *planned.notes]
     if settings.dry_run:
         space = disk_space(planned.items, output, settings.link)
         check_writable(planned.items, output, settings.link)
@@ -121,11 +122,13 @@ def convert_checkpoint(
 
 def is_result_of(output: Path, source: "Source", resolved: "ResolvedPlan", settings: ConvertSettings) -> bool:
     """Whether the converted folder `output` is what this conversion would write, unchanged since."""
-    from v2w_convert.surgery.conditions import conditions_match
+    from v2w_convert.surgery.conditions import conditions_match, stored_prompt
 
     manifest = read_manifest(output)
+    prompt = None if settings.conditions else stored_prompt(source.folder, resolved, settings.prompt)
     return (
-        conditions_match(resolved, settings.conditions, output / CONDITIONS)
+        manifest.prompt == prompt
+        and (prompt is not None or conditions_match(resolved, settings.conditions, output / CONDITIONS))
         and manifest.finetuning is None
         and manifest.plan == resolved.plan.model_dump(mode="json")
         and manifest.choice == source.choice

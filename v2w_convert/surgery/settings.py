@@ -66,6 +66,14 @@ class ConvertSettings(BaseModel):
     conditions: Path | None = Field(
         default=None, description="safetensors file with the conditions to use where a caller passes none"
     )
+    prompt: str | None = Field(
+        default=None,
+        description="prompt whose embedding, by the base's own encoders, to use where a caller passes none; default: "
+        "the empty prompt, where the base has encoders",
+    )
+    device: str = Field(
+        default="auto", description="where the prompt is encoded: auto, cpu, cuda, cuda:1, mps"
+    )
     repair: bool = Field(
         default=False,
         description="repair the layers that let frames of a released Vid2World model see later ones",
@@ -88,4 +96,6 @@ class ConvertSettings(BaseModel):
             raise ValueError("`verify` and `dry_run`: after a dry run there is nothing to verify")
         if self.plan is not None and self.repair:
             raise ValueError("both `plan` and `repair`, which chooses a plan: give one of them")
+        if self.prompt is not None and self.conditions is not None:
+            raise ValueError("both `prompt` and `conditions`, which holds its embedding: give one of them")
         return self

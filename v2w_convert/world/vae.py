@@ -72,14 +72,29 @@ class VAE(nn.Module):
         front, t = frames.shape[:-4], frames.shape[-4]
         clips = frames.reshape(-1, *frames.shape[-4:])
         if self.kind.encode is encode_pictures:  # in full batches, across clips
-            latents = self._encode(clips.flatten(0, 1)).unflatten(0, (len(clips), t))
+            latents = self.encode_unscaled(_pictures(clips.flatten(0, 1))).unflatten(0, (len(clips), t))
         else:
-            latents = torch.stack([self._encode(clip) for clip in clips])
+            latents = torch.stack([self.encode_unscaled(_pictures(clip)) for clip in clips])
         self._require(t, latents.shape[1])
-        latents = (latents - self._for_frames(self.mean, latents)) * self.factor
-        latents = latents / self._for_frames(self.std, latents)
-        output: Tensor = latents.reshape(*front, *latents.shape[1:])
+        output: Tensor = self.scale(latents).reshape(*front, *latents.shape[1:])
         return output
+
+    @torch.no_grad()
+    def encode_unscaled(self, pictures: Tensor) -> Tensor:
+        """The posterior's mode of one clip, as the autoencoder gives it.
+
+        Args:
+            pictures: (t 3 height width) in [-1, 1].
+
+        Returns:
+            (j c h w) float32.
+        """
+        return self.kind.encode(self.autoencoder, pictures.to(next(self.parameters()))).float()
+
+    def scale(self, latents: Tensor) -> Tensor:
+        """Latents (… j c h w) as the denoiser has them: `(z - mean) · factor / std`."""
+        scaled = (latents - self._for_frames(self.mean, latents)) * self.factor
+        return scaled / self._for_frames(self.std, latents)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, seen: int = 0) -> Tensor:
@@ -103,10 +118,6 @@ class VAE(nn.Module):
             self._require(pictures.shape[1], j)
             pictures = pictures[:, self.packing.frames(seen) :]
         return (pictures.float() / 2 + 0.5).clamp(0, 1).reshape(*front, *pictures.shape[1:])
-
-    def _encode(self, frames: Tensor) -> Tensor:
-        pictures = frames.permute(0, 3, 1, 2).to(next(self.parameters())) / 127.5 - 1
-        return self.kind.encode(self.autoencoder, pictures).float()
 
     def _for_frames(self, values: Tensor, clips: Tensor) -> Tensor:
         """(c m) -> (j c 1 1), for clips (… j c h w)."""
@@ -165,6 +176,11 @@ def looks_ahead(pixels: VAE, frames: NDArray[np.uint8]) -> bool:
     changed[pixels.packing.frames(before) :] ^= 255
     a, b = (pixels.encode(clip)[:before] for clip in (frames, changed))
     return bool((a - b).abs().max() > 1e-5 * a.abs().max()) if before else False
+
+
+def _pictures(frames: Tensor) -> Tensor:
+    """Frames (t height width 3) uint8 -> pictures (t 3 height width) in [-1, 1]."""
+    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def as_uint8(pictures: Tensor) -> NDArray[np.uint8]:
