@@ -101,6 +101,7 @@ def test_shards_of_torch_are_stored_as_safetensors(tiny_base: Path, tmp_path: Pa
     assert run(["convert", str(base), "-o", str(out), "--action-dim", str(ACTIONS)]) == 0
 
 
+@pytest.mark.slow
 def test_damage_in_a_file_of_torch_is_found(
     tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
