@@ -7,6 +7,7 @@ import pytest
 
 from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.names import choose_average, without_wrappers
+from v2w_convert.checkpoint.source import Choice
 from v2w_convert.errors import V2WError
 
 
@@ -48,21 +49,25 @@ def test_two_tensors_may_not_get_one_name() -> None:
 def test_averages_are_chosen() -> None:
     tensors: Any = infos("a", "b", "ema.a", "ema.b")
     with pytest.raises(V2WError, match="both the weights and their average .*--no-ema"):
-        choose_average(tensors, None, "x")
-    chosen, _ = choose_average(tensors, True, "x")
+        choose_average(tensors, Choice(), "x")
+    assert list(choose_average(tensors, Choice(first=True), "x")[0]) == ["a", "b"]
+    chosen, _ = choose_average(tensors, Choice(ema=True), "x")
     assert {name: str(info.file) for name, info in chosen.items()} == {"a": "ema.a", "b": "ema.b"}
-    assert list(choose_average(tensors, False, "x")[0]) == ["a", "b"]
-    assert list(choose_average(infos("ema.a"), None, "x")[0]) == ["a"]
+    assert list(choose_average(tensors, Choice(ema=False), "x")[0]) == ["a", "b"]
+    assert list(choose_average(infos("ema.a"), Choice(), "x")[0]) == ["a"]
     with pytest.raises(V2WError, match="all its weights are averages"):
-        choose_average(infos("ema.a"), False, "x")
+        choose_average(infos("ema.a"), Choice(ema=False), "x")
     with pytest.raises(V2WError, match="no average"):
-        choose_average(infos("a"), True, "x")
+        choose_average(infos("a"), Choice(ema=True), "x")
 
 
 def test_the_averages_of_an_ldm_have_names_without_dots() -> None:
     tensors = infos(
         "model.diffusion_model.a.0.weight", "betas", "model_ema.diffusion_modela0weight", "model_ema.decay"
     )
-    chosen, _ = choose_average(tensors, True, "x")
+    chosen, _ = choose_average(tensors, Choice(ema=True), "x")
     assert str(chosen["model.diffusion_model.a.0.weight"].file) == "model_ema.diffusion_modela0weight"
-    assert list(choose_average(tensors, False, "x")[0]) == ["model.diffusion_model.a.0.weight", "betas"]
+    assert list(choose_average(tensors, Choice(ema=False), "x")[0]) == [
+        "model.diffusion_model.a.0.weight",
+        "betas",
+    ]

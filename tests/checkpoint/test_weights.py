@@ -101,6 +101,7 @@ def test_shards_of_torch_are_stored_as_safetensors(tiny_base: Path, tmp_path: Pa
     assert run(["convert", str(base), "-o", str(out), "--action-dim", str(ACTIONS)]) == 0
 
 
+@pytest.mark.slow
 def test_damage_in_a_file_of_torch_is_found(
     tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +133,8 @@ def test_a_choice_is_recorded_and_verify_follows_it(tiny_base: Path, tmp_path: P
     assert chosen.component == "unet"
     assert torch.equal(read_tensor(converted.tensors[name]), load_file(average)[name])
     assert run(["convert", str(base), "-o", str(out), "--action-dim", "3", "--no-ema"]) == 2
+    assert run(["verify", str(out), "--base", str(base), "--budget", "0"]) == 0
+    assert run(["plan", str(base), "-o", str(tmp_path / "plan.yaml")]) == 0  # it needs the config only
 
 
 def test_the_autoencoder_is_found_alike(tiny_base: Path, tmp_path: Path) -> None:

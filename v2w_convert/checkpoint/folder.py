@@ -1,5 +1,6 @@
 """A checkpoint in a folder: a pipeline or a bare model of diffusers, or what its makers publish."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def open_folder(folder: Path, asked: str, choice: Choice = Choice()) -> Source: 
     model, twin = choose_folder(folder, component, choice, asked)
     config = read_config(model, asked)
     weights = read_model(model, folder, asked, choice)
-    tensors, notes = own_tensors(weights.tensors, None if twin else choice.ema, asked)
+    tensors, notes = own_tensors(weights.tensors, replace(choice, ema=None) if twin else choice, asked)
     others, linked = find_others(folder, model, weights, twin)
     aside = [f"{model.name}/ is read; {twin.name}/ ignored"] if twin else []
     aside += incomplete_parts(folder, component) if component else []
@@ -82,7 +83,7 @@ def choose_folder(folder: Path, component: str, choice: Choice, asked: str) -> t
     twin = folder / f"{component}_ema"
     if not component or not (twin / "config.json").exists():
         return own, None
-    if choice.ema is None:
+    if choice.ema is None and not choice.first:
         raise both(asked, f"the weights, {component}/, and their average over training, {twin.name}/")
     return (twin, own) if choice.ema else (own, twin)
 
@@ -118,7 +119,7 @@ def read_model(model: Path, folder: Path, asked: str, choice: Choice) -> Weights
         V2WError: If there are none that can be read, or a file is linked from elsewhere.
     """
     try:
-        weights = read_weights_of(model, asked, choice.variant)
+        weights = read_weights_of(model, asked, choice.variant, any_variant=choice.first)
     except NoWeights as error:
         raise explain_folder(model, asked) or error from None
     refuse_links_out((weights.file, *weights.files), folder, asked)

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.listing import few
+from v2w_convert.checkpoint.source import Choice
 from v2w_convert.errors import V2WError
 
 INFIXES = (
@@ -43,13 +44,13 @@ def without_wrappers(tensors: dict[str, T], asked: str) -> tuple[dict[str, T], t
 
 
 def choose_average(
-    tensors: dict[str, TensorInfo], ema: bool | None, asked: str
+    tensors: dict[str, TensorInfo], choice: Choice, asked: str
 ) -> tuple[dict[str, TensorInfo], tuple[str, ...]]:
     """The weights, or their average over training where a file has both, and a note on which.
 
     Args:
         tensors: By plain names.
-        ema: Whether the average is wanted; None: there must be only one of both.
+        choice: Whether the average is wanted.
         asked: What was asked for, for the message.
 
     Raises:
@@ -57,7 +58,10 @@ def choose_average(
     """
     prefix = next((prefix for prefix in EMA if any(name.startswith(prefix) for name in tensors)), None)
     if prefix is None:
-        require_average(False, ema, asked)
+        if choice.ema:
+            raise V2WError(
+                asked, "it has no average of the weights over training (EMA)", "the same without --ema"
+            )
         return tensors, ()
     own = {name: info for name, info in tensors.items() if not name.startswith(prefix)}
     average = {n.removeprefix(prefix): info for n, info in tensors.items() if n.startswith(prefix)}
@@ -65,12 +69,12 @@ def choose_average(
         plain = {n.removeprefix("model.").replace(".", ""): n for n in own if n.startswith("model.")}
         average = {plain.get(name, name): info for name, info in average.items()}
     if not any(name in own for name in average):  # nothing that they would be an average of
-        if ema is False:
+        if choice.ema is False:
             raise V2WError(asked, f"all its weights are averages over training ({prefix}*)", "--ema")
         return average, (f"its weights are averages over training ({prefix}*)",)
-    if ema is None:
+    if choice.ema is None and not choice.first:
         raise both(asked, f"the weights and their average over training ({prefix}*)")
-    if ema:
+    if choice.ema:
         return own | average, (f"the average over training ({prefix}*) is read",)
     return own, (f"the average over training ({prefix}*) is ignored",)
 
@@ -78,14 +82,6 @@ def choose_average(
 def both(asked: str, found: str) -> V2WError:
     """The refusal of a checkpoint with weights and averages, where none was chosen."""
     return V2WError(asked, f"it has both {found}", "--ema for the average, which samples better, or --no-ema")
-
-
-def require_average(found: bool, ema: bool | None, asked: str) -> None:
-    """Raise V2WError if an average is wanted where none was found."""
-    if ema and not found:
-        raise V2WError(
-            asked, "it has no average of the weights over training (EMA)", "the same without --ema"
-        )
 
 
 def _without_infixes(name: str) -> str:

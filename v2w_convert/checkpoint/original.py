@@ -50,9 +50,10 @@ def open_original(
         raise V2WError(asked, faults[:5])
     try:
         described = {"_class_name": layout.model, **layout.config(denoiser, config or {})}
-        tensors = map_tensors(layout.mapping, denoiser)
+        tensors = map_tensors(layout.mapping, denoiser, layout.dropped)
     except ValueError as error:
         raise V2WError(asked, f"it has {layout.name}, but {error}", _by_diffusers(layout, files[0])) from None
+    pipeline, repository = layout.release(described)
     others = sorted(
         {name.split(".")[0] for name in content.tensors.keys() - {prefix + name for name in denoiser}}
     )
@@ -66,7 +67,7 @@ def open_original(
     if autoencoder is None:
         notes.append(
             "no autoencoder is read, which `v2w finetune` needs: put the vae/ of the same model's diffusers folder, such "
-            f"as {layout.repository}, into the converted folder"
+            f"as {repository}, into the converted folder"
         )
     return Source(
         folder=base,
@@ -79,7 +80,7 @@ def open_original(
         converted=False,
         notes=tuple(notes),
         autoencoder=autoencoder,
-        pipeline=layout.pipeline,
+        pipeline=pipeline,
         renamed=True,
     )
 
@@ -88,5 +89,5 @@ def _by_diffusers(layout: Layout, file: Path) -> str:
     """The two lines of Python that make a diffusers folder of it, if diffusers can."""
     return (
         f"download it again; or let diffusers try: model = {layout.model}.from_single_file({str(file)!r}, "
-        f"config={layout.repository!r}, subfolder='transformer'); model.save_pretrained('base')"
+        f"config={layout.release({})[1]!r}, subfolder='transformer'); model.save_pretrained('base')"
     )

@@ -71,9 +71,9 @@ def _is_original(file: Path) -> bool:
 
 
 def _open_wan(folder: Path, asked: str, choice: Choice) -> Source:
-    weights = read_weights_of(folder, asked, choice.variant)
+    weights = read_weights_of(folder, asked, choice.variant, any_variant=choice.first)
     refuse_links_out((weights.file, *weights.files, folder / AUTOENCODER_FILE), folder, asked)
-    tensors, notes = own_tensors(weights.tensors, choice.ema, asked)
+    tensors, notes = own_tensors(weights.tensors, choice, asked)
     content = FileContent(tensors, {}, (*weights.notes, *notes))
     found = find_layout(content.tensors)
     if found is None:

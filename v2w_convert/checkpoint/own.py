@@ -2,11 +2,12 @@
 
 from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.names import choose_average, without_wrappers
+from v2w_convert.checkpoint.source import Choice
 from v2w_convert.checkpoint.unusable import check_tensors_usable
 
 
 def own_tensors(
-    tensors: dict[str, TensorInfo], ema: bool | None, asked: str
+    tensors: dict[str, TensorInfo], choice: Choice, asked: str
 ) -> tuple[dict[str, TensorInfo], tuple[str, ...]]:
     """The model's own tensors by their own names, and notes on what was stripped or left out.
 
@@ -15,5 +16,5 @@ def own_tensors(
     """
     tensors, wrappers = without_wrappers(tensors, asked)
     check_tensors_usable(tensors, asked)
-    tensors, average = choose_average(tensors, ema, asked)
+    tensors, average = choose_average(tensors, choice, asked)
     return tensors, (*wrappers, *average)

@@ -47,7 +47,7 @@ def open_file(file: Path, choice: Choice = Choice()) -> Source:  # noqa: B008 (f
 
 def _plain(content: FileContent, choice: Choice, asked: str) -> FileContent:
     """The model's own names and weights."""
-    tensors, notes = own_tensors(content.tensors, choice.ema, asked)
+    tensors, notes = own_tensors(content.tensors, choice, asked)
     unread, _ = without_wrappers(content.unread, asked)
     return FileContent(tensors, unread, (*content.notes, *notes))
 

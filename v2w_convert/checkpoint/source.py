@@ -21,10 +21,12 @@ class Choice:
         variant: Of the files, such as "fp16"; None: those of no variant, if they are there.
         ema: The average of the weights over training (True), or the weights themselves (False); None: there must
             be only one of both.
+        first: Take the first where several could be meant, for whoever needs the config only.
     """
 
     variant: str | None = None
     ema: bool | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from v2w_convert.checkpoint.open import open_source
+from v2w_convert.checkpoint.source import Choice
 from v2w_convert.draft.result import PlanResult
 from v2w_convert.errors import V2WError
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
@@ -25,7 +26,7 @@ def write_plan(base: Path, output: Path | None = None, progress: Progress = no_p
     """
     if output is not None and output.exists():
         raise V2WError(f"write the plan to {output}", "the file exists", "another name")
-    source = open_source(base)
+    source = open_source(base, Choice(first=True))
     if source.converted:
         raise V2WError(f"plan for {base}", "it is converted already", "the model that it was made of")
     from v2w_convert.plan.read import shipped_plans

@@ -33,6 +33,13 @@ def config(tensors: Tensors, own: Config) -> Config:
     }
 
 
+def release(config: Config) -> tuple[str, str]:
+    size = "14B" if config.get("num_attention_heads") == 40 else "7B"
+    if config.get("in_channels") != config.get("out_channels"):  # one more: which frames are given
+        return "CosmosVideoToWorldPipeline", f"nvidia/Cosmos-1.0-Diffusion-{size}-Video2World"
+    return "CosmosTextToWorldPipeline", f"nvidia/Cosmos-1.0-Diffusion-{size}-Text2World"
+
+
 def scheduler(config: Config) -> Config:
     return {
         "_class_name": "EDMEulerScheduler",
@@ -50,8 +57,7 @@ def scheduler(config: Config) -> Config:
 COSMOS = Layout(
     name="the own layout of Cosmos 1.0",
     model="CosmosTransformer3DModel",
-    pipeline="CosmosTextToWorldPipeline",
-    repository="nvidia/Cosmos-1.0-Diffusion-7B-Text2World",
+    release=release,
     marks=(
         "net.x_embedder.proj.1.weight",
         "net.blocks.block1.blocks.0.block.attn.to_q.0.weight",
@@ -61,5 +67,6 @@ COSMOS = Layout(
     mapping="convert_cosmos_transformer_checkpoint_to_diffusers",
     config=config,
     scheduler=scheduler,
+    dropped=r"net\.(logvar\.|pos_embedder\.seq$)|.*_extra_state$",
     assumed="noise as diffusers' conversion of Cosmos sets it; positions scaled by 2, 1, 1 (2, 2, 2 for 14B)",
 )

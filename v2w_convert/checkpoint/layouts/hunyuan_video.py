@@ -32,6 +32,12 @@ def config(tensors: Tensors, own: Config) -> Config:
     }
 
 
+def release(config: Config) -> tuple[str, str]:
+    if config.get("image_condition_type"):
+        return "HunyuanVideoImageToVideoPipeline", "hunyuanvideo-community/HunyuanVideo-I2V-33ch"
+    return "HunyuanVideoPipeline", "hunyuanvideo-community/HunyuanVideo"
+
+
 def scheduler(config: Config) -> Config:
     return {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 7.0}
 
@@ -39,8 +45,7 @@ def scheduler(config: Config) -> Config:
 HUNYUAN_VIDEO = Layout(
     name="HunyuanVideo's own layout",
     model="HunyuanVideoTransformer3DModel",
-    pipeline="HunyuanVideoPipeline",
-    repository="hunyuanvideo-community/HunyuanVideo",
+    release=release,
     marks=(
         "img_in.proj.weight",
         "double_blocks.0.img_attn_qkv.weight",

@@ -18,27 +18,28 @@ class Layout:
     Attributes:
         name: For messages.
         model: Class of diffusers.
-        pipeline: Class of diffusers.
-        repository: A Hub id of the same model as a diffusers folder.
+        release: The pipeline's class, and a Hub id of the same model as a diffusers folder; from the config, or from
+            an empty one where it is not known.
         marks: Names of tensors by which it is known.
         absent: What no name begins with: those of models that extend this one.
         mapping: The function of `diffusers.loaders.single_file_utils` that maps its tensors.
         config: The model's config, from the tensors' shapes and the makers' own config.json, if there is one.
             Raises ValueError, naming the key, where they do not tell.
         scheduler: scheduler_config.json, as diffusers' conversion script for the family writes it; from the config.
+        dropped: A regular expression of the names that the mapping leaves out; "": none.
         assumed: What the tensors do not tell and is assumed, in a sentence.
     """
 
     name: str
     model: str
-    pipeline: str
-    repository: str
+    release: Callable[[Config], tuple[str, str]]
     marks: tuple[str, ...]
     absent: tuple[str, ...]
     mapping: str
     config: Callable[[Tensors, Config], Config]
     scheduler: Callable[[Config], Config]
     assumed: str
+    dropped: str = ""
 
 
 def shape(tensors: Tensors, name: str, rank: int) -> tuple[int, ...]:

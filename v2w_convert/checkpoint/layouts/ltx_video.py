@@ -21,6 +21,11 @@ def config(tensors: Tensors, own: Config) -> Config:
     }
 
 
+def release(config: Config) -> tuple[str, str]:
+    large = config.get("num_layers") == 48
+    return "LTXPipeline", "Lightricks/LTX-Video-0.9.7-dev" if large else "Lightricks/LTX-Video"
+
+
 def scheduler(config: Config) -> Config:
     return {
         "_class_name": "FlowMatchEulerDiscreteScheduler",
@@ -37,8 +42,7 @@ def scheduler(config: Config) -> Config:
 LTX_VIDEO = Layout(
     name="LTX-Video's own layout",
     model="LTXVideoTransformer3DModel",
-    pipeline="LTXPipeline",
-    repository="Lightricks/LTX-Video",
+    release=release,
     marks=("patchify_proj.weight", "adaln_single.linear.weight", "transformer_blocks.0.attn1.q_norm.weight"),
     absent=("audio_patchify_proj.",),
     mapping="convert_ltx_transformer_checkpoint_to_diffusers",

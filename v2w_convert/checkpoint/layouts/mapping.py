@@ -5,11 +5,13 @@ which bytes of the file each tensor of diffusers consists of; no value is read, 
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from v2w_convert.checkpoint.headers import DTYPES, TensorInfo
+from v2w_convert.checkpoint.listing import few
 
 Range = tuple[int, int]
 
@@ -93,18 +95,20 @@ def _joined(parts: list[Rows], dim: int = 0) -> Rows:
     return Rows(parts[0].info, tuple(rows for part in parts for rows in part.rows))
 
 
-def map_tensors(function: str, tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+def map_tensors(function: str, tensors: Mapping[str, TensorInfo], dropped: str = "") -> dict[str, TensorInfo]:
     """The tensors that a function of `diffusers.loaders.single_file_utils` makes of these.
 
     Args:
         function: Its name.
         tensors: By the makers' names.
+        dropped: A regular expression of the names that the function leaves out.
 
     Returns:
         By diffusers' names; each may consist of several ranges of one stored tensor's bytes.
 
     Raises:
-        ValueError: If a tensor is missing that the function needs, or if it does more than rearrange rows.
+        ValueError: If a tensor is missing that the function needs, if one is left over (as one of two that it gives
+            one name), or if it does more than rearrange rows.
     """
     from diffusers.loaders import single_file_utils
 
@@ -120,6 +124,10 @@ def map_tensors(function: str, tensors: Mapping[str, TensorInfo]) -> dict[str, T
         raise ValueError(f"{function} does more than rearrange rows: {error}") from None
     except (ValueError, IndexError, AttributeError, TypeError) as error:
         raise ValueError(f"{function}: {error}") from None
+    used = {id(part.info) for part in mapped.values()}
+    left = [n for n, info in tensors.items() if id(info) not in used and not re.match(dropped or "$", n)]
+    if left:
+        raise ValueError(f"{few(left[:3])} has no place in diffusers' model")
     return {name: _place(part) for name, part in mapped.items()}
 
 

@@ -29,6 +29,10 @@ def config(tensors: Tensors, own: Config) -> Config:
     }
 
 
+def release(config: Config) -> tuple[str, str]:
+    return "MochiPipeline", "genmo/mochi-1-preview"
+
+
 def scheduler(config: Config) -> Config:
     return {
         "_class_name": "FlowMatchEulerDiscreteScheduler",
@@ -40,8 +44,7 @@ def scheduler(config: Config) -> Config:
 MOCHI = Layout(
     name="Mochi's own layout",
     model="MochiTransformer3DModel",
-    pipeline="MochiPipeline",
-    repository="genmo/mochi-1-preview",
+    release=release,
     marks=("x_embedder.proj.weight", "blocks.0.attn.qkv_x.weight", "t5_y_embedder.to_kv.weight"),
     absent=(),
     mapping="convert_mochi_transformer_checkpoint_to_diffusers",

@@ -5,6 +5,7 @@ from typing import Any
 from v2w_convert.checkpoint.layouts.layout import Config, Layout, Tensors, count, quotient, shape
 
 HEAD = 128  # numbers in a head, in every release
+LARGE_LATENTS = 48  # channels of Wan 2.2 5B, by its autoencoder
 CLASSES = ("WanModel",)  # in the makers' config.json, which has keys of their own
 AUTOENCODER_FILE = "Wan2.1_VAE.pth"
 AUTOENCODER = {"_class_name": "AutoencoderKLWan"}  # sizes and statistics are its class's defaults
@@ -15,9 +16,10 @@ EXPERTS = ("high_noise_model", "low_noise_model")  # folders of the releases wit
 def config(tensors: Tensors, own: Config) -> Config:
     """The config, by shapes; the makers' own tells heads and epsilon."""
     inner, channels, *patch = shape(tensors, "patch_embedding.weight", 5)
-    heads = own.get("num_heads", quotient(inner, HEAD, "patch_embedding.weight"))
-    if type(heads) is not int:
-        raise ValueError(f"config.json: num_heads is {heads!r:.80}")
+    heads = own["num_heads"] if "num_heads" in own else quotient(inner, HEAD, "patch_embedding.weight")
+    eps = own.get("eps", 1e-6)
+    if type(heads) is not int or type(eps) is not float or not 0 < eps < 1:
+        raise ValueError(f"config.json: num_heads is {heads!r:.80}, eps {eps!r:.80}")
     out = shape(tensors, "head.head.weight", 2)[0]
     found: dict[str, Any] = {
         "patch_size": patch,
@@ -31,7 +33,7 @@ def config(tensors: Tensors, own: Config) -> Config:
         "num_layers": count(tensors, r"blocks\.(\d+)\."),
         "cross_attn_norm": "blocks.0.norm3.weight" in tensors,
         "qk_norm": "rms_norm_across_heads" if "blocks.0.self_attn.norm_q.weight" in tensors else None,
-        "eps": own.get("eps", 1e-6),
+        "eps": eps,
         "image_dim": None,
         "added_kv_proj_dim": None,
     }
@@ -41,21 +43,29 @@ def config(tensors: Tensors, own: Config) -> Config:
     return found
 
 
+def release(config: Config) -> tuple[str, str]:
+    if config.get("image_dim") or config.get("in_channels") != config.get("out_channels"):
+        return "WanImageToVideoPipeline", "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"
+    if config.get("out_channels") == LARGE_LATENTS:
+        return "WanPipeline", "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
+    size = "1.3B" if config.get("num_attention_heads") == 12 else "14B"
+    return "WanPipeline", f"Wan-AI/Wan2.1-T2V-{size}-Diffusers"
+
+
 def scheduler(config: Config) -> Config:
     return {
         "_class_name": "UniPCMultistepScheduler",
         "num_train_timesteps": 1000,
         "prediction_type": "flow_prediction",
         "use_flow_sigmas": True,
-        "flow_shift": 5.0 if config["out_channels"] == 48 else 3.0,  # 48: Wan 2.2 5B, by its autoencoder
+        "flow_shift": 5.0 if config["out_channels"] == LARGE_LATENTS else 3.0,
     }
 
 
 WAN = Layout(
     name="Wan's own layout",
     model="WanTransformer3DModel",
-    pipeline="WanPipeline",
-    repository="Wan-AI/Wan2.1-T2V-14B-Diffusers",
+    release=release,
     marks=("patch_embedding.weight", "head.modulation", "blocks.0.self_attn.q.weight"),
     absent=("vace_blocks.", "fps_embedding.", "face_adapter.", "motion_encoder."),
     mapping="convert_wan_transformer_to_diffusers",
