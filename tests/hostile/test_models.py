@@ -120,6 +120,12 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "a prediction that is a list": {"prediction_type": ["epsilon"]},
     "a scale above 1": {"base_scale": 7.0},
     "a table as text": {"trained_betas": ["a", "b"]},
+    "a distilled model's class": {"_class_name": "SCMScheduler"},
+    "a class of its own": {"_class_name": "MyScheduler"},
+    "no class": {"_class_name": None},
+    "another kind of noise": {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+    "a setting that is not served": {"thresholding": True},
+    "levels that are no numbers": {"beta_start": 2.0, "beta_end": 3.0},
 }
 
 

@@ -114,9 +114,8 @@ def test_a_perfect_model_recovers_the_clip(name: str) -> None:
         alpha, sigma = (x[..., None, None, None] for x in noise.alpha_sigma(now))
         seen = torch.where(sigma == 0, 0, (frame - alpha * clean) / sigma)
         frame = sampler.step(noise.target(clean, seen, now), frame, i)
-    torch.testing.assert_close(
-        frame, clean, rtol=0, atol=0.1
-    )  # some end one entry of their table above clean
+    # Some end one entry of their table above clean. AnimateDiff goes down by 100 timesteps on a grid of 111.
+    assert (frame - clean).std() < (0.15 if name == "animatediff" else 0.04)
 
 
 def test_allegro_is_sampled_without_the_noise_that_its_scheduler_adds() -> None:
@@ -143,6 +142,15 @@ def test_what_is_sampled_as_another_class_has_its_own_table(name: str) -> None:
     table = scheduler.alphas_cumprod.double()[1:]
     for found, expected in zip(noise.alpha_sigma(levels), (table.sqrt(), (1 - table).sqrt()), strict=True):
         assert torch.equal(found[0], expected)
+
+
+def test_whole_timesteps_pass_gradients_on() -> None:
+    noise = noise_of(RELEASED["wan 2.1"])
+    levels = torch.rand(1, 10_000, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    told = noise.timestep(levels)
+    assert torch.equal(told, (levels * 1000).floor())
+    told.sum().backward()
+    assert levels.grad is not None and (levels.grad == 1000).all()
 
 
 def test_two_blocks_are_denoised_apart() -> None:

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from v2w_convert.errors import V2WError
 from v2w_convert.noise.base import Noise
-from v2w_convert.noise.grids import GRIDS
+from v2w_convert.noise.grids import timesteps_arguments
 from v2w_convert.noise.sampler import Line, LineSampler, Sampler, SolverSampler
 from v2w_convert.noise.schedulers import build_scheduler, with_timesteps
 
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 
 UNKNOWN = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
 CLEAR = 1e-3  # of a timestep: how far levels stay from where whole timesteps change
-
-# What diffusers' pipelines take for settings that a scheduler does not have (its `calculate_shift`).
-SHIFT = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
 
 
 class Flow(Noise):
@@ -46,7 +42,9 @@ class Flow(Noise):
         if self.inverted:
             return (1 - level) * self.timesteps
         timestep = level * self.timesteps
-        return timestep.floor() if self.is_multistep else timestep
+        if not self.is_multistep:
+            return timestep
+        return timestep + (timestep.floor() - timestep).detach()  # exactly rounded down; gradients pass
 
     def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         target = super().target(clean, noise, level)
@@ -84,24 +82,7 @@ class Flow(Noise):
         return levels
 
     def _with_timesteps(self, steps: int, tokens: int | None) -> Any:
-        given = {}
-        if self.scheduler.config.get("use_dynamic_shifting", False):
-            given["mu"] = self._mu(tokens)
-        sigmas = GRIDS[self.spec.grid](steps)
-        if sigmas is None:
-            return with_timesteps(self.scheduler, steps, **given)
-        return with_timesteps(self.scheduler, sigmas=sigmas, **given)
-
-    def _mu(self, tokens: int | None) -> float:
-        """The logarithm of the levels' shift: a line through two numbers of tokens."""
-        if self.spec.mu is not None:
-            return self.spec.mu
-        if tokens is None:
-            raise V2WError(
-                "set the noise levels of a rollout",
-                "its scheduler shifts them by the number of latent tokens, which is not known",
-                "inference_levels(steps, tokens)",
-            )
-        config = self.scheduler.config
-        least, most, base, largest = (float(config.get(key, usual)) for key, usual in SHIFT.items())
-        return base + (largest - base) / (most - least) * (tokens - least)
+        config, spec = self.scheduler.config, self.spec
+        return with_timesteps(
+            self.scheduler, **timesteps_arguments(spec.grid, spec.mu, config, steps, tokens)
+        )

@@ -1,11 +1,16 @@
-"""The sigmas that a family's own pipeline gives its flow scheduler, which shifts them."""
+"""What a family's own pipeline gives its scheduler for a rollout's levels."""
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 
+from v2w_convert.errors import V2WError
+
 Grid = Literal["scheduler", "linear", "linear_quadratic"]
+
+# What pipelines take for settings that a scheduler does not have (diffusers' `calculate_shift`).
+SHIFT = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
 THRESHOLD = 0.025  # Mochi's: how far the linear half of its steps goes
 
 
@@ -34,3 +39,37 @@ GRIDS: dict[Grid, Callable[[int], list[float] | None]] = {
     "linear": linear,
     "linear_quadratic": linear_quadratic,
 }
+
+
+def timesteps_arguments(
+    grid: Grid, mu: float | None, config: Mapping[str, Any], steps: int, tokens: int | None
+) -> dict[str, Any]:
+    """The arguments of the scheduler's `set_timesteps`.
+
+    Args:
+        grid: Which sigmas the pipeline gives.
+        mu: Which shift it gives a scheduler with `use_dynamic_shifting`; None: by the number of tokens.
+        config: Of the scheduler.
+        steps: Denoising steps.
+        tokens: Latent tokens of a clip.
+
+    Raises:
+        V2WError: The scheduler needs `tokens`.
+    """
+    sigmas = GRIDS[grid](steps)
+    given: dict[str, Any] = {"num_inference_steps": steps} if sigmas is None else {"sigmas": sigmas}
+    if config.get("use_dynamic_shifting", False):
+        given["mu"] = _shift_by_tokens(config, tokens) if mu is None else mu
+    return given
+
+
+def _shift_by_tokens(config: Mapping[str, Any], tokens: int | None) -> float:
+    """The logarithm of the levels' shift: a line through two numbers of tokens."""
+    if tokens is None:
+        raise V2WError(
+            "set the noise levels of a rollout",
+            "its scheduler shifts them by the number of latent tokens, which is not known",
+            "inference_levels(steps, tokens)",
+        )
+    least, most, base, largest = (float(config.get(key, usual)) for key, usual in SHIFT.items())
+    return base + (largest - base) / (most - least) * (tokens - least)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.checkpoint.source import Choice, Source
+from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.plan.document import read_document
 
@@ -57,6 +58,7 @@ def choose_plan(
     if plan_file is not None:
         plan = read_plan(plan_file)
     else:
+        _require_served_pipeline(base, source)
         plan = plan_for(source.class_name, source.config, repair)
     if any(value is not None for value in (transfer, frames_per_block, window, sinks)):
         plan = adjust_plan(
@@ -64,3 +66,18 @@ def choose_plan(
         )
     with error_context(base, plan_file):
         return source, resolve(plan, source.config, source.scheduler)
+
+
+def _require_served_pipeline(base: Path, source: Source) -> None:
+    """Check that no pipeline is known to call the base's class in another way than its plan.
+
+    Raises:
+        V2WError: One is.
+    """
+    from v2w_convert.families import REFUSED_PIPELINES
+
+    index = source.folder / "model_index.json"
+    name = read_object(index).get("_class_name") if index.is_file() else None
+    if isinstance(name, str) and name in REFUSED_PIPELINES:
+        reason, instead = REFUSED_PIPELINES[name]
+        raise V2WError(f"convert {base}", f"its pipeline is {name}: {reason}", instead)

@@ -98,7 +98,8 @@ def compare(resolved: ResolvedPlan, ours: Arguments, theirs: Arguments) -> list[
     # Some pipelines give also what a checkpoint's config has switched off.
     unused = planned.conditions.keys() - planned.active_conditions(resolved.config).keys()
     names = (ours.keys() | theirs.keys()) - {planned.conditions[name].argument for name in unused}
-    names -= {call.noise_level, call.argument, "return_dict"}
+    # The last one says how the noise level is laid out (SkyReels V2).
+    names -= {call.noise_level, call.argument, "return_dict", "enable_diffusion_forcing"}
     apart = {
         name: difference(ours[name], theirs[name]) if name in ours and name in theirs else float("inf")
         for name in sorted(names)

@@ -19,8 +19,13 @@ Inputs = dict[str, Tensor]
 
 
 def latent_size(world: World) -> tuple[int, int]:
-    """Return h and w of the latents: small, different, so that swapped axes show, and divisible as often as the model halves them."""
+    """Return h and w of the latents: small, different, so that swapped axes show, and divisible as often as the model halves them.
+
+    Where positions in a frame are learned, the only size that the model takes (CogVideoX 5b I2V).
+    """
     config = world.resolved.config
+    if config.get("use_learned_positional_embeddings"):
+        return config["sample_height"], config["sample_width"]
     levels = len(config.get("block_out_channels") or config.get("channel_mult", []))
     side = max(4, 2 ** (levels - 1))
     return side, 2 * side

@@ -137,6 +137,8 @@ def wan(asked: Asked) -> Call:
 def skyreels_v2(asked: Asked) -> Call:
     parts = NO_TEXT | {"vae": asked.vae, "transformer": asked.denoiser, "scheduler": unipc()}
     call = asked.common | {"num_frames": asked.frames(4)}
+    if asked.config["inject_sample_info"]:  # the frame rate: 24 is the pipeline's own
+        return pipeline("SkyReelsV2DiffusionForcingPipeline", **parts), call | {"prompt": None, "fps": 24}
     if asked.picture is None:
         return pipeline("SkyReelsV2Pipeline", **parts), call
     made = pipeline("SkyReelsV2ImageToVideoPipeline", **parts, image_encoder=None, image_processor=None)
@@ -312,6 +314,7 @@ PIPELINES: dict[str, Family] = {
     "animatediff": Family(animatediff, ("AutoencoderKL",)),
     "cogvideox": Family(cogvideox, ("AutoencoderKLCogVideoX",)),
     "cogvideox-15": Family(cogvideox, ("AutoencoderKLCogVideoX",)),
+    "cogvideox-i2v": Family(cogvideox, ("AutoencoderKLCogVideoX",)),
     "cogvideox-2b": Family(cogvideox, ("AutoencoderKLCogVideoX",)),
     "cosmos": Family(cosmos, ("AutoencoderKLCosmos",)),
     "easyanimate": Family(easyanimate, ("AutoencoderKLMagvit",)),
