@@ -81,6 +81,7 @@ def test_the_empty_prompt_of_a_file_is_stored(tmp_path: Path, capsys: pytest.Cap
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_damaged_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     encoder = as_open_clip(clip().state_dict())
     del encoder[f"{PREFIX}transformer.resblocks.1.ln_1.bias"]
