@@ -230,6 +230,7 @@ def test_a_stride_makes_fewer_clips(tiny_converted: Path, tiny_data: Path, tmp_p
     assert torch.equal(third.clips([1])[0], every.clips([3])[0])
 
 
+@pytest.mark.slow
 def test_an_episode_with_several_tasks_is_refused_before_anything_is_written(
     convert: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
