@@ -32,10 +32,10 @@ FRAMES, T = 13, 3  # video frames of an episode, latent frames of a clip
 SVD, WAN = PICTURED[0], PICTURED[1]
 COGVIDEOX = Family(
     "CogVideoXImageToVideoPipeline",
-    "cogvideox",
+    "cogvideox-i2v",
     t5(8),
     diffusers.CogVideoXDDIMScheduler,
-    {"in_channels": 8, "max_text_seq_length": 8},
+    {"sample_height": 4, "sample_width": 4, "max_text_seq_length": 8},
     settings={"vae": tiny_autoencoder("AutoencoderKLCogVideoX")},
 )
 
