@@ -78,6 +78,6 @@ def test_the_tables_name_pipelines_of_diffusers_and_every_plan_is_served_or_says
         assert hasattr(diffusers, name), name
     assert not PROMPTS.keys() & REASONS.keys()
     served = {family.plan for family in PROMPTED + PICTURED}
-    alike = {"cogvideox-2b": "cogvideox", "cogvideox-15": "cogvideox"}
+    alike = dict.fromkeys(("cogvideox-2b", "cogvideox-15", "cogvideox-i2v"), "cogvideox")
     unproven = {"dynamicrafter", "vid2world", "vid2world-repaired", "kandinsky-5"}
     assert {alike.get(name, name) for name in shipped_plans()} == served | unproven

@@ -32,10 +32,10 @@ FRAMES, T = 13, 3  # video frames of an episode, latent frames of a clip
 SVD, WAN = PICTURED[0], PICTURED[1]
 COGVIDEOX = Family(
     "CogVideoXImageToVideoPipeline",
-    "cogvideox",
+    "cogvideox-i2v",
     t5(8),
     diffusers.CogVideoXDDIMScheduler,
-    {"in_channels": 8, "max_text_seq_length": 8},
+    {"sample_height": 4, "sample_width": 4, "max_text_seq_length": 8},
     settings={"vae": tiny_autoencoder("AutoencoderKLCogVideoX")},
 )
 
@@ -230,6 +230,7 @@ def test_a_stride_makes_fewer_clips(tiny_converted: Path, tiny_data: Path, tmp_p
     assert torch.equal(third.clips([1])[0], every.clips([3])[0])
 
 
+@pytest.mark.slow
 def test_an_episode_with_several_tasks_is_refused_before_anything_is_written(
     convert: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,19 +80,15 @@ def test_without_encoders_the_embedding_is_zeros_and_that_is_said(
     assert read_manifest(base.parent / "out").prompt is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
         ("class", "transformers has no encoder 'os'"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                ("pickle", "text_encoder holds pytorch_model.bin, a pickle, and only safetensors is read"),
-                ("missing", "there is no folder tokenizer, which model_index.json names"),
-                ("code", "names code for its attention"),
-            )
-        ),
-        pytest.param("width", "text is (128, 8), the denoiser takes (128, 16)", marks=pytest.mark.slow),
+        ("pickle", "text_encoder holds pytorch_model.bin, a pickle, and only safetensors is read"),
+        ("missing", "there is no folder tokenizer, which model_index.json names"),
+        ("code", "names code for its attention"),
+        ("width", "text is (128, 8), the denoiser takes (128, 16)"),
     ],
 )
 def test_encoders_that_cannot_be_read_are_refused(

@@ -20,6 +20,8 @@ CONDITIONERS = {
     "embedder.": "the image's encoder",
     "image_proj_model.": "the image's projection",
 }
+TEXT_ENCODER = "cond_stage_model.model."  # of it the empty prompt is encoded
+TEXT_TENSORS = {"token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias"}
 LATENTS = "image_proj_model.latents"
 TABLES = ("betas", "alphas_cumprod")
 
@@ -66,10 +68,14 @@ def open_lvdm(file: Path, read: FileContent) -> Source:
         notes.append(
             f"it has no autoencoder ({AUTOENCODER}*), which `v2w finetune` needs in the converted folder's vae/"
         )
+    encoder = tensors_under(read.tensors, TEXT_ENCODER)
+    if not encoder.keys() >= TEXT_TENSORS:
+        encoder = {}
     conditioners = [
         f"{prefix}* ({what})"
         for prefix, what in CONDITIONERS.items()
         if any(name.startswith(prefix) for name in read.tensors)
+        and not (encoder and TEXT_ENCODER.startswith(prefix))
     ]
     if conditioners:
         notes.append(
@@ -87,6 +93,7 @@ def open_lvdm(file: Path, read: FileContent) -> Source:
         converted=False,
         notes=tuple(notes),
         autoencoder=autoencoder,
+        text_encoder=encoder,
         pipeline=config["_class_name"].removesuffix("UNet") + "Pipeline",
         renamed=True,
     )

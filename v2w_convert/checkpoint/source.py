@@ -1,6 +1,6 @@
 """A checkpoint to convert: its weights as named tensors, and its other files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Source:
         notes: What is not read, in sentences for the user.
         autoencoder: That of a checkpoint of which a pipeline folder is made; a pipeline folder's is among
             `others`.
+        text_encoder: A single file's tensors of OpenCLIP's text encoder, by its names, where they are all there.
         pipeline: Class of the pipeline folder that is made of it, where it is none: a single file, or a folder as
             its makers publish it. Of a diffusers folder "".
         renamed: Whether its files have other tensors, or other names for them, than `tensors` has.
@@ -71,6 +72,7 @@ class Source:
     converted: bool
     notes: tuple[str, ...]
     autoencoder: BundledModel | None = None
+    text_encoder: dict[str, TensorInfo] = field(default_factory=dict)
     pipeline: str = ""
     renamed: bool = False
     choice: Choice = Choice()

@@ -18,6 +18,7 @@ from v2w_convert.families.build import build_model
 from v2w_convert.plan.resolve import ResolvedPlan
 
 INDEX = "model_index.json"
+AGAIN = "download the folder again, or --conditions with embeddings of your own"
 INSTALL = "pip install 'v2w-convert[text]'"
 
 
@@ -108,7 +109,7 @@ def _pipeline(folder: Path, resolved: ResolvedPlan, parts: dict[str, Any], asked
     try:
         return kind(**given | parts)
     except Exception as error:  # whatever a class makes of files that were not written by its authors
-        raise V2WError(asked, one_line(error), "download the folder again") from None
+        raise V2WError(asked, one_line(error), AGAIN) from None
 
 
 @contextmanager
@@ -177,5 +178,5 @@ def _component(folder: Path, name: str, device: torch.device, asked: str) -> Any
     except V2WError:
         raise
     except Exception as error:  # whatever transformers makes of files that are not its own
-        raise V2WError(asked, f"{folder.name}: {one_line(error)}", "download the folder again") from None
+        raise V2WError(asked, f"{folder.name}: {one_line(error)}", AGAIN) from None
     return loaded.eval().requires_grad_(False).to(device)

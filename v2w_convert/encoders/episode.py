@@ -112,7 +112,11 @@ def one_task(tasks: tuple[str, ...], name: str, asked: str) -> str | None:
     """
     if len(tasks) > 1:
         found = f"{name} has several tasks: {', '.join(map(repr, tasks[:3]))}"
-        raise V2WError(asked, found, "an episode for each, or --text-condition stored")
+        raise V2WError(
+            asked,
+            found,
+            "an episode for each, one prompt for all (rollout --prompt), or none (finetune --text-condition stored)",
+        )
     return tasks[0] if tasks else None
 
 

@@ -56,7 +56,7 @@ REASONS: dict[str, str] = {
     "HunyuanVideoImageToVideoPipeline": "its encoder reads a prompt together with a picture",
     "Cosmos2_5_PredictBasePipeline": "its prompt encoder is a chat model, with a template of its own",
     "StableVideoDiffusionPipeline": NO_PROMPT,
-    "DynamiCrafterPipeline": "diffusers has no pipeline of it",
-    "Vid2WorldPipeline": "diffusers has no pipeline of it",
+    "DynamiCrafterPipeline": "diffusers has no pipeline of it; it is given the prompt that is stored",
+    "Vid2WorldPipeline": "diffusers has no pipeline of it; it is given the prompt that is stored",
 }
 """Why prompts of a pipeline are not encoded."""

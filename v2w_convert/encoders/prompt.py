@@ -22,6 +22,7 @@ from v2w_convert.errors import V2WError, one_line
 from v2w_convert.plan.call import DTYPES, Conditions
 from v2w_convert.plan.resolve import ResolvedPlan
 
+OWN = "--conditions with embeddings of your own"
 ONE = ("num_videos_per_prompt", "num_images_per_prompt", "batch_size")
 
 
@@ -60,7 +61,7 @@ def encode_prompts(
     """
     asked = f"encode a prompt with the encoders of {folder}"
     if (obstacle := prompt_obstacle(folder, resolved)) is not None:
-        raise V2WError(asked, obstacle, "--conditions with embeddings of your own")
+        raise V2WError(asked, obstacle, OWN)
     names = PROMPTS[pipeline_name(folder)]
     with encoder_pipeline(folder, resolved, _encoders(folder), device) as pipeline:
         options = prompt_options(pipeline, resolved)
@@ -76,7 +77,7 @@ def encode_prompts(
             except (
                 Exception
             ) as error:  # whatever a tokenizer or a model makes of files that are not its authors'
-                raise V2WError(asked, one_line(error)) from None
+                raise V2WError(asked, one_line(error), f"another --device, or {OWN}") from None
             found.append(as_conditions(resolved, dict(zip(names, results, strict=False)), asked))
     return found
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from v2w_convert.checkpoint.headers import read_header
-from v2w_convert.checkpoint.source import read_tensor
+from v2w_convert.checkpoint.source import Source, read_tensor
 from v2w_convert.device import resolve_device
 from v2w_convert.encoders.families import NO_PROMPT
-from v2w_convert.encoders.prompt import encode_prompts, prompt_obstacle
+from v2w_convert.encoders.open_clip import empty_prompt
+from v2w_convert.encoders.prompt import as_conditions, encode_prompts, prompt_obstacle
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
 
@@ -45,8 +46,8 @@ class StoredConditions:
     notes: tuple[str, ...] = ()
 
 
-def choose_conditions(folder: Path, resolved: ResolvedPlan, choice: ConditionChoice) -> StoredConditions:
-    """The conditions to store for a base in `folder`.
+def choose_conditions(source: Source, resolved: ResolvedPlan, choice: ConditionChoice) -> StoredConditions:
+    """The conditions to store for a base.
 
     Raises:
         V2WError: The file does not fit, a prompt is asked for that cannot be encoded, or the encoders cannot be read.
@@ -54,21 +55,28 @@ def choose_conditions(folder: Path, resolved: ResolvedPlan, choice: ConditionCho
     if choice.file is not None:
         return StoredConditions(stored_conditions(resolved, choice.file), None)
     nulls = stored_conditions(resolved, None)
-    if (prompt := stored_prompt(folder, resolved, choice.prompt)) is None:
-        obstacle = prompt_obstacle(folder, resolved)
+    if (prompt := stored_prompt(source, resolved, choice.prompt)) is None:
+        obstacle = prompt_obstacle(source.folder, resolved)
         note = f"no prompt is encoded, its embedding is zeros: {obstacle}"
         return StoredConditions(nulls, None, (note,) if "text" in nulls and obstacle != NO_PROMPT else ())
-    [encoded] = encode_prompts(folder, resolved, [prompt], resolve_device(choice.device))
+    if source.text_encoder:
+        text = empty_prompt(source.text_encoder)
+        encoded = as_conditions(resolved, {"text": text[None]}, "encode the empty prompt")
+    else:
+        [encoded] = encode_prompts(source.folder, resolved, [prompt], resolve_device(choice.device))
     return StoredConditions(nulls | encoded, prompt)
 
 
-def stored_prompt(folder: Path, resolved: ResolvedPlan, prompt: str | None) -> str | None:
+def stored_prompt(source: Source, resolved: ResolvedPlan, prompt: str | None) -> str | None:
     """The prompt whose embedding is stored where the user asks for `prompt`; None: there is no encoder for one.
 
     Raises:
         V2WError: There is none, and the user asks for a prompt.
     """
-    if (obstacle := prompt_obstacle(folder, resolved)) is None:
+    obstacle = prompt_obstacle(source.folder, resolved)
+    if source.text_encoder:
+        obstacle = "the file has no tokenizer: only the empty prompt can be encoded" if prompt else None
+    if obstacle is None:
         return prompt or ""
     if prompt is not None:
         raise V2WError(

@@ -139,7 +139,7 @@ def plan_conversion(
     """
     check_actions(resolved, action_dim)
     check_tensors(source, resolved)
-    given = choose_conditions(source.folder, resolved, conditions)
+    given = choose_conditions(source, resolved, conditions)
     dtype = stored_dtype(source)
     changed = {
         name

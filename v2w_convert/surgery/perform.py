@@ -125,7 +125,7 @@ def is_result_of(output: Path, source: "Source", resolved: "ResolvedPlan", setti
     from v2w_convert.surgery.conditions import conditions_match, stored_prompt
 
     manifest = read_manifest(output)
-    prompt = None if settings.conditions else stored_prompt(source.folder, resolved, settings.prompt)
+    prompt = None if settings.conditions else stored_prompt(source, resolved, settings.prompt)
     return (
         manifest.prompt == prompt
         and (prompt is not None or conditions_match(resolved, settings.conditions, output / CONDITIONS))
