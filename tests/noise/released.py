@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.pipelines.releases import RELEASES
 
+
 @dataclass(frozen=True)
 class Release:
     """A checkpoint's scheduler, and what its family's pipeline gives it.
@@ -26,7 +27,6 @@ STEPS, TOKENS = 10, 2560
 EVEN = [1 - i / STEPS for i in range(STEPS)]
 # Mochi's linear_quadratic_schedule(10, 0.025) of diffusers 0.42
 MOCHI = [1.0, 0.995, 0.99, 0.985, 0.98, 0.975, 0.932, 0.813, 0.618, 0.347]
-
 
 
 def of(release: str, given: dict[str, Any] | None = None, first: float | None = None) -> Release:

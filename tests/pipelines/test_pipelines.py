@@ -19,7 +19,6 @@ from v2w_convert.plan.read import shipped_plans
 
 FAST = (
     "Wan 2.1 I2V 14B",
-    "Wan 2.2 T2V A14B",
     "CogVideoX 2b",
     "Mochi 1 preview",
     "LTX-Video 0.9.0",
@@ -75,7 +74,10 @@ def test_a_wrong_picture_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     right = IMAGE_CONDITIONS["wan"]
 
     def mask_missing(*given: Any) -> dict[str, Tensor]:
-        return {name: value * (torch.arange(value.shape[1]) > 3)[:, None, None] for name, value in right(*given).items()}
+        return {
+            name: value * (torch.arange(value.shape[1]) > 3)[:, None, None]
+            for name, value in right(*given).items()
+        }
 
     monkeypatch.setitem(IMAGE_CONDITIONS, "wan", mask_missing)
     figures = compare(RELEASES["Wan 2.1 I2V 14B"])

@@ -74,7 +74,11 @@ WAN_RELEASES = (
         plan="wan",
         source=WAN,
         scheduler=flow_unipc(3.0),
-        index={"_class_name": "WanPipeline", "boundary_ratio": 0.875, "transformer_2": "WanTransformer3DModel"},
+        index={
+            "_class_name": "WanPipeline",
+            "boundary_ratio": 0.875,
+            "transformer_2": "WanTransformer3DModel",
+        },
         vae=VAE,
         stage="wan",
     ),
