@@ -44,7 +44,7 @@ def inspect(
     No weights are read.
 
     Args:
-        base: A diffusers model or pipeline folder, one .ckpt or .safetensors file, or a Hub id (OWNER/NAME).
+        base: A diffusers folder, a file or folder as its makers publish it, or a Hub id (OWNER/NAME).
         plan: A plan file to try; None: the shipped plan that fits.
         variant: Which variant of the weights to read, such as "fp16"; None: the plain ones, if they are there.
         ema: Where there are both, whether to read the average of the weights over training.
@@ -68,7 +68,7 @@ def draft_plan(
     """Find the shipped plan that fits a base, or draft one by measuring a small model of its class.
 
     Args:
-        base: A diffusers model or pipeline folder, one .ckpt or .safetensors file, or a Hub id (OWNER/NAME).
+        base: A diffusers folder, a file or folder as its makers publish it, or a Hub id (OWNER/NAME).
         output: A YAML file to write, which must not exist; None: write nothing.
         progress: Called as the work advances.
 
@@ -95,7 +95,7 @@ def convert(
     killed. Nothing is written until everything has been checked.
 
     Args:
-        base: A diffusers model or pipeline folder, one .ckpt or .safetensors file, or a Hub id (OWNER/NAME).
+        base: A diffusers folder, a file or folder as its makers publish it, or a Hub id (OWNER/NAME).
         output: The folder to write: new, or empty.
         settings: How to convert; `ConvertSettings(action_dim=…)` is enough.
         progress: Called as the work advances.

@@ -21,7 +21,7 @@ from v2w_convert.plan.read import shipped_plans
 
 CPU = torch.device("cpu")
 EPS = torch.finfo(torch.float32).eps
-FAST = {"WanPipeline", "HunyuanVideoPipeline", "StableVideoDiffusionPipeline", "WanImageToVideoPipeline"}
+FAST = {"WanPipeline", "StableVideoDiffusionPipeline"}
 
 
 def cases(families: list[Family]) -> list[Any]:

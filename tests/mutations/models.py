@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from tests.autoencoders import tiny_autoencoder
+from tests.tiny import component
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.plan.adjust import adjust_plan
@@ -25,6 +27,7 @@ class Model:
     config   what differs from the plan's tiny configuration
     wanted   options of the plan: a window, sinks, blocks
     zeroed   a part of the names of parameters that are zero in the base, as some are when training starts
+    vae      the class of an autoencoder beside it
     """
 
     name: str
@@ -32,6 +35,7 @@ class Model:
     config: dict[str, Any] = field(default_factory=dict)
     wanted: dict[str, Any] = field(default_factory=dict)
     zeroed: str = ""
+    vae: str = ""
 
     @cached_property
     def resolved(self) -> ResolvedPlan:
@@ -55,7 +59,11 @@ class Model:
             for name, parameter in model.named_parameters():
                 if self.zeroed in name:
                     torch.nn.init.zeros_(parameter)
-        model.to(torch.bfloat16).save_pretrained(folder / "base")
+        base = folder / "base"
+        if self.vae:
+            tiny_autoencoder(self.vae).save_pretrained(base / "vae")
+            (base / "model_index.json").write_text("{}\n")
+        model.to(torch.bfloat16).save_pretrained(base / component(plan) if self.vae else base)
         source = open_source(folder / "base")
         convert(source, self.resolved, folder / "out", action_dim=ACTIONS)
 
@@ -93,6 +101,19 @@ MODELS = {
         Model("cogvideox-2b", "cogvideox-2b", {}, {"window": 4}),
         Model("latte", "latte"),
         Model("animatediff", "animatediff", {}, {"window": 4}),
+        Model("hunyuan, text to video", "hunyuan-video", {}, {"window": 4}),
+        Model("kandinsky", "kandinsky-5", {}, {"window": 4}),
+        # with what makes conditions of a picture
+        Model(
+            "wan, with its autoencoder", "wan", IMAGE_TO_VIDEO["wan"], {"window": 4}, vae="AutoencoderKLWan"
+        ),
+        Model(
+            "hunyuan, with its autoencoder",
+            "hunyuan-video",
+            IMAGE_TO_VIDEO["hunyuan"] | {"guidance_embeds": False},
+            {"window": 4},
+            vae="AutoencoderKLHunyuanVideo",
+        ),
     )
 }
 # Every plan as it is shipped: nothing may be wrong with these.

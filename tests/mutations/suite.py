@@ -307,6 +307,7 @@ def _all() -> Iterator[Mutation]:
         )
     yield from _cursors()
     yield from _conditions()
+    yield from _pipeline()
     yield from _checkpointing()
     yield from _zero_initialised()
     yield from changed_folders()
@@ -365,6 +366,28 @@ def _conditions() -> Iterator[Mutation]:
                     else WORLD
                 )
                 yield Mutation(name, model, condition, claim, frozenset({blamed}), fault(condition))
+
+
+def _pipeline() -> Iterator[Mutation]:
+    """What the base is given is not what its pipeline gives it: the argument is named."""
+    claim = "pipeline-arguments"
+    for model, argument in (("kandinsky", "scale_factor"), ("ltx", "rope_interpolation_scale")):
+        dropped = faults.argument_dropped(argument)
+        yield Mutation("argument dropped", model, argument, claim, frozenset({argument}), dropped)
+    guidance = faults.setting_changed("guidance")
+    yield Mutation(
+        "another guidance", "hunyuan, text to video", "guidance", claim, frozenset({"guidance"}), guidance
+    )
+    for model in ("wan, with its autoencoder", "hunyuan, with its autoencoder"):
+        for name, fault in (
+            ("picture of another scale", faults.picture_scaled),
+            ("picture given to every frame", faults.picture_to_every_frame),
+            ("picture one frame late", faults.picture_one_frame_late),
+            ("mask inverted", faults.picture_mask_inverted),
+        ):
+            yield Mutation(
+                name, model, "image_latents", "pipeline-picture", frozenset({"hidden_states"}), fault
+            )
 
 
 def _checkpointing() -> Iterator[Mutation]:

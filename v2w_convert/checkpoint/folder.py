@@ -1,18 +1,17 @@
 """A checkpoint in a folder: a pipeline or a bare model of diffusers, or what its makers publish."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from v2w_convert.checkpoint.downloads import check_no_pointers, explain_folder
-from v2w_convert.checkpoint.listing import few, is_link_out, names_in, walk
+from v2w_convert.checkpoint.listing import few, is_link_out, listed, names_in, refuse_links_out, walk
 from v2w_convert.checkpoint.names import both
 from v2w_convert.checkpoint.original_folder import open_original_folder
 from v2w_convert.checkpoint.own import own_tensors
 from v2w_convert.checkpoint.source import COMPONENTS, MANIFEST, Choice, Source
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.checkpoint.unusable import check_config_usable
-from v2w_convert.checkpoint.weights import NoWeights, Weights, is_weights_name, read_weights_of
+from v2w_convert.checkpoint.weights import NoWeights, Weights, is_weights_name, read_weights_of, require_files
 from v2w_convert.errors import V2WError
 
 CODE = {
@@ -38,6 +37,7 @@ def open_folder(folder: Path, asked: str, choice: Choice = Choice()) -> Source: 
     tensors, notes = own_tensors(weights.tensors, None if twin else choice.ema, asked)
     others, linked = find_others(folder, model, weights, twin)
     aside = [f"{model.name}/ is read; {twin.name}/ ignored"] if twin else []
+    aside += incomplete_parts(folder, component) if component else []
     if linked:
         aside.append(f"links are not followed: {few(linked)} ignored")
 
@@ -121,11 +121,7 @@ def read_model(model: Path, folder: Path, asked: str, choice: Choice) -> Weights
         weights = read_weights_of(model, asked, choice.variant)
     except NoWeights as error:
         raise explain_folder(model, asked) or error from None
-    for file in (weights.file, *weights.files):
-        if is_link_out(file, folder):
-            raise V2WError(
-                asked, f"{file} is a link to {os.path.realpath(file)}", "copy the file itself there"
-            )
+    refuse_links_out((weights.file, *weights.files), folder, asked)
     return weights
 
 
@@ -144,6 +140,18 @@ def find_others(
         elif path.is_file():
             others.append(relative)
     return others, linked
+
+
+def incomplete_parts(folder: Path, component: str) -> list[str]:
+    """Notes on the pipeline's encoders, which conversion does not need: those without all their weights."""
+    notes = []
+    for part in listed(folder):
+        if part.name not in (component, "vae") and (part / "config.json").is_file():
+            try:
+                require_files(part, f"read {part}")
+            except V2WError as error:
+                notes.append(f"{part.name}/ is not whole: {error.found}")
+    return notes
 
 
 def _no_model(folder: Path, asked: str) -> V2WError:

@@ -14,7 +14,7 @@ from v2w_convert.checkpoint.layouts.wan import (
     CLASSES,
     EXPERTS,
 )
-from v2w_convert.checkpoint.listing import few, listed, names_in, walk
+from v2w_convert.checkpoint.listing import few, listed, names_in, refuse_links_out, walk
 from v2w_convert.checkpoint.original import open_original
 from v2w_convert.checkpoint.own import own_tensors
 from v2w_convert.checkpoint.single_file import open_file
@@ -46,6 +46,7 @@ def open_original_folder(folder: Path, asked: str, choice: Choice) -> Source | N
     if config.exists():
         return None
     fitting = [file for file in listed(folder) if file.suffix == ".safetensors" and _is_original(file)]
+    refuse_links_out(fitting, folder, asked)
     if len(fitting) == 1 and choice.variant is None:
         return open_file(fitting[0], choice)
     if fitting:
@@ -71,6 +72,7 @@ def _is_original(file: Path) -> bool:
 
 def _open_wan(folder: Path, asked: str, choice: Choice) -> Source:
     weights = read_weights_of(folder, asked, choice.variant)
+    refuse_links_out((weights.file, *weights.files, folder / AUTOENCODER_FILE), folder, asked)
     tensors, notes = own_tensors(weights.tensors, choice.ema, asked)
     content = FileContent(tensors, {}, (*weights.notes, *notes))
     found = find_layout(content.tensors)

@@ -182,19 +182,10 @@ def read_index(index_file: Path, asked: str) -> tuple[dict[str, TensorInfo], lis
     """
     index = read_object(index_file)
     shard_of = _shard_of(index, index_file)
-    shards = sorted(set(shard_of.values()))
-    missing = [shard for shard in shards if not os.path.lexists(index_file.with_name(shard))]
-    if missing:
-        folder = index_file.parent
-        whole = [name for name in names_in(folder) if FILE.fullmatch(name) and not SHARD.fullmatch(name)]
-        raise NoWeights(
-            asked,
-            f"{len(missing)} of {len(shards)} shards are missing: {', '.join(missing)}",
-            f"delete the index, if {whole[0]} is the model" if whole else "download the folder again",
-        )
+    _require_shards(shard_of, index_file, asked)
     tensors: dict[str, TensorInfo] = {}
     faults = []
-    for shard in shards:
+    for shard in sorted(set(shard_of.values())):
         for key, info in read_tensors(index_file.with_name(shard)).items():
             if key in tensors:
                 faults.append(f"{key} is in two shards, {tensors[key].file.name} and {shard}")
@@ -214,6 +205,30 @@ def read_index(index_file: Path, asked: str) -> tuple[dict[str, TensorInfo], lis
     stated = metadata.get("total_size", size) if isinstance(metadata, dict) else size
     notes = [f"{index_file.name} says {stated} bytes, the shards hold {size}"] if stated != size else []
     return tensors, notes
+
+
+def require_files(model: Path, asked: str) -> None:
+    """Check that the weights in a model's folder are there, without reading them.
+
+    Raises:
+        V2WError: If there are none, or not all shards.
+    """
+    found = find_weights(model, asked, any_variant=True)
+    if found.is_index:
+        _require_shards(_shard_of(read_object(found.file), found.file), found.file, asked)
+
+
+def _require_shards(shard_of: dict[str, str], index_file: Path, asked: str) -> None:
+    shards = sorted(set(shard_of.values()))
+    missing = [shard for shard in shards if not os.path.lexists(index_file.with_name(shard))]
+    if missing:
+        folder = index_file.parent
+        whole = [name for name in names_in(folder) if FILE.fullmatch(name) and not SHARD.fullmatch(name)]
+        raise NoWeights(
+            asked,
+            f"{len(missing)} of {len(shards)} shards are missing: {', '.join(missing)}",
+            f"delete the index, if {whole[0]} is the model" if whole else "download the folder again",
+        )
 
 
 def _shard_of(index: dict[str, Any], index_file: Path) -> dict[str, str]:

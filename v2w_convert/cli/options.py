@@ -40,7 +40,7 @@ Base = Annotated[
     Path,
     typer.Argument(
         metavar="BASE",
-        help="diffusers model or pipeline folder, one .ckpt or .safetensors file, or Hub id (OWNER/NAME)",
+        help="diffusers model or pipeline folder, file or folder as its makers publish it, or Hub id (OWNER/NAME)",
     ),
 ]
 Converted = Annotated[

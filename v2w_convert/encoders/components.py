@@ -2,8 +2,7 @@
 
 import gc
 import inspect
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import diffusers
 import torch
 
 from v2w_convert.checkpoint.strict_json import read_object
+from v2w_convert.checkpoint.weights import find_weights
 from v2w_convert.console import quiet_libraries
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.families.build import build_model
@@ -45,6 +45,20 @@ def encoders_named(folder: Path, part: Callable[[str], bool]) -> dict[str, str]:
         for name, entry in read_object(folder / INDEX).items()
         if part(name) and isinstance(entry, list) and len(entry) == 2 and entry[0] == "transformers"
     }
+
+
+def weights_obstacle(folder: Path, names: Iterable[str]) -> str | None:
+    """Why the weights of one of these components cannot be read; None: they can."""
+    for name in names:
+        if not name.startswith(("text_encoder", "image_encoder")):
+            continue
+        try:
+            found = find_weights(folder / name, "read an encoder", any_variant=True)
+        except V2WError as error:
+            return f"{name}: {error.found}"
+        if found.kind != "safetensors":
+            return f"{name} holds {found.file.name}, a pickle, and only safetensors is read"
+    return None
 
 
 @contextmanager
@@ -157,7 +171,7 @@ def _component(folder: Path, name: str, device: torch.device, asked: str) -> Any
             folder,
             local_files_only=True,
             use_safetensors=True,
-            variant=_variant(folder),
+            variant=find_weights(folder, asked, any_variant=True).variant,
             torch_dtype="auto",
         )
     except V2WError:
@@ -165,14 +179,3 @@ def _component(folder: Path, name: str, device: torch.device, asked: str) -> Any
     except Exception as error:  # whatever transformers makes of files that are not its own
         raise V2WError(asked, f"{folder.name}: {one_line(error)}", "download the folder again") from None
     return loaded.eval().requires_grad_(False).to(device)
-
-
-def _variant(folder: Path) -> str | None:
-    """Such as "fp16", where the folder has the weights in no other form."""
-    names = [path.name for path in folder.glob("model*.safetensors*")]
-    if "model.safetensors" in names or "model.safetensors.index.json" in names:
-        return None
-    found = (
-        re.fullmatch(r"model\.(?:safetensors\.index\.)?(\w+)\.(?:safetensors|json)", name) for name in names
-    )
-    return next((match[1] for match in found if match), None)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from v2w_convert.encoders.components import INSTALL, pipeline_name, transformers_installed
-from v2w_convert.encoders.families import PICTURES, PROMPTS
+from v2w_convert.encoders.families import NO_PROMPT, PICTURES, PROMPTS
 from v2w_convert.encoders.picture import picture_encoder, picture_obstacle
 from v2w_convert.encoders.prompt import encode_prompts, prompt_obstacle
 from v2w_convert.errors import V2WError
@@ -70,7 +70,7 @@ def choose_sources(
         _require_installed(obstacle, "use the data's tasks as prompts", "--text-condition stored")
         if obstacle is None:
             kinds |= dict.fromkeys(_known(resolved, PROMPTS[pipeline_name(folder)]), "text")
-        elif "text" in resolved.call.conditions:
+        elif "text" in resolved.call.conditions and obstacle != NO_PROMPT:
             notes.append(f"the data's tasks are not used as prompts: {obstacle}")
     if image == "first_frame":
         pictures = resolved.call.image_conditions

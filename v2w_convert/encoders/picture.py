@@ -19,6 +19,7 @@ from v2w_convert.encoders.components import (
     encoders_named,
     pipeline_name,
     transformers_installed,
+    weights_obstacle,
 )
 from v2w_convert.encoders.families import PICTURES
 from v2w_convert.encoders.prompt import ONE, as_conditions
@@ -42,7 +43,7 @@ def picture_obstacle(folder: Path, resolved: ResolvedPlan) -> str | None:
         return "there is no image encoder in the folder"
     if not transformers_installed():
         return f"transformers is not installed: {INSTALL}"
-    return None
+    return weights_obstacle(folder, ["image_encoder"])
 
 
 @contextmanager

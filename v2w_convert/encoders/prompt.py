@@ -15,6 +15,7 @@ from v2w_convert.encoders.components import (
     encoders_named,
     pipeline_name,
     transformers_installed,
+    weights_obstacle,
 )
 from v2w_convert.encoders.families import PROMPTS, REASONS
 from v2w_convert.errors import V2WError, one_line
@@ -37,7 +38,7 @@ def prompt_obstacle(folder: Path, resolved: ResolvedPlan) -> str | None:
         return "there is no text encoder in the folder"
     if not transformers_installed():
         return f"transformers is not installed: {INSTALL}"
-    return None
+    return weights_obstacle(folder, _encoders(folder))
 
 
 def encode_prompts(

@@ -165,6 +165,9 @@ class Plan(Strict):
     requires: dict[str, list[Any]] = Field(
         default={}, description="Entries of the base's config, each with the values that this plan can serve."
     )
+    reasons: dict[str, str] = Field(
+        default={}, description="Entries of `requires`, each with the reason why other values are refused."
+    )
     tiny: dict[str, Any] = Field(
         description="A small configuration of that class, for the probe and the tests."
     )
@@ -180,6 +183,12 @@ class Plan(Strict):
         max_length=64,
         description="A list; each entry is one operation's name with its fields.",
     )
+
+    @model_validator(mode="after")
+    def _reasons_are_of_requirements(self) -> "Plan":
+        if unknown := self.reasons.keys() - self.requires.keys():
+            raise ValueError(f"reasons: {', '.join(sorted(unknown))}: no entry of requires")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
     """Describe a base.
 
     Args:
-        base: A diffusers model or pipeline folder, or one .ckpt or .safetensors file.
+        base: A diffusers model or pipeline folder, or a file or folder as its makers publish it.
         settings: Which plan to try.
 
     Returns:

@@ -31,7 +31,7 @@ def convert_checkpoint(
     continued. `settings.verify` is not looked at: verification is a later stage.
 
     Args:
-        base: A diffusers model or pipeline folder, or one .ckpt or .safetensors file.
+        base: A diffusers model or pipeline folder, or a file or folder as its makers publish it.
         output: A folder that does not exist, is empty, or holds the result of the same conversion.
         settings: How to convert.
         progress: Called with the megabytes that are written.

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from v2w_convert.checkpoint.headers import TensorInfo
+from v2w_convert.checkpoint.listing import refuse_links_out
 from v2w_convert.checkpoint.names import without_wrappers
 from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.checkpoint.strict_json import read_object
@@ -50,6 +51,7 @@ def find_autoencoder(folder: Path) -> AutoencoderFiles:
         raise V2WError(asked, f"its class is {name}{reason}", f"one of {', '.join(KINDS)}; or {WITHOUT}")
     check_config_usable(config, home / "config.json", asked)
     weights = read_weights_of(home, asked, any_variant=True)
+    refuse_links_out((home / "config.json", weights.file, *weights.files), folder, asked)
     tensors, _ = without_wrappers(weights.tensors, asked)
     check_tensors_usable(tensors, asked)
     try:

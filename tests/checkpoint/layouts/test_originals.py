@@ -48,8 +48,15 @@ def same_tensors(one: Path, other: Path) -> None:
     assert before.tensors == after.tensors
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "ComfyUI's", "pickle"])
-@pytest.mark.parametrize("name", ORIGINALS)
+FAST = {("wan", "ComfyUI's"), ("hunyuan-video", "pickle"), *((name, "safetensors") for name in ORIGINALS)}
+CASES = [
+    pytest.param(name, kind, marks=() if (name, kind) in FAST else pytest.mark.slow)
+    for name in ORIGINALS
+    for kind in ("safetensors", "ComfyUI's", "pickle")
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
 def test_a_single_file_converts_like_the_diffusers_folder(name: str, kind: str, tmp_path: Path) -> None:
     model, state = original(name)
     assert infer_diffusers_model_type(dict(state)).startswith(ORIGINALS[name].kind)

@@ -10,6 +10,7 @@ from tests.mutations.suite import NOISE
 from tests.noise.released import ALLEGRO, RELEASED, TOKENS, Release
 from tests.tiny import tiny_plan
 from v2w_convert.noise import Noise, NoiseSpec, noise_spec_from_scheduler
+from v2w_convert.plan.read import shipped_plans
 from v2w_convert.surgery.load import open_converted
 from v2w_convert.verification.claims.noise import ROUNDING, SPECS, measure_noise, scheduler_of
 from v2w_convert.verification.engine.exact import exact
@@ -98,3 +99,15 @@ def test_a_kind_without_a_scheduler_is_not_measured() -> None:
 
 def test_faults_are_named_after_what_they_do() -> None:
     assert all(getattr(faults, fault.__name__) is fault for _, fault, *_ in NOISE)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_plans()))
+def test_all_hold_for_every_plan_as_it_is_shipped(name: str) -> None:
+    """For checkpoints that come without a scheduler."""
+    noise = tiny_plan(name).noise.build()
+    config: Any = {"_class_name": "DDIMScheduler", **noise.spec.scheduler}
+    if noise.spec.kind != "ddpm":
+        built = noise.scheduler  # type: ignore[attr-defined]
+        config = {**built.config, "_class_name": type(built).__name__}
+    claims = measure_noise(noise, config, TOKENS)
+    assert all(claim.ok for claim in claims), [(c.id, c.measured) for c in claims if not c.ok]

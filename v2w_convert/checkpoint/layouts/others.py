@@ -28,6 +28,11 @@ OTHERS: tuple[tuple[str, str, str], ...] = (
         "Wan 2.1 or 2.2 themselves",
     ),
     (
+        r"(^|\.)fps_embedding\.weight$",
+        "SkyReels V2 in its makers' layout, which also takes the frame rate",
+        f"{FOLDER}, such as Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers",
+    ),
+    (
         r"(^|\.)(face_adapter|motion_encoder)\.",
         "Wan Animate, whose pose and face streams are shifted against the frames that they drive",
         "Wan 2.1 or 2.2 themselves",
