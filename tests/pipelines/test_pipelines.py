@@ -29,6 +29,10 @@ COMPARED = [name for name, release in RELEASES.items() if release.not_compared i
 REASON = {
     "cosmos": "it is Cosmos Predict2 or 2.5",
     "hunyuan-video": "image_condition_type is 'token_replace'",
+    "hunyuan-video-15": "it was distilled to jump between two noise levels",
+    "kandinsky-5": "sparse attention chooses by content",
+    "skyreels-v2": "it takes a last picture",
+    "wan": "it takes a last picture",
     "ltx-video": "its pipeline is LTXConditionPipeline",
 }
 REFUSED = [name for name, release in RELEASES.items() if "refuses" in (release.not_compared or "")]
