@@ -167,6 +167,28 @@ def test_a_sampling_step_with_scaled_frames_is_dynamicrafters() -> None:
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"grid": "linear"}, "grid is of kind flow, not ddpm"),
+        ({"mu": 1.0}, "mu is of kind flow"),
+        ({"log_sigma": (0, 1)}, "log_sigma is of kind edm"),
+        ({"other_kinds": ("edn",)}, "no kind of noise 'edn'"),
+    ],
+)
+def test_what_does_not_belong_to_the_kind_is_refused(field: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        NoiseSpec(kind="ddpm", prediction="v", **field)
+
+
+def test_levels_between_timesteps_are_interpolated_as_euler_does() -> None:
+    scheduler: Any = EulerDiscreteScheduler(beta_schedule="scaled_linear")
+    noise = spec_of(scheduler).build()
+    scheduler.set_timesteps(7)  # timesteps 999, 832.5, 666, …
+    alpha, sigma = noise.alpha_sigma(scheduler.timesteps[None, :-1].double())
+    torch.testing.assert_close((sigma / alpha)[0].float(), scheduler.sigmas[:-2], rtol=1e-5, atol=0)
+
+
 def test_scaled_frames_are_of_timesteps_only() -> None:
     with pytest.raises(ValidationError, match="base_scale is of kind ddpm"):
         NoiseSpec(kind="flow", prediction="flow", base_scale=0.7)

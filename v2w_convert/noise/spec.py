@@ -58,19 +58,19 @@ class NoiseSpec(BaseModel):
         "github.com/Doubiiu/DynamiCrafter, lvdm/models/ddpm3d.py). ddpm only.",
     )
 
-    @field_validator("kind")
+    @field_validator("kind", "other_kinds")
     @classmethod
-    def _known_kind(cls, kind: str) -> str:
-        if kind not in KINDS:
-            raise ValueError(f"there is no kind of noise {kind!r:.80}; there are {', '.join(KINDS)}")
-        return kind
+    def _known_kind(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for kind in (value,) if isinstance(value, str) else value:
+            if kind not in KINDS:
+                raise ValueError(f"there is no kind of noise {kind!r:.80}; there are {', '.join(KINDS)}")
+        return value
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> "NoiseSpec":
-        if self.base_scale != 1.0 and self.kind != "ddpm":
-            raise ValueError(f"base_scale is of kind ddpm, not {self.kind}")
-        if self.log_sigma is not None and self.kind != "edm":
-            raise ValueError(f"log_sigma is of kind edm, not {self.kind}")
+        for name, kind in (("base_scale", "ddpm"), ("log_sigma", "edm"), ("grid", "flow"), ("mu", "flow")):
+            if self.kind != kind and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of kind {kind}, not {self.kind}")
         if self.log_sigma is not None and not (abs(self.log_sigma[0]) <= 10 and 0 < self.log_sigma[1] <= 10):
             raise ValueError("log_sigma is a mean of -10 to 10 and a standard deviation of up to 10")
         return self
