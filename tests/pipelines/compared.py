@@ -1,6 +1,7 @@
 """A converted model beside its family's own pipeline, step by step."""
 
 import inspect
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from tests.pipelines.differences import Largest, NotTheSame, is_default
 from tests.pipelines.recorded import Step, calls_of, record
 from tests.pipelines.release import Release
 from tests.pipelines.stages import STAGES
@@ -22,7 +24,6 @@ from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.verification.engine.exact import exact
 from v2w_convert.world.model import World
 from v2w_convert.world.vae import VAE
-
 
 TOLERANCE = 1e-5
 """Relative, in float32."""
@@ -45,10 +46,6 @@ class Figures:
     output: float
     next_latents: float | None
     by_argument: dict[str, float]
-
-
-class NotTheSame(AssertionError):
-    """What cannot be said as a difference: an argument that one of the two does not give."""
 
 
 @torch.no_grad()
@@ -74,7 +71,8 @@ def compare(release: Release, believed: dict[str, Any] | None = None) -> Figures
     assert len(steps) == stage.steps, f"{len(steps)} calls of the denoiser in {stage.steps} steps"
     conditions = {**stage.conditions, **image_conditions(stage, resolved.call)}
     t, h, w = stage.sizes
-    sampler = worlds[names[0]].noise.sampler(stage.steps, t * h * w)
+    model = joined(release, worlds)
+    sampler = model.noise.sampler(stage.steps, t * h * w)
 
     told, output, following = Largest(), Largest(), Largest()
     arguments: dict[str, Largest] = {}
@@ -85,8 +83,11 @@ def compare(release: Release, believed: dict[str, Any] | None = None) -> Figures
             level[:, : stage.clean_frames] = 0
         noisy = noisy_frames(step, stage, world, level)
         made: list[Step] = []
-        with calls_of(world.base, step.denoiser, made):
-            predicted = world(noisy, level, bidirectional=True, **conditions)
+        with ExitStack() as stack:
+            for name, each in worlds.items():
+                stack.enter_context(calls_of(each.base, name, made))
+            predicted = model(noisy, level, bidirectional=True, **conditions)
+        assert [each.denoiser for each in made] == [step.denoiser], "another denoiser than the pipeline's"
         told.add(*told_per_frame(made[0], step, stage, world))
         for name, pair in both_arguments(base, world, noisy, level, conditions, step, stage).items():
             arguments.setdefault(name, Largest()).add(*pair)
@@ -108,34 +109,6 @@ def compare(release: Release, believed: dict[str, Any] | None = None) -> Figures
         next_latents=following.relative if release.next_not_compared is None else None,
         by_argument=by_argument,
     )
-
-
-class Largest:
-    """The largest difference of pairs of values, over the largest value."""
-
-    def __init__(self) -> None:
-        self.difference, self.value = 0.0, 0.0
-
-    def add(self, mine: Any, theirs: Any) -> None:
-        a, b = numbers(mine), numbers(theirs)
-        if a.shape != b.shape:
-            raise NotTheSame(f"{tuple(a.shape)} in place of {tuple(b.shape)}")
-        if a.numel():
-            self.difference = max(self.difference, float((a - b).abs().max()))
-            self.value = max(self.value, float(b.abs().max()))
-
-    @property
-    def relative(self) -> float:
-        return self.difference / self.value if self.value else self.difference
-
-
-def numbers(value: Any) -> Tensor:
-    """All numbers of a value, tensors within lists included, flat."""
-    if isinstance(value, Tensor):
-        return value.double().flatten()
-    if isinstance(value, list | tuple):
-        return torch.cat([numbers(x) for x in value])
-    return torch.tensor([float(value)], dtype=torch.float64)
 
 
 def resolved_of(release: Release, believed: dict[str, Any] | None = None) -> ResolvedPlan:
@@ -166,6 +139,16 @@ def folded(release: Release, resolved: ResolvedPlan, denoiser: nn.Module) -> Wor
     apply_surgery(resolved, model, ACTIONS, seed=0)
     model.load_state_dict(denoiser.state_dict(), strict=False)
     return World(model, resolved, ACTIONS).eval()
+
+
+def joined(release: Release, worlds: dict[str, World]) -> Any:
+    """The world, or both as one where the release has two denoisers."""
+    if len(worlds) == 1:
+        return next(iter(worlds.values()))
+    from v2w_convert.world.experts import ExpertsWorld
+
+    high, low = worlds.values()
+    return ExpertsWorld(high, low, release.index["boundary_ratio"])
 
 
 def image_conditions(stage: Stage, call: ResolvedCall) -> dict[str, Tensor]:
@@ -271,7 +254,3 @@ def both_arguments(
     if mine.keys() != theirs.keys():
         raise NotTheSame(f"the plan gives {sorted(mine)}, the pipeline {sorted(theirs)}")
     return {name: (mine[name], theirs[name]) for name in mine}
-
-
-def is_default(value: Any, default: Any) -> bool:
-    return default is not inspect.Parameter.empty and value is default or (value is None and default is None)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+
 @dataclass(frozen=True)
 class Release:
     """A released checkpoint: facts, never weights.
@@ -45,7 +46,12 @@ SCRIPTS = "github.com/huggingface/diffusers, scripts/"
 
 def flow_euler(**changed: Any) -> dict[str, Any]:
     """The config of diffusers' Euler steps for flow matching."""
-    return {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0, **changed}
+    return {
+        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "num_train_timesteps": 1000,
+        "shift": 1.0,
+        **changed,
+    }
 
 
 def flow_unipc(shift: float, **changed: Any) -> dict[str, Any]:

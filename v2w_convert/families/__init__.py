@@ -61,15 +61,7 @@ def model_class(name: str) -> Any:
 
 # Pipelines that call a served class as its plan does not, by the class that model_index.json names: what they do, and what
 # to try. Their folders are refused.
-PREDICT2 = (
-    "it tells its denoiser sigma / (sigma + 1), scales its input and splits its output by formulas of its own, which no "
-    "kind of noise has",
-    "a Cosmos 1.0 checkpoint",
-)
 REFUSED_PIPELINES: dict[str, tuple[str, str]] = {
-    "Cosmos2TextToImagePipeline": PREDICT2,
-    "Cosmos2VideoToWorldPipeline": PREDICT2,
-    "Cosmos2_5_PredictBasePipeline": PREDICT2,
     "LTXConditionPipeline": (
         "it gives its denoiser positions of its own, in which the first latent frame is one picture long, and noise levels "
         "of its own, whatever its scheduler says",

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from v2w_convert.errors import V2WError
 from v2w_convert.expression import ConfigInt, evaluate_int
 from v2w_convert.operations.base import Invariant, Operation, clip_context, max_abs_diff
 from v2w_convert.sites import Reference, Site, swap_class
@@ -192,11 +193,20 @@ class JoinedPositionSite(FramePositionSite):
 
     temporal_compression_ratio: int
     max_text_seq_length: int
+    sample_height: int
+    sample_width: int
     use_learned_positional_embeddings: bool
     pos_embedding: Tensor
     _get_positional_embeddings: Callable[..., Tensor]
 
     def forward(self, text: Tensor, frames: Tensor) -> Tensor:
+        size, learned = tuple(frames.shape[-2:]), (self.sample_height, self.sample_width)
+        if self.use_learned_positional_embeddings and size != learned:
+            raise V2WError(
+                "call the world model",
+                f"latents are {size[0]} x {size[1]}, and positions are learned for {learned[0]} x {learned[1]} alone",
+                "frames of that size",
+            )
         joined = super().forward(text, frames)
         n = self.context.frames_per_block
         table = added = self._table(frames, self.period)

@@ -6,7 +6,14 @@ from tests.pipelines.release import SCRIPTS, Release
 
 COGVIDEOX = SCRIPTS + "convert_cogvideox_to_diffusers.py"
 ROTARY = {"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True}
-V15 = {**ROTARY, "patch_size_t": 2, "patch_bias": False, "sample_height": 300, "sample_width": 300, "sample_frames": 81}
+V15 = {
+    **ROTARY,
+    "patch_size_t": 2,
+    "patch_bias": False,
+    "sample_height": 300,
+    "sample_width": 300,
+    "sample_frames": 81,
+}
 VAE = {"_class_name": "AutoencoderKLCogVideoX", "latent_channels": 16, "scaling_factor": 0.7}
 
 

@@ -18,8 +18,8 @@ VAE = {"_class_name": "AutoencoderKLCosmos", "latent_channels": 16, "temporal_co
 SITES = {"causal_attention": 28, "frame_position": 1, "action": 1}
 LARGE = {"num_attention_heads": 40, "num_layers": 36, "rope_scale": (2.0, 2.0, 2.0)}
 PREDICT2 = (
-    "`v2w convert` refuses it: it tells the noise level as sigma / (sigma + 1), scales its input and splits its output "
-    "in the pipeline, none of which its scheduler's config says"
+    "`v2w convert` refuses it: it predicts a flow and is told a noise level of 0 to 1, from levels that only its pipeline "
+    "computes"
 )
 
 COSMOS_RELEASES = (

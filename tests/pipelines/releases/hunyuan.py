@@ -74,6 +74,17 @@ HUNYUAN_RELEASES = (
         vae=VAE15,
         stage="hunyuan15_image",
     ),
+    Release(
+        name="HunyuanVideo 1.5 480p I2V step-distilled",
+        plan="hunyuan-video-15",
+        source=HUNYUAN15,
+        scheduler=flow_euler(shift=7.0),
+        index={"_class_name": "HunyuanVideo15ImageToVideoPipeline"},
+        config={"use_meanflow": True},
+        tiny={"use_meanflow": True},
+        vae=VAE15,
+        not_compared="`v2w convert` refuses it: it was distilled to jump between two noise levels and is told both",
+    ),
 )
 
 KANDINSKY_RELEASES = (
@@ -125,6 +136,17 @@ KANDINSKY_RELEASES = (
         vae=VAE,
         rounds=ROTATED,
         stage="kandinsky",
+    ),
+    Release(
+        name="Kandinsky 5 Lite T2V 10s",
+        plan="kandinsky-5",
+        source=f"{KANDINSKY}k5_lite_t2v_10s_sft_sd.yaml",
+        scheduler=flow_euler(shift=5.0),
+        index={"_class_name": "Kandinsky5T2VPipeline"},
+        config={**LITE, "attention_type": "nabla"},
+        tiny={"visual_cond": True, "attention_type": "nabla"},
+        vae=VAE,
+        not_compared="`v2w convert` refuses it: its sparse attention chooses by content what a token sees",
     ),
 )
 

@@ -115,7 +115,7 @@ UNET_RELEASES = (
             "timestep_spacing": "leading",
         },
         index={"_class_name": "I2VGenXLPipeline"},
-        sites={"causal_conv": 88, "frame_norm": 105, "causal_attention": 35, "action": 1},
+        sites={"causal_conv": 88, "frame_norm": 105, "causal_attention": 35, "first_frame": 1, "action": 1},
         vae=VAE,
         stage="i2vgen",
     ),

@@ -7,6 +7,7 @@ SKYREELS = SCRIPTS + "convert_skyreelsv2_to_diffusers.py"
 VAE = {"_class_name": "AutoencoderKLWan", "z_dim": 16}
 IMAGE = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 TINY_IMAGE = {"in_channels": 12, "image_dim": 16, "added_kv_proj_dim": 24}
+LAST_PICTURE = "`v2w convert` refuses it: it takes a last picture besides the first one, which no rollout has"
 SMALL = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
 
 WAN_RELEASES = (
@@ -44,6 +45,17 @@ WAN_RELEASES = (
         stage="wan_image",
     ),
     Release(
+        name="Wan 2.1 FLF2V 14B",
+        plan="wan",
+        source=WAN,
+        scheduler=flow_unipc(16.0),
+        index={"_class_name": "WanImageToVideoPipeline"},
+        config={**IMAGE, "pos_embed_seq_len": 514},
+        tiny={**TINY_IMAGE, "pos_embed_seq_len": 514},
+        vae=VAE,
+        not_compared=LAST_PICTURE,
+    ),
+    Release(
         name="Wan 2.2 TI2V 5B",
         plan="wan",
         source=WAN,
@@ -74,7 +86,11 @@ WAN_RELEASES = (
         plan="wan",
         source=WAN,
         scheduler=flow_unipc(3.0),
-        index={"_class_name": "WanPipeline", "boundary_ratio": 0.875, "transformer_2": "WanTransformer3DModel"},
+        index={
+            "_class_name": "WanPipeline",
+            "boundary_ratio": 0.875,
+            "transformer_2": "WanTransformer3DModel",
+        },
         vae=VAE,
         stage="wan",
     ),
@@ -119,6 +135,23 @@ SKYREELS_RELEASES = (
         tiny=TINY_IMAGE,
         vae=VAE,
         stage="skyreels_image",
+    ),
+    Release(
+        name="SkyReels V2 FLF2V 14B",
+        plan="skyreels-v2",
+        source=SKYREELS,
+        scheduler=flow_unipc(5.0),
+        index={"_class_name": "SkyReelsV2ImageToVideoPipeline"},
+        config={
+            **IMAGE,
+            "num_attention_heads": 40,
+            "ffn_dim": 13824,
+            "num_layers": 40,
+            "pos_embed_seq_len": 514,
+        },
+        tiny={**TINY_IMAGE, "pos_embed_seq_len": 514},
+        vae=VAE,
+        not_compared=LAST_PICTURE,
     ),
     Release(
         name="SkyReels V2 DF 1.3B",

@@ -40,7 +40,9 @@ def cogvideox(release: Release, denoisers: dict[str, nn.Module], scheduler: Any)
 
 
 def cogvideox_image(release: Release, denoisers: dict[str, nn.Module], scheduler: Any) -> Stage:
-    vae = tiny_autoencoder("AutoencoderKLCogVideoX", invert_scale_latents=release.vae.get("invert_scale_latents", False))
+    vae = tiny_autoencoder(
+        "AutoencoderKLCogVideoX", invert_scale_latents=release.vae.get("invert_scale_latents", False)
+    )
     pipeline = diffusers.CogVideoXImageToVideoPipeline(
         tokenizer=None, text_encoder=None, vae=vae, scheduler=scheduler, **denoisers
     )

@@ -41,7 +41,12 @@ def common() -> dict[str, Any]:
 
 def cosmos(release: Release, denoisers: dict[str, nn.Module], scheduler: Any) -> Stage:
     pipeline = diffusers.CosmosTextToWorldPipeline(
-        text_encoder=None, tokenizer=None, vae=None, scheduler=scheduler, safety_checker=NoChecker(), **denoisers
+        text_encoder=None,
+        tokenizer=None,
+        vae=None,
+        scheduler=scheduler,
+        safety_checker=NoChecker(),
+        **denoisers,
     )
     arguments = common()
     return Stage(pipeline, arguments, {"text": arguments["prompt_embeds"]}, (T, SIDE, SIDE))
@@ -50,7 +55,12 @@ def cosmos(release: Release, denoisers: dict[str, nn.Module], scheduler: Any) ->
 def cosmos_video(release: Release, denoisers: dict[str, nn.Module], scheduler: Any) -> Stage:
     vae = tiny_autoencoder("AutoencoderKLCosmos")
     pipeline = diffusers.CosmosVideoToWorldPipeline(
-        text_encoder=None, tokenizer=None, vae=vae, scheduler=scheduler, safety_checker=NoChecker(), **denoisers
+        text_encoder=None,
+        tokenizer=None,
+        vae=vae,
+        scheduler=scheduler,
+        safety_checker=NoChecker(),
+        **denoisers,
     )
     image = picture(8 * SIDE, 8 * SIDE)
     # The noise on the picture is drawn anew at every step; here there is none.

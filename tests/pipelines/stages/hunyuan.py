@@ -64,9 +64,7 @@ def hunyuan_image(release: Release, denoisers: dict[str, nn.Module], scheduler: 
     )
     image = picture(8 * SIDE, 8 * SIDE)
     arguments = {**hunyuan_inputs(), "image": image}
-    return Stage(
-        pipeline, arguments, hunyuan_conditions(arguments), (T, SIDE, SIDE), vae=vae, picture=image
-    )
+    return Stage(pipeline, arguments, hunyuan_conditions(arguments), (T, SIDE, SIDE), vae=vae, picture=image)
 
 
 def hunyuan15_parts(denoisers: dict[str, nn.Module], scheduler: Any, vae: Any) -> dict[str, Any]:
@@ -87,7 +85,9 @@ def hunyuan15_inputs(side: int) -> dict[str, Any]:
         "prompt_embeds": drawn(1, 1000, 16, seed=5),
         "prompt_embeds_mask": words(1000, 70),
         "prompt_embeds_2": torch.zeros(1, 256, 8),
-        "prompt_embeds_mask_2": torch.zeros(1, 256, dtype=torch.int64),  # no text in quotes, which alone is its
+        "prompt_embeds_mask_2": torch.zeros(
+            1, 256, dtype=torch.int64
+        ),  # no text in quotes, which alone is its
         "num_frames": 9,
         "num_inference_steps": STEPS,
         "latents": drawn(1, 4, 3, side, side, seed=7),

@@ -35,7 +35,10 @@ def autoencoder() -> Any:
     """As small as it can be with the released compression, 32 × 32 pixels and 8 frames."""
     deep = [True, True, True, False]
     return tiny_autoencoder(
-        "AutoencoderKLLTXVideo", patch_size=4, spatio_temporal_scaling=deep, decoder_spatio_temporal_scaling=deep
+        "AutoencoderKLLTXVideo",
+        patch_size=4,
+        spatio_temporal_scaling=deep,
+        decoder_spatio_temporal_scaling=deep,
     )
 
 

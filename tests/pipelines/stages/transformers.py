@@ -49,7 +49,9 @@ def sana_first_frame(release: Release, denoisers: dict[str, nn.Module], schedule
     )
     image = picture(8 * SIDE, 8 * SIDE)
     arguments = {**sana_inputs(), "image": image, "generator": torch.Generator().manual_seed(7)}
-    return sana_stage(pipeline, arguments, vae=vae, picture=image, clean_frames=1, clean_told=True, clean_left_out=True)
+    return sana_stage(
+        pipeline, arguments, vae=vae, picture=image, clean_frames=1, clean_told=True, clean_left_out=True
+    )
 
 
 def easyanimate_inputs() -> dict[str, Any]:
@@ -77,7 +79,9 @@ def easyanimate(release: Release, denoisers: dict[str, nn.Module], scheduler: An
 
 def easyanimate_image(release: Release, denoisers: dict[str, nn.Module], scheduler: Any) -> Stage:
     vae = tiny_autoencoder("AutoencoderKLMagvit", spatial_group_norm=False)
-    vae.register_to_config(cache_mag_vae=True)  # as the released config has it, without a meaning for diffusers' class
+    vae.register_to_config(
+        cache_mag_vae=True
+    )  # as the released config has it, without a meaning for diffusers' class
     pipeline = diffusers.EasyAnimateInpaintPipeline(
         vae=vae, text_encoder=None, tokenizer=None, scheduler=scheduler, **denoisers
     )

@@ -1,11 +1,11 @@
 """Stable Video Diffusion, ModelScope, I2VGen-XL, AnimateDiff."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
 import torch
 from torch import nn
-from transformers import CLIPImageProcessor
 
 from tests.autoencoders import tiny_autoencoder
 from tests.pipelines.release import Release
@@ -76,10 +76,11 @@ def i2vgen(release: Release, denoisers: dict[str, nn.Module], scheduler: Any) ->
         text_encoder=None,
         tokenizer=None,
         image_encoder=None,
-        feature_extractor=CLIPImageProcessor(crop_size=SIDE, size=SIDE),
+        feature_extractor=None,
         scheduler=scheduler,
         **denoisers,
     )
+    pipeline.feature_extractor = SimpleNamespace(crop_size={"height": SIDE, "width": SIDE})
     embeds = drawn(1, 1, 8, seed=6)
     pipeline._encode_image = returned(embeds)
     image = picture(SIDE, SIDE)

@@ -97,7 +97,9 @@ def skyreels_forcing(release: Release, denoisers: dict[str, nn.Module], schedule
     )
     arguments = {**common(), "prompt": None, "fps": 24}
     arguments |= {"latents": None, "generator": torch.Generator().manual_seed(7)}
-    forcing = {"enable_diffusion_forcing": "it lets the timestep be given per frame; the folded model always does"}
+    forcing = {
+        "enable_diffusion_forcing": "it lets the timestep be given per frame; the folded model always does"
+    }
     return Stage(
         pipeline,
         arguments,
