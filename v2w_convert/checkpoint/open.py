@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from v2w_convert.checkpoint.experts import with_low_noise
 from v2w_convert.checkpoint.folder import open_folder
 from v2w_convert.checkpoint.single_file import open_file
 from v2w_convert.checkpoint.source import Source
@@ -19,6 +20,7 @@ def open_source(path: Path) -> Source:
     try:
         if path.exists() and not path.is_dir():
             return open_file(path)
-        return open_folder(path, asked=f"open {path}")
+        asked = f"open {path}"
+        return with_low_noise(open_folder(path, asked), open_folder, asked)
     except OSError as error:
         raise V2WError(f"open {path}", str(error)) from None

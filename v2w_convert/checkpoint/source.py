@@ -36,8 +36,8 @@ class Source:
 
     Attributes:
         folder: The path given: a pipeline folder, a bare model folder, or a single file.
-        component: Where in a folder the model lies: "unet", "transformer", or "" in a bare model folder. Of
-            a single file: where a pipeline folder would have it.
+        component: Where in a folder the model lies: "unet", "transformer", "transformer_2" of a `low_noise` expert,
+            or "" in a bare model folder. Of a single file: where a pipeline folder would have it.
         config: The model's config.json.
         tensors: The model's tensors by name, those of all shards together.
         scheduler: A pipeline's scheduler/scheduler_config.json.
@@ -47,6 +47,9 @@ class Source:
         converted: Whether v2w.json lies at the root, so that this is an output, not a base.
         notes: What is not read, in sentences for the user.
         autoencoder: The one file's; a folder's is among `others`.
+        low_noise: A second denoiser, for the noise levels below `boundary`; this is then the high-noise one. `others`
+            are both's.
+        boundary: Where the second one's levels end, as a share of the training timesteps.
     """
 
     folder: Path
@@ -59,6 +62,13 @@ class Source:
     converted: bool
     notes: tuple[str, ...]
     autoencoder: BundledModel | None = None
+    low_noise: "Source | None" = None
+    boundary: float | None = None
+
+    @property
+    def experts(self) -> "dict[str, Source]":
+        """Its denoisers by name: "high" and "low" where there are two, else one named ""."""
+        return {"": self} if self.low_noise is None else {"high": self, "low": self.low_noise}
 
     @property
     def is_file(self) -> bool:

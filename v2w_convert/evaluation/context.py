@@ -14,7 +14,7 @@ from v2w_convert.evaluation.result import Interval
 from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames, sampling_of
 from v2w_convert.evaluation.settings import EvaluateSettings
 from v2w_convert.surgery.load import load
-from v2w_convert.world.model import World
+from v2w_convert.world.experts import AnyWorld
 from v2w_convert.world.vae import VAE, open_vae, require_frame_size
 
 
@@ -33,7 +33,7 @@ class EvaluationContext:
         round_tripped: The clips' frames, encoded and decoded: (n t 3 height width).
     """
 
-    world: World
+    world: AnyWorld
     vae: VAE
     settings: EvaluateSettings
     history: int

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import SamplingSettings
-from v2w_convert.world.model import World
+from v2w_convert.world.experts import AnyWorld
 from v2w_convert.world.rollout import Sampling, start_stream
 from v2w_convert.world.temporal_compression import TemporalCompression
 from v2w_convert.world.vae import VAE
@@ -20,7 +20,7 @@ def sampling_of(settings: SamplingSettings) -> Sampling:
 
 @torch.no_grad()
 def rollout_frames(
-    world: World,
+    world: AnyWorld,
     vae: VAE,
     latents: Tensor,
     actions: Tensor,
@@ -61,7 +61,7 @@ def rollout_frames(
     return vae.decode(whole, observed)[:, : t - history].cpu()
 
 
-def history_length(world: World, compression: TemporalCompression, history: int | None) -> int:
+def history_length(world: AnyWorld, compression: TemporalCompression, history: int | None) -> int:
     """Return how many video frames are observed: `history`, or without one 8 or the next number that fits.
 
     Whole latent frames fit, in whole blocks where the model takes blocks of them.

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from v2w_convert.finetuning.batches import BatchSamples, generator, sample_batch
-from v2w_convert.world.model import World
+from v2w_convert.world.experts import AnyWorld, LevelRange
 
 
-def loss(world: World, latents: Tensor, actions: Tensor, samples: BatchSamples) -> Tensor:
+def loss(world: AnyWorld, latents: Tensor, actions: Tensor, samples: BatchSamples) -> Tensor:
     """Mean squared error of the world's prediction, in the base's own prediction type.
 
     Image latents, where the base takes them, are left zero, as in a rollout without conditions: given to
@@ -30,11 +30,21 @@ def loss(world: World, latents: Tensor, actions: Tensor, samples: BatchSamples) 
     noisy = world.noise.add_noise(latents, samples.noise, samples.level)
     target = world.noise.target(latents, samples.noise, samples.level)
     output = world(noisy, samples.level, actions, samples.dropped, offset=samples.offset)
-    return F.mse_loss(output.float(), target)
+    if samples.weight is None:
+        return F.mse_loss(output.float(), target)
+    errors = F.mse_loss(output.float(), target, reduction="none")
+    return (samples.weight[..., None, None, None] * errors).mean()
 
 
 @torch.no_grad()
-def validation_loss(world: World, latents: Tensor, actions: Tensor, seed: int, batch: int = 8) -> float:
+def validation_loss(
+    world: AnyWorld,
+    latents: Tensor,
+    actions: Tensor,
+    seed: int,
+    batch: int = 8,
+    levels: LevelRange | None = None,
+) -> float:
     """The same loss on fixed clips, with random numbers that belong to `seed` and no action dropped.
 
     Args:
@@ -43,6 +53,7 @@ def validation_loss(world: World, latents: Tensor, actions: Tensor, seed: int, b
         actions: Actions (n t a), on any device.
         seed: The seed.
         batch: Clips that are run at a time.
+        levels: Those of the one expert that is trained, as for `sample_batch`.
     """
     samples = sample_batch(
         tuple(latents.shape),
@@ -51,6 +62,7 @@ def validation_loss(world: World, latents: Tensor, actions: Tensor, seed: int, b
         world.resolved.period,
         generator(seed, "validation"),
         world.frames_per_block,
+        levels,
     )
     was_training = world.training
     world.eval()

@@ -24,7 +24,8 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
     """
     source, resolved = choose_plan(base, settings.plan)
     from v2w_convert.plan.coverage import uncovered_sites
-    from v2w_convert.surgery.convert import check_tensors, stored_dtype
+    from v2w_convert.surgery.convert import check_tensors
+    from v2w_convert.surgery.model_files import stored_dtype
 
     check_tensors(source, resolved)
     with error_context(base, settings.plan):
@@ -33,7 +34,9 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
         base=base,
         plan=resolved.plan.name,
         class_name=source.class_name,
-        parameters=sum(math.prod(info.shape) for info in source.tensors.values()),
+        parameters=sum(
+            math.prod(info.shape) for expert in source.experts.values() for info in expert.tensors.values()
+        ),
         dtype=str(stored_dtype(source)).removeprefix("torch."),
         latent_channels=resolved.call.channels,
         window=resolved.window,
@@ -43,6 +46,7 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
         prediction_type=resolved.noise.prediction,
         sites={path: operation.name for path, operation in resolved.sites.items()},
         uncovered=uncovered,
+        boundary=source.boundary,
         notes=list(source.notes),
         settings=settings,
     )

@@ -120,7 +120,7 @@ def _prepare(
 ) -> None:
     """Open the world model with its weights on disk, read the clips, and estimate time and memory."""
     with exact():
-        context.loaded_world = world = open_world(context.converted, memory=0)
+        context.loaded_world = world = open_world(context.model, memory=0)
         if settings.clips is not None:
             context.clips = read_clips(settings.clips, settings.camera, context.converted, world)
         if report is not None:  # from here on, nothing that was given can be refused

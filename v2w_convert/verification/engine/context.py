@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.plan.resolve import ResolvedPlan
-from v2w_convert.surgery.convert import stored_dtype
+from v2w_convert.surgery.load import Converted
 from v2w_convert.surgery.manifest import Manifest
+from v2w_convert.surgery.model_files import stored_dtype
 from v2w_convert.verification.claim import Stage
 from v2w_convert.verification.engine.budget import Budget
 from v2w_convert.verification.engine.clips import ReferenceClips
@@ -90,6 +91,11 @@ class VerifyContext:
     figures: dict[str, Any] = field(default_factory=dict)
     loaded_world: World | None = None
     loaded_base: nn.Module | None = None
+
+    @property
+    def model(self) -> Converted:
+        """The converted model, as `surgery.load` takes it."""
+        return Converted(self.manifest, self.source, self.resolved)
 
     @property
     def world(self) -> World:

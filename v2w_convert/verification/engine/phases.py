@@ -72,7 +72,7 @@ def begin_base_randomized(context: VerifyContext) -> None:
 def begin_world(context: VerifyContext) -> None:
     """Free the base, which is read from disk where a site is compared; open the world model in float64."""
     _free_models(context)
-    context.loaded_world = open_world(context.converted, memory=context.weight_memory)
+    context.loaded_world = open_world(context.model, memory=context.weight_memory)
     context.loaded_base = None if context.origin is None else open_base(context.origin, memory=0)
     context.budget.watch(context.world.base, [*context.world.sites.values()])
 
@@ -85,9 +85,9 @@ def begin_world_randomized(context: VerifyContext) -> None:
 def begin_stored(context: VerifyContext) -> None:
     """Open the world model in the dtype of its weights, or in float32 where this machine cannot run that."""
     _free_models(context)
-    context.loaded_world = open_world(context.converted, context.stored_dtype, context.weight_memory)
+    context.loaded_world = open_world(context.model, context.stored_dtype, context.weight_memory)
     if not can_run(context.world):
-        context.loaded_world = open_world(context.converted, torch.float32, context.weight_memory)
+        context.loaded_world = open_world(context.model, torch.float32, context.weight_memory)
     randomize_zero_init(context.world.base)
     context.budget.watch(context.world.base, [])
 
@@ -95,7 +95,7 @@ def begin_stored(context: VerifyContext) -> None:
 def begin_training(context: VerifyContext) -> None:
     """Open the world model in float32, in which it can be trained."""
     _free_models(context)
-    context.loaded_world = open_world(context.converted, torch.float32, context.weight_memory)
+    context.loaded_world = open_world(context.model, torch.float32, context.weight_memory)
     randomize_zero_init(context.world.base)
     context.budget.watch(context.world.base, [])
 
