@@ -41,7 +41,9 @@ def test_both_denoisers_and_the_boundary_are_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("entry", [None, [None, None], ...])
-def test_a_second_folder_that_the_pipeline_does_not_name_is_copied_and_noted(tmp_path: Path, entry: Any) -> None:
+def test_a_second_folder_that_the_pipeline_does_not_name_is_copied_and_noted(
+    tmp_path: Path, entry: Any
+) -> None:
     base = write_pair(tmp_path / "base")
     entries(base, transformer_2=entry, boundary_ratio=None)
     source = open_source(base)
@@ -81,7 +83,9 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "no diffusion_pytorch_model.safetensors in .*transformer_2",
     ),
     "a link": (
-        lambda base: (base / "transformer_2").symlink_to((base / "transformer_2").rename(base.parent / "aside")),
+        lambda base: (base / "transformer_2").symlink_to(
+            (base / "transformer_2").rename(base.parent / "aside")
+        ),
         "transformer_2 is a link",
     ),
 }

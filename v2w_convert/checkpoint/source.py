@@ -1,7 +1,7 @@
 """A checkpoint to convert: its weights as named tensors, and its other files."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +67,10 @@ class Source:
 
     @property
     def experts(self) -> "dict[str, Source]":
-        """Its denoisers by name: "high" and "low" where there are two, else one named ""."""
-        return {"": self} if self.low_noise is None else {"high": self, "low": self.low_noise}
+        """Its denoisers, each as if it were the only one, by name: "high" and "low", or one named ""."""
+        if self.low_noise is None:
+            return {"": self}
+        return {"high": replace(self, low_noise=None, boundary=None), "low": self.low_noise}
 
     @property
     def is_file(self) -> bool:

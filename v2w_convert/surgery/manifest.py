@@ -94,13 +94,14 @@ class Manifest(BaseModel):
         """For each denoiser, by its name in `Source.experts`, the manifest as if it were the only one."""
         if self.low_noise is None:
             return {"": self}
-        own = self.low_noise.model_dump(include={"component", "stage", "tensors"})
-        low = {**own, "source": {**self.source, "files": self.low_noise.files}}
+        low = self.low_noise.model_dump(include={"component", "stage", "tensors"})
+        low["source"] = {**self.source, "files": self.low_noise.files}
         experts = {"high": self, "low": self.model_copy(update=low)}
-        return {name: expert._without_others_training() for name, expert in experts.items()}
+        return {name: expert._alone() for name, expert in experts.items()}
 
-    def _without_others_training(self) -> "Manifest":
-        return self if self.stage == "finetuned" else self.model_copy(update={"finetuning": None})
+    def _alone(self) -> "Manifest":
+        trained = self.finetuning if self.stage == "finetuned" else None
+        return self.model_copy(update={"low_noise": None, "finetuning": trained})
 
     def trained(self, experts: Collection[str]) -> "Manifest":
         """The manifest after these denoisers, named as in `Source.experts`, have been trained."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from v2w_convert.checkpoint.open import open_source
-from v2w_convert.surgery.load import open_converted
 from v2w_convert.cli import run as v2w
+from v2w_convert.surgery.load import open_converted
 from v2w_convert.verification import run
 from v2w_convert.verification.claims import SPECS, causality, coverage
 from v2w_convert.verification.engine import budget, phases, weights

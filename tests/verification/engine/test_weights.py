@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from tests.mutations import faults
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.open import open_source
-from v2w_convert.surgery.load import open_converted
 from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.surgery.load import open_converted
 from v2w_convert.verification.claim import Claim
 from v2w_convert.verification.claims import (
     actions,

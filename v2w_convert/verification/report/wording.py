@@ -26,6 +26,11 @@ TOPICS = {
         "Before training, an action must have no effect. After training, it must change the frame that it leads to, and "
         "none before it.",
     ),
+    "experts": (
+        "Is each denoiser asked at its noise levels?",
+        "A model with two denoisers, each for a range of noise levels, must ask the one that its pipeline asks, and both must "
+        "know the history.",
+    ),
     "coverage": (
         "Has any module been missed?",
         "One frame is changed while every module of the base is watched: where other frames react, frames mix. Each such "
