@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tests.pairs import convert_pair, write_pair
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.plan.adjust import adjust_plan
@@ -25,6 +26,7 @@ class Model:
     config   what differs from the plan's tiny configuration
     wanted   options of the plan: a window, sinks, blocks
     zeroed   a part of the names of parameters that are zero in the base, as some are when training starts
+    pair     a pipeline with two denoisers (`tests.pairs`)
     """
 
     name: str
@@ -32,6 +34,7 @@ class Model:
     config: dict[str, Any] = field(default_factory=dict)
     wanted: dict[str, Any] = field(default_factory=dict)
     zeroed: str = ""
+    pair: bool = False
 
     @cached_property
     def resolved(self) -> ResolvedPlan:
@@ -47,6 +50,10 @@ class Model:
 
     def make(self, folder: Path) -> None:
         """`folder`/base and `folder`/out: in bfloat16, so that stored precision and float64 differ."""
+        if self.pair:
+            base = write_pair(folder / "base", dtype=torch.bfloat16)
+            convert_pair(base, folder / "out", **self.wanted)
+            return
         plan = self.resolved.plan
         torch.manual_seed(0)
         model = build_model(plan.base, plan.tiny).eval()
@@ -92,6 +99,7 @@ MODELS = {
         Model("unet-3d, zero-initialised", "unet-3d", UNET, {"window": 4}, zeroed="conv4"),
         Model("cogvideox-2b", "cogvideox-2b", {}, {"window": 4}),
         Model("latte", "latte"),
+        Model("wan, two experts", "wan", {}, {"window": 4}, pair=True),
         Model("animatediff", "animatediff", {}, {"window": 4}),
     )
 }

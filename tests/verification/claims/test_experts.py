@@ -103,6 +103,8 @@ def test_every_claim_is_measured_of_both(pair: tuple[Path, Path], tmp_path: Path
         assert f"influence-{expert}" in page
     assert (tmp_path / "report" / "low-noise-influence.png").exists()
     assert check_schema(report)
+    summary = (tmp_path / "report" / "summary.md").read_text()
+    assert summary.count("(low-noise expert)") == summary.count("(high-noise expert)") > 3
 
 
 def check_schema(report: VerifyReport) -> bool:

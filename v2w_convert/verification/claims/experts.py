@@ -168,7 +168,9 @@ def _measure(context: VerifyContext) -> list[Claim]:
     folder = context.converted
     scheduler = folder / "scheduler" / "scheduler_config.json"
     config = read_object(scheduler) if scheduler.is_file() else {}
-    boundary = read_object(folder / "model_index.json")[BOUNDARY]
+    boundary = context.origin.boundary if context.origin is not None else None
+    if boundary is None:
+        boundary = read_object(folder / "model_index.json")[BOUNDARY]
     return measure_experts(context.experts, boundary * config.get("num_train_timesteps", 1000))
 
 

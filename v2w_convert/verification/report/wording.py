@@ -89,6 +89,16 @@ def group_failures(claims: list[ClaimData]) -> list[dict[str, Any]]:
     ]
 
 
+def figures_of(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the figures of each denoiser, "high" and "low"; of a model with one, "" has all."""
+    return {"high": figures, "low": figures["low_noise"]} if "low_noise" in figures else {"": figures}
+
+
+def of_expert(name: str) -> str:
+    """Return what follows the heading of a figure: of which denoiser it is."""
+    return f" ({name}-noise expert)" if name else ""
+
+
 def rank(claim: ClaimData) -> tuple[int, str]:
     """Return a key that sorts claims in the order of `TOPICS`."""
     topic = claim["topic"]
