@@ -8,7 +8,7 @@
 
 Functions, one for each `v2w` command:
 
-    inspect(base, *, plan) -> InspectResult
+    inspect(base, *, plan, variant, ema) -> InspectResult
         What a base is, and what a plan would change.
     draft_plan(base, output, *, progress) -> PlanResult
         The plan for a base: the shipped one, or a draft.

@@ -37,14 +37,18 @@ if TYPE_CHECKING:
 Folder = str | Path
 
 
-def inspect(base: Folder, *, plan: Folder | None = None) -> "InspectResult":
+def inspect(
+    base: Folder, *, plan: Folder | None = None, variant: str | None = None, ema: bool | None = None
+) -> "InspectResult":
     """Describe a base: its class and sizes, the plan that fits, and every module that the plan changes.
 
     No weights are read.
 
     Args:
-        base: A diffusers model or pipeline folder, one .ckpt or .safetensors file, or a Hub id (OWNER/NAME).
+        base: A diffusers folder, a file or folder as its makers publish it, or a Hub id (OWNER/NAME).
         plan: A plan file to try; None: the shipped plan that fits.
+        variant: Which variant of the weights to read, such as "fp16"; None: the plain ones, if they are there.
+        ema: Where there are both, whether to read the average of the weights over training.
 
     Returns:
         The description. Its `ok` is False if the plan forgets a module through which frames mix.
@@ -55,9 +59,8 @@ def inspect(base: Folder, *, plan: Folder | None = None) -> "InspectResult":
     from v2w_convert.checkpoint.hub import resolve_hub_id
     from v2w_convert.surgery.inspect import inspect as inspect_base
 
-    return inspect_base(
-        resolve_hub_id(Path(base)), InspectSettings(plan=None if plan is None else Path(plan))
-    )
+    settings = InspectSettings(plan=None if plan is None else Path(plan), variant=variant, ema=ema)
+    return inspect_base(resolve_hub_id(Path(base), variant), settings)
 
 
 def draft_plan(
@@ -66,7 +69,7 @@ def draft_plan(
     """Find the shipped plan that fits a base, or draft one by measuring a small model of its class.
 
     Args:
-        base: A diffusers model or pipeline folder, one .ckpt or .safetensors file, or a Hub id (OWNER/NAME).
+        base: A diffusers folder, a file or folder as its makers publish it, or a Hub id (OWNER/NAME).
         output: A YAML file to write, which must not exist; None: write nothing.
         progress: Called as the work advances.
 
@@ -93,7 +96,7 @@ def convert(
     killed. Nothing is written until everything has been checked.
 
     Args:
-        base: A diffusers model or pipeline folder, one .ckpt or .safetensors file, or a Hub id (OWNER/NAME).
+        base: A diffusers folder, a file or folder as its makers publish it, or a Hub id (OWNER/NAME).
         output: The folder to write: new, or empty.
         settings: How to convert; `ConvertSettings(action_dim=…)` is enough.
         progress: Called as the work advances.
@@ -107,7 +110,11 @@ def convert(
     from v2w_convert.checkpoint.hub import resolve_hub_id
     from v2w_convert.surgery.perform import convert_checkpoint
 
-    base, output, progress = resolve_hub_id(Path(base)), Path(output), progress or no_progress
+    base, output, progress = (
+        resolve_hub_id(Path(base), settings.variant),
+        Path(output),
+        progress or no_progress,
+    )
     result = convert_checkpoint(base, output, settings, progress)
     if not (settings.dry_run or result.already_converted or (output / CONFIG).exists()):
         _save(settings, output, "convert BASE -o OUT")

@@ -47,6 +47,7 @@ class ForwardContext:
         offset: (b,) int64, added to frame indices where a site counts them (finetuning samples it).
         actions: (b t n a), the action that led to each frame from the frame before; None: no action is known.
         dropped: (b t n) bool, frames whose action is replaced by the learned "no action".
+        first_frames: Picture-like condition -> that of the stream's first frame (b c h w).
         bidirectional: Every operation takes the base's form, as the identity claim of `v2w verify` needs it.
         new_states: Site name -> its state after this pass, where `commit` is set.
     """
@@ -61,8 +62,20 @@ class ForwardContext:
     offset: Tensor | None = None
     actions: Tensor | None = None
     dropped: Tensor | None = None
+    first_frames: dict[str, Tensor] = field(default_factory=dict)
     bidirectional: bool = False
     new_states: dict[str, SiteState] = field(default_factory=dict)
+
+
+def block_indices(context: ForwardContext) -> Tensor:
+    """Indices (t,) int64 of a pass's blocks in the stream."""
+    return context.cursor + torch.arange(context.t, device=context.cursor.device)
+
+
+def frame_indices(context: ForwardContext) -> Tensor:
+    """Indices (t n) int64 of a pass's frames in the stream."""
+    within = torch.arange(context.frames_per_block, device=context.cursor.device)
+    return block_indices(context)[:, None] * context.frames_per_block + within
 
 
 class Reference(Generic[M]):
@@ -115,12 +128,11 @@ class Site(nn.Module):
 
     def block_indices(self) -> Tensor:
         """Indices (t,) int64 of this pass's blocks in the stream."""
-        return self.context.cursor + torch.arange(self.context.t, device=self.context.cursor.device)
+        return block_indices(self.context)
 
     def frame_indices(self) -> Tensor:
         """Indices (t n) int64 of this pass's frames in the stream."""
-        within = torch.arange(self.context.frames_per_block, device=self.context.cursor.device)
-        return self.block_indices()[:, None] * self.context.frames_per_block + within
+        return frame_indices(self.context)
 
 
 def swap_class(module: nn.Module, face: type[Site], name: str, **settings: object) -> None:

@@ -28,7 +28,7 @@ class TrigFlow(Noise):
     ) -> Tensor:
         return self.max_level * torch.rand(shape, generator=generator)
 
-    def inference_levels(self, steps: int) -> Tensor:
+    def inference_levels(self, steps: int, tokens: int | None = None) -> Tensor:
         return torch.linspace(self.max_level, 0.0, steps + 1)
 
 

@@ -111,7 +111,7 @@ def test_only_the_needed_files_are_downloaded(
 ) -> None:
     asked = []
 
-    def download(repository: str, allow_patterns: list[str], ignore_patterns: list[str] | None) -> str:
+    def download(repository: str, allow_patterns: list[str], ignore_patterns: list[str] | None = None) -> str:
         asked.append((allow_patterns, ignore_patterns))
         return str(tmp_path)
 
@@ -123,11 +123,25 @@ def test_only_the_needed_files_are_downloaded(
     resolve_hub_id(Path("someone/video"))
     wanted = ["model_index.json", "README.md", "unet/*", "vae/*"]
     assert asked[0] == (["model_index.json", "config.json"], None)
-    assert [allow for allow, _ in asked[1:]] == [wanted, wanted]  # variants only where there is nothing else
+    assert [allow for allow, _ in asked[1:]] == [wanted] * 3  # variants only where there is nothing else
     assert "*.fp16.*" in (asked[1][1] or [])
     assert "*.fp16.*" not in (asked[2][1] or [])
-    assert all("*.bin" in (ignore or []) for _, ignore in asked[1:])
+    assert ["*.bin" in (ignore or []) for _, ignore in asked[1:]] == [
+        True,
+        True,
+        False,
+    ]  # nor what torch.save wrote
     asked.clear()
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").touch()
     resolve_hub_id(Path("someone/video"))
     assert len(asked) == 2
+    asked.clear()
+    resolve_hub_id(Path("someone/video"), "fp16")
+    assert {"*.fp16.*", "*.bf16.*"} & {*(asked[1][1] or [])} == {"*.bf16.*"}
+    asked.clear()
+    (tmp_path / "model_index.json").unlink()
+    (tmp_path / "config.json").write_text('{"_class_name": "WanModel"}')
+    resolve_hub_id(
+        Path("someone/video")
+    )  # as its makers publish it: the autoencoder, not the prompt's encoder
+    assert "Wan2.1_VAE.pth" in asked[1][0] and "*" not in asked[1][0]

@@ -227,15 +227,39 @@ def test_a_folder_without_weights_is_refused(plain):
     refused(plain, f"no {PLAIN} in {plain}; it has config.json, other.safetensors")
 
 
-@pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "model.ckpt", "a.pt", "a.pth"])
-def test_weights_stored_only_as_a_pickle_are_refused(plain, name):
+@pytest.mark.parametrize("name", ["model.ckpt", "a.pt", "a.pth"])
+def test_weights_whose_name_does_not_say_what_they_are_are_refused(plain, name):
     (plain / PLAIN).rename(plain / name)
-    refused(plain, f"only as a pickle ({name})", "a safetensors version")
+    refused(plain, f"only {name}, whose names do not say what they hold", "rename it")
 
 
 def test_a_weight_file_without_tensors_is_refused(plain):
     save_file({}, plain / PLAIN)
     refused(plain, f"{PLAIN} holds no tensor")
+
+
+def test_an_encoder_that_is_not_whole_is_reported(pipeline):
+    """Conversion does not need it; it is copied as it is."""
+    (pipeline / "text_encoder").mkdir()
+    (pipeline / "text_encoder" / "config.json").write_text('{"architectures": ["UMT5EncoderModel"]}')
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (pipeline / "text_encoder" / "model.safetensors.index.json").write_text(json.dumps(index))
+    [note] = open_source(pipeline).notes
+    assert note == "text_encoder/ is not whole: 1 of 1 shards are missing: model-00001-of-00002.safetensors"
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_a_pointer_anywhere_is_refused(pipeline, part):
+    (pipeline / part / PLAIN).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    refused(pipeline, f"read {pipeline / part / PLAIN}: a Git LFS pointer", "git lfs pull")
+
+
+def test_links_out_of_a_makers_folder_are_refused(tmp_path, plain):
+    folder = tmp_path / "wan"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"_class_name": "WanModel"}')
+    (folder / PLAIN).symlink_to(plain / PLAIN)
+    refused(folder, "is a link to", "copy the file itself there")
 
 
 def test_a_malformed_weight_file_is_refused(plain, sharded):

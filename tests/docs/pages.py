@@ -45,9 +45,11 @@ def commands(page: Path) -> list[list[str]]:
     """The arguments of every `v2w` command in a page's blocks, in order."""
     found = []
     for block in blocks(page):
+        if block.language not in ("", "console"):
+            continue
         for line in re.sub(r"\\\n\s*", "", block.text).splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True) if "v2w " in line else []
-            if words[:1] == ["v2w"] and block.language in ("", "console"):
+            if words[:1] == ["v2w"]:
                 found.append(words[1:])
     return found
 

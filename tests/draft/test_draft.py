@@ -148,7 +148,9 @@ def test_conditions_of_an_image_are_found() -> None:
 
 
 def test_the_checkpoints_scheduler_says_what_the_noise_is() -> None:
-    found = draft("WanTransformer3DModel", WAN, {"prediction_type": "v_prediction"})
+    found = draft(
+        "WanTransformer3DModel", WAN, {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+    )
     assert found.plan["noise"] == {"kind": "ddpm", "prediction": "v"}
     assert "noise" not in found.open
     assert "noise" in draft("WanTransformer3DModel", WAN).open

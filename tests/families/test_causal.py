@@ -38,7 +38,12 @@ def nulls(world: World) -> dict[str, Tensor]:
         name: condition.null(HEIGHT, WIDTH, tokens=3)
         for name, condition in world.resolved.call.conditions.items()
     }
-    return {name: value.expand(2, *value.shape) for name, value in values.items()}
+    return {
+        name: value.expand(2, 1, *value.shape)
+        if world.resolved.call.conditions[name].is_per_frame
+        else value.expand(2, *value.shape)
+        for name, value in values.items()
+    }
 
 
 def clip(world: World, blocks: int, seed: int = 0) -> dict[str, Tensor]:

@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import pytest
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 
 from tests.families.published import ALSO_PUBLISHED, IMAGE_TO_VIDEO, PUBLISHED, TRAINED, VIEWS, Case
 from tests.families.table import FILE, figures_of, measured, row
+from tests.tiers import slow_except
 from tests.tiny import tiny_folded, tiny_resolved
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.cli import run as cli
@@ -35,6 +35,15 @@ from v2w_convert.verification.run import verify
 PLANS = sorted(shipped_plans().keys() - TRAINED)
 TINY = {name: Case(name) for name in PLANS} | IMAGE_TO_VIDEO | VIEWS
 FAST = {"wan", "sana-video, blocks of 2"}
+FAST_RELEASES = (
+    "Wan 2.1 I2V 14B",
+    "Wan 2.2 TI2V 5B",
+    "SkyReels V2 DF 1.3B",
+    "CogVideoX 1.5 5b I2V",
+    "Cosmos 1.0 14B Text2World",
+    "HunyuanVideo I2V, 33 channels",
+    "DynamiCrafter 256",
+)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +94,8 @@ def test_a_family_converts_passes_verify_and_trains(
     assert len(changed) > len(original) / 2
     assert json.loads((run / "v2w.json").read_text())["stage"] == "finetuned"
 
+    if case.plan == "cogvideox-i2v":
+        return  # it takes latents of one size
     # Longer and upright, where it was shorter and wide before.
     wide = inputs.latent_size
     for module in (inputs, streaming):
@@ -106,10 +117,9 @@ def test_a_plan_resolves_on_the_published_size(name: str) -> None:
     assert Counter(operation.name for operation in resolve(plan, config).sites.values()) == expected
 
 
-@pytest.mark.parametrize(("name", "overrides", "expected"), ALSO_PUBLISHED.values(), ids=ALSO_PUBLISHED)
-def test_other_published_sizes_resolve(
-    name: str, overrides: dict[str, Any], expected: dict[str, int]
-) -> None:
+@pytest.mark.parametrize("release", slow_except(FAST_RELEASES, ALSO_PUBLISHED))
+def test_other_published_sizes_resolve(release: str) -> None:
+    name, overrides, expected = ALSO_PUBLISHED[release]
     with torch.device("meta"):
         config = complete_config(model_class(read_plan(shipped_plans()[name]).base)(**overrides))
     plan = plan_for(read_plan(shipped_plans()[name]).base, config)

@@ -229,7 +229,7 @@ def test_a_finetuned_model_can_be_finetuned_further(
     manifest = read_manifest(run)
     assert manifest.finetuning is not None
     assert manifest.finetuning["before"] == read_manifest(first).finetuning
-    assert len(list((run / "latents").iterdir())) == 1
+    assert len(list((run / "latents").iterdir())) == 2  # latents, and what is made of first frames
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-1"]
     for name in ("center", "scale"):
         name = f"time_embedding.v2w_action.{name}"

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
-from v2w_convert.finetuning import latents as module
+from v2w_convert.finetuning import shards
 from v2w_convert.finetuning.latents import LatentDataset, cached_latents, require_clips
 from v2w_convert.progress import ProgressEvent, no_progress
 from v2w_convert.world.temporal_compression import TemporalCompression
@@ -45,8 +45,8 @@ def test_every_clip_is_a_piece_of_an_encoded_episode(
 
 def test_spread_takes_clips_from_beginning_to_end(cached: LatentDataset) -> None:
     everything = cached.clips(list(range(len(cached))))[0]
-    assert torch.equal(cached.spread(1000)[0], everything)
-    few = cached.spread(3)[0]
+    assert torch.equal(cached.clips(cached.spread(1000))[0], everything)
+    few = cached.clips(cached.spread(3))[0]
     assert torch.equal(few, everything[[0, len(cached) // 3, 2 * len(cached) // 3]])
 
 
@@ -78,7 +78,7 @@ def test_small_shards_hold_the_same_episodes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "SHARD_BYTES", 5000)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 5000)
     small = cached_latents(
         open_dataset(tiny_data), tiny_converted, tmp_path / "b", open_vae(tiny_converted), FRAMES, no_progress
     )

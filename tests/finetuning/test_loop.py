@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import objective
-from v2w_convert.finetuning.latents import LatentDataset, cached_latents
+from v2w_convert.finetuning.conditions import Clips
+from v2w_convert.finetuning.latents import cached_latents
 from v2w_convert.finetuning.loop import averaged_loss, prepare, train_step
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.progress import no_progress
@@ -19,14 +20,16 @@ SETTINGS = FinetuneSettings(batch=4, frames=6, lr=1e-3, warmup=0, weight_decay=0
 
 
 @pytest.fixture(scope="module")
-def clips(tiny_data: Path, tiny_converted: Path, tmp_path_factory: pytest.TempPathFactory) -> LatentDataset:
+def clips(tiny_data: Path, tiny_converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Clips:
     cache = tmp_path_factory.mktemp("cache")
-    return cached_latents(
-        open_dataset(tiny_data), tiny_converted, cache, open_vae(tiny_converted), 6, no_progress
+    return Clips(
+        cached_latents(
+            open_dataset(tiny_data), tiny_converted, cache, open_vae(tiny_converted), 6, no_progress
+        )
     )
 
 
-def steps(world: World, clips: LatentDataset, settings: FinetuneSettings, count: int) -> dict[str, Tensor]:
+def steps(world: World, clips: Clips, settings: FinetuneSettings, count: int) -> dict[str, Tensor]:
     """The base's tensors after `count` steps."""
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=settings.gradient_accumulation)
     training = prepare(world, settings, accelerator)
@@ -35,7 +38,7 @@ def steps(world: World, clips: LatentDataset, settings: FinetuneSettings, count:
     return {name: tensor.clone() for name, tensor in world.base.state_dict().items()}
 
 
-def test_a_step_changes_all_that_it_should(world: World, clips: LatentDataset) -> None:
+def test_a_step_changes_all_that_it_should(world: World, clips: Clips) -> None:
     """Unchanged are what cannot matter, with one text token that is zero, and what waits for the last layer."""
     before = {name: tensor.clone() for name, tensor in world.base.state_dict().items()}
     after = steps(world, clips, SETTINGS, 1)
@@ -57,7 +60,7 @@ def _weights(name: str) -> tuple[str, str]:
 
 
 def test_accumulation_splits_the_memory_and_not_the_batch(
-    world: World, clips: LatentDataset, monkeypatch: pytest.MonkeyPatch
+    world: World, clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
     whole = objective.loss
@@ -80,9 +83,7 @@ def test_accumulation_splits_the_memory_and_not_the_batch(
         torch.testing.assert_close(in_parts[name], gradient, rtol=1e-3, atol=1e-6)
 
 
-def gradients(
-    world: World, clips: LatentDataset, settings: FinetuneSettings
-) -> tuple[float, dict[str, Tensor]]:
+def gradients(world: World, clips: Clips, settings: FinetuneSettings) -> tuple[float, dict[str, Tensor]]:
     """The first step's loss, and what the optimizer was given for it without clipping."""
     seen: dict[str, Tensor] = {}
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=settings.gradient_accumulation)
@@ -98,7 +99,7 @@ def gradients(
     return loss, seen
 
 
-def test_the_gradient_is_clipped(world: World, clips: LatentDataset) -> None:
+def test_the_gradient_is_clipped(world: World, clips: Clips) -> None:
     settings = SETTINGS.model_copy(update={"max_gradient_norm": 1e-3})
     accelerator = Accelerator(cpu=True)
     training = prepare(world, settings, accelerator)
@@ -115,7 +116,7 @@ def test_the_gradient_is_clipped(world: World, clips: LatentDataset) -> None:
     torch.testing.assert_close(norms, [torch.tensor(1e-3)], rtol=1e-3, atol=0)
 
 
-def test_a_base_with_dropout_takes_the_same_step_again(world: World, clips: LatentDataset) -> None:
+def test_a_base_with_dropout_takes_the_same_step_again(world: World, clips: Clips) -> None:
     start = {name: tensor.clone() for name, tensor in world.base.state_dict().items()}
     block = world.base.get_submodule("mid_block")
     block.register_forward_hook(lambda _, __, output: nn.functional.dropout(output, 0.5))
@@ -128,7 +129,7 @@ def test_a_base_with_dropout_takes_the_same_step_again(world: World, clips: Late
 
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_is_not_made(
-    bad: str, world: World, clips: LatentDataset, monkeypatch: pytest.MonkeyPatch
+    bad: str, world: World, clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accelerator = Accelerator(cpu=True)
     training = prepare(world, SETTINGS, accelerator)
@@ -146,18 +147,16 @@ def test_a_step_that_is_not_finite_is_not_made(
     assert all(torch.equal(before[name], tensor) for name, tensor in world.base.state_dict().items())
 
 
-def test_validation_borrows_the_averaged_weights_and_gives_them_back(
-    world: World, clips: LatentDataset
-) -> None:
+def test_validation_borrows_the_averaged_weights_and_gives_them_back(world: World, clips: Clips) -> None:
     accelerator = Accelerator(cpu=True)
     training = prepare(world, SETTINGS, accelerator)
-    latents, actions = clips.spread(4)
-    first = averaged_loss(world, training, latents, actions, SETTINGS)
+    fixed = clips.read(clips.latents.spread(4))
+    first = averaged_loss(world, training, *fixed, SETTINGS)
     trained = [p.detach().clone() for p in world.base.parameters()]
     with torch.no_grad():
         for parameter in world.base.parameters():
             parameter.zero_()
-    assert averaged_loss(world, training, latents, actions, SETTINGS) == first
+    assert averaged_loss(world, training, *fixed, SETTINGS) == first
     assert all(not p.any() for p in world.base.parameters())
     training.average.copy_to(world.base.parameters())
     assert all(torch.equal(a, b) for a, b in zip(trained, world.base.parameters(), strict=True))

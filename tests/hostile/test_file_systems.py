@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.conftest import MODEL, Refused
-from v2w_convert.checkpoint import folder as folders
+from v2w_convert.checkpoint import content
 from v2w_convert.surgery import convert as surgery
 
 
@@ -137,7 +137,7 @@ def test_63_a_file_truncated_while_it_is_read_is_refused(
     plain: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that gives fewer bytes than it reported."""
-    header = folders.read_header
+    header = content.read_header
 
     def longer(file: Path) -> dict:
         found = header(file)
@@ -146,7 +146,7 @@ def test_63_a_file_truncated_while_it_is_read_is_refused(
         size = info.stop - info.start
         return found | {name: type(info)(info.dtype, info.shape, file, info.start + 8, info.start + 8 + size)}
 
-    monkeypatch.setattr(folders, "read_header", longer)
+    monkeypatch.setattr(content, "read_header", longer)
     refused(
         "convert",
         plain,

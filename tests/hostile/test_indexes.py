@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,9 +124,18 @@ def test_34_a_pickle_beside_the_weights_is_ignored(plain: Path, converts: Callab
     assert "diffusion_pytorch_model.bin ignored" in converts("inspect", plain)
 
 
-def test_34_a_pickle_alone_is_refused(plain: Path, refused: Refused) -> None:
-    (plain / MODEL).rename(plain / "diffusion_pytorch_model.bin")
-    refused("inspect", plain, mentions=["only as a pickle", "diffusion_pytorch_model.bin"])
+def test_34_a_pickle_alone_is_read_and_never_run(
+    plain: Path, refused: Refused, converts: Callable[..., str]
+) -> None:
+    """Accepted, if it asks for nothing but tensors."""
+    tensors, file = load_file(plain / MODEL), plain / "diffusion_pytorch_model.bin"
+    (plain / MODEL).unlink()
+    torch.save(tensors, file)
+    converts("inspect", plain)
+    file.unlink()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/data.pkl", b"cos\nsystem\n(S'true'\ntR.")
+    refused("inspect", plain, mentions=["os system", "could run code", file.name])
 
 
 def test_35_a_variant_beside_the_weights_is_ignored(plain: Path, converts: Callable[..., str]) -> None:

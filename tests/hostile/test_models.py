@@ -40,7 +40,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "49 a kernel of five taps": (kernel(5, 1, 1), [KERNEL, "(32, 32, 5, 1, 1)"]),
     "49 a kernel of one tap": (kernel(1, 1, 1), [KERNEL]),
     "51 channels that the weights have not": (config(in_channels=12), ["conv_in.weight is (32, 8, 3, 3)", *BUILT]),
-    "52 a LoRA": (weights(lambda t: {"unet.a.lora_A.weight": torch.zeros(4, 8)}), ["is missing"]),
+    "52 a LoRA": (weights(lambda t: {"unet.a.lora_A.weight": torch.zeros(4, 8)}), ["a LoRA", "merge it"]),
     "53 no class": (config(_class_name=None), ["no _class_name"]),
     "53 an unknown class": (config(_class_name="NoSuchModel"), ["NoSuchModel"]),
     "53 a pipeline's class": (config(_class_name="StableDiffusionPipeline"), ["StableDiffusionPipeline"]),
@@ -120,6 +120,12 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "a prediction that is a list": {"prediction_type": ["epsilon"]},
     "a scale above 1": {"base_scale": 7.0},
     "a table as text": {"trained_betas": ["a", "b"]},
+    "a distilled model's class": {"_class_name": "SCMScheduler"},
+    "a class of its own": {"_class_name": "MyScheduler"},
+    "no class": {"_class_name": None},
+    "another kind of noise": {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+    "a setting that is not served": {"thresholding": True},
+    "levels that are no numbers": {"beta_start": 2.0, "beta_end": 3.0},
 }
 
 

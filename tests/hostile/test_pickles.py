@@ -218,13 +218,16 @@ def test_46_a_cycle_is_harmless(tensors: dict[str, Any], home: Path, converts: C
 
 
 def test_46_an_optimizer_beside_the_weights_is_ignored(
-    tensors: dict[str, Any], home: Path, converts: Callable[..., str]
+    tensors: dict[str, Any], home: Path, refused: Refused, converts: Callable[..., str]
 ) -> None:
-    """Accepted: `state_dict`, else `module`, else the file itself; never a guess."""
+    """Accepted: `state_dict`, else `module`, else the file itself; never a guess between weights and averages."""
     state = {"state_dict": tensors, "optimizer_states": [{"state": {0: torch.ones(3)}}], "ema": dict(tensors)}
     torch.save(state, home / "model.ckpt")
-    output = converts("inspect", home / "model.ckpt")
-    assert "optimizer_states" in output and "ema" in output
+    refused("inspect", home / "model.ckpt", mentions=["average over training (ema.*)", "--no-ema"])
+    output = converts("inspect", home / "model.ckpt", "--no-ema")
+    assert "optimizer_states" in output and "average over training (ema.*) is ignored" in " ".join(
+        output.split()
+    )
 
 
 def test_47_the_format_is_recognised_by_content(
@@ -235,7 +238,7 @@ def test_47_the_format_is_recognised_by_content(
     converts("inspect", home / "model.safetensors")
     weights = plain / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(lvdm_file.read_bytes())
-    refused("inspect", plain, mentions=[weights.name, "over the limit"])
+    refused("inspect", plain, mentions=[weights.name, "torch.save wrote", ".bin"])
 
 
 def test_54_a_transposed_tensor_is_refused(tensors: dict[str, Any], home: Path, refused: Refused) -> None:

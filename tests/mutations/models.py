@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from tests.autoencoders import tiny_autoencoder
 from tests.pairs import convert_pair, write_pair
+from tests.tiny import component
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.families.build import build_model, complete_config
 from v2w_convert.plan.adjust import adjust_plan
@@ -27,6 +29,7 @@ class Model:
     wanted   options of the plan: a window, sinks, blocks
     zeroed   a part of the names of parameters that are zero in the base, as some are when training starts
     pair     a pipeline with two denoisers (`tests.pairs`)
+    vae      the class of an autoencoder beside it
     """
 
     name: str
@@ -35,6 +38,7 @@ class Model:
     wanted: dict[str, Any] = field(default_factory=dict)
     zeroed: str = ""
     pair: bool = False
+    vae: str = ""
 
     @cached_property
     def resolved(self) -> ResolvedPlan:
@@ -62,7 +66,11 @@ class Model:
             for name, parameter in model.named_parameters():
                 if self.zeroed in name:
                     torch.nn.init.zeros_(parameter)
-        model.to(torch.bfloat16).save_pretrained(folder / "base")
+        base = folder / "base"
+        if self.vae:
+            tiny_autoencoder(self.vae).save_pretrained(base / "vae")
+            (base / "model_index.json").write_text("{}\n")
+        model.to(torch.bfloat16).save_pretrained(base / component(plan) if self.vae else base)
         source = open_source(folder / "base")
         convert(source, self.resolved, folder / "out", action_dim=ACTIONS)
 
@@ -101,6 +109,19 @@ MODELS = {
         Model("latte", "latte"),
         Model("wan, two experts", "wan", {}, {"window": 4}, pair=True),
         Model("animatediff", "animatediff", {}, {"window": 4}),
+        Model("hunyuan, text to video", "hunyuan-video", {}, {"window": 4}),
+        Model("kandinsky", "kandinsky-5", {}, {"window": 4}),
+        # with what makes conditions of a picture
+        Model(
+            "wan, with its autoencoder", "wan", IMAGE_TO_VIDEO["wan"], {"window": 4}, vae="AutoencoderKLWan"
+        ),
+        Model(
+            "hunyuan, with its autoencoder",
+            "hunyuan-video",
+            IMAGE_TO_VIDEO["hunyuan"] | {"guidance_embeds": False},
+            {"window": 4},
+            vae="AutoencoderKLHunyuanVideo",
+        ),
     )
 }
 # Every plan as it is shipped: nothing may be wrong with these.

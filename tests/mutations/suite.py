@@ -236,6 +236,25 @@ WORLDS = (
     ("prediction flipped", faults.output_flipped, "identity"),
 )
 
+# Of the world's noise: the models are those in which it shows.
+NOISE = (
+    ("the opposite is predicted", faults.predicts_the_opposite, "noise-recovered", ("wan", "mochi, as shipped", "ltx")),
+    ("output split with the wrong sign", faults.splits_the_opposite, "noise-split", ("wan", "cogvideox", "sana")),
+    ("time told backwards", faults.tells_time_backwards, "noise-told", ("wan", "mochi, as shipped", "cogvideox")),
+    ("time told in another unit", faults.tells_another_unit, "noise-told", ("sana", "ltx", "i2vgen")),
+    ("time told one step late", faults.tells_one_step_late, "noise-told", ("wan", "cogvideox-2b", "hunyuan")),
+    ("noise levels that rise", faults.levels_rise, "noise-falls", ("wan", "mochi, as shipped", "cogvideox")),
+    ("noise levels that end in noise", faults.levels_end_in_noise, "noise-falls", ("sana", "hunyuan", "cosmos, as shipped")),
+    ("noise levels without their shift", faults.levels_without_shift, "noise-told", ("wan", "sana", "hunyuan", "ltx")),
+    ("another table of noise", faults.another_table, "noise-added", ("cogvideox", "cogvideox-2b", "latte")),
+    ("noise of another scale", faults.noise_of_another_scale, "noise-added", ("wan", "cogvideox", "ltx")),
+    ("input of another scale", faults.input_of_another_scale, "noise-added", ("svd", "cosmos, as shipped", "sana")),
+    ("frame and noise swapped", faults.swaps_frame_and_noise, "noise-added", ("wan", "mochi, as shipped", "hunyuan")),
+    ("another solver", faults.steps_along_a_line, "noise-stepped", ("wan", "sana", "wan, sinks")),
+    ("steps one level too far", faults.steps_too_far, "noise-stepped", ("cogvideox", "ltx", "hunyuan")),
+    ("a multistep solver that remembers nothing", faults.remembers_nothing, "noise-stepped", ("wan", "sana")),
+)  # fmt: skip
+
 
 def suite() -> list[Mutation]:
     return list(_all())
@@ -266,6 +285,9 @@ def _all() -> Iterator[Mutation]:
     for number, (name, broken, claim) in enumerate(WORLDS):
         for model in _affordable(("svd", "wan", "cogvideox", "sana", *BLOCKS), number, 2):
             yield Mutation(name, model, "the world", claim, frozenset({WORLD}), broken)
+    for name, broken, claim, models in NOISE:
+        for model in models:
+            yield Mutation(name, model, "the noise", claim, frozenset(), broken)
     for model in ("wan", "cogvideox", "sana"):
         first = MODELS[model].at(*CARRYING)[0]
         yield Mutation(
@@ -286,6 +308,7 @@ def _all() -> Iterator[Mutation]:
         )
     yield from _cursors()
     yield from _conditions()
+    yield from _pipeline()
     yield from _checkpointing()
     yield from _zero_initialised()
     yield from changed_folders()
@@ -345,6 +368,28 @@ def _conditions() -> Iterator[Mutation]:
                     else WORLD
                 )
                 yield Mutation(name, model, condition, claim, frozenset({blamed}), fault(condition))
+
+
+def _pipeline() -> Iterator[Mutation]:
+    """What the base is given is not what its pipeline gives it: the argument is named."""
+    claim = "pipeline-arguments"
+    for model, argument in (("kandinsky", "scale_factor"), ("ltx", "rope_interpolation_scale")):
+        dropped = faults.argument_dropped(argument)
+        yield Mutation("argument dropped", model, argument, claim, frozenset({argument}), dropped)
+    guidance = faults.setting_changed("guidance")
+    yield Mutation(
+        "another guidance", "hunyuan, text to video", "guidance", claim, frozenset({"guidance"}), guidance
+    )
+    for model in ("wan, with its autoencoder", "hunyuan, with its autoencoder"):
+        for name, fault in (
+            ("picture of another scale", faults.picture_scaled),
+            ("picture given to every frame", faults.picture_to_every_frame),
+            ("picture one frame late", faults.picture_one_frame_late),
+            ("mask inverted", faults.picture_mask_inverted),
+        ):
+            yield Mutation(
+                name, model, "image_latents", "pipeline-picture", frozenset({"hidden_states"}), fault
+            )
 
 
 def _checkpointing() -> Iterator[Mutation]:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from v2w_convert.errors import V2WError
@@ -47,6 +49,21 @@ def test_the_checkpoints_scheduler_has_the_last_word() -> None:
     scheduler = {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction", "beta_schedule": "linear"}
     resolved = resolve(plan, plan.tiny, scheduler)
     assert (resolved.noise.kind, resolved.noise.prediction) == ("ddpm", "v")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "said"),
+    [
+        ({"_class_name": "SCMScheduler"}, "scheduler_config.json: it is a 'SCMScheduler', whose noise is not known"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "noise of kind flow, the plan's is edm"),
+        ({"_class_name": "DDIMScheduler", "thresholding": True}, "DDIMScheduler with thresholding True"),
+        ({"_class_name": "DDIMScheduler", "trained_betas": [0.1] * 3}, "its noise cannot be built from scheduler_c"),
+    ],
+)  # fmt: skip
+def test_a_scheduler_that_cannot_be_sampled_is_refused(scheduler: dict[str, Any], said: str) -> None:
+    plan = plan_for(SVD)
+    with pytest.raises(V2WError, match=said):
+        resolve(plan, plan.tiny, scheduler)
 
 
 @pytest.mark.parametrize(

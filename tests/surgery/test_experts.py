@@ -96,18 +96,12 @@ def test_a_fault_of_the_second_is_found_before_anything_is_written(tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_boundary_that_no_level_reaches_is_refused(tmp_path: Path) -> None:
+def test_a_boundary_with_timesteps_that_fall_is_refused(tmp_path: Path) -> None:
     base = write_pair(tmp_path / "base")
     scheduler = base / "scheduler" / "scheduler_config.json"
-    ddpm = {"_class_name": "DDIMScheduler", "timestep_spacing": "trailing"}
-    edm = {
-        "_class_name": "EulerDiscreteScheduler",
-        "timestep_type": "continuous",
-        "sigma_max": 700.0,
-        "sigma_min": 0.002,
-    }
-    scheduler.write_text(json.dumps(ddpm | edm))
-    with pytest.raises(V2WError, match="two denoisers|kind"):
+    rising = {"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": True}
+    scheduler.write_text(json.dumps(rising))
+    with pytest.raises(V2WError, match="two denoisers with the boundary 0.875.*timesteps from 1000 to 0"):
         v2w_convert.convert(base, tmp_path / "out", ConvertSettings(action_dim=3))
     assert not (tmp_path / "out").exists()
 

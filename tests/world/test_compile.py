@@ -179,3 +179,22 @@ def test_inductor_differs_by_rounding(name: str) -> None:
         for key, value in kept.items():
             allowed = 1000 * torch.finfo(torch.float32).eps * max(float(value.abs().max()), 1.0)
             torch.testing.assert_close(found_after.sites[site][key], value, rtol=0, atol=allowed)
+
+
+@torch.no_grad()
+def test_a_compiled_stream_takes_each_frames_own_picture() -> None:
+    """From the cursor on, so that no step compiles again."""
+    world = tiny.tiny_world("cogvideox", {"in_channels": 8}, window=3).requires_grad_(False)
+    randomize_zero_init(world.base)
+    compiled = torch.compile(world.forward_streamed, backend="eager", fullgraph=True)
+    pictures = torch.randn(1, 2, 4, *latent_size(world), generator=torch.Generator().manual_seed(3))
+    latents, level, actions = clip(world, 4)
+    state, counts = empty_state(world), []
+    for t in range(4):
+        frame = (latents[:, t : t + 1], level[:, t : t + 1], actions[:, t : t + 1])
+        expected, after = world.forward_streamed(state, *frame, commit=True, image_latents=pictures)
+        found, state = compiled(state, *frame, commit=True, image_latents=pictures)
+        assert torch.equal(found, expected)
+        assert_same_state(state, after)
+        counts.append(graphs())
+    assert counts[-1] == counts[1], "another step compiled again"

@@ -53,7 +53,9 @@ def outputs(world: World) -> list[Tensor]:
     found = [world(**inputs), world(**inputs, bidirectional=True)]
     state = world.empty_state(2, *latent_size(world), window=None if world.resolved.window else t)
     for start in range(0, t, n):
-        output, state = world.forward_streamed(state, **slice_of(inputs, start, start + n), commit=True)
+        output, state = world.forward_streamed(
+            state, **slice_of(inputs, start, start + n, world), commit=True
+        )
         found.append(output)
     return [*found, *(x for kept in state.sites.values() for x in kept.values())]
 

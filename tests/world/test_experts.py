@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tests.autoencoders import tiny_autoencoder
 from tests.pairs import BOUNDARY, SCHEDULER
 from tests.tiny import tiny_model, tiny_world
+from v2w_convert import convert_module
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.sites import State
@@ -85,7 +86,7 @@ def test_a_stream_equals_one_pass(n: int) -> None:
     expected = world(**inputs)
     state = world.empty_state(2, *latent_size(world))
     for start in range(0, t, n):
-        part = slice_of(inputs, start, start + n)
+        part = slice_of(inputs, start, start + n, world.high)
         draft, same = world.forward_streamed(state, **part)
         output, state = world.forward_streamed(state, **part, commit=True)
         assert same is not state
@@ -112,7 +113,11 @@ def test_a_rollout_asks_each_expert_only_in_its_range() -> None:
 def test_it_calls_the_expert_that_diffusers_pipeline_calls() -> None:
     """Every call of WanPipeline: the same expert for the same timestep, and in bidirectional form the same output."""
     models = [tiny_model("wan", seed=seed) for seed in (0, 1)]
-    world = ExpertsWorld(*(tiny_world("wan", seed=seed) for seed in (0, 1)), BOUNDARY).eval()
+    scheduler = UniPCMultistepScheduler(**SCHEDULER)
+    world = ExpertsWorld(
+        *(convert_module(tiny_model("wan", seed=seed), action_dim=3, scheduler=scheduler) for seed in (0, 1)),
+        BOUNDARY,
+    )
     calls: list[tuple[str, dict[str, Any], Tensor]] = []
     for name, model in zip(world.experts, models, strict=True):
 
@@ -124,7 +129,7 @@ def test_it_calls_the_expert_that_diffusers_pipeline_calls() -> None:
         tokenizer=None,
         text_encoder=None,
         vae=tiny_autoencoder("AutoencoderKLWan"),
-        scheduler=UniPCMultistepScheduler(**SCHEDULER),
+        scheduler=scheduler,
         transformer=models[0],
         transformer_2=models[1],
         boundary_ratio=BOUNDARY,
@@ -143,8 +148,9 @@ def test_it_calls_the_expert_that_diffusers_pipeline_calls() -> None:
     )
     assert [name for name, _, _ in calls] == ["high"] * 4 + ["low"] * 6  # timesteps 999 963 923 875 | 818 …
     asked = recorded(world)
-    for name, given, expected in calls:
-        level = (given["timestep"] / 1000).expand(1, 3)
+    for (name, given, expected), level in zip(calls, world.noise.inference_levels(10)[:-1], strict=True):
+        assert world.noise.timestep(level.view(1, 1)).item() == given["timestep"].item()
+        level = level.expand(1, 3)
         latents = given["hidden_states"].transpose(1, 2)
         output = world(latents, level, text=given["encoder_hidden_states"], bidirectional=True)
         assert asked[-1][0] == name
@@ -156,7 +162,7 @@ def outputs(world: ExpertsWorld) -> list[Tensor]:
     inputs = random_inputs(world, 2, 5, seed=0)
     inputs["noise_level"] = torch.tensor([HIGH, LOW, LOW, HIGH, LOW]).expand(2, 5)
     output, state = world.forward_streamed(
-        world.empty_state(2, *latent_size(world)), **slice_of(inputs, 0, 2), commit=True
+        world.empty_state(2, *latent_size(world)), **slice_of(inputs, 0, 2, world.high), commit=True
     )
     return [world(**inputs), output, *(x for kept in state.sites.values() for x in kept.values())]
 

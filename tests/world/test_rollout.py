@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from tests.conftest import ACTIONS, tiny_unet
+from tests.tiny import tiny_world
 from v2w_convert.checkpoint.open import open_source
+from v2w_convert.noise.sampler import SolverSampler
 from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.registry import plan_for
@@ -54,7 +56,7 @@ def reference(
         return torch.randn(B, t, 4, H, W, generator=generator).double()
 
     n, shown = world.frames_per_block, history.shape[1]
-    context = torch.full((B, shown), sampling.context_noise)
+    context = torch.full((B, shown), sampling.context_noise or 0.0)
     past, levels_so_far = world.noise.add_noise(history, sample(shown), context), context
     frames = []
     for t in range(shown, actions.shape[1], n):
@@ -72,14 +74,14 @@ def reference(
             clean, noise = world.noise.to_clean_and_noise(output, frame, here)
             frame = world.noise.add_noise(clean, noise, torch.full((B, n), following))
         frames.append(frame)
-        here = torch.full((B, n), sampling.context_noise)
+        here = torch.full((B, n), sampling.context_noise or 0.0)
         past = torch.cat([past, world.noise.add_noise(frame, sample(n), here)], 1)
         levels_so_far = torch.cat([levels_so_far, here], 1)
     return torch.cat(frames, 1)
 
 
 @pytest.mark.parametrize(
-    "sampling", [Sampling(3), Sampling(2, guidance=2.5), Sampling(3, context_noise=20.0)]
+    "sampling", [Sampling(4), Sampling(2, guidance=2.5), Sampling(4, context_noise=20.0)]
 )
 def test_a_stream_is_the_rollout_without_one(world: World, sampling: Sampling) -> None:
     history, actions = seen()
@@ -120,3 +122,52 @@ def test_a_rollout_may_begin_with_nothing(world: World) -> None:
     frame = world.stream(1, H, W, sampling=Sampling(2)).step()
     assert frame.shape == (1, 4, H, W)
     assert torch.isfinite(frame).all()
+
+
+def test_noise_levels_are_shifted_by_the_size_of_the_clip() -> None:
+    """LTX-Video's scheduler wants the number of latent tokens: the view's frames, height and width."""
+    world = tiny_world("ltx-video", window=4)
+    assert world.clip_tokens(6, 8) == 4 * 6 * 8
+    streams = [world.stream(1, 4, 4), world.stream(1, 8, 8)]
+    assert [stream.tokens for stream in streams] == [64, 256]
+    frame = streams[0].step(torch.zeros(1, ACTIONS))
+    assert frame.isfinite().all()
+    few, many = (world.noise.inference_levels(10, stream.tokens) for stream in streams)
+    assert (few[1:-2] < many[1:-2]).all()
+
+
+def test_patches_are_tokens() -> None:
+    assert tiny_world("cogvideox", window=4).clip_tokens(6, 8) == 4 * 3 * 4
+    assert tiny_world("kandinsky-5", window=4).clip_tokens(6, 8) == 4 * 3 * 4
+
+
+@pytest.mark.parametrize("name", ["mochi", "wan", "sana-video", "cosmos"])
+def test_a_step_of_a_stream_is_that_of_the_checkpoints_solver(name: str) -> None:
+    """Whatever the model says, the scheduler of diffusers goes the same way."""
+    world = tiny_world(name).eval()
+    noise = world.noise
+    sampling = Sampling(4)
+    stream = world.stream(1, 4, 4, sampling=sampling, seed=3)
+    found = stream.step()
+    sampler = noise.sampler(4, stream.tokens)
+    frame = sampler.start(torch.randn(1, 1, world.channels, 4, 4, generator=torch.Generator().manual_seed(3)))
+    state = world.empty_state(1, 4, 4)
+    with torch.no_grad():
+        for i, level in enumerate(sampler.levels[:-1]):
+            output, _ = world.forward_streamed(state, frame, torch.full((1, 1), float(level)))
+            frame = sampler.step(output, frame, i)
+    assert torch.equal(found, frame[:, 0])
+    assert isinstance(sampler, SolverSampler) == (name in ("wan", "sana-video"))
+
+
+def test_history_is_given_at_the_level_that_training_visits() -> None:
+    world = tiny_world("stable-video-diffusion")
+    level = world.noise.history_level
+    drawn = world.noise.sample_training_levels((10_000,), torch.Generator().manual_seed(0))
+    assert ((drawn / level).log().abs() < 0.3).float().mean() > 0.1
+    seen = []
+    forward = world.forward_streamed
+    world.forward_streamed = lambda *args, **kw: seen.append(args[2]) or forward(*args, **kw)  # type: ignore[method-assign]
+    world.stream(1, 4, 4).observe(torch.zeros(1, 2, 4, 4, 4))
+    world.stream(1, 4, 4, sampling=Sampling(context_noise=0.5)).observe(torch.zeros(1, 1, 4, 4, 4))
+    assert [float(levels[0, 0]) for levels in seen] == pytest.approx([level, 0.5])

@@ -214,8 +214,8 @@ def test_what_cannot_be_served_is_refused_with_the_reason(tmp_path: Path) -> Non
 
     with pytest.raises(V2WError, match="there is no vae/config.json"):
         open_vae(tmp_path)
-    refused("it is a AutoencoderVidTok: .* reaches", {"_class_name": "AutoencoderVidTok"})
-    refused("it is a os.system", {"_class_name": "os.system"})
+    refused("its class is AutoencoderVidTok: .* reaches", {"_class_name": "AutoencoderVidTok"})
+    refused("its class is os.system", {"_class_name": "os.system"})
     tiny_autoencoder("AutoencoderKLWan", latents_std=[1.0] * 16).save_pretrained(tmp_path / "vae")
     with pytest.raises(V2WError, match="latents_std has 16 numbers for 4 channels"):
         open_vae(tmp_path)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from v2w_convert.checkpoint.source import Source
+from v2w_convert.checkpoint.source import Choice, Source
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
 
@@ -19,7 +19,7 @@ BOUNDARY = "boundary_ratio"  # in model_index.json
 FOLDERS = f"{HIGH_NOISE}/ and {LOW_NOISE}/ are models of their own"
 
 
-def with_low_noise(source: Source, open_folder: Callable[[Path, str], Source], asked: str) -> Source:
+def with_low_noise(source: Source, open_folder: Callable[[Path, str, Choice], Source], asked: str) -> Source:
     """`source`, the pipeline's first denoiser, together with its second one, if the pipeline has two.
 
     Args:
@@ -57,7 +57,7 @@ def with_low_noise(source: Source, open_folder: Callable[[Path, str], Source], a
         )
     if not (model / "config.json").is_file():
         raise V2WError(asked, f"{index} names {LOW_NOISE}, but there is no {model / 'config.json'}", FOLDERS)
-    second = open_folder(model, asked)
+    second = open_folder(model, asked, source.choice)
     before, after = _architecture(source.config), _architecture(second.config)
     if faults := sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)):
         raise V2WError(asked, f"{HIGH_NOISE} and {LOW_NOISE} differ in {', '.join(faults)}", FOLDERS)

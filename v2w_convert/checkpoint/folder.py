@@ -1,59 +1,45 @@
-"""A checkpoint in a folder that diffusers' save_pretrained wrote: a pipeline or a bare model."""
+"""A checkpoint in a folder: a pipeline or a bare model of diffusers, or what its makers publish."""
 
-import os
-import re
-import reprlib
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from v2w_convert.checkpoint.headers import TensorInfo, read_header
-from v2w_convert.checkpoint.source import COMPONENTS, MANIFEST, WEIGHTS, Source
+from v2w_convert.checkpoint.downloads import check_no_pointers, explain_folder
+from v2w_convert.checkpoint.listing import few, is_link_out, listed, names_in, refuse_links_out, walk
+from v2w_convert.checkpoint.names import both
+from v2w_convert.checkpoint.original_folder import open_original_folder
+from v2w_convert.checkpoint.own import own_tensors
+from v2w_convert.checkpoint.source import COMPONENTS, MANIFEST, Choice, Source
 from v2w_convert.checkpoint.strict_json import read_object
+from v2w_convert.checkpoint.unusable import check_config_usable
+from v2w_convert.checkpoint.weights import NoWeights, Weights, is_weights_name, read_weights_of, require_files
 from v2w_convert.errors import V2WError
 
-WEIGHTS_PREFIXES = ("diffusion_pytorch_model", "diffusion_flax_model")
-PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.safetensors", re.ASCII)
 CODE = {
     "auto_map",
     "custom_pipeline",
 }  # entries of config.json that make loaders run code from the checkpoint
 
 
-def open_folder(folder: Path, asked: str) -> Source:
+def open_folder(folder: Path, asked: str, choice: Choice = Choice()) -> Source:  # noqa: B008 (frozen)
     """The checkpoint in a pipeline or model folder. Raises as `open_source` does."""
-    component = _find_component(folder, asked)
-    model = folder / component
-    config = read_object(model / "config.json")
-    if not isinstance(config.get("_class_name"), str):
-        raise V2WError(
-            asked,
-            f"{model / 'config.json'} has no _class_name; it has {_few(list(config))}",
-            "a folder that diffusers' save_pretrained wrote",
-        )
-    if foreign := sorted(CODE & config.keys()):
-        raise V2WError(
-            asked,
-            f"{model / 'config.json'} has {', '.join(foreign)}: the checkpoint brings its own code, which v2w never runs",
-            "a model of a class that diffusers has",
-        )
-    weights = _find_weights(model, asked)
-    tensors, notes = _read_shards(weights, asked) if weights.suffix == ".json" else (read_header(weights), [])
-    files = sorted({info.file for info in tensors.values()})
-    if not files:
-        raise V2WError(asked, f"{weights} holds no tensor")
-    for file in (weights, *files):
-        if _is_link_out(file, folder):
-            raise V2WError(
-                asked, f"{file} is a link to {os.path.realpath(file)}", "copy the file itself there"
-            )
-    others, linked = _find_others(folder, model, files)
-    aside = [path.name for path in _list(model) if path.name.startswith(WEIGHTS_PREFIXES)]
-    aside = [name for name in aside if name != weights.name and model / name not in files]
-    if aside:
-        notes.append(f"{weights.name} is read; {_few(aside)} ignored")
+    if not folder.exists():
+        raise V2WError(asked, "no such folder or file")
+    check_no_pointers(folder)
+    component = find_component(folder, asked)
+    original = None if component else open_original_folder(folder, asked, choice)
+    if original is not None:
+        return original
+    if component is None:
+        raise explain_folder(folder, asked) or _no_model(folder, asked)
+    model, twin = choose_folder(folder, component, choice, asked)
+    config = read_config(model, asked)
+    weights = read_model(model, folder, asked, choice)
+    tensors, notes = own_tensors(weights.tensors, None if twin else choice.ema, asked)
+    others, linked = find_others(folder, model, weights, twin)
+    aside = [f"{model.name}/ is read; {twin.name}/ ignored"] if twin else []
+    aside += incomplete_parts(folder, component) if component else []
     if linked:
-        notes.append(f"links are not followed: {_few(linked)} ignored")
+        aside.append(f"links are not followed: {few(linked)} ignored")
 
     scheduler = folder / "scheduler" / "scheduler_config.json"
     return Source(
@@ -62,141 +48,116 @@ def open_folder(folder: Path, asked: str) -> Source:
         config=config,
         tensors=tensors,
         scheduler=read_object(scheduler) if component and scheduler.exists() else None,
-        files=tuple(files),
+        files=weights.files,
         others=tuple(others),
         converted=(folder / MANIFEST).exists(),
-        notes=tuple(notes),
+        notes=(*weights.notes, *notes, *aside),
+        renamed=bool(notes),
+        choice=choice,
     )
 
 
-def _find_component(folder: Path, asked: str) -> str:
-    if not folder.exists():
-        raise V2WError(asked, "no such folder or file")
+def find_component(folder: Path, asked: str) -> str | None:
+    """Where the model lies: a pipeline's folder, "" for a bare model, None for neither.
+
+    Raises:
+        V2WError: If a pipeline has two.
+    """
     if (folder / "model_index.json").exists():
         components = [name for name in COMPONENTS if (folder / name / "config.json").exists()]
         if len(components) > 1:
             raise V2WError(asked, f"both {' and '.join(components)} exist", "one of these folders")
         if components:
             return components[0]
-    if (folder / "config.json").exists():
-        return ""
-    raise V2WError(
-        asked,
-        f"neither a pipeline (model_index.json and unet/ or transformer/ with config.json) nor a model "
-        f"(config.json and weights); it has {_few(_names(folder))}",
-        "a folder that diffusers' save_pretrained wrote",
-    )
+    return "" if (folder / "config.json").exists() else None
 
 
-def _find_weights(model: Path, asked: str) -> Path:
-    """The weight file, or the index of the shards. A dangling link counts: it is refused on reading."""
-    for name in WEIGHTS:
-        if os.path.lexists(model / name):
-            return model / name
-    pickles = [path.name for path in _list(model) if path.suffix in PICKLES]
-    if pickles:
+def choose_folder(folder: Path, component: str, choice: Choice, asked: str) -> tuple[Path, Path | None]:
+    """The model's folder, and beside it the one that is not read: the weights or their average over training.
+
+    Raises:
+        V2WError: If both are there and none was chosen.
+    """
+    own = folder / component
+    twin = folder / f"{component}_ema"
+    if not component or not (twin / "config.json").exists():
+        return own, None
+    if choice.ema is None:
+        raise both(asked, f"the weights, {component}/, and their average over training, {twin.name}/")
+    return (twin, own) if choice.ema else (own, twin)
+
+
+def read_config(model: Path, asked: str) -> dict[str, Any]:
+    """The model's config.json.
+
+    Raises:
+        V2WError: If it is none of diffusers', brings code, or is of a quantised model.
+    """
+    file = model / "config.json"
+    config = read_object(file)
+    if not isinstance(config.get("_class_name"), str):
+        raise explain_folder(model, asked) or V2WError(
+            asked,
+            f"{file} has no _class_name; it has {few(list(config))}",
+            "a folder that diffusers' save_pretrained wrote",
+        )
+    if foreign := sorted(CODE & config.keys()):
         raise V2WError(
             asked,
-            f"the weights exist only as a pickle ({_few(pickles)}), which can execute code when loaded",
-            "a safetensors version, as diffusers' save_pretrained writes it",
+            f"{file} has {', '.join(foreign)}: the checkpoint brings its own code, which v2w never runs",
+            "a model of a class that diffusers has",
         )
-    raise V2WError(asked, f"no {WEIGHTS[1]} in {model}; it has {_few(_names(model))}")
+    check_config_usable(config, file, asked)
+    return config
 
 
-def _read_shards(index_file: Path, asked: str) -> tuple[dict[str, TensorInfo], list[str]]:
-    """The tensors of all shards that the index names, and notes on harmless oddities."""
-    index = read_object(index_file)
-    shard_of = index.get("weight_map")
-    if not isinstance(shard_of, dict):
-        raise V2WError(f"read {index_file}", "no weight_map", "download or save the file again")
-    # Names from a file may point anywhere: only plain names of files beside the index are followed.
-    bad = [
-        f"{key:.200}: {reprlib.repr(shard)} is not a plain name of a safetensors file"
-        for key, shard in shard_of.items()
-        if not (isinstance(shard, str) and SHARD_NAME.fullmatch(shard))
-    ]
-    if bad:
-        raise V2WError(f"read {index_file}", _first(bad))
-    shards = sorted(set(shard_of.values()))
-    missing = [shard for shard in shards if not os.path.lexists(index_file.with_name(shard))]
-    if missing:
-        complete = [
-            name for name in WEIGHTS if not name.endswith(".json") and index_file.with_name(name).exists()
-        ]
-        raise V2WError(
-            asked,
-            f"{len(missing)} of {len(shards)} shards are missing: {', '.join(missing)}",
-            f"delete the index, if {complete[0]} is the model" if complete else "download the folder again",
-        )
-    tensors: dict[str, TensorInfo] = {}
-    faults = []
-    for shard in shards:
-        file = index_file.with_name(shard)
-        for key, info in read_header(file).items():
-            if key in tensors:
-                faults.append(f"{key} is in two shards, {tensors[key].file.name} and {shard}")
-            elif key not in shard_of:
-                faults.append(f"{key} is in {shard} but not in the index")
-            tensors[key] = info
-    for key, shard in shard_of.items():
-        if key not in tensors:
-            faults.append(f"{key} is in the index but not in {shard}")
-        elif tensors[key].file.name != shard:
-            faults.append(f"{key} is in {tensors[key].file.name}, but the index says {shard}")
-    if faults:
-        raise V2WError(f"read {index_file}", _first(faults), "download the index and the shards again")
+def read_model(model: Path, folder: Path, asked: str, choice: Choice) -> Weights:
+    """The weights in `model`, a folder in `folder` or that one itself.
 
-    size = sum(info.stop - info.start for info in tensors.values())
-    metadata = index.get("metadata")
-    stated = metadata.get("total_size", size) if isinstance(metadata, dict) else size
-    notes = [f"{index_file.name} says {stated} bytes, the shards hold {size}"] if stated != size else []
-    return tensors, notes
+    Raises:
+        V2WError: If there are none that can be read, or a file is linked from elsewhere.
+    """
+    try:
+        weights = read_weights_of(model, asked, choice.variant)
+    except NoWeights as error:
+        raise explain_folder(model, asked) or error from None
+    refuse_links_out((weights.file, *weights.files), folder, asked)
+    return weights
 
 
-def _find_others(folder: Path, model: Path, files: list[Path]) -> tuple[list[Path], list[str]]:
+def find_others(
+    folder: Path, model: Path, weights: Weights, twin: Path | None
+) -> tuple[list[Path], list[str]]:
     """Other files to copy, relative to `folder`; and links that are not followed."""
-    own = {model / "config.json", *files}
+    own = {model / "config.json", *weights.files}
     others, linked = [], []
-    for path in _walk(folder):
+    for path in walk(folder):
         relative = path.relative_to(folder)
-        if path in own or (path.parent == model and path.name.startswith(WEIGHTS_PREFIXES)):
+        if path in own or (path.parent == model and is_weights_name(path.name)) or twin in path.parents:
             continue
-        if path.is_symlink() and (path.is_dir() or not path.exists() or _is_link_out(path, folder)):
+        if path.is_symlink() and (path.is_dir() or not path.exists() or is_link_out(path, folder)):
             linked.append(str(relative))
         elif path.is_file():
             others.append(relative)
     return others, linked
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Every path below `folder` that is not a folder itself, in order, without the hidden ones."""
-    waiting = [folder]  # not by recursion: folders may be nested more deeply than calls
-    while waiting:
-        path = waiting.pop()
-        if path == folder or (path.is_dir() and not path.is_symlink()):
-            waiting += reversed(_list(path))
-        else:
-            yield path
+def incomplete_parts(folder: Path, component: str) -> list[str]:
+    """Notes on the pipeline's encoders, which conversion does not need: those without all their weights."""
+    notes = []
+    for part in listed(folder):
+        if part.name not in (component, "vae") and (part / "config.json").is_file():
+            try:
+                require_files(part, f"read {part}")
+            except V2WError as error:
+                notes.append(f"{part.name}/ is not whole: {error.found}")
+    return notes
 
 
-def _list(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _names(folder: Path) -> list[str]:
-    return [path.name + "/" if path.is_dir() else path.name for path in _list(folder)]
-
-
-def _is_link_out(file: Path, folder: Path) -> bool:
-    """Whether `file` resolves to a place outside `folder`. The Hub cache links `snapshots/REVISION` to `blobs`; that is allowed."""
-    target, root = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
-    blobs = [parent.parent / "blobs" for parent in root.parents if parent.name == "snapshots"]
-    return not any(target.is_relative_to(home) for home in (root, *blobs))
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(f"{name:.200}" for name in _first(names)) or "nothing"
-
-
-def _first(faults: list[str], count: int = 8) -> list[str]:
-    return faults[:count] + ([f"and {len(faults) - count} more"] if len(faults) > count else [])
+def _no_model(folder: Path, asked: str) -> V2WError:
+    return V2WError(
+        asked,
+        f"neither a pipeline (model_index.json and unet/ or transformer/ with config.json) nor a model "
+        f"(config.json and weights); it has {few(names_in(folder))}",
+        "a folder that diffusers' save_pretrained wrote",
+    )

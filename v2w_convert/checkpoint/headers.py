@@ -61,9 +61,11 @@ class TensorInfo:
 
     Attributes:
         dtype: As safetensors spells it, a key of DTYPES.
-        file: The safetensors file.
+        file: The safetensors file, or the one that torch.save wrote.
         start, stop: Its bytes, counted from the start of the file.
         crc: Their CRC-32, where the file records it.
+        rest: More bytes that follow them, where it is put together of pieces: (start, stop) of each.
+        crc_range: The bytes whose CRC-32 `crc` is, where it is only a piece of them.
     """
 
     dtype: str
@@ -72,6 +74,18 @@ class TensorInfo:
     start: int
     stop: int
     crc: int | None = None
+    rest: tuple[tuple[int, int], ...] = ()
+    crc_range: tuple[int, int] | None = None
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """(start, stop) of its bytes, piece by piece."""
+        return ((self.start, self.stop), *self.rest)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(stop - start for start, stop in self.ranges)
 
 
 def is_tensor_name(name: Any) -> bool:

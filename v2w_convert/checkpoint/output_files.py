@@ -49,11 +49,13 @@ class Generated:
 
     Attributes:
         what: Identifies the content: equal in two runs that write the same bytes.
+        file: The file that it is made of, if any.
     """
 
     size: int
     what: str
     make: Callable[[], Any]
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class OutputFile:
 
     @cached_property
     def sources(self) -> tuple[Path, ...]:
-        return tuple(dict.fromkeys(part.file for part in self.parts if isinstance(part, ByteRange)))
+        return tuple(dict.fromkeys(part.file for part in self.parts if part.file is not None))
 
     def describe(self) -> list[Any]:
         """The file's segments, as plain data."""

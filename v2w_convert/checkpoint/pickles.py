@@ -28,7 +28,19 @@ MAX_PICKLE_BYTES = (
     2_500_000  # of ten thousand tensors; unpickled in Python, where each byte may cost a microsecond
 )
 MAX_ENTRIES = 2 * MAX_TENSORS
-WRAPPERS = ("state_dict", "module")  # Lightning's and DeepSpeed's
+WRAPPERS = (
+    "state_dict",
+    "module",
+    "model",
+    "generator",
+)  # Lightning's, DeepSpeed's, those of training scripts
+AVERAGES = (
+    "ema",
+    "ema_state_dict",
+    "state_dict_ema",
+    "model_ema",
+    "generator_ema",
+)  # of the weights over training
 AGAIN = "download the file again"
 TRUST = "where you trust it, load it yourself and save its state_dict alone, as safetensors"
 
@@ -46,12 +58,6 @@ class Pickled:
     tensors: dict[str, TensorInfo]
     unread: dict[str, str]
     aside: tuple[str, ...]
-
-
-def is_pickle(file: Path) -> bool:
-    """Whether the file begins like one that `torch.save` writes, whatever its name."""
-    with file.open("rb") as stream:
-        return stream.read(4) == ZIP
 
 
 def read_pickle(file: Path) -> Pickled:
@@ -154,14 +160,16 @@ def _state_dict(loaded: Any) -> tuple[Mapping[str, Any], list[str]]:
     import torch
 
     aside: list[str] = []
+    average: Mapping[str, Any] = {}
     if isinstance(loaded, Mapping):
-        for wrapper in WRAPPERS:
-            if isinstance(loaded.get(wrapper), Mapping):
-                aside = [str(key) for key in loaded if key != wrapper]
-                loaded = loaded[wrapper]
-                break
+        wrapper = next((name for name in WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
+        twin = next((name for name in AVERAGES if isinstance(loaded.get(name), Mapping)), None)
+        aside = [str(key) for key in loaded if key not in (wrapper, twin)] if wrapper or twin else []
+        average = loaded[twin] if twin else {}
+        loaded = loaded[wrapper] if wrapper else {} if twin else loaded
     if not isinstance(loaded, Mapping):
         raise ValueError(f"it holds a {type(loaded).__name__}, not named tensors")
+    loaded = {**loaded, **{f"ema.{key}": value for key, value in average.items()}}
     state = {key: value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
     if not state:
         raise ValueError(f"no tensors by name; it has {', '.join(map(reprlib.repr, [*loaded][:8]))}")

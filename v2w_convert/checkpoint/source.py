@@ -1,25 +1,30 @@
 """A checkpoint to convert: its weights as named tensors, and its other files."""
 
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from v2w_convert.checkpoint.headers import DTYPES, TensorInfo
-from v2w_convert.errors import V2WError
-
-if TYPE_CHECKING:
-    import torch
+from v2w_convert.checkpoint.headers import TensorInfo
+from v2w_convert.checkpoint.read_tensor import read_tensor as read_tensor
 
 COMPONENTS = ("unet", "transformer")
-# In the order in which diffusers looks: shards before one file; the plain weights before a variant.
-WEIGHTS = (
-    "diffusion_pytorch_model.safetensors.index.json",
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.safetensors.index.fp16.json",
-    "diffusion_pytorch_model.fp16.safetensors",
-)
 MANIFEST = "v2w.json"
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+WEIGHTS_INDEX = f"{WEIGHTS_FILE}.index.json"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of several weights of one model to read.
+
+    Attributes:
+        variant: Of the files, such as "fp16"; None: those of no variant, if they are there.
+        ema: The average of the weights over training (True), or the weights themselves (False); None: there must
+            be only one of both.
+    """
+
+    variant: str | None = None
+    ema: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,12 @@ class Source:
             weights (stale variants included), nothing hidden, no link out of the folder.
         converted: Whether v2w.json lies at the root, so that this is an output, not a base.
         notes: What is not read, in sentences for the user.
-        autoencoder: The one file's; a folder's is among `others`.
+        autoencoder: That of a checkpoint of which a pipeline folder is made; a pipeline folder's is among
+            `others`.
+        pipeline: Class of the pipeline folder that is made of it, where it is none: a single file, or a folder as
+            its makers publish it. Of a diffusers folder "".
+        renamed: Whether its files have other tensors, or other names for them, than `tensors` has.
+        choice: What was chosen of several weights.
         low_noise: A second denoiser, for the noise levels below `boundary`; this is then the high-noise one. `others`
             are both's.
         boundary: Where the second one's levels end, as a share of the training timesteps.
@@ -62,6 +72,9 @@ class Source:
     converted: bool
     notes: tuple[str, ...]
     autoencoder: BundledModel | None = None
+    pipeline: str = ""
+    renamed: bool = False
+    choice: Choice = Choice()
     low_noise: "Source | None" = None
     boundary: float | None = None
 
@@ -73,44 +86,6 @@ class Source:
         return {"high": replace(self, low_noise=None, boundary=None), "low": self.low_noise}
 
     @property
-    def is_file(self) -> bool:
-        return self.files == (self.folder,)
-
-    @property
     def class_name(self) -> str:
         name: str = self.config["_class_name"]
         return name
-
-
-def read_tensor(info: TensorInfo) -> "torch.Tensor":
-    """The tensor of shape `info.shape` in its stored dtype, in newly allocated memory.
-
-    Raises:
-        V2WError: If torch has no such dtype, or if the bytes are no longer there or not what their checksum
-            says.
-    """
-    import torch
-
-    name = DTYPES[info.dtype].torch
-    if name is None:
-        raise V2WError(f"read {info.file}", f"a tensor of dtype {info.dtype}, which torch cannot hold")
-    data = torch.empty(info.stop - info.start, dtype=torch.uint8)
-    try:
-        with info.file.open("rb") as stream:
-            stream.seek(info.start)
-            count = stream.readinto(data.numpy().data)
-    except OSError as error:
-        raise V2WError(f"read {info.file}", error.strerror or str(error)) from None
-    if count < len(data):
-        raise V2WError(
-            f"read {info.file}",
-            f"it now ends before byte {info.stop}",
-            "do not change the files during the run",
-        )
-    if info.crc is not None and zlib.crc32(data.numpy().data) != info.crc:
-        raise V2WError(
-            f"read {info.file}",
-            f"bytes {info.start} to {info.stop} are damaged: they do not match the file's own checksum",
-            "download the file again",
-        )
-    return data.view(getattr(torch, name)).reshape(info.shape)

@@ -27,6 +27,10 @@ def finetune(
     with show_progress("finetune") as progress:
         result = api.finetune(converted, data, output, settings, progress=progress)
     print_line(f"{output}: a world model after {settings.steps} steps")
+    for name, source in result.conditions.items():
+        print_line(f"{output}: {name} is of the {source} of each episode")
+    for note in result.notes:
+        print_line(f"{output}: {note}")
     if result.autoencoder is not None and result.autoencoder.sees_later_frames:
         print_line(
             f"{output}: the autoencoder's latents depend on later frames, so the history in training held traces of "

@@ -14,7 +14,7 @@ def inspect(base: Base, settings: InspectSettings, json: Json = False) -> None:
     from v2w_convert.console import print_line, print_result, print_table
     from v2w_convert.text import fold_paths
 
-    result = api.inspect(base, plan=settings.plan)
+    result = api.inspect(base, plan=settings.plan, variant=settings.variant, ema=settings.ema)
     rows = {
         "class": result.class_name,
         "parameters": result.parameters,

@@ -28,7 +28,9 @@ ARGUMENTS, FILES, SETTINGS, COMPUTE, OTHER = (
     "Other",
 )
 SECTIONS = {
-    **dict.fromkeys(("plan", "conditions", "validation", "classifier_data", "clips", "camera"), FILES),
+    **dict.fromkeys(
+        ("plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips", "camera"), FILES
+    ),
     **dict.fromkeys(
         ("device", "dtype", "mixed_precision", "gradient_checkpointing", "memory", "budget", "seed"), COMPUTE
     ),
@@ -38,7 +40,7 @@ Base = Annotated[
     Path,
     typer.Argument(
         metavar="BASE",
-        help="diffusers model or pipeline folder, one .ckpt or .safetensors file, or Hub id (OWNER/NAME)",
+        help="diffusers model or pipeline folder, file or folder as its makers publish it, or Hub id (OWNER/NAME)",
     ),
 ]
 Converted = Annotated[

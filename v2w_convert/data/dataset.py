@@ -57,6 +57,15 @@ class Dataset(ABC):
             V2WError: The list of episodes cannot be read.
         """
 
+    @property
+    def tasks(self) -> list[tuple[str, ...]]:
+        """`Episode.tasks` of each episode, in order, without decoding frames. None where a format has no words.
+
+        Raises:
+            V2WError: They cannot be read.
+        """
+        return [()] * len(self)
+
     def __len__(self) -> int:
         """How many episodes there are."""
         return len(self.lengths)

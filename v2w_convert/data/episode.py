@@ -16,6 +16,7 @@ class Episode:
         frames: uint8 RGB of shape (t, height, width, 3).
         actions: float32 of shape (t, a). Row i is the action chosen on seeing frame i, so it leads to frame
             i + 1 (the convention of LeRobot and of Gymnasium). The last row leads nowhere.
+        tasks: What was being done, in words: one text, several where the task changes, none where nobody said.
 
     Raises:
         V2WError: Shapes or types are others, or an action is NaN or infinite.
@@ -23,6 +24,7 @@ class Episode:
 
     frames: NDArray[np.uint8]
     actions: NDArray[np.float32]
+    tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         asked = "read an episode"

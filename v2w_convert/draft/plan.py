@@ -12,7 +12,7 @@ def write_plan(base: Path, output: Path | None = None, progress: Progress = no_p
     """Find the plan for a base, or draft one.
 
     Args:
-        base: A diffusers model or pipeline folder, or one .ckpt or .safetensors file.
+        base: A diffusers model or pipeline folder, or a file or folder as its makers publish it.
         output: A YAML file to write, which must not exist; None: the text is only returned.
         progress: Called before a draft is measured.
 

@@ -1,6 +1,6 @@
 """What all figures of one evaluation are measured on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -9,11 +9,13 @@ from torch import Tensor
 from v2w_convert.data import open_dataset
 from v2w_convert.device import resolve_device, resolve_dtype
 from v2w_convert.evaluation.clips import EvaluationClips, cut_clips, per_episode, read_episodes
+from v2w_convert.evaluation.conditions import rollout_conditions
 from v2w_convert.evaluation.metrics import bootstrap
 from v2w_convert.evaluation.result import Interval
 from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames, sampling_of
 from v2w_convert.evaluation.settings import EvaluateSettings
-from v2w_convert.surgery.load import load
+from v2w_convert.plan.call import Conditions
+from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.world.experts import AnyWorld
 from v2w_convert.world.vae import VAE, open_vae, require_frame_size
 
@@ -31,6 +33,7 @@ class EvaluationContext:
         training: Clips to train the action classifier on, if there are any.
         latents: (n j c h w): at least the history's latents, in which later frames have left no trace.
         round_tripped: The clips' frames, encoded and decoded: (n t 3 height width).
+        conditions: Of each clip (n …).
     """
 
     world: AnyWorld
@@ -41,6 +44,7 @@ class EvaluationContext:
     training: EvaluationClips | None
     latents: Tensor
     round_tripped: Tensor
+    conditions: Conditions = field(default_factory=dict)
 
     @property
     def truth(self) -> Tensor:
@@ -50,8 +54,9 @@ class EvaluationContext:
     def rollout(self, actions: Tensor, seed: int) -> Tensor:
         """Generate frames (k t-history 3 height width) of the first k clips, for their `actions` (k t a)."""
         latents = self.latents[: len(actions)]
+        own = {name: value[: len(actions)] for name, value in self.conditions.items()}
         return rollout_frames(
-            self.world, self.vae, latents, actions, self.history, sampling_of(self.settings), seed
+            self.world, self.vae, latents, actions, self.history, sampling_of(self.settings), seed, own
         )
 
     def interval(self, values: Tensor) -> Interval:
@@ -71,25 +76,37 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
         V2WError: Model or data cannot be read, do not fit together, or the episodes are too short.
     """
     device = resolve_device(settings.device)
-    world = load(world_folder, device=device, dtype=resolve_dtype(settings.dtype))
+    manifest, _, resolved = open_converted(world_folder)
     vae = open_vae(world_folder, device)
     compression, longest = vae.packing, max(settings.horizons)
-    history = history_length(world, compression, settings.history)
+    history = history_length(resolved.frames_per_block, compression, settings.history)
     data_set = open_dataset(data, camera=settings.camera)
-    episodes = read_episodes(data_set, world.action_dim, compression, settings.episodes)
+    episodes = read_episodes(data_set, manifest.action_dim, compression, settings.episodes)
     require_frame_size(vae, episodes[0].frames, f"evaluate on {data}")
     clips = cut_clips(episodes, history, compression.whole_blocks(history + longest) - history)
     training = None
     if settings.classifier_data is not None:
         others = open_dataset(settings.classifier_data, camera=settings.camera)
         training = cut_clips(
-            read_episodes(others, world.action_dim, compression, None), 0, compression.whole_blocks(longest)
+            read_episodes(others, manifest.action_dim, compression, None),
+            0,
+            compression.whole_blocks(longest),
         )
+    conditions, _ = rollout_conditions(
+        world_folder,
+        vae,
+        [episodes[number].tasks for number in clips.episode.tolist()],
+        list(as_uint8(clips.frames[:, :1])[:, 0].numpy()),
+        device,
+    )
     latents = vae.encode(as_uint8(clips.frames))
     round_tripped = vae.decode(latents).cpu()
     if not vae.single:  # frames after the history may have left a trace in its latents
         latents = vae.encode(as_uint8(clips.frames[:, :history]))
-    return EvaluationContext(world, vae, settings, history, clips, training, latents, round_tripped)
+    world = load(world_folder, device=device, dtype=resolve_dtype(settings.dtype))
+    return EvaluationContext(
+        world, vae, settings, history, clips, training, latents, round_tripped, conditions
+    )
 
 
 def as_uint8(frames: Tensor) -> Tensor:

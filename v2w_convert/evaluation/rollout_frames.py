@@ -1,10 +1,13 @@
 """Rollouts in video frames: encode the history, generate latents, decode them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import SamplingSettings
+from v2w_convert.plan.call import Conditions
 from v2w_convert.world.experts import AnyWorld
 from v2w_convert.world.rollout import Sampling, start_stream
 from v2w_convert.world.temporal_compression import TemporalCompression
@@ -27,6 +30,7 @@ def rollout_frames(
     history: int,
     sampling: Sampling,
     seed: int,
+    conditions: Conditions | None = None,
 ) -> Tensor:
     """Generate the frames after `history` observed ones.
 
@@ -42,6 +46,7 @@ def rollout_frames(
         history: Observed video frames.
         sampling: How latents are sampled.
         seed: The seed of their noise.
+        conditions: Of each rollout (n …); those that are not there are the model's own.
 
     Returns:
         Video frames (n t-history 3 height width) in [0, 1], on the CPU.
@@ -53,7 +58,8 @@ def rollout_frames(
     missing = compression.whole_blocks(t, world.frames_per_block) - t
     repeated = torch.cat([actions, actions[:, -1:].expand(-1, missing, -1)], 1)
     latent_actions = compression.actions(repeated)
-    stream = start_stream(world, n, *latents.shape[-2:], sampling=sampling, seed=seed)
+    own: dict[str, Any] = {name: value.to(world.device) for name, value in (conditions or {}).items()}
+    stream = start_stream(world, n, *latents.shape[-2:], sampling=sampling, seed=seed, **own)
     stream.observe(latents, latent_actions[:, :observed])
     starts = range(observed, latent_actions.shape[1], world.frames_per_block)
     generated = [stream.step_block(latent_actions[:, j : j + world.frames_per_block]) for j in starts]
@@ -61,7 +67,7 @@ def rollout_frames(
     return vae.decode(whole, observed)[:, : t - history].cpu()
 
 
-def history_length(world: AnyWorld, compression: TemporalCompression, history: int | None) -> int:
+def history_length(frames_per_block: int, compression: TemporalCompression, history: int | None) -> int:
     """Return how many video frames are observed: `history`, or without one 8 or the next number that fits.
 
     Whole latent frames fit, in whole blocks where the model takes blocks of them.
@@ -69,9 +75,9 @@ def history_length(world: AnyWorld, compression: TemporalCompression, history: i
     Raises:
         V2WError: `history` does not fit.
     """
-    fitting = compression.whole_blocks(history or HISTORY, world.frames_per_block)
+    fitting = compression.whole_blocks(history or HISTORY, frames_per_block)
     if history not in (None, fitting):
-        found = [f"the model takes blocks of {world.frames_per_block}"] if world.frames_per_block > 1 else []
+        found = [f"the model takes blocks of {frames_per_block}"] if frames_per_block > 1 else []
         found += [f"the autoencoder packs {compression}"] if compression.k > 1 else []
         raise V2WError(f"observe {history} frames", " and ".join(found), f"a history of {fitting} frames")
     return fitting

@@ -11,12 +11,13 @@ from v2w_convert.data import Episode, open_dataset
 from v2w_convert.device import resolve_device, resolve_dtype
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.clips import read_episodes
+from v2w_convert.evaluation.conditions import rollout_conditions
 from v2w_convert.evaluation.pictures import captioned, contact_sheet, write_png, write_video
 from v2w_convert.evaluation.result import RolloutResult
 from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames, sampling_of
 from v2w_convert.evaluation.settings import RolloutSettings
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
-from v2w_convert.surgery.load import load
+from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.world.vae import as_uint8, open_vae, require_frame_size
 
 SUFFIXES = (".mp4", ".gif", ".png")
@@ -58,11 +59,11 @@ def rollout(
     require_target(output)
     device = resolve_device(settings.device)
     report(ProgressEvent("rollout", detail="loading"))
-    world = load(world_folder, device=device, dtype=resolve_dtype(settings.dtype))
+    manifest, _, resolved = open_converted(world_folder)
     vae = open_vae(world_folder, device)
-    history = history_length(world, vae.packing, settings.history)
+    history = history_length(resolved.frames_per_block, vae.packing, settings.history)
     data_set = open_dataset(data, camera=settings.camera)
-    episodes = read_episodes(data_set, world.action_dim, vae.packing)
+    episodes = read_episodes(data_set, manifest.action_dim, vae.packing)
     asked = f"roll out episode {settings.episode} of {data}"
     if settings.episode >= len(episodes):
         raise V2WError(asked, f"there are {len(episodes)} episodes", f"--episode 0 … {len(episodes) - 1}")
@@ -73,11 +74,18 @@ def rollout(
         )
     require_frame_size(vae, start.frames, asked)
     total = history + settings.frames
+    conditions, _ = rollout_conditions(
+        world_folder, vae, [start.tasks], [start.frames[0]], device, settings.prompt
+    )
+    world = load(world_folder, device=device, dtype=resolve_dtype(settings.dtype))
+    both = {name: value.expand(2, *value.shape[1:]) for name, value in conditions.items()}
     actions = torch.from_numpy(true_and_other_actions(episodes, settings.episode, history, total))
     observed = start.frames[:history]
     latents = vae.encode(observed)[None].expand(2, -1, -1, -1, -1)
     report(ProgressEvent("rollout", detail=f"generating {settings.frames} frames"))
-    generated = rollout_frames(world, vae, latents, actions, history, sampling_of(settings), settings.seed)
+    generated = rollout_frames(
+        world, vae, latents, actions, history, sampling_of(settings), settings.seed, both
+    )
     grey = np.full((max(total - len(start), 0), *observed.shape[1:]), GREY, np.uint8)
     truth = np.concatenate([start.frames[:total], grey])
     panels = {

@@ -14,12 +14,12 @@ class SamplingSettings(BaseModel):
     guidance: float = Field(
         default=1.0, allow_inf_nan=False, description="action guidance scale; 1 turns guidance off"
     )
-    context_noise: float = Field(
-        default=0.0,
+    context_noise: float | None = Field(
+        default=None,
         ge=0,
         allow_inf_nan=False,
         description="noise level that observed and generated history is given, in the unit of the model's "
-        "noise; 0 is clean",
+        "noise; 0 is clean; without it, the cleanest level that training visits",
     )
     history: int | None = Field(
         default=None,
@@ -40,6 +40,9 @@ class RolloutSettings(SamplingSettings):
 
     episode: int = Field(default=0, ge=0, description="episode of the data set to start from, counted from 0")
     frames: int = Field(default=32, ge=1, description="video frames to generate")
+    prompt: str | None = Field(
+        default=None, description="prompt, by the base's own encoders; default: as the model was finetuned"
+    )
 
 
 class EvaluateSettings(SamplingSettings):

@@ -7,8 +7,9 @@ import diffusers
 import diffusers.models
 from torch import Tensor
 
-from v2w_convert.families import allegro, cogvideox, cosmos, kandinsky
+from v2w_convert.families import allegro, cogvideox, cosmos, kandinsky, skyreels
 from v2w_convert.families.dynamicrafter import DynamiCrafterUNet
+from v2w_convert.families.image_conditions import IMAGE_CONDITIONS as IMAGE_CONDITIONS
 from v2w_convert.families.vid2world import Vid2WorldUNet
 
 
@@ -35,6 +36,7 @@ COMPUTED_ARGUMENTS: dict[str, Computed] = {
     "cogvideox": cogvideox.arguments,
     "cosmos": cosmos.arguments,
     "kandinsky5": kandinsky.arguments,
+    "skyreels": skyreels.arguments,
 }
 
 # Models that diffusers lacks.
@@ -56,6 +58,24 @@ def model_class(name: str) -> Any:
         raise ValueError(f"diffusers has no model {name!r}")
     return kind
 
+
+# Pipelines that call a served class as its plan does not, by the class that model_index.json names: what they do, and what
+# to try. Their folders are refused.
+PREDICT2 = (
+    "it tells its denoiser sigma / (sigma + 1), scales its input and splits its output by formulas of its own, which no "
+    "kind of noise has",
+    "a Cosmos 1.0 checkpoint",
+)
+REFUSED_PIPELINES: dict[str, tuple[str, str]] = {
+    "Cosmos2TextToImagePipeline": PREDICT2,
+    "Cosmos2VideoToWorldPipeline": PREDICT2,
+    "Cosmos2_5_PredictBasePipeline": PREDICT2,
+    "LTXConditionPipeline": (
+        "it gives its denoiser positions of its own, in which the first latent frame is one picture long, and noise levels "
+        "of its own, whatever its scheduler says",
+        'LTXPipeline, whose positions and levels the plan has, as "_class_name" in model_index.json, to train it with those',
+    ),
+}
 
 # Video models of diffusers that cannot be converted, and why.
 CAUSAL = "it is causal already: its frames see no later ones"

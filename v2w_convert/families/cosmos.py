@@ -8,6 +8,8 @@ from torch import Tensor
 
 from v2w_convert.errors import V2WError
 
+PIXELS = 8  # along a side of a latent
+
 
 def arguments(
     config: Mapping[str, Any], t: int, h: int, w: int, text: Tensor, like: Tensor
@@ -17,12 +19,10 @@ def arguments(
     Raises:
         V2WError: There is no torchvision, by which diffusers' model resizes the mask.
     """
-    if not config["concat_padding_mask"]:
-        return {}
-    if not is_torchvision_available():
+    if config["concat_padding_mask"] and not is_torchvision_available():
         raise V2WError(
             "call a CosmosTransformer3DModel with a padding mask",
             "diffusers resizes it by torchvision, which is not installed",
             "pip install torchvision, of the release that belongs to your torch",
         )
-    return {"padding_mask": like.new_zeros(1, 1, h, w)}
+    return {"padding_mask": like.new_zeros(1, 1, PIXELS * h, PIXELS * w)}

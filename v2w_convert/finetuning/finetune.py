@@ -15,7 +15,9 @@ from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.data import Dataset, open_dataset
 from v2w_convert.device import resolve_device
+from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
+from v2w_convert.finetuning.conditions import Clips, Conditioned, cached_conditions, require_tasks
 from v2w_convert.finetuning.experts import by_expert, experts_to_train, level_range
 from v2w_convert.finetuning.latents import LatentDataset, cached_latents, require_clips
 from v2w_convert.finetuning.loop import prepare, train
@@ -82,6 +84,16 @@ def finetune(
     sets = [open_dataset(path, camera=settings.camera) for path in paths]
     for data_set in sets:
         require_clips(data_set, manifest.action_dim, settings.frames, vae.packing)
+    sources = choose_sources(
+        converted,
+        resolved,
+        text=settings.text_condition,
+        image=settings.image_condition,
+        tasks=settings.text_condition == "task" and any(any(data_set.tasks) for data_set in sets),
+    )
+    for data_set in sets:
+        require_tasks(data_set, sources)
+    conditioned = Conditioned(converted, manifest, resolved, sources)
     record = describe_run(converted, sets, settings)
     inputs = [converted, *paths]
     require_own(output, record, inputs)
@@ -98,18 +110,20 @@ def finetune(
         record["autoencoder"] = asdict(facts)
     config = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     with locked(output, record, config, inputs):
+        world.to("cpu")  # encoders need the memory
         cached = [
-            cached_latents(data_set, converted, output / LATENTS, vae, settings.frames, progress)
+            cached_clips(data_set, conditioned, output, vae, settings, accelerator, progress)
             for data_set in sets
         ]
         del vae  # its memory is needed now
+        world.to(accelerator.device)
         for expert, part in zip(trained.values(), experts_of(world).values(), strict=True):
             if expert.manifest.stage == "converted":  # one that was finetuned before has learned with its own
-                set_action_statistics(part, cached[0], expert.source)
+                set_action_statistics(part, cached[0].latents, expert.source)
         training = prepare(world, settings, accelerator, level_range(settings, model.source.boundary))
         clips, validation = cached[0], cached[1] if len(cached) > 1 else None
         log = train(world, training, clips, validation, settings, accelerator, output, progress)
-        result = make_result(output, record, log, facts, manifest.finetuning)
+        result = make_result(output, record, log, facts, manifest.finetuning, sources)
         write_atomically(output / LOSS_CURVE, lambda file: draw_log(log.lines, file))
         save_model(model, by_expert(training.averaged(), trained), result.for_manifest(), output)
     return result
@@ -127,6 +141,29 @@ def describe_run(converted: Path, sets: list[Dataset], settings: FinetuneSetting
     }
 
 
+def cached_clips(
+    data: Dataset,
+    model: Conditioned,
+    output: Path,
+    vae: VAE,
+    settings: FinetuneSettings,
+    accelerator: Accelerator,
+    progress: Progress,
+) -> Clips:
+    """The data's latents and conditions, encoded now or by an earlier run.
+
+    Raises:
+        V2WError: The data cannot be read or encoded.
+    """
+    latents = cached_latents(
+        data, model.folder, output / LATENTS, vae, settings.frames, progress, settings.clip_stride
+    )
+    own = cached_conditions(data, latents, model, output / LATENTS, vae, accelerator.device, progress)
+    if own is not None:
+        own.require_alike(settings.text_dropout > 0)
+    return Clips(latents, own)
+
+
 def describe_autoencoder(vae: VAE, data: Dataset) -> AutoencoderFacts:
     """Measure an autoencoder with a temporal compression on the first frames of `data`."""
     frames = data.first().frames
@@ -139,7 +176,12 @@ def describe_autoencoder(vae: VAE, data: Dataset) -> AutoencoderFacts:
 
 
 def make_result(
-    output: Path, record: Record, log: Log, facts: AutoencoderFacts | None, before: dict[str, Any] | None
+    output: Path,
+    record: Record,
+    log: Log,
+    facts: AutoencoderFacts | None,
+    before: dict[str, Any] | None,
+    sources: Sources,
 ) -> FinetuneResult:
     """The result of a run with this log.
 
@@ -149,6 +191,7 @@ def make_result(
         log: The log of all steps.
         facts: What was measured of the autoencoder.
         before: The record of the run that trained the converted model, if any.
+        sources: Which conditions were an episode's own.
     """
     losses, validation = log.all("loss"), log.all("validation_loss")
     last = losses[-LOSS_STEPS:]
@@ -164,6 +207,8 @@ def make_result(
         loss=sum(last) / len(last),
         validation_loss=ValidationLoss(validation[0], validation[-1]) if validation else None,
         before=before,
+        conditions=sources.record(),
+        notes=list(sources.notes),
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.data import Dataset
 from v2w_convert.errors import V2WError
+from v2w_convert.finetuning.shards import ShardWriter, open_shards
 from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
 from v2w_convert.world.vae import VAE
-
-SHARD_BYTES = 256 * 2**20
 
 
 class LatentDataset:
@@ -31,22 +29,22 @@ class LatentDataset:
     latent frame. Where the autoencoder has a temporal compression of k, a is k times that of the data.
     """
 
-    def __init__(self, folder: Path, frames: int):
+    def __init__(self, folder: Path, frames: int, stride: int = 1):
         """Open all shards.
 
         Args:
             folder: What `encode` wrote.
-            frames: Latent frames per clip, t. A clip begins at any latent frame with t - 1 more after it.
+            frames: Latent frames per clip, t.
+            stride: A clip begins at every stride-th latent frame of an episode that has t - 1 more after it.
         """
-        self.frames = frames
+        self.frames, self.stride = frames, stride
         self.episodes: list[tuple[Any, str, int]] = []  # open shard, name, length
-        for file in sorted(folder.glob("*.safetensors")):
-            shard: Any = safe_open(file, framework="pt")
-            names = sorted(key.removesuffix(".latents") for key in shard.keys() if key.endswith(".latents"))
-            for name in names:
-                length, *self._frame = shard.get_slice(f"{name}.latents").get_shape()
-                self.episodes.append((shard, name, length))
-        self._ends = list(accumulate(max(length - frames + 1, 0) for _, _, length in self.episodes))
+        shards = open_shards(folder)
+        for name in sorted(key.removesuffix(".latents") for key in shards if key.endswith(".latents")):
+            shard = shards[f"{name}.latents"]
+            length, *self._frame = shard.get_slice(f"{name}.latents").get_shape()
+            self.episodes.append((shard, name, length))
+        self._ends = list(accumulate(len(starts) for _, starts in self.starts()))
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -58,6 +56,17 @@ class LatentDataset:
         """How many clips there are."""
         return self._ends[-1]
 
+    def starts(self) -> Iterator[tuple[str, range]]:
+        """Each episode's name, and the latent frames that clips begin with."""
+        for _, name, length in self.episodes:
+            yield name, range(0, max(length - self.frames + 1, 0), self.stride)
+
+    def locate(self, index: int) -> tuple[str, int]:
+        """Name of the episode that clip `index` is cut from, and the latent frame that it begins with."""
+        number = bisect_right(self._ends, index)
+        before = self._ends[number - 1] if number else 0
+        return self.episodes[number][1], (index - before) * self.stride
+
     def clips(self, chosen: list[int]) -> tuple[Tensor, Tensor]:
         """Read the chosen clips.
 
@@ -67,10 +76,10 @@ class LatentDataset:
         pairs = [self._clip(index) for index in chosen]
         return torch.stack([pair[0] for pair in pairs]).float(), torch.stack([pair[1] for pair in pairs])
 
-    def spread(self, count: int) -> tuple[Tensor, Tensor]:
-        """Read `count` clips, or all if there are fewer, that lie evenly over the data. Returns as `clips`."""
+    def spread(self, count: int) -> list[int]:
+        """Numbers of `count` clips, or of all if there are fewer, that lie evenly over the data."""
         count = min(count, len(self))
-        return self.clips([i * len(self) // count for i in range(count)])
+        return [i * len(self) // count for i in range(count)]
 
     def action_moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each (a,) float64, of all actions that led to a frame.
@@ -84,9 +93,8 @@ class LatentDataset:
 
     def _clip(self, index: int) -> tuple[Tensor, Tensor]:
         """Latents and actions of clip `index`, counted over all episodes."""
-        number = bisect_right(self._ends, index)
-        shard, name, _ = self.episodes[number]
-        start = index - (self._ends[number - 1] if number else 0)
+        shard = self.episodes[bisect_right(self._ends, index)][0]
+        name, start = self.locate(index)
         stop = start + self.frames
         return shard.get_slice(f"{name}.latents")[start:stop], shard.get_slice(f"{name}.actions")[start:stop]
 
@@ -114,7 +122,7 @@ def require_clips(data: Dataset, action_dim: int, frames: int, compression: Temp
 
 
 def cached_latents(
-    data: Dataset, converted: Path, cache: Path, vae: VAE, frames: int, progress: Progress
+    data: Dataset, converted: Path, cache: Path, vae: VAE, frames: int, progress: Progress, stride: int = 1
 ) -> LatentDataset:
     """Encode `data`, or open what an earlier run encoded.
 
@@ -126,6 +134,7 @@ def cached_latents(
         vae: The autoencoder of `converted`.
         frames: Latent frames per clip.
         progress: Called after each episode that is encoded.
+        stride: Latent frames from one clip's beginning to the next one's.
 
     Raises:
         V2WError: The data cannot be read or encoded.
@@ -136,7 +145,7 @@ def cached_latents(
     if not folder.exists():
         with staging_folder(folder) as stage:
             encode(data, stage, vae, progress)
-    return LatentDataset(folder, frames)
+    return LatentDataset(folder, frames, stride)
 
 
 def encode(data: Dataset, folder: Path, vae: VAE, progress: Progress) -> None:
@@ -147,28 +156,18 @@ def encode(data: Dataset, folder: Path, vae: VAE, progress: Progress) -> None:
     """
     total = len(data)
     pace = Pace(0, total)
-    shard: dict[str, Tensor] = {}
-    written = 0
-
-    def write() -> None:
-        nonlocal shard, written
-        save_file(shard, folder / f"{written:05d}.safetensors")
-        shard, written = {}, written + 1
-
+    writer = ShardWriter(folder)
     for number, episode in enumerate(data.episodes()):
         # Video frames left over at an episode's end fill no latent frame; a short episode may fill none at all.
         if t := vae.packing.frames(vae.packing.latents(len(episode))):
             latents = _encode_episode(
                 vae, episode.frames[:t], f"finetune on {data.path}", f"episode {number}"
             )
-            shard[f"{number:08d}.latents"] = latents
             arriving = torch.from_numpy(episode.arriving_actions[:t])
-            shard[f"{number:08d}.actions"] = vae.packing.actions(arriving).contiguous()
-        if sum(tensor.nbytes for tensor in shard.values()) > SHARD_BYTES:
-            write()
+            actions = vae.packing.actions(arriving).contiguous()
+            writer.add({f"{number:08d}.latents": latents, f"{number:08d}.actions": actions})
         progress(ProgressEvent("encode", number + 1, total, seconds_left=pace.seconds_left(number + 1)))
-    if shard:
-        write()
+    writer.finish()
 
 
 def _encode_episode(vae: VAE, frames: NDArray[np.uint8], asked: str, name: str) -> Tensor:

@@ -15,9 +15,10 @@ from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import objective
 from v2w_convert.finetuning.batches import generator, sample_batch, sample_clips, seed_of
 from v2w_convert.finetuning.checkpoints import Training, restore, save
-from v2w_convert.finetuning.latents import LatentDataset
+from v2w_convert.finetuning.conditions import Clips
 from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log, sync
 from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.plan.call import Conditions
 from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.world.experts import AnyWorld, LevelRange, experts_of
 
@@ -59,8 +60,8 @@ def prepare(
 def train(
     world: AnyWorld,
     training: Training,
-    clips: LatentDataset,
-    validation: LatentDataset | None,
+    clips: Clips,
+    validation: Clips | None,
     settings: FinetuneSettings,
     accelerator: Accelerator,
     output: Path,
@@ -86,7 +87,7 @@ def train(
     """
     step = restore(output / CHECKPOINTS, training)
     log = Log(output / LOG, step)
-    fixed = validation.spread(settings.validation_clips) if validation else None
+    fixed = validation.read(validation.latents.spread(settings.validation_clips)) if validation else None
     pace = Pace(step, settings.steps)
 
     def validate() -> None:
@@ -118,7 +119,7 @@ def train(
 def train_step(
     world: AnyWorld,
     training: Training,
-    clips: LatentDataset,
+    clips: Clips,
     settings: FinetuneSettings,
     accelerator: Accelerator,
     step: int,
@@ -140,7 +141,8 @@ def train_step(
         V2WError: Either is not finite. The weights are as before.
     """
     chance = generator(settings.seed, "step", step)
-    latents, actions = clips.clips(sample_clips(len(clips), settings.batch, chance))
+    chosen_clips = sample_clips(len(clips.latents), settings.batch, chance)
+    latents, actions = clips.latents.clips(chosen_clips)
     samples = sample_batch(
         tuple(latents.shape),
         world.noise,
@@ -150,13 +152,18 @@ def train_step(
         world.frames_per_block,
         training.levels,
     )
+    conditions = clips.conditions_of(chosen_clips, settings.dropout, chance)
     torch.manual_seed(seed_of(settings.seed, "base", step))  # for a base with dropout
     device, size = accelerator.device, settings.batch // settings.gradient_accumulation
     total = 0.0
     for chosen in (slice(i, i + size) for i in range(0, settings.batch, size)):
         with accelerator.autocast():
             value = objective.loss(
-                world, latents[chosen].to(device), actions[chosen].to(device), samples.select(chosen, device)
+                world,
+                latents[chosen].to(device),
+                actions[chosen].to(device),
+                samples.select(chosen, device),
+                {name: given[chosen].to(device) for name, given in conditions.items()},
             )
         accelerator.backward(value)  # divides by settings.gradient_accumulation
         total += value.item() / settings.gradient_accumulation
@@ -176,7 +183,12 @@ def train_step(
 
 
 def averaged_loss(
-    world: AnyWorld, training: Training, latents: Tensor, actions: Tensor, settings: FinetuneSettings
+    world: AnyWorld,
+    training: Training,
+    latents: Tensor,
+    actions: Tensor,
+    conditions: Conditions,
+    settings: FinetuneSettings,
 ) -> float:
     """The validation loss with the averaged weights, which the world has during this call only."""
     parameters = list(training.base.parameters())
@@ -184,7 +196,7 @@ def averaged_loss(
     training.average.copy_to(parameters)
     try:
         return objective.validation_loss(
-            world, latents, actions, settings.seed, settings.batch, training.levels
+            world, latents, actions, settings.seed, settings.batch, conditions, training.levels
         )
     finally:
         training.average.restore(parameters)

@@ -1,6 +1,6 @@
 """What a finetuning run returns, and what the manifest of its model says of it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -62,6 +62,8 @@ class FinetuneResult:
         loss: Mean training loss of the last 100 steps.
         validation_loss: Loss on the validation data, if any.
         before: The same record of the run that trained `converted`, where it was finetuned before.
+        conditions: Conditions that were an episode's own, and what they were made of: "task" or "first frame".
+        notes: Why others were not.
     """
 
     output: str
@@ -75,6 +77,8 @@ class FinetuneResult:
     loss: float
     validation_loss: ValidationLoss | None
     before: dict[str, Any] | None
+    conditions: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def for_manifest(self) -> dict[str, Any]:
         """What the model's manifest says under `finetuning`: all but where and when it was made."""

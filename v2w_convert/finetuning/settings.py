@@ -52,6 +52,36 @@ class FinetuneSettings(BaseModel):
         le=1,
         description='share of actions, frame by frame, that are replaced by the learned "no action"',
     )
+    text_condition: Literal["task", "stored"] = Field(
+        default="task",
+        description="prompt of an episode: its task's text, where the data and the base have one; or what the model "
+        "has stored",
+    )
+    image_condition: Literal["first_frame", "stored"] = Field(
+        default="first_frame",
+        description="picture of a clip, where the base takes one: its first frame, or what the model has stored",
+    )
+    text_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of clips whose prompt is replaced by what the model has stored",
+    )
+    image_embeds_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of clips whose picture's embedding is replaced by what the model has stored",
+    )
+    image_latents_dropout: float = Field(
+        default=0.0, ge=0, le=1, description="share of clips whose picture's latents are replaced by zeros"
+    )
+    clip_stride: int = Field(
+        default=1,
+        ge=1,
+        description="latent frames from one clip's beginning to the next one's. What is made of a clip's first frame "
+        "is kept on disk for every clip: a larger number makes fewer",
+    )
     ema_decay: float = Field(
         default=0.999, ge=0, le=1, description="final decay of the averaged weights, which are saved"
     )
@@ -78,6 +108,15 @@ class FinetuneSettings(BaseModel):
     )
     checkpoint_every: int = Field(default=250, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints to keep")
+
+    @property
+    def dropout(self) -> dict[Literal["text", "image_embeds", "image_latents"], float]:
+        """Share of clips whose conditions of a kind are dropped."""
+        return {
+            "text": self.text_dropout,
+            "image_embeds": self.image_embeds_dropout,
+            "image_latents": self.image_latents_dropout,
+        }
 
     @model_validator(mode="after")
     def _batch_splits_evenly(self) -> Self:

@@ -20,6 +20,7 @@ from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.sites import State
 from v2w_convert.surgery.load import load, open_converted
+from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.world.experts import experts_of
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling, start_stream
@@ -65,6 +66,7 @@ def export(
     report = progress or no_progress
     require_target(output)
     require_packages()
+    require_stored_conditions(converted)
     h, w, window = resolve_sizes(converted, settings)
     size = settings.batch, h, w
     report(ProgressEvent("export", detail="loading"))
@@ -103,6 +105,22 @@ def export(
     )
 
 
+def require_stored_conditions(converted: Path) -> None:
+    """Check that the model was not finetuned with conditions that differ from episode to episode.
+
+    Raises:
+        V2WError: It was: a graph holds the stored ones.
+    """
+    own = (read_manifest(converted).finetuning or {}).get("conditions") or {}
+    if own:
+        said = ", ".join(f"{name} (of the {source})" for name, source in own.items())
+        raise V2WError(
+            f"export {converted}",
+            f"it was finetuned with each episode's own {said}, and a graph holds one for all",
+            "a run with --text-condition stored --image-condition stored",
+        )
+
+
 def write(step: StreamStep, state: State, size: tuple[int, int, int], window: int, file: Path) -> None:
     """Write the graph of `step`. Over 2 GB, its weights go to a .data file beside it.
 
@@ -136,6 +154,7 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
         "action_dim": world.action_dim,
         "channels": world.channels,
         "window": window,
+        "tokens": world.clip_tokens(h, w, window),
         "frames_per_block": n,
         "conditions": "null conditions, stored in the graph",
         "feedback": step.feedback,

@@ -9,7 +9,6 @@ The same algorithm as `v2w_convert.world.rollout.Stream`, with the same noise fo
 """
 
 import json
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,7 @@ class OnnxStream:
         self.sampling = sampling or Sampling()
         facts = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
         self.noise = NoiseSpec.model_validate(facts["noise"]).build()
-        self.levels = self.noise.inference_levels(self.sampling.steps).tolist()
+        self.tokens: int = facts["tokens"]
         self.feedback: dict[str, str] = facts["feedback"]
         self.generator = torch.Generator().manual_seed(seed)
         inputs = {value.name: value for value in session.get_inputs()}
@@ -56,7 +55,8 @@ class OnnxStream:
             actions: Actions (b t a) that led to each frame; None if they are not known.
         """
         clean = torch.from_numpy(latents)
-        level = torch.full(clean.shape[:2], float(self.sampling.context_noise))
+        given = self.sampling.context_noise
+        level = torch.full(clean.shape[:2], self.noise.history_level if given is None else given)
         noisy = self.noise.add_noise(clean, torch.randn(clean.shape, generator=self.generator), level)
         n = self.frame_shape[1]
         for t in range(0, clean.shape[1], n):
@@ -76,12 +76,10 @@ class OnnxStream:
         """
         b, n = self.frame_shape[:2]
         actions = action[:, None] if action is not None and n == 1 else action
-        noise = torch.randn(self.frame_shape, generator=self.generator)
-        frame = self.noise.add_noise(torch.zeros_like(noise), noise, torch.full((b, n), self.levels[0]))
-        for level, following in pairwise(self.levels):
-            now = torch.full((b, n), level)
-            clean, noise = self.noise.to_clean_and_noise(self._guided(frame, now, actions), frame, now)
-            frame = self.noise.add_noise(clean, noise, torch.full_like(now, following))
+        sampler = self.noise.sampler(self.sampling.steps, self.tokens)
+        frame = sampler.start(torch.randn(self.frame_shape, generator=self.generator))
+        for i, level in enumerate(sampler.levels[:-1].tolist()):
+            frame = sampler.step(self._guided(frame, torch.full((b, n), level), actions), frame, i)
         self.observe(frame.numpy(), actions)
         return (frame[:, 0] if n == 1 else frame).numpy()
 

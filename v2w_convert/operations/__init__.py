@@ -8,6 +8,7 @@ from v2w_convert.operations.base import AttentionWindow, Invariant, Operation, R
 from v2w_convert.operations.causal_attention import CausalAttention
 from v2w_convert.operations.causal_conv import CausalConv
 from v2w_convert.operations.central_conv import CentralConv
+from v2w_convert.operations.first_frame import FirstFrame
 from v2w_convert.operations.frame_norm import FrameNorm
 from v2w_convert.operations.frame_position import FramePosition
 from v2w_convert.operations.linear_attention import LinearAttention
@@ -19,6 +20,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
     LinearAttention,
     CausalAttention,
     FramePosition,
+    FirstFrame,
     Action,
     TrainedAction,
     CentralConv,
@@ -31,6 +33,7 @@ __all__ = [
     "CausalAttention",
     "CausalConv",
     "CentralConv",
+    "FirstFrame",
     "FrameNorm",
     "FramePosition",
     "Invariant",

@@ -268,6 +268,13 @@ def clip_context(b: int, t: int, frames_per_block: int = 1, positions_per_block:
     )
 
 
+def clip_context_like(context: ForwardContext, b: int, t: int) -> ForwardContext:
+    """The context of b clips of t blocks that begin with their first frame, of the same blocks and first frames."""
+    now = clip_context(b, t, context.frames_per_block, context.positions_per_block)
+    now.first_frames = context.first_frames
+    return now
+
+
 def max_abs_diff(a: Tensor, b: Tensor) -> float:
     """Largest absolute difference; infinite if any value is not finite, so that NaN never passes for equal."""
     difference = (a - b).abs()

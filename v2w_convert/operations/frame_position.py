@@ -76,7 +76,8 @@ class FramePosition(Operation):
         # Of two clips, the second begins a frame late: finetuning lets them begin anywhere.
         if self.mode == "table":
             return []  # the base's own forward adds them, not this module: the identity claim measures it
-        t = min(self.period or 7, 7)
+        learned = self.mode == "join" and base.use_learned_positional_embeddings  # of clips of one size
+        t = self.period or 7 if learned else min(self.period or 7, 7)
         late = min(t - 1, 1)
 
         def given(clips: Tensor) -> Tensor:
@@ -95,9 +96,11 @@ class FramePosition(Operation):
             before = base(clip)
         elif self.mode == "join":
             channels, side = base.proj.in_channels, base.patch_size
-            clip = torch.randn(2, t, channels, 2 * side, 3 * side, generator=generator, dtype=torch.float64)
-            text = torch.randn(2, 3, base.text_proj.in_features, generator=generator, dtype=torch.float64)
-            after = site(text.repeat_interleave(t - late, 0), given(clip).flatten(0, 1)[:, None])[:, 3:]
+            size = (base.sample_height, base.sample_width) if learned else (2 * side, 3 * side)
+            clip = torch.randn(2, t, channels, *size, generator=generator, dtype=torch.float64)
+            words = base.max_text_seq_length
+            text = torch.randn(2, words, base.text_proj.in_features, generator=generator, dtype=torch.float64)
+            after = site(text.repeat_interleave(t - late, 0), given(clip).flatten(0, 1)[:, None])[:, words:]
             before, allowed = base(text, clip)[:, -len(after[0]) * t :], 1e-12  # the clip's tokens come last
         else:
             tokens = torch.zeros(2, t, site.rows().shape[-1], dtype=torch.float64)
@@ -182,20 +185,35 @@ class MadePositionSite(FramePositionSite):
 
 
 class JoinedPositionSite(FramePositionSite):
-    """CogVideoX's: text (b n d') and clips (b t c h w) -> one sequence (b (n + t m) d), positions on the latter."""
+    """CogVideoX's: text (b n d') and clips (b t c h w) -> one sequence (b (n + t m) d), positions on the latter.
+
+    Learned positions are a clip's of the full length; to shorter clips the base adds those that they were learned from.
+    """
 
     temporal_compression_ratio: int
     max_text_seq_length: int
+    use_learned_positional_embeddings: bool
+    pos_embedding: Tensor
     _get_positional_embeddings: Callable[..., Tensor]
 
     def forward(self, text: Tensor, frames: Tensor) -> Tensor:
         joined = super().forward(text, frames)
-        clip = (self.period - 1) * self.temporal_compression_ratio + 1
-        table = self._get_positional_embeddings(*frames.shape[-2:], clip, device=frames.device)
-        rows = table[0, self.max_text_seq_length :].unflatten(0, (self.period, -1))
-        moved = rows[self.indices()] - rows[: self.context.frames_per_block]
-        moved = moved.flatten(2, 3).flatten(0, 1).to(joined)
-        return torch.cat([joined[:, : text.shape[1]], joined[:, text.shape[1] :] + moved], 1)
+        n = self.context.frames_per_block
+        table = added = self._table(frames, self.period)
+        whole = n * self.context.t == self.period or not self.context.bidirectional
+        if self.use_learned_positional_embeddings and whole:
+            table = self.pos_embedding
+            added = table if n == self.period else added
+        words = self.max_text_seq_length
+        rows, given = (x[0, words:].unflatten(0, (self.period, -1)) for x in (table, added))
+        moved = (rows[self.indices()] - given[:n]).flatten(2, 3).flatten(0, 1).to(joined)
+        prompt = (table - added)[:, : text.shape[1]].to(joined)
+        return torch.cat([joined[:, : text.shape[1]] + prompt, joined[:, text.shape[1] :] + moved], 1)
+
+    def _table(self, frames: Tensor, t: int) -> Tensor:
+        """The sines (1 words+t·m d) that the base adds to a prompt and a clip of t frames; 0 for the prompt."""
+        length = (t - 1) * self.temporal_compression_ratio + 1
+        return self._get_positional_embeddings(*frames.shape[-2:], length, device=frames.device)
 
 
 FACES: dict[str, type[FramePositionSite]] = {

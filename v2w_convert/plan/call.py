@@ -5,12 +5,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from v2w_convert.errors import V2WError
 from v2w_convert.expression import evaluate_int, evaluate_number
-from v2w_convert.families import COMPUTED_ARGUMENTS
+from v2w_convert.families import COMPUTED_ARGUMENTS, IMAGE_CONDITIONS
+from v2w_convert.families.image_conditions import Autoencoder
 from v2w_convert.plan.grammar import Call, Condition
 
 Conditions = dict[str, Tensor]
@@ -31,6 +35,8 @@ class ResolvedCondition:
         fill: The null condition: this number everywhere, or this row.
         dtype: `float` is the model's.
         layout: Where the base wants a picture for every frame, as einops writes it.
+        later_frames: What the frames after the first receive where a picture is given once for a clip: the same, zeros,
+            or, each having its own, nothing that could be given once.
         repeat_per_frame: Whether the base wants it for every frame, as if each were a clip.
     """
 
@@ -40,6 +46,7 @@ class ResolvedCondition:
     fill: float | list[float]
     dtype: Literal["float", "int64", "bool"]
     layout: str | None
+    later_frames: Literal["same", "zeros", "own"]
     repeat_per_frame: bool
 
     @property
@@ -75,6 +82,22 @@ class ResolvedCondition:
         fill = torch.tensor(self.fill, dtype=DTYPES.get(self.dtype, torch.float32))
         return fill.expand(self.shape(h, w, tokens)).clone()
 
+    def at_frames(self, value: Tensor, frames: Tensor) -> Tensor:
+        """What some frames of a clip or stream receive, where each receives a picture.
+
+        Args:
+            value: (b c h w), given once: the first frame's, later ones as `later_frames` says. Or (b T c h w), one for
+                each frame from the first on: the last holds for all frames after it.
+            frames: (t,) int64, indices of the frames.
+
+        Returns:
+            (b t c h w).
+        """
+        if value.ndim == 4:
+            given = [value, torch.zeros_like(value)] if self.later_frames == "zeros" else [value]
+            value = torch.stack(given, 1)
+        return value.index_select(1, frames.clamp(max=value.shape[1] - 1))
+
     def accepts(self, shape: tuple[int, ...], h: int = 0, w: int = 0) -> bool:
         """Whether a condition of this shape, without batch, may be given for latents of h × w."""
         return len(shape) == len(self.sizes) and all(
@@ -97,6 +120,7 @@ class ResolvedCall:
         constants: Arguments that are passed as they are.
         size_arguments: Arguments that receive one of the latents' sizes.
         computed_arguments: (t, h, w, text, latents) -> more arguments; None: there are none.
+        image_conditions: Makes conditions of a clip's first picture; None: the base takes none that an autoencoder makes.
     """
 
     argument: str
@@ -109,6 +133,7 @@ class ResolvedCall:
     constants: dict[str, Any]
     size_arguments: dict[str, Literal["t", "h", "w"]]
     computed_arguments: "ComputedArguments | None"
+    image_conditions: "ImageConditions | None" = None
 
     def null_conditions(self) -> Conditions:
         """The null conditions that a converted model stores: all but those which are as large as a frame."""
@@ -152,6 +177,56 @@ class ComputedArguments:
         return COMPUTED_ARGUMENTS[self.name](self.config, t, h, w, text, like)
 
 
+@dataclass(frozen=True)
+class ImageConditions:
+    """What a family's pipeline makes of a clip's first picture: a function of `v2w_convert.families`, for one base.
+
+    Attributes:
+        name: Of the function in `IMAGE_CONDITIONS`.
+        config: The base's.
+        conditions: The picture-like ones that this base takes, by name.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    conditions: Mapping[str, ResolvedCondition]
+
+    def __call__(
+        self,
+        vae: Autoencoder,
+        picture: NDArray[np.uint8] | Tensor,
+        frames: int,
+        generator: torch.Generator | None = None,
+    ) -> Conditions:
+        """The conditions by name, without batch: one for each latent frame from the first on.
+
+        Args:
+            vae: The pipeline's autoencoder.
+            picture: (height width 3) uint8, the clip's first frame.
+            frames: T, latent frames: as many as the base has seen in training, if the stream is longer. The last one
+                holds for all frames after it.
+            generator: Of the noise that some pipelines add to the picture; None: the same noise every time.
+
+        Returns:
+            (T c h w) float32 each.
+
+        Raises:
+            V2WError: The autoencoder's latents do not fit the base.
+        """
+        generator = generator or torch.Generator().manual_seed(0)
+        made = IMAGE_CONDITIONS[self.name](self.config, vae, torch.as_tensor(picture), frames, generator)
+        faults = [
+            f"{name} would be {tuple(made[name].shape)}, the base takes {condition.shape()[0]} channels"
+            for name, condition in self.conditions.items()
+            if made[name].shape[1] != condition.shape()[0]
+        ]
+        if faults:
+            raise V2WError(
+                "make conditions of a picture", faults, "the autoencoder of the base's own pipeline"
+            )
+        return {name: made[name] for name in self.conditions}
+
+
 def resolve_call(call: Call, config: Mapping[str, Any]) -> ResolvedCall:
     """The plan's call for a base with this config.
 
@@ -191,10 +266,15 @@ def resolve_call(call: Call, config: Mapping[str, Any]) -> ResolvedCall:
             fill=fill,
             dtype=given.dtype,
             layout=given.layout,
+            later_frames=given.later_frames,
             repeat_per_frame=given.repeat_per_frame,
         )
 
     latents = call.latents
+    conditions = {name: condition(name, given) for name, given in call.active_conditions(config).items()}
+    # A text-to-video checkpoint takes no picture: its shape says so.
+    conditions = {name: c for name, c in conditions.items() if 0 not in c.shape(1, 1, 1)}
+    pictures = {name: c for name, c in conditions.items() if c.is_per_frame}
     resolved = ResolvedCall(
         argument=latents.argument,
         layout=latents.layout,
@@ -202,12 +282,15 @@ def resolve_call(call: Call, config: Mapping[str, Any]) -> ResolvedCall:
         clip_length=None if latents.clip_length is None else evaluated("latents.clip_length", latents.clip_length),
         frames_per_token=evaluated("latents.frames_per_token", latents.frames_per_token),
         noise_level=call.noise_level.argument,
-        conditions={name: condition(name, given) for name, given in call.active_conditions(config).items()},
+        conditions=conditions,
         constants=dict(call.constants),
         size_arguments=dict(call.size_arguments),
         computed_arguments=None
         if call.computed_arguments is None
         else ComputedArguments(call.computed_arguments, config),
+        image_conditions=None
+        if call.image_conditions is None or not pictures
+        else ImageConditions(call.image_conditions, config, pictures),
     )  # fmt: skip
     if faults:
         raise ValueError(*faults)
@@ -225,15 +308,15 @@ def per_frame_inputs(
     Args:
         call: The base's.
         latents: (b t c h w).
-        conditions: (b …), one of each for a clip.
+        conditions: As `call_base` takes them.
 
     Returns:
         (b t c' h w), latents and after their channels those of conditions; and a function that makes latents and
         conditions of such a tensor, as `call_base` takes them.
     """
-    t = latents.shape[1]
+    every = torch.arange(latents.shape[1], device=latents.device)
     names = [name for name, condition in call.conditions.items() if condition.is_per_frame]
-    pictures = [conditions[name].to(latents)[:, None].expand(-1, t, -1, -1, -1) for name in names]
+    pictures = [call.conditions[name].at_frames(conditions[name].to(latents), every) for name in names]
     channels = [x.shape[2] for x in (latents, *pictures)]
 
     def split(x: Tensor) -> tuple[Tensor, Conditions]:
@@ -256,8 +339,8 @@ def call_base(
         call: How it is called.
         latents: (b t c h w), noisy frames as the base expects them.
         timestep: (b,), the noise level as the base receives it.
-        conditions: All of `call.conditions`, (b …): one of each for a clip. What the base receives for every frame may
-            differ from frame to frame, (b t c h w).
+        conditions: All of `call.conditions`, (b …): one of each for a clip. Of what the base receives for every frame
+            also one for each, (b T c h w): see `ResolvedCondition.at_frames`.
 
     Returns:
         (b t c h w).
@@ -270,8 +353,8 @@ def call_base(
         value = conditions[name]
         if condition.dtype == "float":
             value = value.to(latents.dtype)
-        if condition.is_per_frame and value.ndim == 4:
-            value = value[:, None].expand(b, t, *value.shape[1:])
+        if condition.is_per_frame and value.shape[:2] + value.shape[3:] != (b, t, h, w):
+            value = condition.at_frames(value, torch.arange(t, device=value.device))
         if condition.argument is None:
             concatenated.append(value)
         else:

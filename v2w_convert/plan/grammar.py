@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from v2w_convert.expression import ConfigFloat, ConfigInt
-from v2w_convert.families import COMPUTED_ARGUMENTS
+from v2w_convert.families import COMPUTED_ARGUMENTS, IMAGE_CONDITIONS
 from v2w_convert.noise import NoiseSpec
 from v2w_convert.operations import OPERATIONS, Operation
 from v2w_convert.plan.pattern import check_pattern
@@ -67,6 +67,11 @@ class Condition(Strict):
         pattern=r"^b( \(?[tchw]\)?){4}$",
         description="Where the base wants a picture for every frame, as einops writes it.",
     )
+    later_frames: Literal["same", "zeros", "own"] = Field(
+        default="same",
+        description="What the frames after the first receive where a picture is given once for a clip: the `same` "
+        "picture, or `zeros`. `own`: each frame has its own, so it cannot be given once.",
+    )
     repeat_per_frame: bool = Field(
         default=False, description="Whether the base wants it for every frame, as if each were a clip."
     )
@@ -85,8 +90,13 @@ class Condition(Strict):
 
     @model_validator(mode="after")
     def _frames_are_pictures(self) -> "Condition":
-        if (self.layout is not None or self.argument is None) and self.shape[1:] != ("h", "w"):
+        per_frame = self.layout is not None or self.argument is None
+        if per_frame and self.shape[1:] != ("h", "w"):
             raise ValueError("what is given for every frame is of shape [channels, h, w]")
+        if not per_frame and self.later_frames != "same":
+            raise ValueError(
+                "later_frames is of what is given for every frame: with a layout, or concatenated"
+            )
         return self
 
 
@@ -111,16 +121,31 @@ class Call(Strict):
         description="The name of a function in `v2w_convert.families` that computes more arguments.",
     )
 
+    image_conditions: str | None = Field(
+        default=None,
+        description="The name of a function in `v2w_convert.families` that makes conditions of a clip's first picture, "
+        "as the family's pipeline does.",
+    )
+
     @field_validator("computed_arguments")
     @classmethod
-    def _known(cls, name: str | None) -> str | None:
-        if name is not None and name not in COMPUTED_ARGUMENTS:
-            raise ValueError(f"there is no family {name!r}; there are {', '.join(COMPUTED_ARGUMENTS)}")
-        return name
+    def _computes(cls, name: str | None) -> str | None:
+        return _known(name, COMPUTED_ARGUMENTS)
+
+    @field_validator("image_conditions")
+    @classmethod
+    def _makes_conditions(cls, name: str | None) -> str | None:
+        return _known(name, IMAGE_CONDITIONS)
 
     def active_conditions(self, config: Mapping[str, Any]) -> dict[str, Condition]:
         """The conditions that a base with this config takes."""
         return {name: c for name, c in self.conditions.items() if c.when is None or config.get(c.when)}
+
+
+def _known(name: str | None, functions: Mapping[str, Any]) -> str | None:
+    if name is not None and name not in functions:
+        raise ValueError(f"there is no family {name!r}; there are {', '.join(functions)}")
+    return name
 
 
 class Plan(Strict):
@@ -140,6 +165,9 @@ class Plan(Strict):
     requires: dict[str, list[Any]] = Field(
         default={}, description="Entries of the base's config, each with the values that this plan can serve."
     )
+    reasons: dict[str, str] = Field(
+        default={}, description="Entries of `requires`, each with the reason why other values are refused."
+    )
     tiny: dict[str, Any] = Field(
         description="A small configuration of that class, for the probe and the tests."
     )
@@ -155,6 +183,12 @@ class Plan(Strict):
         max_length=64,
         description="A list; each entry is one operation's name with its fields.",
     )
+
+    @model_validator(mode="after")
+    def _reasons_are_of_requirements(self) -> "Plan":
+        if unknown := self.reasons.keys() - self.requires.keys():
+            raise ValueError(f"reasons: {', '.join(sorted(unknown))}: no entry of requires")
+        return self
 
     @model_validator(mode="before")
     @classmethod

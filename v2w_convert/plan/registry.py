@@ -62,6 +62,7 @@ def unmet_requirements(plan: Plan, config: Mapping[str, Any]) -> list[str]:
     }
     return [
         f"the base's {key} is {found[key]!r}, the plan serves {' or '.join(map(repr, values))}"
+        + (f": {plan.reasons[key]}" if key in plan.reasons else "")
         for key, values in plan.requires.items()
         if _plain(found[key]) not in values
     ]

@@ -10,7 +10,7 @@ from torch import nn
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.expression import evaluate_int
 from v2w_convert.families.build import build_model, complete_config
-from v2w_convert.noise import NoiseSpec, noise_spec_from_scheduler
+from v2w_convert.noise import NoiseSpec, check_sampling, noise_spec_from_scheduler
 from v2w_convert.operations import Operation
 from v2w_convert.plan.call import MAX_SIZE, ResolvedCall, resolve_call
 from v2w_convert.plan.grammar import Plan
@@ -77,11 +77,11 @@ def resolve(
     Args:
         plan: The plan.
         config: The base's, as in its config.json.
-        scheduler: The config of the checkpoint's scheduler, which has the last word on the noise.
+        scheduler: The config of the checkpoint's scheduler: the noise is of the plan's kind, and as this says.
 
     Raises:
         V2WError: With all faults at once: an operation that matches nothing, two that match one module, one that does
-            not fit, a window longer than the positions' period.
+            not fit, a window longer than the positions' period, a scheduler that is not served or cannot be sampled.
     """
     asked = f"apply the plan {plan.name}"
     class_name = config.get("_class_name", plan.base)
@@ -117,8 +117,10 @@ def resolve(
         raise V2WError(asked, faults, "v2w inspect lists the modules through which frames mix")
     try:
         if scheduler is not None:
-            plan = plan.model_copy(update={"noise": noise_spec_from_scheduler(scheduler)})
-        plan.noise.build()
+            plan = plan.model_copy(update={"noise": noise_spec_from_scheduler(scheduler, plan.noise)})
+        check_sampling(plan.noise.build())
+    except V2WError as error:
+        raise V2WError(asked, f"scheduler_config.json: {error.found}", error.try_) from None
     except Exception as error:  # whatever a scheduler makes of a config it was not given by its authors
         raise V2WError(
             asked, f"its noise cannot be built from scheduler_config.json ({one_line(error)})"

@@ -38,12 +38,18 @@ def card_text(manifest: Manifest) -> str:
         if manifest.finetuning is None
         else f"It was finetuned on action data for {manifest.finetuning['steps']} steps."
     )
+    ignoring = [part.component for part in manifest.experts.values() if part.stage == "converted"]
+    untrained = (
+        f" `{ignoring[0]}` has not been finetuned and ignores actions."
+        if manifest.finetuning and ignoring
+        else ""
+    )
     experts = (
         ""
         if manifest.boundary is None
         else f"""
 It has two denoisers, of which each is asked in its range of noise levels: `{manifest.component}` from timestep
-{manifest.boundary:g} N on, `{manifest.experts["low"].component}` below it, of N training timesteps.
+{manifest.boundary:g} N on, `{manifest.experts["low"].component}` below it, of N training timesteps.{untrained}
 """
     )
     return f"""---

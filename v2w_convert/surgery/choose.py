@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from v2w_convert.checkpoint.open import open_source
-from v2w_convert.checkpoint.source import Source
+from v2w_convert.checkpoint.source import Choice, Source
+from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.plan.document import read_document
 
@@ -19,6 +20,7 @@ def choose_plan(
     base: Path,
     plan_file: Path | None = None,
     *,
+    choice: Choice = Choice(),  # noqa: B008 (frozen)
     repair: bool = False,
     transfer: Literal["shift", "masked", "extrapolative"] | None = None,
     frames_per_block: int | None = None,
@@ -30,6 +32,7 @@ def choose_plan(
     Args:
         base: A diffusers model or pipeline folder, or one file.
         plan_file: A plan; None: the shipped plan that fits.
+        choice: Which of several weights of the base to read.
         repair: Choose the shipped plan that repairs a released model.
         transfer: Kernel transfer of every causal convolution; None: as the plan says. So are the others.
         frames_per_block: Latent frames denoised together.
@@ -44,7 +47,7 @@ def choose_plan(
     """
     if plan_file is not None:
         read_document(plan_file)  # a file that is not YAML is refused before torch is imported
-    source = open_source(base)
+    source = open_source(base, choice)
     if source.converted:
         raise V2WError(f"convert {base}", "it is converted already", "v2w verify or v2w finetune")
     from v2w_convert.plan.adjust import adjust_plan
@@ -55,6 +58,7 @@ def choose_plan(
     if plan_file is not None:
         plan = read_plan(plan_file)
     else:
+        _require_served_pipeline(base, source)
         plan = plan_for(source.class_name, source.config, repair)
     if any(value is not None for value in (transfer, frames_per_block, window, sinks)):
         plan = adjust_plan(
@@ -62,3 +66,18 @@ def choose_plan(
         )
     with error_context(base, plan_file):
         return source, resolve(plan, source.config, source.scheduler)
+
+
+def _require_served_pipeline(base: Path, source: Source) -> None:
+    """Check that no pipeline is known to call the base's class in another way than its plan.
+
+    Raises:
+        V2WError: One is.
+    """
+    from v2w_convert.families import REFUSED_PIPELINES
+
+    index = source.folder / "model_index.json"
+    name = read_object(index).get("_class_name") if index.is_file() else None
+    if isinstance(name, str) and name in REFUSED_PIPELINES:
+        reason, instead = REFUSED_PIPELINES[name]
+        raise V2WError(f"convert {base}", f"its pipeline is {name}: {reason}", instead)

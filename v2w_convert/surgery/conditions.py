@@ -1,5 +1,6 @@
 """The conditions that a converted model uses when its caller gives none, such as a prompt's embedding."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -7,8 +8,73 @@ from torch import Tensor
 
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.source import read_tensor
+from v2w_convert.device import resolve_device
+from v2w_convert.encoders.families import NO_PROMPT
+from v2w_convert.encoders.prompt import encode_prompts, prompt_obstacle
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
+
+
+@dataclass(frozen=True)
+class ConditionChoice:
+    """Where a converted model's conditions come from.
+
+    Attributes:
+        file: A safetensors file of them.
+        prompt: What the base's own encoders encode; None: the empty prompt, where the base has encoders.
+        device: Where to encode.
+    """
+
+    file: Path | None = None
+    prompt: str | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class StoredConditions:
+    """What a converted model will use.
+
+    Attributes:
+        tensors: By name, unbatched.
+        prompt: The prompt that was encoded, if one was.
+        notes: What the user should know.
+    """
+
+    tensors: dict[str, Tensor]
+    prompt: str | None
+    notes: tuple[str, ...] = ()
+
+
+def choose_conditions(folder: Path, resolved: ResolvedPlan, choice: ConditionChoice) -> StoredConditions:
+    """The conditions to store for a base in `folder`.
+
+    Raises:
+        V2WError: The file does not fit, a prompt is asked for that cannot be encoded, or the encoders cannot be read.
+    """
+    if choice.file is not None:
+        return StoredConditions(stored_conditions(resolved, choice.file), None)
+    nulls = stored_conditions(resolved, None)
+    if (prompt := stored_prompt(folder, resolved, choice.prompt)) is None:
+        obstacle = prompt_obstacle(folder, resolved)
+        note = f"no prompt is encoded, its embedding is zeros: {obstacle}"
+        return StoredConditions(nulls, None, (note,) if "text" in nulls and obstacle != NO_PROMPT else ())
+    [encoded] = encode_prompts(folder, resolved, [prompt], resolve_device(choice.device))
+    return StoredConditions(nulls | encoded, prompt)
+
+
+def stored_prompt(folder: Path, resolved: ResolvedPlan, prompt: str | None) -> str | None:
+    """The prompt whose embedding is stored where the user asks for `prompt`; None: there is no encoder for one.
+
+    Raises:
+        V2WError: There is none, and the user asks for a prompt.
+    """
+    if (obstacle := prompt_obstacle(folder, resolved)) is None:
+        return prompt or ""
+    if prompt is not None:
+        raise V2WError(
+            f"encode the prompt {prompt!r:.80}", obstacle, "--conditions with an embedding of your own"
+        )
+    return None
 
 
 def stored_conditions(resolved: ResolvedPlan, file: Path | None) -> dict[str, Tensor]:

@@ -23,12 +23,13 @@ from v2w_convert.checkpoint.output_files import (
 from v2w_convert.checkpoint.preflight import check_writable
 from v2w_convert.checkpoint.resumable import resumable
 from v2w_convert.checkpoint.source import Source
+from v2w_convert.checkpoint.unusable import check_precise
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.card import CARD, card_text
 from v2w_convert.surgery.change import TensorStatus, operation_of_tensor
-from v2w_convert.surgery.conditions import stored_conditions
-from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, LowNoiseExpert, Manifest
+from v2w_convert.surgery.conditions import ConditionChoice, choose_conditions
+from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, LowNoiseExpert, Manifest, Origin, WeightsChoice
 from v2w_convert.surgery.model_files import FLOAT_DTYPES, model_files
 from v2w_convert.surgery.pipeline import check_autoencoder, pipeline_files
 from v2w_convert.world.experts import require_boundary
@@ -40,6 +41,8 @@ def check_tensors(source: Source, resolved: ResolvedPlan) -> None:
     Raises:
         V2WError: Unless the files hold exactly the tensors that the config describes.
     """
+    for expert in source.experts.values():
+        check_precise(expert.tensors, f"read the weights of {source.folder}")
     check_autoencoder(source)
     for expert in source.experts.values():
         faults = _tensor_faults(expert, resolved)
@@ -90,12 +93,14 @@ class Conversion:
         items: The files to write, the manifest aside, which names their hashes.
         manifest: Without hashes.
         stamps: Size, time and number of each file that is read, by which a change in the meantime is noticed.
+        notes: What the user should know of the conditions.
     """
 
     source: Source
     items: tuple[OutputFile, ...]
     manifest: Manifest
     stamps: dict[Path, tuple[int, ...]]
+    notes: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -105,7 +110,12 @@ class Conversion:
 
 
 def plan_conversion(
-    source: Source, resolved: ResolvedPlan, *, action_dim: int, seed: int = 0, conditions: Path | None = None
+    source: Source,
+    resolved: ResolvedPlan,
+    *,
+    action_dim: int,
+    seed: int = 0,
+    conditions: ConditionChoice = ConditionChoice(),  # noqa: B008 (frozen)
 ) -> Conversion:
     """What `convert` will write. All faults of the source are found first.
 
@@ -114,11 +124,11 @@ def plan_conversion(
     """
     check_actions(resolved, action_dim)
     check_tensors(source, resolved)
-    given = stored_conditions(resolved, conditions)
+    given = choose_conditions(source.folder, resolved, conditions)
     items = [
         copied_file(path.as_posix(), source.folder / path) for path in source.others if path != Path(CARD)
     ]
-    if source.is_file:
+    if source.pipeline:
         items += pipeline_files(source)
     tensors: list[dict[str, TensorStatus]] = []
     for expert in source.experts.values():
@@ -129,7 +139,7 @@ def plan_conversion(
     if source.boundary is not None:
         require_boundary(resolved.noise.build(), source.boundary)
         low = LowNoiseExpert(boundary=source.boundary, files={}, tensors=tensors[1])
-    items.append(text_file(CONDITIONS, save(given)))
+    items.append(text_file(CONDITIONS, save(given.tensors)))
     manifest = Manifest(
         version=version("v2w-convert"),
         stage="converted" if resolved.trained_actions is None else "finetuned",
@@ -137,14 +147,15 @@ def plan_conversion(
         plan=resolved.plan.model_dump(mode="json"),
         action_dim=action_dim,
         seed=seed,
-        source={"name": source_name(source.folder), "files": {}},
+        prompt=given.prompt,
+        source=_origin(source),
         result={},
         tensors=tensors[0],
         low_noise=low,
     )
     items.append(text_file(CARD, card_text(manifest)))
     stamps = {file: file_stamp(file) for item in items for file in item.sources}
-    return Conversion(source, tuple(items), manifest, stamps)
+    return Conversion(source, tuple(items), manifest, stamps, given.notes)
 
 
 def write_conversion(
@@ -178,7 +189,7 @@ def write_conversion(
             {file.name: hashes.read[file] for file in expert.files} for expert in source.experts.values()
         ]
         weights = {file for expert in source.experts.values() for file in expert.files}
-        origin = {
+        origin: Origin = {
             **conversion.manifest.source,
             "files": files[0],
             "others": {
@@ -204,7 +215,7 @@ def convert(
     *,
     action_dim: int,
     seed: int = 0,
-    conditions: Path | None = None,
+    conditions: ConditionChoice = ConditionChoice(),  # noqa: B008 (frozen)
     link: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Manifest:
@@ -213,8 +224,7 @@ def convert(
     Each weight file keeps its name and its tensors' order, and one of whose tensors none changes is copied as
     it is; added tensors lie in a file of their own beside them, and an index names them all. Every other file
     of a pipeline folder is copied; of a checkpoint that is one file a pipeline folder is made. `conditions`
-    is a safetensors file of what to give where a caller gives nothing, else the plan's nulls; `link` and
-    `progress` are `perform`'s.
+    says what to give where a caller gives nothing; `link` and `progress` are `perform`'s.
 
     Raises:
         V2WError: Before anything is written where the source does not fit.
@@ -226,6 +236,17 @@ def convert(
 def file_stamp(file: Path) -> tuple[int, ...]:
     found = file.stat()
     return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _origin(source: Source) -> Origin:
+    """What is converted, as the manifest names it; hashes are added when the files have been read."""
+    origin: Origin = {"name": source_name(source.folder), "files": {}}
+    choice: WeightsChoice = {}
+    if source.choice.variant is not None:
+        choice["variant"] = source.choice.variant
+    if source.choice.ema is not None:
+        choice["ema"] = source.choice.ema
+    return {**origin, "choice": choice} if choice else origin
 
 
 def source_name(folder: Path) -> str:

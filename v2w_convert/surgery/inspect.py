@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from v2w_convert.checkpoint.source import Choice
 from v2w_convert.errors import error_context
 from v2w_convert.surgery.choose import choose_plan
 from v2w_convert.surgery.result import InspectResult
@@ -13,7 +14,7 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
     """Describe a base.
 
     Args:
-        base: A diffusers model or pipeline folder, or one .ckpt or .safetensors file.
+        base: A diffusers model or pipeline folder, or a file or folder as its makers publish it.
         settings: Which plan to try.
 
     Returns:
@@ -22,10 +23,11 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
     Raises:
         V2WError: The base cannot be read, no plan fits it, or its files do not hold what its config describes.
     """
-    source, resolved = choose_plan(base, settings.plan)
+    source, resolved = choose_plan(base, settings.plan, choice=Choice(settings.variant, settings.ema))
     from v2w_convert.plan.coverage import uncovered_sites
     from v2w_convert.surgery.convert import check_tensors
     from v2w_convert.surgery.model_files import stored_dtype
+    from v2w_convert.surgery.pipeline import autoencoder_notes
 
     check_tensors(source, resolved)
     with error_context(base, settings.plan):
@@ -47,6 +49,6 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
         sites={path: operation.name for path, operation in resolved.sites.items()},
         uncovered=uncovered,
         boundary=source.boundary,
-        notes=list(source.notes),
+        notes=[*source.notes, *autoencoder_notes(source)],
         settings=settings,
     )

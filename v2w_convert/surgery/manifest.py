@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from typing_extensions import TypedDict
 
 from v2w_convert.checkpoint.source import MANIFEST as MANIFEST
+from v2w_convert.checkpoint.source import Choice
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
 from v2w_convert.surgery.settings import MAX_ACTION_DIM
@@ -28,14 +29,22 @@ Inside = Annotated[str, AfterValidator(_inside)]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+class WeightsChoice(TypedDict):
+    """Which of several weights of the base was read: `checkpoint.source.Choice`."""
+
+    variant: NotRequired[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,40}$")]]
+    ema: NotRequired[bool]
+
+
 class Origin(TypedDict):
     """What was converted: the name of its folder or file, the sha256 of each weight file that was read, and of each other
-    file, by its path.
+    file, by its path. `choice`: which of several weights was read, where one was chosen.
     """
 
     name: str
     files: dict[str, Hash]
     others: NotRequired[dict[Inside, Hash]]
+    choice: NotRequired[WeightsChoice]
 
 
 class LowNoiseExpert(BaseModel):
@@ -70,6 +79,7 @@ class Manifest(BaseModel):
             edited.
         tensors: Name -> `kept`, `transferred` or `added`.
         seed: From which added tensors were drawn.
+        prompt: The prompt whose embedding is stored, if the base's own encoders made it.
         finetuning: How it was trained, once it was; before, the weights are what surgery made. Of two denoisers only
             those whose stage says so were trained.
         low_noise: The second denoiser, where there are two.
@@ -86,6 +96,7 @@ class Manifest(BaseModel):
     source: Origin
     result: dict[Inside, Hash]
     tensors: dict[str, Literal["kept", "transferred", "added"]]
+    prompt: str | None = None
     finetuning: dict[str, Any] | None = None
     low_noise: LowNoiseExpert | None = None
 
@@ -124,6 +135,11 @@ class Manifest(BaseModel):
             for expert, manifest in self.experts.items()
             for name, fate in manifest.tensors.items()
         }
+
+    @property
+    def choice(self) -> Choice:
+        """Which of several weights of the base was read."""
+        return Choice(**self.source.get("choice", {}))
 
     def text(self) -> str:
         return json.dumps(self.model_dump(), indent=1) + "\n"

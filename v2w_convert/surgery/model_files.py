@@ -10,13 +10,12 @@ from torch import Tensor
 
 from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.output_files import ByteRange, Generated, OutputFile, copied_file, text_file
-from v2w_convert.checkpoint.source import WEIGHTS, Source, read_tensor
+from v2w_convert.checkpoint.source import WEIGHTS_FILE, WEIGHTS_INDEX, Source, read_tensor
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.change import TensorStatus, added_tensors, initial_tensor, transfer_tensor
-from v2w_convert.surgery.pipeline import WEIGHTS_FILE, json_text, weights_file
+from v2w_convert.surgery.pipeline import json_text, kept_parts, weights_file
 
-WEIGHTS_INDEX = WEIGHTS[0]
 FLOAT_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 DTYPE_CODES = {dtype: code for code, dtype in FLOAT_DTYPES.items()}
 ADDED_WEIGHTS = "v2w_added.safetensors"
@@ -39,31 +38,28 @@ def model_files(
         assert value is not None, name
         return to_bytes(value, FLOAT_DTYPES[info.dtype], info.shape)
 
-    def keep(info: TensorInfo) -> Any:
-        return read_tensor(info).flatten().view(torch.uint8).numpy().data
-
     def draw(name: str) -> Any:
         return to_bytes(initial_tensor(resolved, name, shapes[name], seed).to(dtype), dtype, shapes[name])
 
-    def part(name: str, info: TensorInfo) -> ByteRange | Generated:
-        if name in changed:
-            return Generated(info.stop - info.start, f"{name}, transferred", partial(transfer, name, info))
-        if info.crc is not None:  # it is checked while it is read
-            return Generated(info.stop - info.start, f"{name}, kept", partial(keep, info))
-        return ByteRange(info.file, info.start, info.stop)
+    def parts(name: str, info: TensorInfo) -> list[ByteRange | Generated]:
+        if name not in changed:
+            return kept_parts(name, info)
+        return [Generated(info.size, f"{name}, transferred", partial(transfer, name, info), info.file)]
 
     component = f"{source.component}/" if source.component else ""
     items = []
     placed: dict[str, str] = {}
     for file in source.files:
         infos = {name: info for name, info in source.tensors.items() if info.file == file}
-        place = WEIGHTS_FILE if source.is_file else file.name
+        place = WEIGHTS_FILE if len(source.files) == 1 and source.pipeline else f"{file.stem}.safetensors"
         placed |= dict.fromkeys(infos, place)
-        if not source.is_file and not changed & infos.keys():  # one hash, one link will do
+        as_it_is = place == file.name and not source.renamed
+        if as_it_is and not changed & infos.keys():  # one hash, one link will do
             items.append(copied_file(component + place, file))
             continue
         headers = [(name, info.dtype, info.shape) for name, info in infos.items()]
-        items.append(weights_file(component + place, headers, [part(*entry) for entry in infos.items()]))
+        bytes_of = [part for entry in infos.items() for part in parts(*entry)]
+        items.append(weights_file(component + place, headers, bytes_of))
     if shapes:
         headers = [(name, DTYPE_CODES[dtype], shape) for name, shape in shapes.items()]
         new = [
@@ -73,7 +69,7 @@ def model_files(
         items.append(weights_file(component + ADDED_WEIGHTS, headers, new))
         placed |= dict.fromkeys(shapes, ADDED_WEIGHTS)
     # By the index diffusers and v2w find every tensor's file.
-    total = sum(info.stop - info.start for info in source.tensors.values())
+    total = sum(info.size for info in source.tensors.values())
     total += sum(math.prod(shape) * dtype.itemsize for shape in shapes.values())
     index = {"metadata": {"total_size": total}, "weight_map": placed}
     items.append(text_file(component + WEIGHTS_INDEX, json.dumps(index, indent=1) + "\n"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.output import check_target, hashes_match
-from v2w_convert.checkpoint.source import MANIFEST
+from v2w_convert.checkpoint.source import MANIFEST, Choice
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.choose import choose_plan
@@ -31,7 +31,7 @@ def convert_checkpoint(
     continued. `settings.verify` is not looked at: verification is a later stage.
 
     Args:
-        base: A diffusers model or pipeline folder, or one .ckpt or .safetensors file.
+        base: A diffusers model or pipeline folder, or a file or folder as its makers publish it.
         output: A folder that does not exist, is empty, or holds the result of the same conversion.
         settings: How to convert.
         progress: Called with the megabytes that are written.
@@ -62,7 +62,9 @@ def convert_checkpoint(
     source, resolved = _choose(base, settings)
     from v2w_convert.checkpoint.preflight import check_writable, disk_space
     from v2w_convert.plan.coverage import require_coverage
+    from v2w_convert.surgery.conditions import ConditionChoice
     from v2w_convert.surgery.convert import plan_conversion, write_conversion
+    from v2w_convert.surgery.pipeline import autoencoder_notes
 
     with error_context(base, settings.plan):
         require_coverage(resolved.plan)
@@ -71,11 +73,11 @@ def convert_checkpoint(
         resolved,
         action_dim=settings.action_dim,
         seed=settings.seed,
-        conditions=settings.conditions,
+        conditions=ConditionChoice(settings.conditions, settings.prompt, settings.device),
     )
     fates = planned.manifest.all_tensors
     counts = _count(fates.values())
-    notes = list(source.notes)
+    notes = [*source.notes, *autoencoder_notes(source), *planned.notes]
     if settings.dry_run:
         space = disk_space(planned.items, output, settings.link)
         check_writable(planned.items, output, settings.link)
@@ -121,13 +123,16 @@ def convert_checkpoint(
 
 def is_result_of(output: Path, source: "Source", resolved: "ResolvedPlan", settings: ConvertSettings) -> bool:
     """Whether the converted folder `output` is what this conversion would write, unchanged since."""
-    from v2w_convert.surgery.conditions import conditions_match
+    from v2w_convert.surgery.conditions import conditions_match, stored_prompt
 
     manifest = read_manifest(output)
+    prompt = None if settings.conditions else stored_prompt(source.folder, resolved, settings.prompt)
     return (
-        conditions_match(resolved, settings.conditions, output / CONDITIONS)
+        manifest.prompt == prompt
+        and (prompt is not None or conditions_match(resolved, settings.conditions, output / CONDITIONS))
         and manifest.finetuning is None
         and manifest.plan == resolved.plan.model_dump(mode="json")
+        and manifest.choice == source.choice
         and (manifest.action_dim, manifest.seed) == (settings.action_dim, settings.seed)
         and manifest.boundary == source.boundary
         and all(_is_made_of(manifest.experts[name], expert) for name, expert in source.experts.items())
@@ -147,6 +152,7 @@ def _choose(base: Path, settings: ConvertSettings) -> "tuple[Source, ResolvedPla
     return choose_plan(
         base,
         settings.plan,
+        choice=Choice(settings.variant, settings.ema),
         repair=settings.repair,
         transfer=settings.transfer,
         frames_per_block=settings.frames_per_block,

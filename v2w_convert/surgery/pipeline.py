@@ -7,51 +7,68 @@ from typing import Any
 
 import torch
 
+from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.output import safetensors_header
 from v2w_convert.checkpoint.output_files import ByteRange, Generated, OutputFile, concatenated, text_file
-from v2w_convert.checkpoint.source import WEIGHTS, Source
-from v2w_convert.errors import V2WError
+from v2w_convert.checkpoint.source import WEIGHTS_FILE, Source, read_tensor
 from v2w_convert.families.build import build_model
-
-WEIGHTS_FILE = WEIGHTS[1]
+from v2w_convert.world.autoencoder_files import FOLDER, check_autoencoder_tensors, find_autoencoder
 
 
 def check_autoencoder(source: Source) -> None:
-    """Compare the bundled autoencoder's tensors with those of diffusers' AutoencoderKL.
+    """Check that the autoencoder, if there is one, can be opened once the model is trained.
 
     Raises:
-        V2WError: Unless diffusers' AutoencoderKL has exactly the tensors that were found for one.
+        V2WError: It is of a class that is not served, or its weights cannot be read or are not its config's.
     """
     part = source.autoencoder
-    if part is None:
-        return
-    with torch.device("meta"):
-        model = build_model(part.config["_class_name"], part.config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: info.shape for name, info in part.tensors.items()}
-    broken = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    if broken:
-        faults = [
-            f"{name} is {found.get(name, 'missing')}, not {expected.get(name, 'there')}" for name in broken
-        ]
-        raise V2WError(f"read the autoencoder in {source.folder}", faults[:5])
+    if part is not None:
+        model: Any = build_model(part.config["_class_name"], part.config, unfilled=True)
+        check_autoencoder_tensors(model, part.tensors, f"read the autoencoder in {source.folder}")
+    elif has_autoencoder(source):
+        find_autoencoder(source.folder)
+
+
+def has_autoencoder(source: Source) -> bool:
+    """Whether a pipeline folder has an autoencoder, whatever it is."""
+    return bool(source.component) and not source.pipeline and (source.folder / FOLDER).is_dir()
+
+
+def autoencoder_notes(source: Source) -> list[str]:
+    """What to know where there is none."""
+    if source.pipeline or has_autoencoder(source):
+        return []
+    return [
+        "it has no vae/, which `v2w finetune` and `v2w rollout` need: put its pipeline's into the converted folder"
+    ]
 
 
 def pipeline_files(source: Source) -> list[OutputFile]:
     """`model_index.json`, `scheduler` and, if there is one, `vae`."""
     items = []
-    index: dict[str, Any] = {"_class_name": source.class_name.removesuffix("UNet") + "Pipeline"}
+    index: dict[str, Any] = {"_class_name": source.pipeline}
     if source.scheduler is not None:
         items.append(text_file("scheduler/scheduler_config.json", json_text(source.scheduler)))
         index["scheduler"] = ["diffusers", source.scheduler["_class_name"]]
     if (part := source.autoencoder) is not None:
         tensors = sorted(part.tensors.items())
         infos = [(name, info.dtype, info.shape) for name, info in tensors]
-        runs = [ByteRange(info.file, info.start, info.stop) for _, info in tensors]
+        runs = [part for name, info in tensors for part in kept_parts(name, info)]
         items.append(text_file("vae/config.json", json_text(part.config)))
         items.append(weights_file(f"vae/{WEIGHTS_FILE}", infos, runs))
         index["vae"] = ["diffusers", part.config["_class_name"]]
     return [*items, text_file("model_index.json", json_text(index))]
+
+
+def kept_parts(name: str, info: TensorInfo) -> list[ByteRange | Generated]:
+    """The bytes of a tensor that stays as it is; where the file has a checksum of them, it is checked."""
+
+    def keep() -> Any:
+        return read_tensor(info).flatten().view(torch.uint8).numpy().data
+
+    if info.crc is not None:
+        return [Generated(info.size, f"{name}, kept", keep, info.file)]
+    return [ByteRange(info.file, start, stop) for start, stop in info.ranges]
 
 
 def weights_file(

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MAX_ACTION_DIM = 100_000
+VARIANT = r"^[A-Za-z0-9_-]{1,40}$"
 
 
 class InspectSettings(BaseModel):
@@ -14,6 +15,15 @@ class InspectSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     plan: Path | None = Field(default=None, description="plan to try; default: the shipped plan that fits")
+    variant: str | None = Field(
+        default=None,
+        pattern=VARIANT,
+        description="which variant of the base's weights to read, such as fp16; default: the plain ones, if they are there",
+    )
+    ema: bool | None = Field(
+        default=None,
+        description="where the base has both, read the average of its weights over training, or the weights themselves",
+    )
 
 
 class ConvertSettings(BaseModel):
@@ -27,6 +37,15 @@ class ConvertSettings(BaseModel):
         description="numbers in one action, times the video frames that make one latent frame",
     )
     plan: Path | None = Field(default=None, description="plan to apply; default: the shipped plan that fits")
+    variant: str | None = Field(
+        default=None,
+        pattern=VARIANT,
+        description="which variant of the base's weights to read, such as fp16; default: the plain ones, if they are there",
+    )
+    ema: bool | None = Field(
+        default=None,
+        description="where the base has both, read the average of its weights over training, or the weights themselves",
+    )
     transfer: Literal["shift", "masked", "extrapolative"] | None = Field(
         default=None,
         description="how kernels of temporal convolutions become causal; default: as the plan says",
@@ -46,6 +65,14 @@ class ConvertSettings(BaseModel):
     )
     conditions: Path | None = Field(
         default=None, description="safetensors file with the conditions to use where a caller passes none"
+    )
+    prompt: str | None = Field(
+        default=None,
+        description="prompt whose embedding, by the base's own encoders, to use where a caller passes none; default: "
+        "the empty prompt, where the base has encoders",
+    )
+    device: str = Field(
+        default="auto", description="where the prompt is encoded: auto, cpu, cuda, cuda:1, mps"
     )
     repair: bool = Field(
         default=False,
@@ -69,4 +96,6 @@ class ConvertSettings(BaseModel):
             raise ValueError("`verify` and `dry_run`: after a dry run there is nothing to verify")
         if self.plan is not None and self.repair:
             raise ValueError("both `plan` and `repair`, which chooses a plan: give one of them")
+        if self.prompt is not None and self.conditions is not None:
+            raise ValueError("both `prompt` and `conditions`, which holds its embedding: give one of them")
         return self

@@ -89,7 +89,7 @@ def _open(converted: Path, base: Path | None, settings: VerifySettings) -> tuple
     model = open_converted(converted)
     with error_context(converted):
         uncovered_sites(model.resolved.plan)  # a call that fails is refused here, not in every check
-    origin = None if base is None else open_source(base)
+    origin = None if base is None else open_source(base, model.manifest.choice)
     if origin is not None:
         asked = f"verify against the base {base}"
         wanted = "the model that it was converted from"

@@ -138,6 +138,10 @@ class ExpertsWorld(nn.Module):
         """The state before the first frame: both experts', as `World.empty_state` makes it."""
         return _join({name: expert.empty_state(b, h, w, window) for name, expert in self.experts.items()})
 
+    def clip_tokens(self, h: int, w: int, window: int | None = None) -> int:
+        """Latent tokens of a clip as long as the view, as `World.clip_tokens`."""
+        return self.high.clip_tokens(h, w, window)
+
     def stream(self, b: int, h: int, w: int, **options: Any) -> Stream:
         """b rollouts of latents h × w, as `World.stream`."""
         return start_stream(self, b, h, w, **options)

@@ -12,6 +12,7 @@ from v2w_convert.operations import ReceptiveField
 from v2w_convert.plan.call import Conditions, ResolvedCondition, call_base
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import ForwardContext, Site, State, bind_context
+from v2w_convert.world.conditions import first_frame, fold_condition
 from v2w_convert.world.rollout import Stream, start_stream
 
 
@@ -126,8 +127,9 @@ class World(nn.Module):
             dropped: (b t) bool, frames whose action is replaced by the learned "no action".
             offset: (b,) int64, added to the frames' positions.
             bidirectional: Whether every operation takes the base's form.
-            conditions: What the plan names, once per clip (b …) or once per block (b t/n …): `text` (b n d),
-                `image_latents` (b c h w).
+            conditions: What the plan names, once per clip (b …) or once per block (b t/n …): `text` (b n d). Pictures that
+                every frame receives, `image_latents`, once per clip (b c h w), laid out as the plan says, or once per
+                frame (b T c h w), the last one holding for all frames after it.
 
         Returns:
             (b t c h w).
@@ -162,7 +164,7 @@ class World(nn.Module):
             actions: As in `forward`.
             dropped: As in `forward`.
             commit: Whether to write the frames into the state.
-            conditions: As in `forward`.
+            conditions: As in `forward`; pictures for every frame count from the stream's first frame.
 
         Returns:
             (b t c h w), and the state.
@@ -221,6 +223,20 @@ class World(nn.Module):
             }
         return State(torch.zeros((), dtype=torch.int64, device=self.device), sites)
 
+    def clip_tokens(self, h: int, w: int, window: int | None = None) -> int:
+        """Latent tokens of a clip as long as the view, by which some schedulers shift their noise levels (LTX-Video).
+
+        Args:
+            h: Height of the latents.
+            w: Width of the latents.
+            window: Frames in view, where the plan has no window.
+        """
+        config = self.resolved.config
+        frames = self.resolved.window or window or self.frames_per_block
+        patch = config.get("patch_size") or 1
+        across, down = (patch[-1], patch[-2]) if isinstance(patch, list | tuple) else (patch, patch)
+        return -(-frames // (config.get("patch_size_t") or 1)) * (h // down) * (w // across)
+
     def stream(self, b: int, h: int, w: int, **options: Any) -> Stream:
         """b rollouts of latents h × w, to be shown frames (`observe`) and continued by actions (`step`).
 
@@ -267,10 +283,15 @@ class World(nn.Module):
             )
         h, w = latents.shape[-2:]
         folded = {
-            name: _per_block(conditions[name], name, condition, now, h, w)
+            name: fold_condition(conditions[name], name, condition, now, h, w)
             if name in conditions
             else self._null(name, condition, now, h, w)
             for name, condition in call.conditions.items()
+        }
+        now.first_frames = {
+            name: first_frame(conditions[name] if name in conditions else folded[name][: now.b])
+            for name, condition in call.conditions.items()
+            if condition.is_per_frame
         }
         bind_context(self.sites, now)
         noisy = (
@@ -284,28 +305,12 @@ class World(nn.Module):
         return output
 
     def _null(self, name: str, condition: ResolvedCondition, now: ForwardContext, h: int, w: int) -> Tensor:
-        """The null condition for every block, folded ((b t) …)."""
+        """The null condition for every block, folded ((b t) …), or for every frame ((b t) n c h w)."""
         value: Tensor | None = getattr(self, f"null_{name}", None)
         if value is None:  # as large as a frame, so not stored
             value = condition.null(h, w).to(self.device)
-        return value.expand(now.b * now.t, *value.shape)
-
-
-def _per_block(
-    value: Tensor, name: str, condition: ResolvedCondition, now: ForwardContext, h: int, w: int
-) -> Tensor:
-    """A condition given once per clip or once per block -> one per block, folded ((b t) …)."""
-    shape, given = condition.shape(h, w), tuple(value.shape)
-    if value.ndim == len(shape) + 1:
-        value = value[:, None].expand(-1, now.t, *value.shape[1:])
-    if tuple(value.shape[:2]) != (now.b, now.t) or not condition.accepts(tuple(value.shape[2:]), h, w):
-        raise V2WError(
-            "call the world model",
-            f"{name} is {given} for {now.b} clips of {now.t} {'frames' if now.frames_per_block == 1 else 'blocks'}",
-            f"(b …) or (b t …) with {shape} for each"
-            + (", any number of tokens" if condition.has_tokens else ""),
-        )
-    return value.flatten(0, 1)
+        front = (now.b * now.t, now.frames_per_block) if condition.is_per_frame else (now.b * now.t,)
+        return value.expand(*front, *value.shape)
 
 
 def _blank(kept: Tensor, b: int, slots: int | None) -> Tensor:

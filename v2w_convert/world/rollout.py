@@ -31,6 +31,9 @@ class StreamingModel(Protocol):
     def empty_state(self, b: int, h: int, w: int, window: int | None = None) -> State:
         """The state before the first frame."""
 
+    def clip_tokens(self, h: int, w: int, window: int | None = None) -> int:
+        """Latent tokens of a clip, by which some schedulers shift their noise levels."""
+
     def forward_streamed(
         self,
         state: State,
@@ -53,12 +56,13 @@ class Sampling:
         steps: Denoising steps per frame.
         guidance: s of `out = e_u + s (e_c - e_u)`; in the unconditional branch only the newest action is dropped
             (Vid2World, arXiv 2505.14357, section 4.2; its lambda is s - 1). 1: one branch only.
-        context_noise: The level that history is noised to, in the noise kind's unit; 0: clean.
+        context_noise: The level that history is noised to, in the noise kind's unit; 0: clean. None: the noise's
+            `history_level`.
     """
 
     steps: int = 10
     guidance: float = 1.0
-    context_noise: float = 0.0
+    context_noise: float | None = None
 
 
 class Stream:
@@ -72,8 +76,8 @@ class Stream:
         size: b, h, w.
         sampling: How frames are sampled.
         conditions: What the plan names, for every frame.
+        tokens: Latent tokens of a clip, for the noise levels.
         generator: Of the noise, on the CPU.
-        levels: Noise levels of the denoising steps.
     """
 
     def __init__(
@@ -84,15 +88,15 @@ class Stream:
         sampling: Sampling,
         seed: int,
         conditions: dict[str, Any],
+        tokens: int,
     ):
         self.world, self.state, self.sampling, self.conditions = world, state, sampling, conditions
-        self.size = size
+        self.size, self.tokens = size, tokens
         self.generator = torch.Generator().manual_seed(seed)
-        self.levels: list[float] = world.noise.inference_levels(sampling.steps).tolist()
 
     def branch(self, seed: int | None = None) -> "Stream":
         """Another stream with the same past. Same noise to come as well, unless `seed` is given."""
-        twin = Stream(self.world, self.state, self.size, self.sampling, 0, self.conditions)
+        twin = Stream(self.world, self.state, self.size, self.sampling, 0, self.conditions, self.tokens)
         if seed is None:
             twin.generator.set_state(self.generator.get_state())
         else:
@@ -107,7 +111,9 @@ class Stream:
             latents: (b t c h w).
             actions: (b t a), that led to each of them.
         """
-        level = torch.full(latents.shape[:2], float(self.sampling.context_noise), device=latents.device)
+        given = self.sampling.context_noise
+        history = self.world.noise.history_level if given is None else given
+        level = torch.full(latents.shape[:2], float(history), device=latents.device)
         latents = latents.to(self.world.dtype)
         noisy = self.world.noise.add_noise(latents, self._noise(latents), level)
         _, self.state = self.world.forward_streamed(
@@ -133,14 +139,11 @@ class Stream:
         frame = torch.empty(
             b, world.frames_per_block, world.channels, h, w, dtype=world.dtype, device=world.device
         )
-        frame = self._noise(frame)
-        first = torch.full((b, world.frames_per_block), self.levels[0], device=world.device)
-        frame = world.noise.add_noise(torch.zeros_like(frame), frame, first)
-        for level, following in zip(self.levels, self.levels[1:], strict=False):
+        sampler = world.noise.sampler(self.sampling.steps, self.tokens)
+        frame = sampler.start(self._noise(frame))
+        for i, level in enumerate(sampler.levels[:-1].tolist()):
             now = torch.full((b, world.frames_per_block), level, device=world.device)
-            output = self._guided(frame, now, actions)
-            clean, noise = world.noise.to_clean_and_noise(output, frame, now)
-            frame = world.noise.add_noise(clean, noise, torch.full_like(now, following))
+            frame = sampler.step(self._guided(frame, now, actions), frame, i)
         self.observe(frame, actions)
         return frame
 
@@ -185,6 +188,5 @@ def start_stream(
         window: Frames in view, where the plan has no window.
         conditions: What the plan names, once per rollout (b …).
     """
-    return Stream(
-        world, world.empty_state(b, h, w, window), (b, h, w), sampling or Sampling(), seed, conditions
-    )
+    state, tokens = world.empty_state(b, h, w, window), world.clip_tokens(h, w, window)
+    return Stream(world, state, (b, h, w), sampling or Sampling(), seed, conditions, tokens)

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,9 +10,9 @@ from torch import Tensor, nn
 
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.world.autoencoder_files import find_autoencoder, read_autoencoder
 from v2w_convert.world.vae_kinds import (
     KINDS,
-    REFUSED,
     decode_pictures,
     encode_pictures,
     packing,
@@ -73,14 +72,29 @@ class VAE(nn.Module):
         front, t = frames.shape[:-4], frames.shape[-4]
         clips = frames.reshape(-1, *frames.shape[-4:])
         if self.kind.encode is encode_pictures:  # in full batches, across clips
-            latents = self._encode(clips.flatten(0, 1)).unflatten(0, (len(clips), t))
+            latents = self.encode_unscaled(_pictures(clips.flatten(0, 1))).unflatten(0, (len(clips), t))
         else:
-            latents = torch.stack([self._encode(clip) for clip in clips])
+            latents = torch.stack([self.encode_unscaled(_pictures(clip)) for clip in clips])
         self._require(t, latents.shape[1])
-        latents = (latents - self._for_frames(self.mean, latents)) * self.factor
-        latents = latents / self._for_frames(self.std, latents)
-        output: Tensor = latents.reshape(*front, *latents.shape[1:])
+        output: Tensor = self.scale(latents).reshape(*front, *latents.shape[1:])
         return output
+
+    @torch.no_grad()
+    def encode_unscaled(self, pictures: Tensor) -> Tensor:
+        """The posterior's mode of one clip, as the autoencoder gives it.
+
+        Args:
+            pictures: (t 3 height width) in [-1, 1].
+
+        Returns:
+            (j c h w) float32.
+        """
+        return self.kind.encode(self.autoencoder, pictures.to(next(self.parameters()))).float()
+
+    def scale(self, latents: Tensor) -> Tensor:
+        """Latents (… j c h w) as the denoiser has them: `(z - mean) · factor / std`."""
+        scaled = (latents - self._for_frames(self.mean, latents)) * self.factor
+        return scaled / self._for_frames(self.std, latents)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, seen: int = 0) -> Tensor:
@@ -105,10 +119,6 @@ class VAE(nn.Module):
             pictures = pictures[:, self.packing.frames(seen) :]
         return (pictures.float() / 2 + 0.5).clamp(0, 1).reshape(*front, *pictures.shape[1:])
 
-    def _encode(self, frames: Tensor) -> Tensor:
-        pictures = frames.permute(0, 3, 1, 2).to(next(self.parameters())) / 127.5 - 1
-        return self.kind.encode(self.autoencoder, pictures).float()
-
     def _for_frames(self, values: Tensor, clips: Tensor) -> Tensor:
         """(c m) -> (j c 1 1), for clips (… j c h w)."""
         index = torch.arange(clips.shape[-4], device=values.device).clamp(max=values.shape[1] - 1)
@@ -126,22 +136,13 @@ def open_vae(folder: Path, device: str | torch.device = "cpu") -> VAE:
     Raises:
         V2WError: There is none, or one that is not served.
     """
-    asked = f"read the autoencoder of {folder}"
-    if not (folder / "vae" / "config.json").is_file():
-        raise V2WError(asked, "there is no vae/config.json", "a pipeline folder, not a bare denoiser")
-    name = read_object(folder / "vae" / "config.json").get("_class_name")
-    if name not in KINDS:
-        reason = f": {REFUSED[name]}" if name in REFUSED else ""
-        raise V2WError(asked, f"it is a {name}{reason}", f"one of {', '.join(KINDS)}")
-    autoencoder = getattr(diffusers, name).from_pretrained(
-        folder / "vae", torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
+    autoencoder = read_autoencoder(find_autoencoder(folder))
     scheduler = folder / "scheduler" / "scheduler_config.json"
-    edm = read_object(scheduler) if KINDS[name].edm and scheduler.is_file() else {}
+    is_edm = KINDS[type(autoencoder).__name__].edm and scheduler.is_file()
     try:
-        return VAE(autoencoder, edm).to(device)
+        return VAE(autoencoder, read_object(scheduler) if is_edm else {}).to(device)
     except ValueError as error:
-        raise V2WError(asked, f"its vae/config.json: {error}") from None
+        raise V2WError(f"read the autoencoder of {folder}", f"its vae/config.json: {error}") from None
 
 
 def require_frame_size(pixels: VAE, frames: NDArray[np.uint8], asked: str) -> None:
@@ -175,6 +176,11 @@ def looks_ahead(pixels: VAE, frames: NDArray[np.uint8]) -> bool:
     changed[pixels.packing.frames(before) :] ^= 255
     a, b = (pixels.encode(clip)[:before] for clip in (frames, changed))
     return bool((a - b).abs().max() > 1e-5 * a.abs().max()) if before else False
+
+
+def _pictures(frames: Tensor) -> Tensor:
+    """Frames (t height width 3) uint8 -> pictures (t 3 height width) in [-1, 1]."""
+    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def as_uint8(pictures: Tensor) -> NDArray[np.uint8]:

@@ -3,6 +3,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.data.coloured import episodes
@@ -138,3 +140,28 @@ def test_episodes_of_another_size_are_refused(tmp_path: Path) -> None:
         write_dataset([first, small], tmp_path / "set", fps=9, action_names=["x", "y"])
     with pytest.raises(V2WError, match="3 action names for actions of 2 numbers"):
         write_dataset([first], tmp_path / "names", fps=9, action_names=["x", "y", "z"])
+
+
+def test_tasks_are_read_in_the_order_in_which_frames_have_them(folder: Path) -> None:
+    assert open_dataset(folder).tasks == [("test",)] * 3
+    assert [episode.tasks for episode in read(folder)] == [("test",)] * 3
+    file = folder / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    numbers = pa.array([2] * 3 + [0] * 2 + [1] * 9 + [0] * 2)  # of 5, 9 and 2 frames
+    table = table.set_column(table.column_names.index("task_index"), "task_index", numbers)
+    pq.write_table(table, file)
+    tasks = {"task_index": [0, 1, 2], "task": ["run", " ", "wait"]}
+    pq.write_table(pa.table(tasks), folder / "meta/tasks.parquet")
+    expected = [("wait", "run"), (), ("run",)]
+    assert open_dataset(folder).tasks == expected
+    assert [episode.tasks for episode in read(folder)] == expected
+
+    pq.write_table(pa.table({"task_index": [0], "task": ["run"]}), folder / "meta/tasks.parquet")
+    with pytest.raises(V2WError, match=r"a frame has task 2, which meta/tasks.parquet does not have"):
+        _ = open_dataset(folder).tasks
+    pq.write_table(pa.table({"task_index": [0, 1, 2], "task": [1, 2, 3]}), folder / "meta/tasks.parquet")
+    with pytest.raises(V2WError, match="a task is not a text"):
+        read(folder)
+    (folder / "meta/tasks.parquet").unlink()
+    assert open_dataset(folder).tasks == [()] * 3
+    assert read(folder)[0].tasks == ()

@@ -63,7 +63,7 @@ def test_a_norm_over_the_batch_is_named(randomized: World) -> None:
 def test_the_control_finds_the_leak_of_the_base_and_none_in_the_world(models: Models) -> None:
     assert models.base is not None
     randomize_zero_init(models.base)
-    inputs = uniform(random_inputs(models.world, 1, 4, seed=0))
+    inputs = uniform(random_inputs(models.world, 1, 4, seed=0), models.world)
     latents = inputs["latents"]
     assert measure_control(influence(base_call(models.base, models.world, inputs), latents, frame_dim=1)).ok
     folded = influence(lambda x: models.world(**inputs | {"latents": x}), latents, frame_dim=1)
@@ -104,13 +104,13 @@ def test_a_leak_through_one_condition_is_found(
     randomized: World, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each frame is given a trace of the next one's."""
-    right = model._per_block
+    right = model.fold_condition
 
     def leaky(value: torch.Tensor, name: str, *rest: object) -> torch.Tensor:
         folded = right(value, name, *rest)  # type: ignore[arg-type]
         return folded + 1e-9 * folded.roll(-1, 0) if name == kind else folded
 
-    monkeypatch.setattr(model, "_per_block", leaky)
+    monkeypatch.setattr(model, "fold_condition", leaky)
     assert not measure_causality(randomized).ok
 
 

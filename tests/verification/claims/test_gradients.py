@@ -47,13 +47,13 @@ def test_a_model_that_forgets_its_past_is_found(randomized: World) -> None:
 
 
 def test_a_condition_without_a_gradient_is_found(randomized: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = model._per_block
+    right = model.fold_condition
 
     def cut(value: torch.Tensor, name: str, *rest: object) -> torch.Tensor:
         folded = right(value, name, *rest)  # type: ignore[arg-type]
         return folded.detach() if name == "image_latents" else folded
 
-    monkeypatch.setattr(model, "_per_block", cut)
+    monkeypatch.setattr(model, "fold_condition", cut)
     _, past = measure_gradients(randomized)
     assert not past.ok
     assert "image_latents of frame 0 in output 0" in past.how

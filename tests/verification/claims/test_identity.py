@@ -19,8 +19,8 @@ def test_unbroken(models: Models) -> None:
 def test_conditions_given_to_the_wrong_frames(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     assert models.base is not None
     randomize_zero_init(models.base)
-    right = model._per_block
-    monkeypatch.setattr(model, "_per_block", lambda *args: right(*args).roll(1, 0))
+    right = model.fold_condition
+    monkeypatch.setattr(model, "fold_condition", lambda *args: right(*args).roll(1, 0))
     claim = measure_identity(models.base, models.world)
     assert not claim.ok
     assert claim.where == "conv_in"

@@ -21,7 +21,7 @@ from v2w_convert.verification.engine.models import open_world
 from v2w_convert.verification.report.page import page
 from v2w_convert.verification.report.publish import publish
 from v2w_convert.verification.report.summary import summary
-from v2w_convert.verification.report.wording import number, readable, verdict
+from v2w_convert.verification.report.wording import number, readable, reason, verdict
 from v2w_convert.verification.result import VerifyReport
 from v2w_convert.verification.settings import VerifySettings
 
@@ -152,7 +152,7 @@ def test_the_page_loads_nothing_and_says_everything(reported: Path, result: dict
     assert shown.count(verdict(result["claims"])) == 2  # title and heading
     for claim in result["claims"]:
         assert (claim["sentence"].partition(": ")[2] or claim["sentence"]) in shown
-        assert readable(claim["how"]) in shown
+        assert readable(reason(claim)) in shown
     for sentence in (
         "a later frame has an influence in none of 21 pairs: exactly 0",
         "a later frame has an influence in 21 of 21 pairs",

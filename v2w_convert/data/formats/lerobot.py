@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from v2w_convert.data.dataset import Dataset, Format, choose_camera
 from v2w_convert.data.episode import Episode
+from v2w_convert.data.formats.lerobot_tasks import episode_tasks, named_tasks, read_table, task_texts
 from v2w_convert.errors import V2WError
 
 CAMERA = "observation.image"
@@ -201,26 +202,36 @@ class LeRobotDataset(Dataset):
             raise V2WError(f"read the data set {self.path}", found) from None
         return lengths
 
+    @property
+    def tasks(self) -> list[tuple[str, ...]]:
+        rows = self._episode_rows()
+        if not (texts := task_texts(self.path)):
+            return [()] * len(rows)
+        found = episode_tasks(sorted({self._data_file(row) for row in rows}), texts, self.path)
+        return [found.get(row["episode_index"], ()) for row in rows]
+
     def episodes(self) -> Iterator[Episode]:
         folder, camera = self.path, self.camera
+        texts = task_texts(folder)
+        columns = ["action", "index", *(["task_index"] if texts else [])]
         tables: dict[Path, pa.Table] = {}
         videos: dict[Path, Iterator[tuple[float, NDArray[np.uint8]]]] = {}
         for row in self._episode_rows():
-            data_file = _file(
-                folder, self.info["data_path"], row["data/chunk_index"], row["data/file_index"], camera
-            )
+            data_file = self._data_file(row)
             chunk, number = (row[f"videos/{camera}/{key}_index"] for key in ("chunk", "file"))
             video_file = _file(folder, self.info["video_path"], chunk, number, camera)
             # Episodes lie in the files one after the other: one open file of each kind is enough.
             if data_file not in tables:
-                tables = {data_file: _read_table(data_file, ["action", "index"]).sort_by("index")}
+                tables = {data_file: read_table(data_file, columns).sort_by("index")}
             if video_file not in videos:
                 videos = {video_file: _decode(video_file)}
             table = tables[data_file]
             offset = row["dataset_from_index"] - table["index"][0].as_py()
-            actions = table.slice(offset, row["length"])["action"].to_numpy(zero_copy_only=False)
+            rows = table.slice(offset, row["length"])
+            actions = rows["action"].to_numpy(zero_copy_only=False)
+            tasks = named_tasks(rows["task_index"].to_pylist(), texts, folder) if texts else ()
             frames = self._frames(videos[video_file], row)
-            yield Episode(frames, np.stack(actions).astype(np.float32))
+            yield Episode(frames, np.stack(actions).astype(np.float32), tasks)
 
     def fingerprint(self) -> str:
         """The SHA-256 of all of meta/ and data/, and of names and sizes of the videos, and of the camera's name."""
@@ -234,12 +245,17 @@ class LeRobotDataset(Dataset):
                 digest.update(f"{name} {file.stat().st_size}\n".encode())
         return digest.hexdigest()
 
+    def _data_file(self, row: dict[str, Any]) -> Path:
+        """The file that holds an episode's numbers."""
+        numbers = row["data/chunk_index"], row["data/file_index"]
+        return _file(self.path, self.info["data_path"], *numbers, self.camera)
+
     def _episode_rows(self) -> list[dict[str, Any]]:
         """Where each episode lies, in order."""
         columns = ["episode_index", "length", "dataset_from_index", "data/chunk_index", "data/file_index"]
         keys = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
         columns += [f"videos/{self.camera}/{key}" for key in keys]
-        table = _read_table(self.path / "meta/episodes", columns)
+        table = read_table(self.path / "meta/episodes", columns)
         rows: list[dict[str, Any]] = table.sort_by("episode_index").to_pylist()
         return rows
 
@@ -300,15 +316,6 @@ def _decode(file: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     except (av.FFmpegError, IndexError) as error:
         raise V2WError(
             f"decode {file}", f"it is damaged or not a video ({error})", "record it again"
-        ) from None
-
-
-def _read_table(path: Path, columns: list[str]) -> pa.Table:
-    try:
-        return pq.ParquetDataset(path).read(columns=columns)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise V2WError(
-            f"read {path}", f"it is not parquet with the columns {', '.join(columns)} ({error})"
         ) from None
 
 

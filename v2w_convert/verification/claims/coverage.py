@@ -39,9 +39,9 @@ CONTROL = ClaimSpec(
 def base_sites(base: nn.Module, world: World) -> list[MixingSite]:
     """Return the base's mixing sites, found by a probe; its zero-initialised layers are randomised."""
     packed = world.resolved.call.frames_per_token
-    inputs = uniform(random_inputs(world, 1, world.resolved.frames(PROBED_TOKENS * packed), seed=0))
+    inputs = uniform(random_inputs(world, 1, world.resolved.frames(PROBED_TOKENS * packed), seed=0), world)
     if world.resolved.call.clip_length is None:  # the base does not need whole blocks
-        inputs = slice_of(inputs, 0, PROBED_TOKENS * packed)
+        inputs = slice_of(inputs, 0, PROBED_TOKENS * packed, world)
     frames, split = per_frame_inputs(world.resolved.call, inputs["latents"], conditions_of(inputs, world))
 
     def call(packs: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_unflatten
 
-from v2w_convert.operations.base import clip_context
+from v2w_convert.operations.base import clip_context_like
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import bind_context
 from v2w_convert.verification.claim import Claim, ClaimSpec
@@ -24,6 +24,7 @@ from v2w_convert.verification.engine.inputs import (
     base_call,
     enough_frames,
     first_tensor,
+    latent_size,
     random_inputs,
     uniform,
 )
@@ -57,7 +58,8 @@ def record_base(
         clips: What it runs on; None: a generated image that moves.
     """
     world = fold_base(base, resolved, action_dim)
-    levels = world.noise.inference_levels(NOISE_LEVELS)[:-1].flip(0).tolist()
+    tokens = world.clip_tokens(*latent_size(world))
+    levels = world.noise.inference_levels(NOISE_LEVELS, tokens)[:-1].flip(0).tolist()
     inputs = [_inputs(world, level, clips) for level in levels]
     outputs = [base_call(base, world, each)(each["latents"]) for each in inputs]
     middle = inputs[len(inputs) // 2]
@@ -89,7 +91,7 @@ def measure_distance(world: World, recorded: BaseOutputs) -> tuple[Claim, dict[s
             continue
         then = call.site.context
         bind_context(
-            world.sites, clip_context(then.b, then.t, then.frames_per_block, then.positions_per_block)
+            world.sites, clip_context_like(then, then.b, then.t)
         )  # there may be sites within the site
         sites[name] = _relative_norm(_output(world.sites[name], call), expected)
     numbers = [number for row in frames for number in row]
@@ -114,7 +116,7 @@ def measure_distance(world: World, recorded: BaseOutputs) -> tuple[Claim, dict[s
 
 
 def _inputs(world: World, level: float, clips: ReferenceClips | None) -> Inputs:
-    """The clips noised to `level`, with the same conditions for all frames: random ones, or with `clips` the null ones."""
+    """The clips noised to `level`, with one prompt for all frames: random conditions, or with `clips` the null ones."""
     generator = torch.Generator().manual_seed(5)
     if clips is None:
         conditions, clean = _generated_clip(world, generator)
@@ -131,7 +133,7 @@ def _inputs(world: World, level: float, clips: ReferenceClips | None) -> Inputs:
 def _generated_clip(world: World, generator: torch.Generator) -> tuple[Inputs, Tensor]:
     """Random conditions, and a random image that moves by one column a frame."""
     t = world.resolved.frames(enough_frames(world))
-    inputs = uniform(random_inputs(world, 1, t, seed=0))
+    inputs = uniform(random_inputs(world, 1, t, seed=0), world)
     _, _, c, h, w = inputs["latents"].shape
     image = torch.randn(1, c, h, w, generator=generator)
     clean = torch.stack([image.roll(frame, -1) for frame in range(t)], 1)
@@ -145,7 +147,8 @@ def _null_conditions(world: World, latents: Tensor) -> Inputs:
     for name, condition in world.resolved.call.conditions.items():
         value = condition.null(h, w)
         value = value.to(world.dtype) if value.is_floating_point() else value
-        found[name] = value.expand(b, t // world.frames_per_block, *value.shape)
+        entries = t if condition.is_per_frame else t // world.frames_per_block
+        found[name] = value.expand(b, entries, *value.shape)
     return found
 
 

@@ -148,7 +148,7 @@ def _measure_stream(world: ExpertsWorld, inputs: Inputs, expected: Tensor) -> Cl
     state = world.empty_state(1, *latent_size(world.high), window=_window(world, t))
     largest = 0.0
     for start in range(0, t, n):
-        part, wanted = slice_of(inputs, start, start + n), expected[:, start : start + n]
+        part, wanted = slice_of(inputs, start, start + n, world.high), expected[:, start : start + n]
         draft, state = world.forward_streamed(state, **part, commit=False)
         output, state = world.forward_streamed(state, **part, commit=True)
         largest = max(largest, max_abs_diff(draft, wanted), max_abs_diff(output, wanted))

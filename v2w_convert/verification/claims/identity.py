@@ -39,7 +39,7 @@ def measure_identity(base: nn.Module, world: World) -> Claim:
         base: Float64; its zero-initialised layers are randomised.
         world: The world model, of which only the plan is used.
     """
-    inputs = uniform(random_inputs(world, 2, world.resolved.frames(FRAMES), seed=0))
+    inputs = uniform(random_inputs(world, 2, world.resolved.frames(FRAMES), seed=0), world)
     before = CallStatistics()
     with watched(base, before.record):
         expected = base_call(base, world, inputs)(inputs["latents"])

@@ -28,7 +28,7 @@ def world_influence(world: World) -> Tensor:
 
 def _common_inputs(world: World) -> Inputs:
     """Return one clip that both models can receive."""
-    return uniform(random_inputs(world, 1, world.resolved.frames(enough_frames(world)), seed=0))
+    return uniform(random_inputs(world, 1, world.resolved.frames(enough_frames(world)), seed=0), world)
 
 
 def _record_base(context: VerifyContext) -> list[Claim]:

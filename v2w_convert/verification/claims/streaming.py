@@ -145,11 +145,13 @@ def _stream(
         stop = start + size
         with_draft = number % draft_every == 0
         if with_draft:
-            world.forward_streamed(state, **slice_of(others, start, stop), commit=number % 2 == 1)
+            world.forward_streamed(state, **slice_of(others, start, stop, world), commit=number % 2 == 1)
             with record_sums(world, notes[False]) if notes and False in notes else nullcontext():
-                draft, state = world.forward_streamed(state, **slice_of(inputs, start, stop), commit=False)
+                draft, state = world.forward_streamed(
+                    state, **slice_of(inputs, start, stop, world), commit=False
+                )
         with record_sums(world, notes[True]) if notes and True in notes else nullcontext():
-            output, state = world.forward_streamed(state, **slice_of(inputs, start, stop), commit=True)
+            output, state = world.forward_streamed(state, **slice_of(inputs, start, stop, world), commit=True)
         outputs[False].append(draft if with_draft else output)
         outputs[True].append(output)
         start = stop

@@ -15,12 +15,17 @@ TOKENS = 3  # of a prompt, if the model accepts any number
 MIN_FRAMES = 7  # unlike every height and width
 
 Inputs = dict[str, Tensor]
-"""Arguments of `World.forward`, each (b t …); conditions have one entry for each block."""
+"""Arguments of `World.forward`, each (b t …); conditions have one entry for each block, pictures one for each frame."""
 
 
 def latent_size(world: World) -> tuple[int, int]:
-    """Return h and w of the latents: small, different, so that swapped axes show, and divisible as often as the model halves them."""
+    """Return h and w of the latents: small, different, so that swapped axes show, and divisible as often as the model halves them.
+
+    Where positions in a frame are learned, the only size that the model takes (CogVideoX 5b I2V).
+    """
     config = world.resolved.config
+    if config.get("use_learned_positional_embeddings"):
+        return config["sample_height"], config["sample_width"]
     levels = len(config.get("block_out_channels") or config.get("channel_mult", []))
     side = max(4, 2 ** (levels - 1))
     return side, 2 * side
@@ -56,7 +61,8 @@ def random_inputs(world: World, b: int, t: int, seed: int) -> Inputs:
     for name, condition in world.resolved.call.conditions.items():
         size = (*latent_size(world), TOKENS)
         if condition.dtype == "float":
-            sample = torch.randn(b, blocks, *condition.shape(*size), generator=generator)
+            entries = t if condition.is_per_frame else blocks
+            sample = torch.randn(b, entries, *condition.shape(*size), generator=generator)
             inputs[name] = sample.to(world.dtype)
             continue
         value = condition.null(*size).expand(b, blocks, *condition.shape(*size))
@@ -89,10 +95,18 @@ def change_frames(inputs: Inputs, seed: int, world: World, kinds: Collection[str
     }
 
 
-def uniform(inputs: Inputs) -> Inputs:
-    """Return `inputs` with the first frame's noise level and conditions for all frames: a base accepts one of each per clip."""
-    own = ("latents", "actions", "dropped")
+def uniform(inputs: Inputs, world: World) -> Inputs:
+    """Return `inputs` with the first frame's noise level and conditions for all frames: a base accepts one of each per clip.
+
+    Pictures stay: a base accepts one for each frame.
+    """
+    own = {"latents", "actions", "dropped", *pictures(world)}
     return {kind: x if kind in own else x[:, :1].expand_as(x) for kind, x in inputs.items()}
+
+
+def pictures(world: World) -> set[str]:
+    """Return the names of the conditions of which every frame has its own: a stream receives them whole."""
+    return {name for name, condition in world.resolved.call.conditions.items() if condition.is_per_frame}
 
 
 def base_call(
@@ -118,14 +132,20 @@ def base_call(
 
 
 def conditions_of(inputs: Inputs, world: World) -> dict[str, Any]:
-    """Return the conditions among `inputs`, the first block's for the whole clip: (b …)."""
-    return {name: inputs[name][:, 0] for name in world.resolved.call.conditions}
+    """Return the conditions among `inputs`, the first block's for the whole clip, (b …), and the pictures of all frames."""
+    whole = pictures(world)
+    return {
+        name: inputs[name] if name in whole else inputs[name][:, 0] for name in world.resolved.call.conditions
+    }
 
 
-def slice_of(inputs: Inputs, start: int, stop: int) -> Inputs:
-    """Return frames `start` … `stop` - 1, whole blocks."""
-    t = inputs["latents"].shape[1]
-    return {kind: x[:, start * x.shape[1] // t : stop * x.shape[1] // t] for kind, x in inputs.items()}
+def slice_of(inputs: Inputs, start: int, stop: int, world: World) -> Inputs:
+    """Return frames `start` … `stop` - 1, whole blocks, and the pictures of all frames."""
+    t, whole = inputs["latents"].shape[1], pictures(world)
+    return {
+        kind: x if kind in whole else x[:, start * x.shape[1] // t : stop * x.shape[1] // t]
+        for kind, x in inputs.items()
+    }
 
 
 def first_tensor(output: Any) -> Tensor:

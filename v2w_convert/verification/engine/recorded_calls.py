@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
-from v2w_convert.operations.base import clip_context
+from v2w_convert.operations.base import clip_context_like
 from v2w_convert.sites import Site
 from v2w_convert.world.model import World
 
@@ -50,9 +50,7 @@ class RecordedCall:
             x[clip, frame] += torch.randn(x[clip, frame].shape, generator=generator).to(x)
             leaves[self.index] = x.flatten(0, 2)
         args, kwargs = tree_unflatten(leaves, self.tree)
-        self.site.context = clip_context(
-            2, t, self.site.context.frames_per_block, self.site.context.positions_per_block
-        )
+        self.site.context = clip_context_like(self.site.context, 2, t)
         self.site.context.bidirectional = bidirectional
         outputs = [x for x in tree_leaves(self.site(*args, **kwargs)) if isinstance(x, Tensor)]
         return torch.cat([x.reshape(2, t, -1) for x in outputs], 2)

@@ -18,7 +18,7 @@ def describe_model(manifest: Manifest, resolved: ResolvedPlan) -> dict[str, Any]
     """Return what the manifest says, as plain data. Hashes of the base are those of its weight files."""
     operations = [operation.name for operation in resolved.sites.values()]
     return {
-        "stage": manifest.stage,
+        "stage": manifest.stage if manifest.finetuning is None else "finetuned",
         "trained_steps": (manifest.finetuning or {}).get("steps"),
         "class": resolved.plan.base,
         "plan": resolved.plan.name,

@@ -40,6 +40,17 @@ TOPICS = {
         "Is it still the same model?",
         "Every operation can be switched to its bidirectional form. The converted model must then give the base's output.",
     ),
+    "noise": (
+        "Does it speak of noise as its base does?",
+        "The checkpoint's scheduler says how noise is added, which number the base is told for it, and how it is removed. The "
+        "converted model is set beside that scheduler. A model that is told other numbers, or steps the wrong way, would be "
+        "trained in a language that its base never learned.",
+    ),
+    "pipeline": (
+        "Is it told what its pipeline tells it?",
+        "The base's own pipeline of diffusers is run up to its first call of the model. What it gives the model is compared "
+        "with what the converted model gives it.",
+    ),
     "equivalence": (
         "Is every number accounted for?",
         "Files, config and tensors are compared with the base's, bit for bit, and each operation's invariants are measured.",

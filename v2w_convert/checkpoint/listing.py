@@ -1,0 +1,53 @@
+"""What lies in a folder, in order and without hidden files, and lists of names for messages."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from v2w_convert.errors import V2WError
+
+
+def listed(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names, those of folders with a slash."""
+    return [path.name + "/" if path.is_dir() else path.name for path in listed(folder)]
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Every path below `folder` that is not a folder itself, in order, without the hidden ones."""
+    waiting = [folder]  # not by recursion: folders may be nested more deeply than calls
+    while waiting:
+        path = waiting.pop()
+        if path == folder or (path.is_dir() and not path.is_symlink()):
+            waiting += reversed(listed(path))
+        else:
+            yield path
+
+
+def is_link_out(file: Path, folder: Path) -> bool:
+    """Whether `file` resolves to a place outside `folder`. The Hub cache links `snapshots/REVISION` to `blobs`; that is allowed."""
+    target, root = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
+    blobs = [parent.parent / "blobs" for parent in root.parents if parent.name == "snapshots"]
+    return not any(target.is_relative_to(home) for home in (root, *blobs))
+
+
+def refuse_links_out(files: Iterable[Path], folder: Path, asked: str) -> None:
+    """Raise V2WError if one of the files is a link to a place outside `folder`."""
+    for file in files:
+        if is_link_out(file, folder):
+            raise V2WError(
+                asked, f"{file} is a link to {os.path.realpath(file)}", "copy the file itself there"
+            )
+
+
+def few(names: list[str]) -> str:
+    """The first of them, as a list to print."""
+    return ", ".join(f"{name:.200}" for name in first(names)) or "nothing"
+
+
+def first(faults: list[str], count: int = 8) -> list[str]:
+    """The first of them, and how many more there are."""
+    return faults[:count] + ([f"and {len(faults) - count} more"] if len(faults) > count else [])

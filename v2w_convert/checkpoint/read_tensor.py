@@ -1,0 +1,62 @@
+"""Read one tensor's values from where a header says that they lie."""
+
+import zlib
+from typing import TYPE_CHECKING, BinaryIO
+
+from v2w_convert.checkpoint.headers import DTYPES, TensorInfo
+from v2w_convert.errors import V2WError
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK = 8 * 2**20  # bytes read at once where a checksum covers more than the tensor
+
+
+def read_tensor(info: TensorInfo) -> "torch.Tensor":
+    """The tensor of shape `info.shape` in its stored dtype, in newly allocated memory.
+
+    Raises:
+        V2WError: If torch has no such dtype, or if the bytes are no longer there or not what their checksum
+            says.
+    """
+    import torch
+
+    name = DTYPES[info.dtype].torch
+    if name is None:
+        raise V2WError(f"read {info.file}", f"a tensor of dtype {info.dtype}, which torch cannot hold")
+    data = torch.empty(info.size, dtype=torch.uint8)
+    view, at = data.numpy().data, 0
+    try:
+        with info.file.open("rb") as stream:
+            for start, stop in info.ranges:
+                stream.seek(start)
+                if stream.readinto(view[at : at + stop - start]) < stop - start:
+                    raise V2WError(
+                        f"read {info.file}",
+                        f"it now ends before byte {stop}",
+                        "do not change the files during the run",
+                    )
+                at += stop - start
+            if info.crc is not None:
+                _check(info, view, stream)
+    except OSError as error:
+        raise V2WError(f"read {info.file}", error.strerror or str(error)) from None
+    return data.view(getattr(torch, name)).reshape(info.shape)
+
+
+def _check(info: TensorInfo, data: memoryview, stream: BinaryIO) -> None:
+    """Compare with the checksum, which may cover bytes around the tensor's."""
+    start, stop = info.crc_range or (info.start, info.stop)
+    if info.crc_range is None:
+        found = zlib.crc32(data)
+    else:
+        stream.seek(start)
+        found, left = 0, stop - start
+        while left > 0 and (chunk := stream.read(min(CHUNK, left))):
+            found, left = zlib.crc32(chunk, found), left - len(chunk)
+    if found != info.crc:
+        raise V2WError(
+            f"read {info.file}",
+            f"bytes {start} to {stop} are damaged: they do not match the file's own checksum",
+            "download the file again",
+        )

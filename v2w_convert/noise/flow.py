@@ -1,0 +1,88 @@
+"""A straight line from frame to noise (flow matching, arXiv 2210.02747)."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from v2w_convert.noise.base import Noise
+from v2w_convert.noise.grids import timesteps_arguments
+from v2w_convert.noise.sampler import Line, LineSampler, Sampler, SolverSampler
+from v2w_convert.noise.schedulers import build_scheduler, with_timesteps
+
+if TYPE_CHECKING:
+    from v2w_convert.noise.spec import NoiseSpec
+
+UNKNOWN = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+CLEAR = 1e-3  # of a timestep: how far levels stay from where whole timesteps change
+
+
+class Flow(Noise):
+    """The level is the share of noise, 0 … 1; the base receives it times N.
+
+    With `invert_sigmas` (Mochi) the scheduler counts the share of the frame instead: the base receives that times N,
+    and predicts the way from noise to frame. With a multistep solver (UniPC, DPM-Solver++) it receives whole timesteps,
+    rounded down.
+    """
+
+    max_level = 1.0
+
+    def __init__(self, spec: "NoiseSpec"):
+        super().__init__(spec)
+        self.scheduler: Any = build_scheduler(spec.scheduler, UNKNOWN)
+        config = self.scheduler.config
+        self.timesteps = float(config.num_train_timesteps)
+        self.inverted = bool(config.get("invert_sigmas", False))
+        self.is_multistep = hasattr(self.scheduler, "lower_order_nums")
+
+    def alpha_sigma(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        return 1 - level, level
+
+    def timestep(self, level: Tensor) -> Tensor:
+        if self.inverted:
+            return (1 - level) * self.timesteps
+        timestep = level * self.timesteps
+        if not self.is_multistep:
+            return timestep
+        return timestep + (timestep.floor() - timestep).detach()  # exactly rounded down; gradients pass
+
+    def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        target = super().target(clean, noise, level)
+        return -target if self.inverted else target
+
+    def to_clean_and_noise(self, output: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        return super().to_clean_and_noise(-output if self.inverted else output, noisy, level)
+
+    def sample_training_levels(
+        self, shape: tuple[int, ...], generator: torch.Generator | None = None
+    ) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+    def inference_levels(self, steps: int, tokens: int | None = None) -> Tensor:
+        return self._levels(self._with_timesteps(steps, tokens))
+
+    def sampler(self, steps: int, tokens: int | None = None) -> Sampler:
+        scheduler = self._with_timesteps(steps, tokens)
+        levels = self._levels(scheduler)
+        if self.is_multistep:
+            return SolverSampler(levels, scheduler)
+        pairs = [(1 - level, level) for level in levels.double().tolist()]
+        line = Line(given=pairs[:-1], returned=pairs[1:], sign=-1 if self.inverted else 1)
+        return LineSampler(levels, line, self.spec.prediction, self.data)
+
+    def _levels(self, scheduler: Any) -> Tensor:
+        levels: Tensor = scheduler.sigmas.float()
+        if self.inverted:
+            return 1 - levels
+        if self.is_multistep:
+            # Away from the next whole timestep, so that no rounding tells the base another one than the scheduler's.
+            told = scheduler.timesteps.double()
+            inside = (levels[:-1].double() * self.timesteps).clamp(told + CLEAR, told + 1 - CLEAR)
+            levels = torch.cat([(inside / self.timesteps).float(), levels[-1:]])
+        return levels
+
+    def _with_timesteps(self, steps: int, tokens: int | None) -> Any:
+        config, spec = self.scheduler.config, self.spec
+        return with_timesteps(
+            self.scheduler, **timesteps_arguments(spec.grid, spec.mu, config, steps, tokens)
+        )
