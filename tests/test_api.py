@@ -29,7 +29,7 @@ OVERVIEW = (
     "read_plan assert_causal assert_streams"
 ).split()
 CLASSES = (
-    "V2WError World Stream Sampling Plan Episode Dataset ProgressEvent ConvertSettings VerifySettings "
+    "V2WError World ExpertsWorld Stream Sampling Plan Episode Dataset ProgressEvent ConvertSettings VerifySettings "
     "FinetuneSettings RolloutSettings EvaluateSettings ExportSettings InspectResult PlanResult ConvertResult "
     "VerifyReport FinetuneResult RolloutResult EvaluateResult ExportResult"
 ).split()
@@ -90,7 +90,7 @@ def test_import_is_light_and_help_lists_the_api() -> None:
 
 
 def test_the_overview_has_the_signatures() -> None:
-    listed = re.findall(r"^    (\w+)\(([^()\n]*)\) -> (\w+)$", v2w.__doc__ or "", re.MULTILINE)
+    listed = re.findall(r"^    (\w+)\(([^()\n]*)\) -> ([\w |]+)$", v2w.__doc__ or "", re.MULTILINE)
     assert [name for name, _, _ in listed] == [
         n for n in OVERVIEW if n not in ("assert_causal", "assert_streams")
     ]

@@ -29,8 +29,8 @@ On models and data in memory:
 
     convert_module(model, plan, *, action_dim, seed, scheduler) -> World
         A live diffusers module becomes a world model.
-    load(folder, *, device, dtype) -> World
-        Load a converted folder.
+    load(folder, *, device, dtype) -> World | ExpertsWorld
+        Load a converted folder; an ExpertsWorld has two denoisers, each for a range of noise levels.
     open_dataset(path, *, camera) -> Dataset
         Open recorded episodes, of whatever format.
     read_plan(file) -> Plan
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from v2w_convert.verification.module import assert_causal, assert_streams
     from v2w_convert.verification.result import VerifyReport
     from v2w_convert.verification.settings import VerifySettings
+    from v2w_convert.world.experts import ExpertsWorld
     from v2w_convert.world.model import World
     from v2w_convert.world.rollout import Sampling, Stream
 
@@ -115,6 +116,7 @@ _MODULES = {
     "v2w_convert.verification.module": ("assert_causal", "assert_streams"),
     "v2w_convert.verification.result": ("VerifyReport",),
     "v2w_convert.verification.settings": ("VerifySettings",),
+    "v2w_convert.world.experts": ("ExpertsWorld",),
     "v2w_convert.world.model": ("World",),
     "v2w_convert.world.rollout": ("Sampling", "Stream"),
 }
@@ -127,6 +129,7 @@ __all__ = [
     "Episode",
     "EvaluateResult",
     "EvaluateSettings",
+    "ExpertsWorld",
     "ExportResult",
     "ExportSettings",
     "FinetuneResult",

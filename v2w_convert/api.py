@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from v2w_convert.plan.grammar import Plan
     from v2w_convert.surgery.result import ConvertResult, InspectResult
     from v2w_convert.verification.result import VerifyReport
+    from v2w_convert.world.experts import ExpertsWorld
     from v2w_convert.world.model import World
 
 Folder = str | Path
@@ -158,7 +159,7 @@ def convert_module(
 
 def load(
     folder: Folder, *, device: "str | torch.device" = "cpu", dtype: "torch.dtype | None" = None
-) -> "World":
+) -> "World | ExpertsWorld":
     """Load the world model in a converted folder or a run folder.
 
     Args:
@@ -167,7 +168,8 @@ def load(
         dtype: Its dtype; None: as stored.
 
     Returns:
-        The world model in eval mode, its parameters without gradients.
+        The world model in eval mode, its parameters without gradients: an `ExpertsWorld` where the folder has two
+        denoisers, each for a range of noise levels.
 
     Raises:
         V2WError: The folder is not a converted model, or its tensors are not those that its plan makes.

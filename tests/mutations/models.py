@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tests.autoencoders import tiny_autoencoder
+from tests.pairs import convert_pair, write_pair
 from tests.tiny import component
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.families.build import build_model, complete_config
@@ -27,6 +28,7 @@ class Model:
     config   what differs from the plan's tiny configuration
     wanted   options of the plan: a window, sinks, blocks
     zeroed   a part of the names of parameters that are zero in the base, as some are when training starts
+    pair     a pipeline with two denoisers (`tests.pairs`)
     vae      the class of an autoencoder beside it
     """
 
@@ -35,6 +37,7 @@ class Model:
     config: dict[str, Any] = field(default_factory=dict)
     wanted: dict[str, Any] = field(default_factory=dict)
     zeroed: str = ""
+    pair: bool = False
     vae: str = ""
 
     @cached_property
@@ -51,6 +54,10 @@ class Model:
 
     def make(self, folder: Path) -> None:
         """`folder`/base and `folder`/out: in bfloat16, so that stored precision and float64 differ."""
+        if self.pair:
+            base = write_pair(folder / "base", dtype=torch.bfloat16)
+            convert_pair(base, folder / "out", **self.wanted)
+            return
         plan = self.resolved.plan
         torch.manual_seed(0)
         model = build_model(plan.base, plan.tiny).eval()
@@ -100,6 +107,7 @@ MODELS = {
         Model("unet-3d, zero-initialised", "unet-3d", UNET, {"window": 4}, zeroed="conv4"),
         Model("cogvideox-2b", "cogvideox-2b", {}, {"window": 4}),
         Model("latte", "latte"),
+        Model("wan, two experts", "wan", {}, {"window": 4}, pair=True),
         Model("animatediff", "animatediff", {}, {"window": 4}),
         Model("hunyuan, text to video", "hunyuan-video", {}, {"window": 4}),
         Model("kandinsky", "kandinsky-5", {}, {"window": 4}),

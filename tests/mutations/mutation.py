@@ -1,7 +1,8 @@
 """What a broken model is: what is broken, where, which claim must catch it, and which module it must name."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from tests.mutations.faults import WorldFault
 from tests.mutations.folders import Edit
@@ -25,9 +26,10 @@ class Mutation:
     site    where it was broken
     claim   the id of the one that must fail; "": none may
     blamed  the modules, tensors or files that this claim must name, exactly; none, if it is about the model as a
-            whole
+            whole. Of one of two denoisers: behind "high: " or "low: "
     fault   breaks a live world, or
-    edit    breaks the converted folder
+    edit    breaks the converted folder, or
+    experts replaces methods of `ExpertsWorld`
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Mutation:
     blamed: frozenset[str]
     fault: WorldFault | None = None
     edit: Edit | None = None
+    experts: dict[str, Callable[..., Any]] | None = None
 
     def __str__(self) -> str:
         return " | ".join(filter(None, (self.kind, self.model, self.site)))

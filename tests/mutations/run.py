@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -20,6 +21,7 @@ from tests.mutations.mutation import Mutation
 from tests.mutations.suite import model_of, suite
 from v2w_convert.verification.claim import Claim
 from v2w_convert.verification.run import verify
+from v2w_convert.world.experts import ExpertsWorld
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ def judge(mutation: Mutation, folder: Path) -> Verdict:
         out = folder / "out"
         if mutation.edit is not None:
             out = copied(out, Path(other) / "out", mutation.edit)
-        with broken(mutation.fault) if mutation.fault else nullcontext():
+        with (
+            broken(mutation.fault) if mutation.fault else nullcontext(),
+            patch.multiple(ExpertsWorld, **mutation.experts) if mutation.experts else nullcontext(),
+        ):
             try:
                 failing = [claim for claim in verify(out, folder / "base").claims if not claim.ok]
             except Exception as error:  # a model that verify cannot run at all does not count as caught
@@ -72,7 +77,9 @@ def judge(mutation: Mutation, folder: Path) -> Verdict:
 def verdict(mutation: Mutation, failing: list[Claim], refused: str, seconds: float) -> Verdict:
     by: dict[str, str] = {}
     for claim in failing:
-        by[claim.id] = ", ".join(filter(None, (by.get(claim.id), claim.where)))
+        of = f"{claim.expert}: " if claim.expert else ""
+        names = ", ".join(of + name for name in claim.where.split(", ") if name)
+        by[claim.id] = ", ".join(filter(None, (by.get(claim.id), names)))
     named = by.get(mutation.claim, "")
     if refused:
         by["refused"] = refused

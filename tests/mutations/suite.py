@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from tests.mutations import faults
+from tests.mutations.experts import changed_experts
 from tests.mutations.faults import Fault
 from tests.mutations.models import MODELS, SHIPPED, Model
 from tests.mutations.mutation import (
@@ -312,6 +313,7 @@ def _all() -> Iterator[Mutation]:
     yield from _zero_initialised()
     yield from changed_folders()
     yield from changed_plans()
+    yield from changed_experts()
 
 
 def live(kind: str, model: str, site: str, claim: str, fault: Fault) -> Mutation:

@@ -22,6 +22,7 @@ from v2w_convert.plan.call import ResolvedCall, call_base
 from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.verification.engine.exact import exact
+from v2w_convert.world.experts import is_high
 from v2w_convert.world.model import World
 from v2w_convert.world.vae import VAE
 
@@ -81,6 +82,10 @@ def compare(release: Release, believed: dict[str, Any] | None = None) -> Figures
         level = torch.full((1, t), float(sampler.levels[i]))
         if stage.clean_told:
             level[:, : stage.clean_frames] = 0
+        if len(names) > 1:
+            high = is_high(world.noise, release.index["boundary_ratio"], level)
+            if high.unique().tolist() != [step.denoiser == names[0]]:
+                raise NotTheSame(f"the denoiser that is asked at step {i}: not {step.denoiser}")
         noisy = noisy_frames(step, stage, world, level)
         made: list[Step] = []
         with ExitStack() as stack:

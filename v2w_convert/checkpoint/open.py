@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from v2w_convert.checkpoint.experts import with_low_noise
 from v2w_convert.checkpoint.folder import open_folder
 from v2w_convert.checkpoint.single_file import open_file
 from v2w_convert.checkpoint.source import Choice, Source
@@ -22,6 +23,7 @@ def open_source(path: Path, choice: Choice = Choice()) -> Source:  # noqa: B008 
     try:
         if path.exists() and not path.is_dir():
             return open_file(path, choice)
-        return open_folder(path, f"open {path}", choice)
+        asked = f"open {path}"
+        return with_low_noise(open_folder(path, asked, choice), open_folder, asked)
     except OSError as error:
         raise V2WError(f"open {path}", str(error)) from None

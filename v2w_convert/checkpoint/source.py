@@ -1,6 +1,6 @@
 """A checkpoint to convert: its weights as named tensors, and its other files."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ class Source:
 
     Attributes:
         folder: The path given: a pipeline folder, a bare model folder, or a single file.
-        component: Where in a folder the model lies: "unet", "transformer", or "" in a bare model folder. Of
-            a single file: where a pipeline folder would have it.
+        component: Where in a folder the model lies: "unet", "transformer", "transformer_2" of a `low_noise` expert,
+            or "" in a bare model folder. Of a single file: where a pipeline folder would have it.
         config: The model's config.json.
         tensors: The model's tensors by name, those of all shards together.
         scheduler: A pipeline's scheduler/scheduler_config.json.
@@ -60,6 +60,9 @@ class Source:
             its makers publish it. Of a diffusers folder "".
         renamed: Whether its files have other tensors, or other names for them, than `tensors` has.
         choice: What was chosen of several weights.
+        low_noise: A second denoiser, for the noise levels below `boundary`; this is then the high-noise one. `others`
+            are both's.
+        boundary: Where the second one's levels end, as a share of the training timesteps.
     """
 
     folder: Path
@@ -76,6 +79,15 @@ class Source:
     pipeline: str = ""
     renamed: bool = False
     choice: Choice = Choice()
+    low_noise: "Source | None" = None
+    boundary: float | None = None
+
+    @property
+    def experts(self) -> "dict[str, Source]":
+        """Its denoisers, each as if it were the only one, by name: "high" and "low", or one named ""."""
+        if self.low_noise is None:
+            return {"": self}
+        return {"high": replace(self, low_noise=None, boundary=None), "low": self.low_noise}
 
     @property
     def class_name(self) -> str:

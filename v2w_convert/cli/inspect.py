@@ -26,6 +26,10 @@ def inspect(base: Base, settings: InspectSettings, json: Json = False) -> None:
         "noise": f"{result.noise}, prediction {result.prediction_type}",
         "plan": result.plan,
     }
+    if result.boundary is not None:
+        rows["denoisers"] = (
+            f"two: transformer from {result.boundary:g} of the timesteps on, transformer_2 below"
+        )
     print_table(str(result.base), ["what", "found"], rows.items())
     by_operation: dict[str, list[str]] = {}
     for path, operation in result.sites.items():

@@ -16,7 +16,7 @@ from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames
 from v2w_convert.evaluation.settings import EvaluateSettings
 from v2w_convert.plan.call import Conditions
 from v2w_convert.surgery.load import load, open_converted
-from v2w_convert.world.model import World
+from v2w_convert.world.experts import AnyWorld
 from v2w_convert.world.vae import VAE, open_vae, require_frame_size
 
 
@@ -36,7 +36,7 @@ class EvaluationContext:
         conditions: Of each clip (n …).
     """
 
-    world: World
+    world: AnyWorld
     vae: VAE
     settings: EvaluateSettings
     history: int

@@ -8,7 +8,7 @@ from torch import Tensor
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import SamplingSettings
 from v2w_convert.plan.call import Conditions
-from v2w_convert.world.model import World
+from v2w_convert.world.experts import AnyWorld
 from v2w_convert.world.rollout import Sampling, start_stream
 from v2w_convert.world.temporal_compression import TemporalCompression
 from v2w_convert.world.vae import VAE
@@ -23,7 +23,7 @@ def sampling_of(settings: SamplingSettings) -> Sampling:
 
 @torch.no_grad()
 def rollout_frames(
-    world: World,
+    world: AnyWorld,
     vae: VAE,
     latents: Tensor,
     actions: Tensor,

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from v2w_convert.errors import V2WError
 from v2w_convert.noise import Noise
+from v2w_convert.world.experts import LevelRange
+
+POOL = 4096  # levels from which those in a range are taken
+IN_RANGE = 0.5  # share of the blocks whose level is drawn in the range of the one expert that is trained
 
 
 @dataclass(frozen=True)
@@ -24,18 +29,25 @@ class BatchSamples:
         dropped: (b t) bool: frames whose action is replaced by the learned "no action".
         offset: (b,) int64: where in the period of the positions a clip begins; None where positions have no
             period.
+        weight: (b t) float32, of each frame's error in the loss, 1 on average over the batch; None: all count alike.
     """
 
     level: Tensor
     noise: Tensor
     dropped: Tensor
     offset: Tensor | None
+    weight: Tensor | None = None
 
     def select(self, clips: slice, device: str | torch.device = "cpu") -> "BatchSamples":
         """Return the numbers of some of the clips, on `device`."""
         offset = None if self.offset is None else self.offset[clips].to(device)
+        weight = None if self.weight is None else self.weight[clips].to(device)
         return BatchSamples(
-            self.level[clips].to(device), self.noise[clips].to(device), self.dropped[clips].to(device), offset
+            self.level[clips].to(device),
+            self.noise[clips].to(device),
+            self.dropped[clips].to(device),
+            offset,
+            weight,
         )
 
 
@@ -63,6 +75,7 @@ def sample_batch(
     period: int | None,
     generator: torch.Generator,
     frames_per_block: int = 1,
+    levels: LevelRange | None = None,
 ) -> BatchSamples:
     """Sample what a batch of clips needs.
 
@@ -73,12 +86,37 @@ def sample_batch(
         period: The period of the positions, if they have one.
         generator: The generator.
         frames_per_block: Latent frames that share a noise level.
+        levels: Of the one expert that is trained, if there are two: the loss is of frames in its range, and half of the
+            blocks' levels are drawn there. The others are drawn from all levels, because in a rollout the expert
+            reads a history outside of its range.
     """
     b, t = shape[:2]
-    levels = noise.sample_training_levels((b, t // frames_per_block), generator)
+    blocks = noise.sample_training_levels((b, t // frames_per_block), generator)
+    if levels is not None:
+        inside = torch.rand(blocks.shape, generator=generator) < IN_RANGE
+        blocks = torch.where(inside, _sample_in(levels, noise, blocks.shape, generator), blocks)
+    level = blocks.repeat_interleave(frames_per_block, 1)
     return BatchSamples(
-        level=levels.repeat_interleave(frames_per_block, 1),
+        level=level,
         noise=torch.randn(shape, generator=generator),
         dropped=torch.rand(b, t, generator=generator) < action_dropout,
         offset=None if period is None else torch.randint(period, (b,), generator=generator),
+        weight=None if levels is None else _mean_one(levels.contains(noise, level).float()),
     )
+
+
+def _sample_in(
+    levels: LevelRange, noise: Noise, shape: tuple[int, ...], generator: torch.Generator
+) -> Tensor:
+    """Random levels as in training, given that they are in the range."""
+    pool = noise.sample_training_levels((1, POOL), generator)
+    pool = pool[levels.contains(noise, pool)]
+    if not len(pool):
+        found = f"none of {POOL} levels that training visits is in its range, with the boundary {levels.boundary:g}"
+        raise V2WError(f"train the {'high' if levels.high else 'low'}-noise expert", found, "expert both")
+    return pool[torch.randint(len(pool), shape, generator=generator)]
+
+
+def _mean_one(weight: Tensor) -> Tensor:
+    """Zeros and ones -> the same share for each of the ones; all zeros stay."""
+    return weight / weight.mean().clamp(min=torch.finfo(weight.dtype).tiny)

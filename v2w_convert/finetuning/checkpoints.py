@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.world.experts import LevelRange
 
 HASHES = "sha256.json"
 MODEL, AVERAGE, STATE = "model.safetensors", "average.safetensors", "state.pt"
@@ -27,11 +28,12 @@ class Training:
     """All that changes while a model is trained. There is no random state: see `batches`.
 
     Attributes:
-        base: The denoiser with its changed sites, float32.
+        base: The denoiser with its changed sites, float32; or both denoisers.
         average: Exponential moving average of the base's parameters, in their order.
         optimizer: The optimizer, as accelerate prepared it.
         schedule: The learning rate's schedule.
         scaler: The loss scaler, where mixed precision is fp16.
+        levels: The range of the one expert that is trained, where there are two; it does not change.
     """
 
     base: nn.Module
@@ -39,6 +41,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: Any | None
+    levels: LevelRange | None = None
 
     def averaged(self) -> dict[str, Tensor]:
         """Return the base's tensors by name: averaged parameters, and its buffers as they are."""

@@ -18,6 +18,7 @@ from v2w_convert.device import resolve_device
 from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.conditions import Clips, Conditioned, cached_conditions, require_tasks
+from v2w_convert.finetuning.experts import by_expert, experts_to_train, level_range
 from v2w_convert.finetuning.latents import LatentDataset, cached_latents, require_clips
 from v2w_convert.finetuning.loop import prepare, train
 from v2w_convert.finetuning.loss_curve import draw_log
@@ -34,8 +35,9 @@ from v2w_convert.finetuning.run_folder import (
 from v2w_convert.finetuning.save import save_model
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.progress import Progress, no_progress
-from v2w_convert.surgery.load import load, open_converted
+from v2w_convert.surgery.load import load_experts, open_converted
 from v2w_convert.surgery.manifest import MANIFEST, read_manifest
+from v2w_convert.world.experts import AnyWorld, experts_of
 from v2w_convert.world.model import World
 from v2w_convert.world.vae import VAE, looks_ahead, open_vae, require_frame_size
 
@@ -70,7 +72,9 @@ def finetune(
     """
     settings = settings or FinetuneSettings()
     progress = progress or no_progress
-    manifest, source, resolved = open_converted(converted)
+    model = open_converted(converted)
+    manifest, _, resolved = model
+    trained = experts_to_train(model, settings)
     if settings.frames % resolved.frames_per_block:
         found = f"the model takes blocks of {resolved.frames_per_block}"
         fitting = f"clips of {resolved.frames(settings.frames)}"
@@ -89,7 +93,7 @@ def finetune(
     )
     for data_set in sets:
         require_tasks(data_set, sources)
-    model = Conditioned(converted, manifest, resolved, sources)
+    conditioned = Conditioned(converted, manifest, resolved, sources)
     record = describe_run(converted, sets, settings)
     inputs = [converted, *paths]
     require_own(output, record, inputs)
@@ -97,7 +101,7 @@ def finetune(
         return finished_result(output)
 
     accelerator = make_accelerator(settings)
-    world = load(converted, device=accelerator.device, dtype=torch.float32)
+    world = load_experts(trained, model.source.boundary, device=accelerator.device, dtype=torch.float32)
     vae.to(accelerator.device)
     for data_set in sets:
         require_fit(world, vae, data_set)
@@ -108,18 +112,20 @@ def finetune(
     with locked(output, record, config, inputs):
         world.to("cpu")  # encoders need the memory
         cached = [
-            cached_clips(data_set, model, output, vae, settings, accelerator, progress) for data_set in sets
+            cached_clips(data_set, conditioned, output, vae, settings, accelerator, progress)
+            for data_set in sets
         ]
         del vae  # its memory is needed now
         world.to(accelerator.device)
-        if manifest.stage == "converted":  # a model that was finetuned before has learned with its own
-            set_action_statistics(world, cached[0].latents, source)
-        training = prepare(world, settings, accelerator)
+        for expert, part in zip(trained.values(), experts_of(world).values(), strict=True):
+            if expert.manifest.stage == "converted":  # one that was finetuned before has learned with its own
+                set_action_statistics(part, cached[0].latents, expert.source)
+        training = prepare(world, settings, accelerator, level_range(settings, model.source.boundary))
         clips, validation = cached[0], cached[1] if len(cached) > 1 else None
         log = train(world, training, clips, validation, settings, accelerator, output, progress)
         result = make_result(output, record, log, facts, manifest.finetuning, sources)
         write_atomically(output / LOSS_CURVE, lambda file: draw_log(log.lines, file))
-        save_model(source, manifest, training.averaged(), result.for_manifest(), output)
+        save_model(model, by_expert(training.averaged(), trained), result.for_manifest(), output)
     return result
 
 
@@ -252,7 +258,7 @@ def make_accelerator(settings: FinetuneSettings) -> Accelerator:
     return accelerator
 
 
-def require_fit(world: World, vae: VAE, data: Dataset) -> None:
+def require_fit(world: AnyWorld, vae: VAE, data: Dataset) -> None:
     """Check that frames of `data`, as latents, go through the model.
 
     Raises:

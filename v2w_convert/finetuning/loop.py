@@ -20,22 +20,31 @@ from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log, sync
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.plan.call import Conditions
 from v2w_convert.progress import Pace, Progress, ProgressEvent
-from v2w_convert.world.model import World
+from v2w_convert.world.experts import AnyWorld, LevelRange, experts_of
 
 
-def prepare(world: World, settings: FinetuneSettings, accelerator: Accelerator) -> Training:
+def prepare(
+    world: AnyWorld, settings: FinetuneSettings, accelerator: Accelerator, levels: LevelRange | None = None
+) -> Training:
     """Make optimizer, schedule and averaged weights for `world`, as before the first step.
+
+    Args:
+        world: The world model.
+        settings: The settings.
+        accelerator: The accelerator to train with.
+        levels: The range of the world, where it is one of two experts.
 
     Raises:
         V2WError: Gradient checkpointing is asked for and the base does not support it.
     """
     world.train().requires_grad_(True)
     if settings.gradient_checkpointing:
-        base: Any = world.base
-        try:
-            base.enable_gradient_checkpointing()
-        except ValueError as error:
-            raise V2WError("use gradient checkpointing", str(error), "train without it") from None
+        for expert in experts_of(world).values():
+            base: Any = expert.base
+            try:
+                base.enable_gradient_checkpointing()
+            except ValueError as error:
+                raise V2WError("use gradient checkpointing", str(error), "train without it") from None
     parameters = list(world.base.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     schedule = get_scheduler(
@@ -45,11 +54,11 @@ def prepare(world: World, settings: FinetuneSettings, accelerator: Accelerator) 
         num_training_steps=settings.steps,
     )
     average = EMAModel(parameters, decay=settings.ema_decay, foreach=True)
-    return Training(world.base, average, accelerator.prepare(optimizer), schedule, accelerator.scaler)
+    return Training(world.base, average, accelerator.prepare(optimizer), schedule, accelerator.scaler, levels)
 
 
 def train(
-    world: World,
+    world: AnyWorld,
     training: Training,
     clips: Clips,
     validation: Clips | None,
@@ -108,7 +117,7 @@ def train(
 
 
 def train_step(
-    world: World,
+    world: AnyWorld,
     training: Training,
     clips: Clips,
     settings: FinetuneSettings,
@@ -141,6 +150,7 @@ def train_step(
         world.resolved.period,
         chance,
         world.frames_per_block,
+        training.levels,
     )
     conditions = clips.conditions_of(chosen_clips, settings.dropout, chance)
     torch.manual_seed(seed_of(settings.seed, "base", step))  # for a base with dropout
@@ -173,7 +183,7 @@ def train_step(
 
 
 def averaged_loss(
-    world: World,
+    world: AnyWorld,
     training: Training,
     latents: Tensor,
     actions: Tensor,
@@ -185,6 +195,8 @@ def averaged_loss(
     training.average.store(parameters)
     training.average.copy_to(parameters)
     try:
-        return objective.validation_loss(world, latents, actions, settings.seed, settings.batch, conditions)
+        return objective.validation_loss(
+            world, latents, actions, settings.seed, settings.batch, conditions, training.levels
+        )
     finally:
         training.average.restore(parameters)

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from v2w_convert.finetuning.batches import BatchSamples, generator, sample_batch
 from v2w_convert.plan.call import Conditions
-from v2w_convert.world.model import World
+from v2w_convert.world.experts import AnyWorld, LevelRange
 
 
 def loss(
-    world: World,
+    world: AnyWorld,
     latents: Tensor,
     actions: Tensor,
     samples: BatchSamples,
@@ -35,17 +35,21 @@ def loss(
     noisy = world.noise.add_noise(latents, samples.noise, samples.level)
     target = world.noise.target(latents, samples.noise, samples.level)
     output = world(noisy, samples.level, actions, samples.dropped, offset=samples.offset, **conditions or {})
-    return F.mse_loss(output.float(), target)
+    if samples.weight is None:
+        return F.mse_loss(output.float(), target)
+    errors = F.mse_loss(output.float(), target, reduction="none")
+    return (samples.weight[..., None, None, None] * errors).mean()
 
 
 @torch.no_grad()
 def validation_loss(
-    world: World,
+    world: AnyWorld,
     latents: Tensor,
     actions: Tensor,
     seed: int,
     batch: int = 8,
     conditions: Conditions | None = None,
+    levels: LevelRange | None = None,
 ) -> float:
     """The same loss on fixed clips, with random numbers that belong to `seed` and no action dropped.
 
@@ -56,6 +60,7 @@ def validation_loss(
         seed: The seed.
         batch: Clips that are run at a time.
         conditions: Of these clips (n …), on any device.
+        levels: Those of the one expert that is trained, as for `sample_batch`.
     """
     samples = sample_batch(
         tuple(latents.shape),
@@ -64,6 +69,7 @@ def validation_loss(
         world.resolved.period,
         generator(seed, "validation"),
         world.frames_per_block,
+        levels,
     )
     was_training = world.training
     world.eval()

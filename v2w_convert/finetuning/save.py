@@ -22,45 +22,54 @@ from v2w_convert.finetuning.run_folder import (
     write_json,
 )
 from v2w_convert.surgery.card import CARD, card_text
-from v2w_convert.surgery.manifest import MANIFEST, Manifest
+from v2w_convert.surgery.load import Converted
+from v2w_convert.surgery.manifest import MANIFEST
 
 RUN_FILES = (CHECKPOINTS, LATENTS, LOG, LOSS_CURVE, RECORD, CONFIG, CARD, MANIFEST)  # not copied
 
 
 def save_model(
-    source: Source, manifest: Manifest, values: dict[str, Tensor], finetuning: dict[str, Any], output: Path
+    model: Converted, values: dict[str, dict[str, Tensor]], finetuning: dict[str, Any], output: Path
 ) -> None:
-    """Write every file of the converted model `source` into `output`, its weights replaced by `values`.
+    """Write every file of the converted model into `output`, its weights replaced by `values`.
 
     File by file, each whole or not at all, the manifest last: without it `output` is not taken for a model.
 
     Args:
-        source: The converted model's files.
-        manifest: The converted model's manifest.
-        values: Weights by name, of any dtype and device; each is stored in the dtype that it has in `source`.
+        model: The converted model.
+        values: For each denoiser that was trained, weights by name, of any dtype and device; each is stored in the
+            dtype that it has in `model`. Files of one that was not trained are copied.
         finetuning: The record of the run, for the manifest.
         output: The run folder.
 
     Raises:
         V2WError: A value is too large for its dtype.
     """
-    component = output / source.component
-    configs = [file.relative_to(source.folder) for file in (source.folder / source.component).glob("*.json")]
-    plain = [relative for relative in (*source.others, *configs) if relative.parts[0] not in RUN_FILES]
-    for relative in sorted(plain):
+    source, manifest = model.source, model.manifest
+    plain = list(source.others)
+    for name, expert in source.experts.items():
+        component = source.folder / expert.component
+        plain += [file.relative_to(source.folder) for file in component.glob("*.json")]
+        plain += [] if name in values else [file.relative_to(source.folder) for file in expert.files]
+    for relative in sorted(path for path in plain if path.parts[0] not in RUN_FILES):
         write_atomically(output / relative, partial(copy_content, source.folder / relative))
+    for name, trained in values.items():
+        _save_weights(source.experts[name], trained, output)
+    result = {path: sha256(output / path) for path in manifest.result}
+    update = {"result": result, "finetuning": finetuning}
+    manifest = manifest.trained(values).model_copy(update=update)
+    write_atomically(output / CARD, lambda file: file.write_text(card_text(manifest), encoding="utf-8"))
+    write_json(output / MANIFEST, manifest.model_dump())
+
+
+def _save_weights(source: Source, values: dict[str, Tensor], output: Path) -> None:
     for file in source.files:
         infos = [(name, info.dtype, info.shape) for name, info in source.tensors.items() if info.file == file]
         stored = ((name, as_stored(name, values[name], code, output)) for name, code, _ in infos)
         write_atomically(
-            component / file.name,
+            output / source.component / file.name,
             partial(write_safetensors, tensors=stored, infos=infos, metadata={"format": "pt"}),
         )
-    result = {path: sha256(output / path) for path in manifest.result}
-    update = {"stage": "finetuned", "result": result, "finetuning": finetuning}
-    manifest = manifest.model_copy(update=update)
-    write_atomically(output / CARD, lambda file: file.write_text(card_text(manifest), encoding="utf-8"))
-    write_json(output / MANIFEST, manifest.model_dump())
 
 
 def as_stored(name: str, value: Tensor, code: str, output: Path) -> Tensor:

@@ -85,6 +85,11 @@ class FinetuneSettings(BaseModel):
     ema_decay: float = Field(
         default=0.999, ge=0, le=1, description="final decay of the averaged weights, which are saved"
     )
+    expert: Literal["both", "high", "low"] = Field(
+        default="both",
+        description="which denoiser to train, where the model has two, each for a range of noise levels; the other "
+        "stays as it is",
+    )
     gradient_checkpointing: bool = Field(
         default=False, description="compute activations twice: less memory, the same gradient"
     )

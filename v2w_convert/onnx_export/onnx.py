@@ -21,6 +21,7 @@ from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.sites import State
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.surgery.manifest import read_manifest
+from v2w_convert.world.experts import experts_of
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling, start_stream
 
@@ -69,7 +70,7 @@ def export(
     h, w, window = resolve_sizes(converted, settings)
     size = settings.batch, h, w
     report(ProgressEvent("export", detail="loading"))
-    world = load(converted, dtype=torch.float32)
+    world = experts_of(load(converted, dtype=torch.float32))[""]
     state = world.empty_state(*size, window)
     step = StreamStep(world, state).eval()
     compared = Comparison(True, 0, None, None)
@@ -208,7 +209,11 @@ def resolve_sizes(converted: Path, settings: ExportSettings) -> tuple[int, int, 
         V2WError: Neither says, or the window is not the plan's.
     """
     asked = f"export {converted}"
-    _, _, resolved = open_converted(converted)
+    _, source, resolved = open_converted(converted)
+    if source.low_noise is not None:
+        raise V2WError(
+            asked, "it has two denoisers; a graph holds a step of one", "v2w_convert.load, in Python"
+        )
     h, w, window = settings.height, settings.width, settings.window
     if window is not None and resolved.window not in (None, window):
         raise V2WError(asked, f"a window of {window}, but the plan has {resolved.window}", "no --window")

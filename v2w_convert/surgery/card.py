@@ -23,7 +23,7 @@ def card_text(manifest: Manifest) -> str:
     """The card as Markdown, with the metadata header that model hubs read."""
     plan = manifest.plan
     base = manifest.source["name"]
-    fates = list(manifest.tensors.values())
+    fates = list(manifest.all_tensors.values())
     counts = ", ".join(f"{fates.count(fate)} {fate}" for fate in ("kept", "transferred", "added"))
     operations = [
         f"- `{name}` at `{fields['at']}`{_options(fields)}"
@@ -38,6 +38,20 @@ def card_text(manifest: Manifest) -> str:
         if manifest.finetuning is None
         else f"It was finetuned on action data for {manifest.finetuning['steps']} steps."
     )
+    ignoring = [part.component for part in manifest.experts.values() if part.stage == "converted"]
+    untrained = (
+        f" `{ignoring[0]}` has not been finetuned and ignores actions."
+        if manifest.finetuning and ignoring
+        else ""
+    )
+    experts = (
+        ""
+        if manifest.boundary is None
+        else f"""
+It has two denoisers, of which each is asked in its range of noise levels: `{manifest.component}` from timestep
+{manifest.boundary:g} N on, `{manifest.experts["low"].component}` below it, of N training timesteps.{untrained}
+"""
+    )
     return f"""---
 library_name: v2w-convert
 base_model_relation: finetune
@@ -48,7 +62,7 @@ tags: [world-model, video]
 
 A causal, action-conditioned video denoiser: frame t is predicted from frames up to t and the action that led to it
 ({manifest.action_dim} numbers). {stage}
-
+{experts}
 ```python
 import v2w_convert
 world = v2w_convert.load("this folder")

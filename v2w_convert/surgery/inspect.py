@@ -25,7 +25,8 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
     """
     source, resolved = choose_plan(base, settings.plan, choice=Choice(settings.variant, settings.ema))
     from v2w_convert.plan.coverage import uncovered_sites
-    from v2w_convert.surgery.convert import check_tensors, stored_dtype
+    from v2w_convert.surgery.convert import check_tensors
+    from v2w_convert.surgery.model_files import stored_dtype
     from v2w_convert.surgery.pipeline import autoencoder_notes
 
     check_tensors(source, resolved)
@@ -35,7 +36,9 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
         base=base,
         plan=resolved.plan.name,
         class_name=source.class_name,
-        parameters=sum(math.prod(info.shape) for info in source.tensors.values()),
+        parameters=sum(
+            math.prod(info.shape) for expert in source.experts.values() for info in expert.tensors.values()
+        ),
         dtype=str(stored_dtype(source)).removeprefix("torch."),
         latent_channels=resolved.call.channels,
         window=resolved.window,
@@ -45,6 +48,7 @@ def inspect(base: Path, settings: InspectSettings) -> InspectResult:
         prediction_type=resolved.noise.prediction,
         sites={path: operation.name for path, operation in resolved.sites.items()},
         uncovered=uncovered,
+        boundary=source.boundary,
         notes=[*source.notes, *autoencoder_notes(source)],
         settings=settings,
     )

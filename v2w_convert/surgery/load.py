@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,11 +17,38 @@ from v2w_convert.plan.read import parse_plan
 from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.surgery.change import install_operations
 from v2w_convert.surgery.conditions import stored_conditions
-from v2w_convert.surgery.manifest import CONDITIONS, Manifest, read_manifest
+from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, Manifest, read_manifest
+from v2w_convert.world.experts import AnyWorld, ExpertsWorld
 from v2w_convert.world.model import World
 
+Read = Callable[[Mapping[str, TensorInfo]], dict[str, Tensor]]
+"""Tensors in files -> their values, which become the model's own: no weight is held twice."""
 
-def open_converted(folder: Path) -> tuple[Manifest, Source, ResolvedPlan]:
+
+class Converted(NamedTuple):
+    """A converted folder's record, files and plan. No weights have been read.
+
+    Attributes:
+        manifest: The record.
+        source: The files.
+        resolved: The plan; where there are two denoisers, the same for both.
+    """
+
+    manifest: Manifest
+    source: Source
+    resolved: ResolvedPlan
+
+    @property
+    def experts(self) -> "dict[str, Converted]":
+        """For each denoiser, by its name in `Source.experts`, this as if it were the only one."""
+        manifests = self.manifest.experts
+        return {
+            name: Converted(manifests[name], source, self.resolved)
+            for name, source in self.source.experts.items()
+        }
+
+
+def open_converted(folder: Path) -> Converted:
     """A converted folder's manifest, tensors and plan. No weights are read.
 
     Raises:
@@ -28,14 +56,17 @@ def open_converted(folder: Path) -> tuple[Manifest, Source, ResolvedPlan]:
     """
     manifest = read_manifest(folder)
     source = open_source(folder)
+    if manifest.boundary != source.boundary:
+        found = f"{MANIFEST} says boundary {manifest.boundary}, the files say {source.boundary}"
+        raise V2WError(f"read the converted model {folder}", found, "convert it again")
     plan: Plan = parse_plan(manifest.plan, f"read the plan in {folder}")
     with error_context(folder):
-        return manifest, source, resolve(plan, source.config)
+        return Converted(manifest, source, resolve(plan, source.config))
 
 
 def load(
     folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
-) -> World:
+) -> AnyWorld:
     """The world model in `folder`, in eval mode.
 
     Args:
@@ -46,25 +77,38 @@ def load(
     Raises:
         V2WError: It is no converted folder, or its tensors are not those that its plan makes.
     """
+    converted = open_converted(Path(folder))
+    return load_experts(converted.experts, converted.source.boundary, device=device, dtype=dtype)
+
+
+def load_experts(
+    experts: Mapping[str, Converted],
+    boundary: float | None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> AnyWorld:
+    """One denoiser, or two with the `boundary` of their ranges, as a world model. For the rest, see `load`."""
 
     def read(tensors: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
         return {name: cast_floating(read_tensor(info), dtype) for name, info in tensors.items()}
 
-    world = build_world(Path(folder), read)
-    return world.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    worlds = {
+        name: build_world(expert, read).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        for name, expert in experts.items()
+    }
+    if boundary is None or len(worlds) == 1:
+        return next(iter(worlds.values()))
+    return ExpertsWorld(worlds["high"], worlds["low"], boundary).eval()
 
 
-def build_world(folder: Path, read: Callable[[Mapping[str, TensorInfo]], dict[str, Tensor]]) -> World:
-    """The world model in `folder` with weights from `read`.
-
-    Args:
-        folder: As in `load`.
-        read: Tensors in files -> their values, which become the model's own: no weight is held twice.
+def build_world(converted: Converted, read: Read) -> World:
+    """One denoiser as a world model, with weights from `read`.
 
     Raises:
-        V2WError: As `load` does.
+        V2WError: Its tensors are not those that its plan makes.
     """
-    manifest, source, resolved = open_converted(folder)
+    manifest, source, resolved = converted
     base = build_model(resolved.plan.base, resolved.config, unfilled=True)
     install_operations(resolved, base, manifest.action_dim)
     expected = {name: tensor.shape for name, tensor in base.state_dict().items()}
@@ -77,9 +121,9 @@ def build_world(folder: Path, read: Callable[[Mapping[str, TensorInfo]], dict[st
         if name in found and tuple(found[name].shape) != tuple(shape)
     ]
     if faults:
-        raise V2WError(f"load {folder}", sorted(faults)[:5], "convert it again")
+        raise V2WError(f"load {source.folder / source.component}", sorted(faults)[:5], "convert it again")
     base.load_state_dict(read(found), assign=True)
-    conditions = stored_conditions(resolved, folder / CONDITIONS)
+    conditions = stored_conditions(resolved, source.folder / CONDITIONS)
     return World(base, resolved, manifest.action_dim, conditions)
 
 

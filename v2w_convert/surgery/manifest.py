@@ -1,6 +1,7 @@
 """`v2w.json`, the manifest: what was converted, by which plan, and what happened to every tensor."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -46,6 +47,25 @@ class Origin(TypedDict):
     choice: NotRequired[WeightsChoice]
 
 
+class LowNoiseExpert(BaseModel):
+    """The second denoiser of a folder that has two. The manifest's own entries are then those of the first.
+
+    Attributes:
+        component: Where it lies.
+        stage: As in the manifest.
+        boundary: Where its noise levels end and the first one's begin, as a share of the training timesteps.
+        files: Sha256 of each of the base's weight files that was read for it.
+        tensors: As in the manifest.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    component: Literal["transformer_2"] = "transformer_2"
+    stage: Literal["converted", "finetuned"] = "converted"
+    boundary: float = Field(gt=0, le=1)
+    files: dict[str, Hash]
+    tensors: dict[str, Literal["kept", "transferred", "added"]]
+
+
 class Manifest(BaseModel):
     """The record at the root of a converted folder.
 
@@ -60,7 +80,9 @@ class Manifest(BaseModel):
         tensors: Name -> `kept`, `transferred` or `added`.
         seed: From which added tensors were drawn.
         prompt: The prompt whose embedding is stored, if the base's own encoders made it.
-        finetuning: How it was trained, once it was; before, the weights are what surgery made.
+        finetuning: How it was trained, once it was; before, the weights are what surgery made. Of two denoisers only
+            those whose stage says so were trained.
+        low_noise: The second denoiser, where there are two.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -76,6 +98,43 @@ class Manifest(BaseModel):
     tensors: dict[str, Literal["kept", "transferred", "added"]]
     prompt: str | None = None
     finetuning: dict[str, Any] | None = None
+    low_noise: LowNoiseExpert | None = None
+
+    @property
+    def experts(self) -> "dict[str, Manifest]":
+        """For each denoiser, by its name in `Source.experts`, the manifest as if it were the only one."""
+        if self.low_noise is None:
+            return {"": self}
+        low = self.low_noise.model_dump(include={"component", "stage", "tensors"})
+        low["source"] = {**self.source, "files": self.low_noise.files}
+        experts = {"high": self, "low": self.model_copy(update=low)}
+        return {name: expert._alone() for name, expert in experts.items()}
+
+    def _alone(self) -> "Manifest":
+        trained = self.finetuning if self.stage == "finetuned" else None
+        return self.model_copy(update={"low_noise": None, "finetuning": trained})
+
+    def trained(self, experts: Collection[str]) -> "Manifest":
+        """The manifest after these denoisers, named as in `Source.experts`, have been trained."""
+        low = self.low_noise
+        if low is not None and "low" in experts:
+            low = low.model_copy(update={"stage": "finetuned"})
+        stage = self.stage if set(experts) == {"low"} else "finetuned"
+        return self.model_copy(update={"stage": stage, "low_noise": low})
+
+    @property
+    def boundary(self) -> float | None:
+        """Where the ranges of two denoisers meet, as a share of the training timesteps; None: there is one."""
+        return None if self.low_noise is None else self.low_noise.boundary
+
+    @property
+    def all_tensors(self) -> "dict[str, Literal['kept', 'transferred', 'added']]":
+        """`tensors`; of two denoisers those of both, their names behind "high." or "low."."""
+        return {
+            f"{expert}.{name}" if expert else name: fate
+            for expert, manifest in self.experts.items()
+            for name, fate in manifest.tensors.items()
+        }
 
     @property
     def choice(self) -> Choice:

@@ -11,7 +11,7 @@ from v2w_convert.checkpoint.source import MANIFEST, Choice
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.choose import choose_plan
-from v2w_convert.surgery.manifest import CONDITIONS, read_manifest
+from v2w_convert.surgery.manifest import CONDITIONS, Manifest, read_manifest
 from v2w_convert.surgery.result import ConvertResult, PlannedFile, TensorCounts
 from v2w_convert.surgery.settings import ConvertSettings
 
@@ -54,7 +54,7 @@ def convert_checkpoint(
         from v2w_convert.checkpoint.resumable import remove_leftovers
 
         remove_leftovers(output)
-        counts = _count(read_manifest(output).tensors.values())
+        counts = _count(read_manifest(output).all_tensors.values())
         return ConvertResult(
             base, output, resolved.plan.name, counts, already_converted=True, settings=settings
         )
@@ -75,7 +75,8 @@ def convert_checkpoint(
         seed=settings.seed,
         conditions=ConditionChoice(settings.conditions, settings.prompt, settings.device),
     )
-    counts = _count(planned.tensors.values())
+    fates = planned.manifest.all_tensors
+    counts = _count(fates.values())
     notes = [*source.notes, *autoencoder_notes(source), *planned.notes]
     if settings.dry_run:
         space = disk_space(planned.items, output, settings.link)
@@ -86,7 +87,7 @@ def convert_checkpoint(
             resolved.plan.name,
             counts,
             dry_run=True,
-            changes={name: status for name, status in planned.tensors.items() if status != "kept"},
+            changes={name: status for name, status in fates.items() if status != "kept"},
             files=[PlannedFile(item.path, item.size, item.copied) for item in planned.items],
             bytes_needed=space.needed,
             bytes_free=space.free,
@@ -133,9 +134,17 @@ def is_result_of(output: Path, source: "Source", resolved: "ResolvedPlan", setti
         and manifest.plan == resolved.plan.model_dump(mode="json")
         and manifest.choice == source.choice
         and (manifest.action_dim, manifest.seed) == (settings.action_dim, settings.seed)
-        and manifest.source["files"].keys() == {file.name for file in source.files}
-        and hashes_match({file: manifest.source["files"][file.name] for file in source.files})
+        and manifest.boundary == source.boundary
+        and all(_is_made_of(manifest.experts[name], expert) for name, expert in source.experts.items())
         and hashes_match({output / name: digest for name, digest in manifest.result.items()})
+    )
+
+
+def _is_made_of(manifest: Manifest, source: "Source") -> bool:
+    """Whether the manifest's one denoiser was made of the weight files of `source`, as they are."""
+    recorded = manifest.source["files"]
+    return recorded.keys() == {file.name for file in source.files} and hashes_match(
+        {file: recorded[file.name] for file in source.files}
     )
 
 

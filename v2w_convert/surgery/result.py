@@ -15,7 +15,7 @@ class InspectResult:
         base: The folder or file that was read.
         plan: Name of the plan.
         class_name: Class of the denoiser.
-        parameters: Number of parameters.
+        parameters: Number of parameters; of both denoisers, where there are two.
         dtype: Most frequent dtype of the stored tensors, such as "float16".
         latent_channels: Channels of one latent frame.
         window: Latent frames that a frame can see, itself included; None if all before it.
@@ -25,6 +25,8 @@ class InspectResult:
         prediction_type: What the base predicts, such as "v" or "epsilon".
         sites: Path of each module that an operation changes, and the operation's name.
         uncovered: Mixing sites for which the plan has no operation. Empty unless the plan is incomplete.
+        boundary: Where there are two denoisers, each for a range of noise levels: the share of the training timesteps at
+            which the ranges meet. The modules and the plan are the same for both. Else None.
         notes: Remarks about how the files were read.
         settings: The settings that were used.
     """
@@ -42,6 +44,7 @@ class InspectResult:
     prediction_type: str
     sites: dict[str, str]
     uncovered: list[str]
+    boundary: float | None
     notes: list[str]
     settings: InspectSettings
 
@@ -92,7 +95,8 @@ class ConvertResult:
         tensors: How many tensors were kept, transferred and added.
         already_converted: The folder held the result of this very conversion, so nothing was written.
         dry_run: Nothing was written because a dry run was asked for.
-        changes: Dry run: each tensor that would not be kept, and what would become of it.
+        changes: Dry run: each tensor that would not be kept, and what would become of it. Where there are two
+            denoisers, names begin with "high." or "low.".
         files: Dry run: the files that would be written.
         bytes_needed: Dry run: disk space that the output needs, in bytes.
         bytes_free: Dry run: disk space that is free there, in bytes.

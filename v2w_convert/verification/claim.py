@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Claim:
         how: How it was measured, or why it was not.
         fix: Where it fails, how to fix it, a line for each step; "" where that is not known.
         sentence: The sentence; that of `spec` unless a more exact one is given.
+        expert: Of which denoiser it is, "high" or "low", where there are two; "": of the whole model.
     """
 
     spec: ClaimSpec
@@ -103,6 +104,7 @@ class Claim:
     how: str
     fix: str = ""
     sentence: str = ""
+    expert: str = ""
 
     def __post_init__(self) -> None:
         assert (self.allowed is None) == (self.measured is None or self.spec.figure), self.spec.id
@@ -127,6 +129,10 @@ class Claim:
         """False if it fails."""
         return self.status != "fails"
 
+    def of_expert(self, name: str) -> "Claim":
+        """Return the claim about one of two denoisers, "high" or "low"; its sentence says so."""
+        return replace(self, expert=name, sentence=f"{self.sentence} ({name}-noise expert)")
+
     def as_json(self) -> dict[str, Any]:
         """Return plain data. A measurement that is not finite, which JSON cannot hold, becomes null."""
         finite = self.measured is not None and math.isfinite(self.measured)
@@ -141,6 +147,7 @@ class Claim:
             "where": self.where,
             "how": self.how,
             "fix": self.fix,
+            **({"expert": self.expert} if self.expert else {}),
         }
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.cli import run as v2w
+from v2w_convert.surgery.load import open_converted
 from v2w_convert.verification import run
 from v2w_convert.verification.claims import SPECS, causality, coverage
 from v2w_convert.verification.engine import budget, phases, weights
@@ -163,7 +164,7 @@ def test_no_forward_begins_when_the_time_is_up() -> None:
 
 
 def test_the_estimate_counts_activations_and_weights_that_fit(tiny_converted: Path) -> None:
-    world, source = open_world(tiny_converted, memory=0), open_source(tiny_converted)
+    world, source = open_world(open_converted(tiny_converted), memory=0), open_source(tiny_converted)
     clock = Clock()
 
     def slow(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:

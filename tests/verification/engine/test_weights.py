@@ -13,6 +13,7 @@ from tests.mutations import faults
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.surgery.load import open_converted
 from v2w_convert.verification.claim import Claim
 from v2w_convert.verification.claims import (
     actions,
@@ -56,7 +57,7 @@ def linear(tmp_path: Path) -> Iterator[tuple[nn.Linear, nn.Linear]]:
 
 
 def models(converted: Path, base: Path, room: float) -> Models:
-    return Models(open_world(converted, memory=room), open_base(open_source(base), room))
+    return Models(open_world(open_converted(converted), memory=room), open_base(open_source(base), room))
 
 
 def claims(models: Models) -> list[Claim]:
@@ -97,7 +98,7 @@ def test_every_claim_is_the_same_to_the_bit(
 @pytest.mark.parametrize("site", [CONV, ATTENTION])
 def test_a_leak_is_found_and_named(tiny_converted: Path, site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "ALWAYS_HELD", 1000)
-    world = open_world(tiny_converted, memory=0)
+    world = open_world(open_converted(tiny_converted), memory=0)
     randomize_zero_init(world.base)
     faults.sees_future(world.base.get_submodule(site))
     claim = causality.measure_causality(world)

@@ -12,6 +12,7 @@ from v2w_convert.verification.claims import (
     coverage,
     determinism,
     distance,
+    experts,
     files,
     gradients,
     identity,
@@ -42,6 +43,7 @@ MODULES = (
     determinism,
     gradients,
     streaming,
+    experts,
 )
 CHECKS: tuple[Check, ...] = tuple(check for module in MODULES for check in module.CHECKS)
 SPECS: dict[str, ClaimSpec] = {spec.id: spec for check in CHECKS for spec in check.specs}

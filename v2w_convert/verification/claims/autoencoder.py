@@ -201,4 +201,4 @@ def _measure(context: VerifyContext) -> list[Claim]:
     return claims
 
 
-CHECKS = (Check("autoencoder", (ENCODE, DECODE), FILES, _measure),)
+CHECKS = (Check("autoencoder", (ENCODE, DECODE), FILES, _measure, whole=True),)

@@ -37,7 +37,7 @@ def measure_files(converted: Source, manifest: Manifest) -> Claim:
     """Hash every file that the manifest has a hash of; there may be no other weight file."""
     files = {
         converted.folder / CONDITIONS,
-        *converted.files,
+        *(file for expert in converted.experts.values() for file in expert.files),
         *(converted.folder / name for name in manifest.result),
     }
     found = {str(file.relative_to(converted.folder)): file for file in files if file.is_file()}
@@ -83,6 +83,8 @@ def _measure_base(context: VerifyContext) -> list[Claim]:
 
 
 CHECKS = (
-    Check("files", (FILES,), HASHES, lambda c: [measure_files(c.source, c.manifest)], Cost(reads=1)),
+    Check(
+        "files", (FILES,), HASHES, lambda c: [measure_files(c.source, c.manifest)], Cost(reads=1), whole=True
+    ),
     Check("files of the base", (BASE_FILES, CONFIG), HASHES, _measure_base, Cost(reads=1)),
 )

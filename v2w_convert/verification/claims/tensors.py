@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from v2w_convert.checkpoint.source import Source, read_tensor
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.change import TensorStatus, added_tensors, initial_tensor, transfer_tensor
-from v2w_convert.surgery.convert import stored_dtype
 from v2w_convert.surgery.manifest import Manifest
+from v2w_convert.surgery.model_files import stored_dtype
 from v2w_convert.verification.claim import BEFORE_FINETUNING, Claim, ClaimSpec
 from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.context import VerifyContext

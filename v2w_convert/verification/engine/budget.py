@@ -46,6 +46,11 @@ class Budget:
         """Seconds since the start."""
         return self.clock() - self.start
 
+    def portion(self, parts: int) -> "Budget":
+        """Return a budget of an equal part of the time that is left."""
+        left = None if self.minutes is None else max(0.0, self.minutes - self.seconds / 60) / parts
+        return Budget(left, self.clock)
+
     def check(self, *_: Any) -> None:
         """Raise OutOfTime if the current share is used up. Takes any arguments, so that it can be a hook."""
         if self.minutes is not None and self.seconds >= 60 * self.minutes * self.share:

@@ -31,6 +31,7 @@ class Check:
         measure: Returns the measured claims.
         cost: What it takes, or a function that works it out.
         applies: Whether it is part of this verification; one claim may have different checks for different models.
+        whole: True for what is measured once for a folder, not for each of its denoisers.
     """
 
     label: str
@@ -39,6 +40,11 @@ class Check:
     measure: Callable[[VerifyContext], list[Claim]]
     cost: Cost | Callable[[VerifyContext], Cost] = NO_COST
     applies: Callable[[VerifyContext], bool] = always
+    whole: bool = False
+
+    def is_part_of(self, context: VerifyContext) -> bool:
+        """Return whether it is measured in `context`."""
+        return self.applies(context) and context.scope in ("all", "whole" if self.whole else "expert")
 
     def cost_of(self, context: VerifyContext) -> Cost:
         """Return what it takes for this model."""

@@ -2,21 +2,25 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.plan.resolve import ResolvedPlan
-from v2w_convert.surgery.convert import stored_dtype
+from v2w_convert.surgery.load import Converted
 from v2w_convert.surgery.manifest import Manifest
+from v2w_convert.surgery.model_files import stored_dtype
 from v2w_convert.verification.claim import Stage
 from v2w_convert.verification.engine.budget import Budget
 from v2w_convert.verification.engine.clips import ReferenceClips
 from v2w_convert.verification.engine.inputs import Inputs
 from v2w_convert.verification.engine.recorded_calls import RecordedCall
+from v2w_convert.world.experts import ExpertsWorld
 from v2w_convert.world.model import World
+
+Scope = Literal["all", "expert", "whole"]
 
 
 @dataclass
@@ -72,8 +76,12 @@ class VerifyContext:
         draw_influence: True if the influence of every frame on every frame is measured, for the report's pictures.
         base_record: What is kept of the base after it has been freed.
         figures: What the report's pictures show.
+        scope: What is measured: "all" of a model with one denoiser; of a model with two, one "expert" at a time, then
+            the "whole".
+        complete: Whether the files hold the tensors that they should: else no model can be run.
         loaded_world: The converted model, in the state of the current phase.
         loaded_base: The base, likewise.
+        loaded_experts: Both denoisers, in the phase that needs them.
     """
 
     converted: Path
@@ -86,16 +94,30 @@ class VerifyContext:
     clips: ReferenceClips | None = None
     large: bool = False
     draw_influence: bool = False
+    scope: Scope = "all"
+    complete: bool = True
     base_record: BaseRecord = field(default_factory=BaseRecord)
     figures: dict[str, Any] = field(default_factory=dict)
     loaded_world: World | None = None
     loaded_base: nn.Module | None = None
+    loaded_experts: ExpertsWorld | None = None
+
+    @property
+    def model(self) -> Converted:
+        """The converted model, as `surgery.load` takes it."""
+        return Converted(self.manifest, self.source, self.resolved)
 
     @property
     def world(self) -> World:
         """The converted model. While the base is measured, its weights are on disk."""
         assert self.loaded_world is not None, "this phase opens no world model"
         return self.loaded_world
+
+    @property
+    def experts(self) -> ExpertsWorld:
+        """Both denoisers of the converted model."""
+        assert self.loaded_experts is not None, "this phase opens no two experts"
+        return self.loaded_experts
 
     @property
     def base(self) -> nn.Module:

@@ -15,7 +15,7 @@ from v2w_convert.checkpoint.source import Source
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.change import install_operations
-from v2w_convert.surgery.load import build_world
+from v2w_convert.surgery.load import Converted, build_world, open_converted
 from v2w_convert.verification.engine.weights import read_weights
 from v2w_convert.world.model import World
 
@@ -35,10 +35,14 @@ class Models:
 
 def open_models(converted: Path, base: Path | None) -> Models:
     """Open both models at once, if they are small. Raises V2WError if `converted` cannot be loaded."""
-    return Models(open_world(converted), None if base is None else open_base(open_source(base)))
+    return Models(
+        open_world(open_converted(converted)), None if base is None else open_base(open_source(base))
+    )
 
 
-def open_world(converted: Path, dtype: torch.dtype = torch.float64, memory: float = float("inf")) -> World:
+def open_world(
+    converted: Converted, dtype: torch.dtype = torch.float64, memory: float = float("inf")
+) -> World:
     """Open the converted model, with at most `memory` bytes of its weights in memory.
 
     Raises:

@@ -14,6 +14,7 @@ from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.verification.engine.context import VerifyContext
 from v2w_convert.verification.engine.inputs import enough_frames, random_inputs
 from v2w_convert.verification.engine.models import open_base, open_world
+from v2w_convert.world.experts import ExpertsWorld
 from v2w_convert.world.model import World
 
 BASE_SHARE, WORLD_SHARE = 0.4, 0.9  # shares of the budget at which the base and the world model must be done
@@ -71,8 +72,8 @@ def begin_base_randomized(context: VerifyContext) -> None:
 
 def begin_world(context: VerifyContext) -> None:
     """Free the base, which is read from disk where a site is compared; open the world model in float64."""
-    _free_models(context)
-    context.loaded_world = open_world(context.converted, memory=context.weight_memory)
+    free_models(context)
+    context.loaded_world = open_world(context.model, memory=context.weight_memory)
     context.loaded_base = None if context.origin is None else open_base(context.origin, memory=0)
     context.budget.watch(context.world.base, [*context.world.sites.values()])
 
@@ -84,20 +85,33 @@ def begin_world_randomized(context: VerifyContext) -> None:
 
 def begin_stored(context: VerifyContext) -> None:
     """Open the world model in the dtype of its weights, or in float32 where this machine cannot run that."""
-    _free_models(context)
-    context.loaded_world = open_world(context.converted, context.stored_dtype, context.weight_memory)
+    free_models(context)
+    context.loaded_world = open_world(context.model, context.stored_dtype, context.weight_memory)
     if not can_run(context.world):
-        context.loaded_world = open_world(context.converted, torch.float32, context.weight_memory)
+        context.loaded_world = open_world(context.model, torch.float32, context.weight_memory)
     randomize_zero_init(context.world.base)
     context.budget.watch(context.world.base, [])
 
 
 def begin_training(context: VerifyContext) -> None:
     """Open the world model in float32, in which it can be trained."""
-    _free_models(context)
-    context.loaded_world = open_world(context.converted, torch.float32, context.weight_memory)
+    free_models(context)
+    context.loaded_world = open_world(context.model, torch.float32, context.weight_memory)
     randomize_zero_init(context.world.base)
     context.budget.watch(context.world.base, [])
+
+
+def begin_experts(context: VerifyContext) -> None:
+    """Open both denoisers in float64, each with half of the memory for its weights."""
+    free_models(context)
+    assert context.source.boundary is not None
+    high, low = (
+        open_world(part, memory=context.weight_memory / 2) for part in context.model.experts.values()
+    )
+    context.loaded_experts = ExpertsWorld(high, low, context.source.boundary)
+    for world in (high, low):
+        randomize_zero_init(world.base)
+        context.budget.watch(world.base, [])
 
 
 def can_run(world: World) -> bool:
@@ -108,9 +122,11 @@ def can_run(world: World) -> bool:
         return False
 
 
-def _free_models(context: VerifyContext) -> None:
+def free_models(context: VerifyContext) -> None:
+    """Drop all models."""
     context.loaded_base = None
     context.loaded_world = None
+    context.loaded_experts = None
     gc.collect()  # a model may be part of a reference cycle
 
 
@@ -138,4 +154,5 @@ WORLD_RANDOMIZED = Phase(
 # Not exact: tables of positions in float64 are not those of the stored model.
 STORED = Phase("stored precision", begin_stored, cost=Cost(reads=1))
 TRAINING = Phase("training", begin_training, cost=Cost(reads=1))
-PHASES = (HEADERS, HASHES, FILES, BASE, BASE_RANDOMIZED, WORLD, WORLD_RANDOMIZED, STORED, TRAINING)
+EXPERTS = Phase("two experts", begin_experts, exact=True, cost=Cost(reads=2))
+PHASES = (HEADERS, HASHES, FILES, BASE, BASE_RANDOMIZED, WORLD, WORLD_RANDOMIZED, STORED, TRAINING, EXPERTS)

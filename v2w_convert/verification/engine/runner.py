@@ -31,7 +31,7 @@ class Runner:
             progress: Called before each check.
         """
         self.context, self.progress = context, progress
-        self.checks = [check for check in checks if check.applies(context)]
+        self.checks = [check for check in checks if check.is_part_of(context)]
         self.unmeasured: list[str] = []
         self.estimate: Estimate | None = None
         self._measurable = [check for check in self.checks if check.why_not(context) is None]

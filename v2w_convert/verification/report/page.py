@@ -17,9 +17,11 @@ from v2w_convert.verification.report import svg
 from v2w_convert.verification.report.wording import (
     TOPICS,
     count,
+    figures_of,
     group_failures,
     heading,
     number,
+    of_expert,
     rank,
     readable,
     reason,
@@ -47,7 +49,10 @@ def page(result: dict[str, Any]) -> str:
             name: [state(c) for c in claims].count(name)
             for name in ("holds", "fails", "figure", "not measured")
         },
-        by_id={claim["id"]: claim for claim in claims},
+        # Of two denoisers' claims the one that fails, or else that was not measured, counts.
+        by_id={
+            claim["id"]: claim for claim in sorted(claims, key=lambda c: (not c["ok"], c["measured"] is None))
+        },
         failures=group_failures(claims),
         skipped=_grouped([claim for claim in claims if state(claim) == "not measured"]),
         invariants=[
@@ -56,9 +61,10 @@ def page(result: dict[str, Any]) -> str:
             if claim["id"] == "invariants" and state(claim) != "not measured"
         ],
         topics=_by_topic(claims),
-        influence=_influence(figures["influence"], result["model"]["frames_per_block"]),
-        leak=_leak(figures["leak"]),
-        distance=_distance(figures["distance"]),
+        parts=[
+            _part(expert, own, result["model"]["frames_per_block"])
+            for expert, own in figures_of(figures).items()
+        ],
         number=number,
         readable=readable,
         state=state,
@@ -66,6 +72,17 @@ def page(result: dict[str, Any]) -> str:
         split_names=_split_names,
         max_modules=MAX_MODULES,
     )
+
+
+def _part(expert: str, figures: dict[str, Any], frames_per_block: int) -> dict[str, Any]:
+    """The figures of one denoiser."""
+    return {
+        "id": f"-{expert}" if expert else "",
+        "of": of_expert(expert),
+        "influence": _influence(figures["influence"], frames_per_block),
+        "leak": _leak(figures["leak"]),
+        "distance": _distance(figures["distance"]),
+    }
 
 
 def _finalize(value: Any) -> Any:

@@ -18,7 +18,7 @@ def describe_model(manifest: Manifest, resolved: ResolvedPlan) -> dict[str, Any]
     """Return what the manifest says, as plain data. Hashes of the base are those of its weight files."""
     operations = [operation.name for operation in resolved.sites.values()]
     return {
-        "stage": manifest.stage,
+        "stage": manifest.stage if manifest.finetuning is None else "finetuned",
         "trained_steps": (manifest.finetuning or {}).get("steps"),
         "class": resolved.plan.base,
         "plan": resolved.plan.name,
@@ -27,8 +27,20 @@ def describe_model(manifest: Manifest, resolved: ResolvedPlan) -> dict[str, Any]
         "frames_per_block": resolved.frames_per_block,
         "window": resolved.window,
         "sites": {name: operations.count(name) for name in dict.fromkeys(operations)},
-        "source": {"name": manifest.source["name"], "files": manifest.source["files"]},
+        "source": {"name": manifest.source["name"], "files": _base_files(manifest)},
         "result": manifest.result,
+        **({} if manifest.boundary is None else {"boundary": manifest.boundary}),
+    }
+
+
+def _base_files(manifest: Manifest) -> dict[str, str]:
+    """Hashes of the base's weight files; of two denoisers, by their folder and name."""
+    if manifest.low_noise is None:
+        return manifest.source["files"]
+    return {
+        f"{part.component}/{name}": digest
+        for part in manifest.experts.values()
+        for name, digest in part.source["files"].items()
     }
 
 

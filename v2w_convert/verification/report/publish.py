@@ -12,6 +12,9 @@ from v2w_convert.verification.report.influence_png import draw_influence
 from v2w_convert.verification.report.page import page
 from v2w_convert.verification.report.summary import summary
 
+Picture = np.ndarray[Any, Any]
+NO_FIGURES = {"influence": None, "distance": None}
+
 
 def publish(result: dict[str, Any], folder: Path) -> None:
     """Write a report into a folder that exists. Files of an earlier report that this one does not have are removed.
@@ -21,6 +24,8 @@ def publish(result: dict[str, Any], folder: Path) -> None:
     summary.md      a verdict and a handful of figures, for a model card
     influence.png   which output frame depends on which input frame, if that was measured
     distance.png    how far each frame, and each site alone, is from the base's, if that was measured
+
+    Of a model with two denoisers these are the high-noise one's, and low-noise-….png the other one's.
 
     Args:
         result: `VerifyReport.as_json`.
@@ -33,15 +38,23 @@ def publish(result: dict[str, Any], folder: Path) -> None:
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    figures = result["figures"]
-    pictures: dict[str, np.ndarray[Any, Any] | None] = {"influence.png": None, "distance.png": None}
-    if (found := figures["influence"]) is not None:
-        n = result["model"]["frames_per_block"]
-        pictures["influence.png"] = draw_influence(found["base"], found["world"], n)
-    if figures["distance"] is not None:
-        pictures["distance.png"] = draw_distance(figures["distance"])
+    frames_per_block = result["model"]["frames_per_block"]
+    pictures = _pictures(result["figures"], frames_per_block)
+    low = result["figures"].get("low_noise", NO_FIGURES)
+    pictures |= {f"low-noise-{name}": picture for name, picture in _pictures(low, frames_per_block).items()}
     for name, picture in pictures.items():
         if picture is None:
             (folder / name).unlink(missing_ok=True)
         else:
             Image.fromarray(picture).save(folder / name, optimize=True)
+
+
+def _pictures(figures: dict[str, Any], frames_per_block: int) -> dict[str, Picture | None]:
+    """The pictures of one denoiser's figures; None for those that were not measured."""
+    influence, distance = figures["influence"], figures["distance"]
+    return {
+        "influence.png": None
+        if influence is None
+        else draw_influence(influence["base"], influence["world"], frames_per_block),
+        "distance.png": None if distance is None else draw_distance(distance),
+    }

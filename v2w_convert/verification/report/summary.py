@@ -4,7 +4,15 @@ from typing import Any
 
 from v2w_convert.errors import printable
 from v2w_convert.text import fold_paths
-from v2w_convert.verification.report.wording import group_failures, number, reason, state, verdict
+from v2w_convert.verification.report.wording import (
+    figures_of,
+    group_failures,
+    number,
+    of_expert,
+    reason,
+    state,
+    verdict,
+)
 
 # The claims in the table; those that were not measured are left out.
 TABLE = (
@@ -26,7 +34,8 @@ def summary(result: dict[str, Any]) -> str:
     """Return Markdown of `result` (`VerifyReport.as_json`). Names come from files and stand in code spans."""
     claims, model, run = result["claims"], result["model"], result["run"]
     failures = group_failures(claims)
-    table = {claim["id"]: claim for claim in claims if state(claim) == "holds" and claim["id"] in TABLE}
+    table = [claim for claim in claims if state(claim) == "holds" and claim["id"] in TABLE]
+    table.sort(key=lambda claim: TABLE.index(claim["id"]))
     reasons = [reason(claim) for claim in claims if state(claim) == "not measured"]
     lines = [
         f"**{verdict(claims)}** Measured by `v2w verify` {run['v2w']} (torch {run['torch']}) on {run['date']}, on the weights "
@@ -50,10 +59,11 @@ def summary(result: dict[str, Any]) -> str:
         lines += ["| claim | measured | allowed |", "|---|---|---|"]
         lines += [
             f"| {claim['sentence']} | {number(claim['measured'])} | {number(claim['allowed'])} |"
-            for claim in (table[id] for id in TABLE if id in table)
+            for claim in table
         ]
         lines.append("")
-    lines += _distance(result["figures"]["distance"])
+    for expert, figures in figures_of(result["figures"]).items():
+        lines += _distance(figures["distance"], of_expert(expert))
     grouped = [f"{reasons.count(why)} because {_plain(why)}" for why in dict.fromkeys(reasons)]
     lines.append(
         f"Not measured: {'; '.join(grouped)}." if grouped else "Everything that applies was measured."
@@ -68,7 +78,7 @@ def _where(where: str) -> str:
     return f"at {', '.join(map(_code, names[:MAX_NAMES]))}{more}" if names else "at no particular module"
 
 
-def _distance(found: dict[str, Any] | None) -> list[str]:
+def _distance(found: dict[str, Any] | None, of: str) -> list[str]:
     if found is None:
         return []
     levels = [
@@ -77,7 +87,7 @@ def _distance(found: dict[str, Any] | None) -> list[str]:
         if (values := [v for v in row if v is not None])
     ]
     return [
-        f"Largest difference of a frame from the base's, as a share of the base's output: {', '.join(levels)}.",
+        f"Largest difference of a frame from the base's{of}, as a share of the base's output: {', '.join(levels)}.",
         "",
     ]
 

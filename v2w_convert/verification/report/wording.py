@@ -26,6 +26,11 @@ TOPICS = {
         "Before training, an action must have no effect. After training, it must change the frame that it leads to, and "
         "none before it.",
     ),
+    "experts": (
+        "Is each denoiser asked at its noise levels?",
+        "A model with two denoisers, each for a range of noise levels, must ask the one that its pipeline asks, and both must "
+        "know the history.",
+    ),
     "coverage": (
         "Has any module been missed?",
         "One frame is changed while every module of the base is watched: where other frames react, frames mix. Each such "
@@ -93,6 +98,16 @@ def group_failures(claims: list[ClaimData]) -> list[dict[str, Any]]:
         }
         for where, failing in places.items()
     ]
+
+
+def figures_of(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the figures of each denoiser, "high" and "low"; of a model with one, "" has all."""
+    return {"high": figures, "low": figures["low_noise"]} if "low_noise" in figures else {"": figures}
+
+
+def of_expert(name: str) -> str:
+    """Return what follows the heading of a figure: of which denoiser it is."""
+    return f" ({name}-noise expert)" if name else ""
 
 
 def rank(claim: ClaimData) -> tuple[int, str]:
