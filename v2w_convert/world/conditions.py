@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from v2w_convert.errors import V2WError
-from v2w_convert.plan.call import ResolvedCondition
+from v2w_convert.plan.condition import ResolvedCondition
 from v2w_convert.sites import ForwardContext, frame_indices
 
 ASKED = "call the world model"

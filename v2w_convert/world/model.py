@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from v2w_convert.errors import V2WError
 from v2w_convert.noise import Noise
 from v2w_convert.operations import ReceptiveField
-from v2w_convert.plan.call import Conditions, ResolvedCondition, call_base
+from v2w_convert.plan.call import Conditions, call_base
+from v2w_convert.plan.condition import ResolvedCondition
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import ForwardContext, Site, State, bind_context
 from v2w_convert.world.conditions import first_frame, fold_condition

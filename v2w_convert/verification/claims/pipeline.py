@@ -17,7 +17,8 @@ from torch._subclasses.fake_tensor import (
 from v2w_convert.console import quiet_libraries
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.families.build import build_model
-from v2w_convert.plan.call import ResolvedCondition, call_base
+from v2w_convert.plan.call import call_base
+from v2w_convert.plan.condition import ResolvedCondition
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.verification.claim import MODEL_FORWARD, Claim, ClaimSpec, join_names
 from v2w_convert.verification.engine.check import Check
