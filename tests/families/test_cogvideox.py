@@ -53,5 +53,5 @@ def test_a_causal_pass_has_learned_positions_whatever_its_length() -> None:
 
 def test_learned_positions_are_of_one_size_of_frames() -> None:
     world, _ = learned()
-    with pytest.raises(V2WError, match="latents are 4 x 8, and positions are learned for 8 x 16 alone"):
-        world(torch.zeros(1, 2, 4, 4, 8), torch.zeros(1, 2))
+    with pytest.raises(V2WError, match="latents are 8 x 8, and positions are learned for 4 x 8 alone"):
+        world(torch.zeros(1, 2, 4, 8, 8), torch.zeros(1, 2))

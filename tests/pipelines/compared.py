@@ -22,7 +22,7 @@ from v2w_convert.plan.call import ResolvedCall, call_base
 from v2w_convert.plan.resolve import ResolvedPlan, resolve
 from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.verification.engine.exact import exact
-from v2w_convert.world.experts import is_high
+from v2w_convert.world.experts import ExpertsWorld, is_high
 from v2w_convert.world.model import World
 from v2w_convert.world.vae import VAE
 
@@ -146,12 +146,10 @@ def folded(release: Release, resolved: ResolvedPlan, denoiser: nn.Module) -> Wor
     return World(model, resolved, ACTIONS).eval()
 
 
-def joined(release: Release, worlds: dict[str, World]) -> Any:
+def joined(release: Release, worlds: dict[str, World]) -> World | ExpertsWorld:
     """The world, or both as one where the release has two denoisers."""
     if len(worlds) == 1:
         return next(iter(worlds.values()))
-    from v2w_convert.world.experts import ExpertsWorld
-
     high, low = worlds.values()
     return ExpertsWorld(high, low, release.index["boundary_ratio"])
 

@@ -19,6 +19,7 @@ from v2w_convert.plan.read import shipped_plans
 
 FAST = (
     "Wan 2.1 I2V 14B",
+    "Wan 2.2 T2V A14B",
     "CogVideoX 2b",
     "Mochi 1 preview",
     "LTX-Video 0.9.0",

@@ -19,7 +19,8 @@ from v2w_convert.encoders.components import (
 )
 from v2w_convert.encoders.families import PROMPTS, REASONS
 from v2w_convert.errors import V2WError, one_line
-from v2w_convert.plan.call import DTYPES, Conditions
+from v2w_convert.plan.call import Conditions
+from v2w_convert.plan.condition import DTYPES
 from v2w_convert.plan.resolve import ResolvedPlan
 
 OWN = "--conditions with embeddings of your own"

@@ -25,6 +25,8 @@ def uncovered_sites(plan: Plan) -> list[MixingSite]:
     packed = call.frames_per_token
     tokens = 5 if call.clip_length is None else call.clip_length
     h, w = 8, 16
+    if plan.tiny.get("use_learned_positional_embeddings"):  # the only size that it takes (CogVideoX 5b I2V)
+        h, w = plan.tiny["sample_height"], plan.tiny["sample_width"]
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(1, tokens * packed, call.channels, h, w, generator=generator)
     conditions = {name: condition.null(h, w, tokens=3)[None] for name, condition in call.conditions.items()}

@@ -159,8 +159,6 @@ def measure_forward(resolved: ResolvedPlan) -> Claim:
     h, w = (config.get(key, config.get("sample_size")) for key in ("sample_height", "sample_width"))
     h, w = (h, w) if isinstance(h, int) and isinstance(w, int) else UNNAMED_SIZE
     t = resolved.frames(resolved.window or UNNAMED_LENGTH)
-    if (largest := config.get("max_size")) is not None:  # of Cosmos's table of positions
-        t, h, w = map(min, (t, h, w), largest)
     how = f"1 where it fails; {t} frames of latents {h} x {w}, tensors without values"
     try:
         with quiet_libraries(logging.ERROR), FakeTensorMode(), torch.no_grad():  # torch logs whole tracebacks

@@ -68,7 +68,7 @@ def random_inputs(world: World, b: int, t: int, seed: int) -> Inputs:
         value = condition.null(*size).expand(b, blocks, *condition.shape(*size))
         if condition.has_tokens:  # a text mask: one of the tokens is padding, never the first
             gap = torch.randint(1, TOKENS, (b, blocks, 1), generator=generator)
-            value = value.scatter(2, gap, 0)
+            value = torch.ones_like(value).scatter(2, gap, 0)
         inputs[name] = value
     return inputs
 
