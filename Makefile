@@ -30,9 +30,10 @@ demo: setup
 test: setup check
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
-# All tests, with the package's coverage: about a quarter of an hour on two cores.
+# All tests: the quick ones with the package's coverage, then the long sweeps, without it, which would slow them.
 test-all: setup check
-	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --cov --cov-report=term
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 # Some hundreds of models, each broken in one way, that `v2w verify` must catch: a quarter of an hour on two cores.
 mutations: setup
