@@ -72,10 +72,16 @@ def block_indices(context: ForwardContext) -> Tensor:
     return context.cursor + torch.arange(context.t, device=context.cursor.device)
 
 
-def frame_indices(context: ForwardContext) -> Tensor:
-    """Indices (t n) int64 of a pass's frames in the stream."""
+def frame_indices(context: ForwardContext, blocks: Tensor | None = None) -> Tensor:
+    """Indices (t n) int64 of a pass's frames in the stream.
+
+    Args:
+        context: The pass.
+        blocks: Indices (t,) of its blocks; None: as `block_indices` has them.
+    """
+    blocks = block_indices(context) if blocks is None else blocks
     within = torch.arange(context.frames_per_block, device=context.cursor.device)
-    return block_indices(context)[:, None] * context.frames_per_block + within
+    return blocks[:, None] * context.frames_per_block + within
 
 
 class Reference(Generic[M]):
@@ -132,7 +138,7 @@ class Site(nn.Module):
 
     def frame_indices(self) -> Tensor:
         """Indices (t n) int64 of this pass's frames in the stream."""
-        return frame_indices(self.context)
+        return frame_indices(self.context, self.block_indices())
 
 
 def swap_class(module: nn.Module, face: type[Site], name: str, **settings: object) -> None:

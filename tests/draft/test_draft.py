@@ -56,7 +56,6 @@ OTHERS = (
     "easyanimate",
     "hunyuan-video",
     "hunyuan-video-15",
-    "i2vgen-xl",
     "skyreels-v2",
     "stable-video-diffusion",
     "unet-3d",
@@ -120,6 +119,18 @@ def test_a_draft_finds_the_sites_that_the_shipped_plan_names(name: str) -> None:
     drafted, expected = (resolve(plan, tiny) for plan in (parse_plan(found.plan, "test"), PLANS[name]))
     operations = {path: operation.name for path, operation in expected.sites.items()}
     assert {path: operation.name for path, operation in drafted.sites.items()} == operations
+
+
+@pytest.mark.slow
+def test_a_draft_names_the_site_that_it_has_no_operation_for() -> None:
+    """I2VGen-XL shows the first frame's picture to every frame: operation `first_frame`, which no draft proposes."""
+    found = draft(PLANS["i2vgen-xl"].base, PLANS["i2vgen-xl"].tiny)
+    assert not found.holds
+    assert found.where == "image_latents_context_embedding.0"
+    drafted = resolve(parse_plan(found.plan, "test"), PLANS["i2vgen-xl"].tiny).sites
+    expected = resolve(PLANS["i2vgen-xl"], PLANS["i2vgen-xl"].tiny).sites
+    missing = {path: operation.name for path, operation in expected.items() if path not in drafted}
+    assert missing == {"image_latents_context_embedding": "first_frame"}
 
 
 @pytest.mark.parametrize(
