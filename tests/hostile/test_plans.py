@@ -88,7 +88,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "sinks without end": (put("window: num_frames", "window: 5, sinks: 1000000000"), ["sinks"]),
     "blocks of a billion frames": (PLAN + "frames_per_block: 1000000000\n", ["frames_per_block"]),
     "a row that does not fit": (put("fill: [6, 127, 0.02]", "fill: [6, 127]"), ["added_time_ids"]),
-    "noise of a trillion timesteps": (put("prediction: v}", "prediction: v, scheduler: {num_train_timesteps: 1000000000000}}"), ["num_train_timesteps"]),
+    "noise of a trillion timesteps": (put("prediction: v,", "prediction: v, scheduler: {num_train_timesteps: 1000000000000},"), ["num_train_timesteps"]),
 }  # fmt: skip
 
 
