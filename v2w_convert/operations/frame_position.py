@@ -227,7 +227,8 @@ class JoinedPositionSite(FramePositionSite):
     def _table(self, frames: Tensor, t: int) -> Tensor:
         """The sines (1 words+t·m d) that the base adds to a prompt and a clip of t frames; 0 for the prompt."""
         length = (t - 1) * self.temporal_compression_ratio + 1
-        return self._get_positional_embeddings(*frames.shape[-2:], length, device=frames.device)
+        h, w = frames.shape[-2:]
+        return self._get_positional_embeddings(h, w, length, frames.device)
 
     def _get_positional_embeddings(
         self, h: int, w: int, length: int, device: torch.device | None = None
