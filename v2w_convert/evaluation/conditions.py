@@ -17,13 +17,10 @@ from v2w_convert.encoders.episode import (
 )
 from v2w_convert.encoders.prompt import encode_prompts
 from v2w_convert.plan.call import Conditions
-from v2w_convert.plan.resolve import ResolvedPlan
-from v2w_convert.surgery.conditions import stored_conditions
+from v2w_convert.surgery.conditions import picture_frames, stored_conditions
 from v2w_convert.surgery.load import open_converted
-from v2w_convert.surgery.manifest import CONDITIONS, Manifest
+from v2w_convert.surgery.manifest import CONDITIONS
 from v2w_convert.world.vae import VAE
-
-FRAMES = 16  # latent frames that a picture's conditions are made for, where nothing says how many
 
 
 def rollout_conditions(
@@ -78,9 +75,3 @@ def rollout_conditions(
     for name in sources.names("image_embeds", "image_latents"):
         found[name] = torch.stack([own[name] for own in made])
     return found, sources
-
-
-def picture_frames(manifest: Manifest, resolved: ResolvedPlan) -> int:
-    """Latent frames of the clips that the model has seen."""
-    frames = ((manifest.finetuning or {}).get("settings") or {}).get("frames")
-    return frames if isinstance(frames, int) and frames > 0 else resolved.frames(resolved.window or FRAMES)

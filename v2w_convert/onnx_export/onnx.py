@@ -2,15 +2,18 @@
 
 import json
 import math
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from v2w_convert.console import quiet_libraries
-from v2w_convert.errors import V2WError
+from v2w_convert.errors import V2WError, one_line
+from v2w_convert.onnx_export.conditions import ConditionInput, condition_inputs
 from v2w_convert.onnx_export.result import Comparison, ExportResult
 from v2w_convert.onnx_export.runner import METADATA, OnnxStream
 from v2w_convert.onnx_export.settings import ExportSettings
@@ -19,8 +22,8 @@ from v2w_convert.onnx_export.target import files_of, move_into_place, require_pa
 from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.sites import State
+from v2w_convert.surgery.conditions import picture_frames
 from v2w_convert.surgery.load import load, open_converted
-from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.world.experts import experts_of
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling, start_stream
@@ -43,10 +46,11 @@ def export(
 ) -> ExportResult:
     """Write the streamed step of a converted model, in float32 whatever the stored dtype.
 
-    Inputs and outputs are those of `StreamStep`, all of fixed shape. Conditions are the model's null
-    conditions, stored in the graph. The file's metadata has what a user of the graph needs under "v2w", as
-    JSON; `onnx_export.runner` shows its use. The comparison is a rollout with random actions, by torch and by
-    onnxruntime, both on the CPU and each with its own frames fed back.
+    Inputs and outputs are those of `StreamStep`, all of fixed shape. Where the model was finetuned with conditions
+    that are each episode's own (its picture, its prompt), these are inputs. All others are the model's null
+    conditions, stored in the graph. The file's metadata has what a user of the graph needs under "v2w", as JSON;
+    `onnx_export.runner` shows its use. The comparison is a rollout with random actions and conditions, by torch and
+    by onnxruntime, both on the CPU and each with its own frames fed back.
 
     Args:
         converted: A converted or finetuned model's folder.
@@ -59,29 +63,33 @@ def export(
         settings say so.
 
     Raises:
-        V2WError: `output` exists or is not called .onnx, a package is missing, or sizes do not fit the model
-            or are missing.
+        V2WError: `output` exists or is not called .onnx, a package is missing, sizes do not fit the model or are
+            missing, torch cannot export the model, or onnxruntime cannot run the graph.
     """
     settings = settings or ExportSettings()
     report = progress or no_progress
     require_target(output)
     require_packages()
-    require_stored_conditions(converted)
     h, w, window = resolve_sizes(converted, settings)
     size = settings.batch, h, w
     report(ProgressEvent("export", detail="loading"))
     world = experts_of(load(converted, dtype=torch.float32))[""]
     state = world.empty_state(*size, window)
-    step = StreamStep(world, state).eval()
+    step = StreamStep(world, state, own_conditions(converted, world, size)).eval()
     compared = Comparison(True, 0, None, None)
     try:
         with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.partial-") as folder:
             file = Path(folder) / output.name
             report(ProgressEvent("export", detail="writing the graph"))
-            write(step, state, size, window, file)
+            try:
+                write(step, state, size, window, file)
+            except torch.onnx.OnnxExporterError as error:
+                raise V2WError(f"export {converted}", one_line(error), advice(step.conditions)) from error
             if settings.check:
                 report(ProgressEvent("export", detail=f"comparing {settings.frames} frames with torch"))
-                compared = compare(world, file, size, window, settings.frames, settings.steps)
+                compared = compare(
+                    world, file, size, window, settings.frames, settings.steps, step.conditions
+                )
             written_bytes = sum(part.stat().st_size for part in files_of(file))
             if compared.ok or settings.keep:
                 move_into_place(file, output)
@@ -105,20 +113,27 @@ def export(
     )
 
 
-def require_stored_conditions(converted: Path) -> None:
-    """Check that the model was not finetuned with conditions that differ from episode to episode.
+def own_conditions(converted: Path, world: World, size: tuple[int, int, int]) -> dict[str, ConditionInput]:
+    """The inputs for the conditions that the model was finetuned with and that are each episode's own.
+
+    Args:
+        converted: The model's folder.
+        world: The model.
+        size: (b, h, w) of the latents.
 
     Raises:
-        V2WError: It was: a graph holds the stored ones.
+        V2WError: The manifest names a condition that the model does not have.
     """
-    own = (read_manifest(converted).finetuning or {}).get("conditions") or {}
-    if own:
-        said = ", ".join(f"{name} (of the {source})" for name, source in own.items())
-        raise V2WError(
-            f"export {converted}",
-            f"it was finetuned with each episode's own {said}, and a graph holds one for all",
-            "a run with --text-condition stored --image-condition stored",
-        )
+    manifest, _, resolved = open_converted(converted)
+    own = (manifest.finetuning or {}).get("conditions") or {}
+    if unknown := own.keys() - resolved.call.conditions.keys():
+        raise V2WError(f"export {converted}", f"the model has no condition {', '.join(sorted(unknown))}")
+    return condition_inputs(world, own, size, picture_frames(manifest, resolved))
+
+
+def advice(conditions: Mapping[str, ConditionInput]) -> str:
+    """What to try where a graph with these inputs cannot be written or run: a graph in which they are constants."""
+    return "a run with --text-condition stored --image-condition stored" if conditions else ""
 
 
 def write(step: StreamStep, state: State, size: tuple[int, int, int], window: int, file: Path) -> None:
@@ -141,6 +156,7 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
         torch.zeros(b, n, dtype=torch.bool),
         state.cursor,
         *(state.sites[site][key] for site, key in step.kept),
+        *(wanted.draw(torch.Generator().manual_seed(0)) for wanted in step.conditions.values()),
     )
     with quiet_libraries():  # torch recommends other packages; whether the graph is right, `compare` measures
         program = torch.onnx.export(
@@ -156,7 +172,11 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
         "window": window,
         "tokens": world.clip_tokens(h, w, window),
         "frames_per_block": n,
-        "conditions": "null conditions, stored in the graph",
+        "conditions": "null conditions, stored in the graph, but for those in condition_inputs",
+        "condition_inputs": {
+            name: {"name": f"condition.{name}", **wanted.model_dump(mode="json")}
+            for name, wanted in step.conditions.items()
+        },
         "feedback": step.feedback,
     }
     program.model.metadata_props[METADATA] = json.dumps(description)
@@ -164,9 +184,15 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
 
 
 def compare(
-    world: World, file: Path, size: tuple[int, int, int], window: int, frames: int, steps: int
+    world: World,
+    file: Path,
+    size: tuple[int, int, int],
+    window: int,
+    frames: int,
+    steps: int,
+    conditions: Mapping[str, ConditionInput] | None = None,
 ) -> Comparison:
-    """Roll out by torch and by onnxruntime, from the same noise and actions.
+    """Roll out by torch and by onnxruntime, from the same noise, actions and conditions.
 
     Args:
         world: The world model.
@@ -175,6 +201,10 @@ def compare(
         window: Latent frames that attention sees.
         frames: Latent frames to generate, rounded up to whole blocks.
         steps: Denoising steps per block.
+        conditions: Those that are inputs of the step, by name.
+
+    Raises:
+        V2WError: onnxruntime cannot run the graph.
     """
     import onnxruntime
 
@@ -182,10 +212,14 @@ def compare(
     sampling = Sampling(steps=steps, guidance=CHECK_GUIDANCE)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    theirs = OnnxStream(session, sampling)
-    ours = start_stream(world, b, h, w, sampling=sampling, window=window)
+    try:
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's have no class in common
+        raise V2WError("run the graph by onnxruntime", one_line(error), advice(conditions or {})) from error
     generator = torch.Generator().manual_seed(1)
+    own: dict[str, Any] = {name: wanted.draw(generator) for name, wanted in (conditions or {}).items()}
+    theirs = OnnxStream(session, sampling, conditions={name: value.numpy() for name, value in own.items()})
+    ours = start_stream(world, b, h, w, sampling=sampling, window=window, **own)
     pairs: list[tuple[Tensor, Tensor]] = []
     n = world.frames_per_block
     shape = (b, world.action_dim) if n == 1 else (b, n, world.action_dim)

@@ -36,7 +36,7 @@ class ExportResult:
         largest_value: Largest absolute value of torch's latents; None as above.
         window: Latent frames that attention sees, the present block included.
         bytes: Size of the file and, over 2 GB, of the .data file beside it.
-        inputs: Names of the graph's inputs, in order.
+        inputs: Names of the graph's inputs, in order; `condition.NAME` are conditions that are each rollout's own.
         state_bytes: Size of the stream state.
         settings: All settings, with the sizes that come from the model.
     """

@@ -5,35 +5,50 @@
     stream.observe(latents, actions)
     frame = stream.step(action)
 
+Where the model was finetuned with an episode's own picture or prompt, each rollout has its own, too:
+
+    OnnxStream(session, conditions={"text": text, "image_latents": latents_of_the_picture})
+
 The same algorithm as `v2w_convert.world.rollout.Stream`, with the same noise for the same seed.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from v2w_convert.noise import NoiseSpec
+from v2w_convert.onnx_export.conditions import Array, ConditionInput, fit_conditions
 from v2w_convert.world.rollout import Sampling
 
 METADATA = "v2w"  # key of the file's metadata whose value describes the graph, as JSON
-Array = NDArray[Any]
 DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
 
 class OnnxStream:
     """b rollouts side by side; b and the latents' size are fixed in the file. Arrays are float32."""
 
-    def __init__(self, session: Any, sampling: Sampling | None = None, seed: int = 0):
+    def __init__(
+        self,
+        session: Any,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        conditions: Mapping[str, Array] | None = None,
+    ):
         """Begin at the empty state.
 
         Args:
             session: An onnxruntime.InferenceSession on a file that `v2w export` wrote, with any provider.
             sampling: How frames are sampled; None for the defaults.
             seed: The seed of the noise.
+            conditions: What the graph's inputs `condition.NAME` receive, by NAME, as `ConditionInput.fitted` takes it
+                (b …): all of them, and no others.
+
+        Raises:
+            V2WError: A condition is missing, unknown, or of another shape.
         """
         self.session = session
         self.sampling = sampling or Sampling()
@@ -41,6 +56,10 @@ class OnnxStream:
         self.noise = NoiseSpec.model_validate(facts["noise"]).build()
         self.tokens: int = facts["tokens"]
         self.feedback: dict[str, str] = facts["feedback"]
+        wanted = facts.get("condition_inputs", {})  # version 0.2's files have no such inputs
+        own = {name: ConditionInput.model_validate(said) for name, said in wanted.items()}
+        fitted = fit_conditions(own, conditions or {})
+        self.conditions = {f"condition.{name}": value for name, value in fitted.items()}
         self.generator = torch.Generator().manual_seed(seed)
         inputs = {value.name: value for value in session.get_inputs()}
         self.frame_shape = tuple(inputs["latents"].shape)  # b n c h w
@@ -100,4 +119,5 @@ class OnnxStream:
             "dropped": np.full(self.actions_shape[:2], actions is None),
         }
         names = [output.name for output in self.session.get_outputs()]
-        return dict(zip(names, self.session.run(names, given | self.state), strict=True))
+        outputs = self.session.run(names, given | self.state | self.conditions)
+        return dict(zip(names, outputs, strict=True))

@@ -3,10 +3,11 @@
 Without that, folded clips of one frame would all have index 0.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -197,7 +198,10 @@ class JoinedPositionSite(FramePositionSite):
     sample_width: int
     use_learned_positional_embeddings: bool
     pos_embedding: Tensor
-    _get_positional_embeddings: Callable[..., Tensor]
+    embed_dim: int
+    patch_size: int
+    spatial_interpolation_scale: float
+    temporal_interpolation_scale: float
 
     def forward(self, text: Tensor, frames: Tensor) -> Tensor:
         size, learned = tuple(frames.shape[-2:]), (self.sample_height, self.sample_width)
@@ -223,7 +227,25 @@ class JoinedPositionSite(FramePositionSite):
     def _table(self, frames: Tensor, t: int) -> Tensor:
         """The sines (1 words+t·m d) that the base adds to a prompt and a clip of t frames; 0 for the prompt."""
         length = (t - 1) * self.temporal_compression_ratio + 1
-        return self._get_positional_embeddings(*frames.shape[-2:], length, device=frames.device)
+        h, w = frames.shape[-2:]
+        return self._get_positional_embeddings(h, w, length, frames.device)
+
+    def _get_positional_embeddings(
+        self, h: int, w: int, length: int, device: torch.device | None = None
+    ) -> Tensor:
+        """The base's, for latents h × w and video frames, without `.data[…].copy_`, which cannot be exported to ONNX."""
+        from diffusers.models.embeddings import get_3d_sincos_pos_embed
+
+        rows = get_3d_sincos_pos_embed(
+            self.embed_dim,
+            (w // self.patch_size, h // self.patch_size),
+            (length - 1) // self.temporal_compression_ratio + 1,
+            self.spatial_interpolation_scale,
+            self.temporal_interpolation_scale,
+            device=device,
+            output_type="pt",
+        )
+        return F.pad(rows.flatten(0, 1)[None], (0, 0, self.max_text_seq_length, 0))
 
 
 FACES: dict[str, type[FramePositionSite]] = {

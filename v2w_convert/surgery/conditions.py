@@ -14,6 +14,9 @@ from v2w_convert.encoders.open_clip import empty_prompt
 from v2w_convert.encoders.prompt import as_conditions, encode_prompts, prompt_obstacle
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.surgery.manifest import Manifest
+
+FRAMES = 16  # latent frames that a picture's conditions are made for, where nothing says how many
 
 
 @dataclass(frozen=True)
@@ -121,3 +124,9 @@ def conditions_match(resolved: ResolvedPlan, file: Path | None, stored: Path) ->
         {name: read_tensor(info) for name, info in read_header(stored).items()} if stored.is_file() else {}
     )
     return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def picture_frames(manifest: Manifest, resolved: ResolvedPlan) -> int:
+    """Latent frames that a picture's conditions are made for: as many as the clips that the model has seen have."""
+    frames = ((manifest.finetuning or {}).get("settings") or {}).get("frames")
+    return frames if isinstance(frames, int) and frames > 0 else resolved.frames(resolved.window or FRAMES)
