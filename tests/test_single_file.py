@@ -87,7 +87,10 @@ def test_every_claim_holds(folder: Path, kind: str, capsys: pytest.CaptureFixtur
     claims = {claim["sentence"]: claim for claim in printed(capsys)["claims"]}
     for sentence in ("The base is the one that was converted", "The model's config equals the base's"):
         assert claims[sentence]["measured"] == 0
-    assert all(claim["measured"] is not None for claim in claims.values())
+    no_pipeline = {"pipeline-arguments", "pipeline-picture"}  # diffusers has none
+    rescaled = {"noise-stepped", "noise-recovered"}  # no scheduler of diffusers has a base_scale
+    unmeasured = {claim["id"] for claim in claims.values() if claim["measured"] is None}
+    assert unmeasured == no_pipeline | rescaled
 
 
 @pytest.mark.slow

@@ -96,6 +96,10 @@ def tiers(cases: dict[str, tuple[Any, ...]], fast: set[str]) -> list[Any]:
     ]
 
 
+# What only a family's pipeline knows, and the model itself does not ask for: verify says that it is missing.
+NOT_DRAFTED = {"LTXVideoTransformer3DModel": {"pipeline-arguments": "rope_interpolation_scale"}}
+
+
 @pytest.mark.parametrize(("class_name", "tiny"), tiers(OWN | KNOWN, {"wan-vace"}))
 def test_a_draft_converts_and_is_proven_without_an_edit(
     class_name: str, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -107,8 +111,9 @@ def test_a_draft_converts_and_is_proven_without_an_edit(
     assert result["holds"]
     assert result["identity_gap"] <= 1e-9
     assert run(["convert", str(base), "-o", str(out), "--plan", str(plan), "--action-dim", "3"]) == 0
-    assert run(["verify", str(out), "--base", str(base), "--json"]) == 0
-    assert last(capsys)["ok"]
+    run(["verify", str(out), "--base", str(base), "--json"])
+    failed = {claim["id"]: claim["where"] for claim in last(capsys)["claims"] if not claim["ok"]}
+    assert failed == NOT_DRAFTED.get(class_name, {})
 
 
 @pytest.mark.parametrize("name", tiers({name: (name,) for name in OTHERS}, {"allegro"}))

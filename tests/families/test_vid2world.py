@@ -100,7 +100,9 @@ def test_every_claim_holds_after_the_repair(folder: Path, capsys: pytest.Capture
     code, claims = measured(folder, "repaired", capsys)
     assert code == 0, [claim for claim in claims.values() if not claim["ok"]]
     unmeasured = {claim["id"] for claim in claims.values() if claim["measured"] is None}
-    assert unmeasured == {"actions-no-effect-before-training"}
+    no_pipeline = {"pipeline-arguments", "pipeline-picture"}  # diffusers has none
+    rescaled = {"noise-stepped", "noise-recovered"}  # no scheduler of diffusers has a base_scale
+    assert unmeasured == {"actions-no-effect-before-training"} | no_pipeline | rescaled
     assert any(sentence.startswith("central_conv") for sentence in claims)
 
 
