@@ -17,6 +17,7 @@ from v2w_convert.evaluation.settings import EvaluateSettings
 from v2w_convert.plan.call import Conditions
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.world.experts import AnyWorld
+from v2w_convert.world.rollout import Sampling
 from v2w_convert.world.vae import VAE, open_vae, require_frame_size
 
 
@@ -55,9 +56,12 @@ class EvaluationContext:
         """Generate frames (k t-history 3 height width) of the first k clips, for their `actions` (k t a)."""
         latents = self.latents[: len(actions)]
         own = {name: value[: len(actions)] for name, value in self.conditions.items()}
-        return rollout_frames(
-            self.world, self.vae, latents, actions, self.history, sampling_of(self.settings), seed, own
-        )
+        return rollout_frames(self.world, self.vae, latents, actions, self.history, self.sampling, seed, own)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How frames are sampled."""
+        return sampling_of(self.settings, self.world.noise)
 
     def interval(self, values: Tensor) -> Interval:
         """Mean and interval over episodes of one number per clip (n,)."""

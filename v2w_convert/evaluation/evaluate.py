@@ -52,7 +52,11 @@ def evaluate(
         clips=len(clips.episode),
         episodes=int(clips.episode.unique().numel()),
         history=context.history,
-        settings={**settings.model_dump(mode="json"), "history": context.history},
+        settings={
+            **settings.model_dump(mode="json"),
+            "history": context.history,
+            "context_noise": context.sampling.context_noise,
+        },
         horizons=figures_by_horizon(context, samples),
         baselines=baselines(context, other),
         actions=actions,

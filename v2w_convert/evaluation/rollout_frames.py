@@ -7,6 +7,7 @@ from torch import Tensor
 
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import SamplingSettings
+from v2w_convert.noise import Noise
 from v2w_convert.plan.call import Conditions
 from v2w_convert.world.experts import AnyWorld
 from v2w_convert.world.rollout import Sampling, start_stream
@@ -16,9 +17,10 @@ from v2w_convert.world.vae import VAE
 HISTORY = 8  # video frames, where the settings do not say
 
 
-def sampling_of(settings: SamplingSettings) -> Sampling:
-    """The part of the settings that a stream takes."""
-    return Sampling(settings.steps, settings.guidance, settings.context_noise)
+def sampling_of(settings: SamplingSettings, noise: Noise) -> Sampling:
+    """The part of the settings that a stream takes, with the level of history that holds where they name none."""
+    given = settings.context_noise
+    return Sampling(settings.steps, settings.guidance, noise.history_level if given is None else given)
 
 
 @torch.no_grad()

@@ -83,9 +83,8 @@ def rollout(
     observed = start.frames[:history]
     latents = vae.encode(observed)[None].expand(2, -1, -1, -1, -1)
     report(ProgressEvent("rollout", detail=f"generating {settings.frames} frames"))
-    generated = rollout_frames(
-        world, vae, latents, actions, history, sampling_of(settings), settings.seed, both
-    )
+    sampling = sampling_of(settings, world.noise)
+    generated = rollout_frames(world, vae, latents, actions, history, sampling, settings.seed, both)
     grey = np.full((max(total - len(start), 0), *observed.shape[1:]), GREY, np.uint8)
     truth = np.concatenate([start.frames[:total], grey])
     panels = {
@@ -105,7 +104,11 @@ def rollout(
         history=history,
         frames=settings.frames,
         panels=list(panels),
-        settings={**settings.model_dump(mode="json"), "history": history},
+        settings={
+            **settings.model_dump(mode="json"),
+            "history": history,
+            "context_noise": sampling.context_noise,
+        },
     )
 
 
