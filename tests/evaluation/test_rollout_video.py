@@ -9,6 +9,7 @@ from v2w_convert.data import Episode
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.rollout_video import rollout, true_and_other_actions
 from v2w_convert.evaluation.settings import RolloutSettings
+from v2w_convert.surgery.load import load
 
 SETTINGS = RolloutSettings(steps=1, history=2, frames=9, device="cpu")
 
@@ -18,7 +19,9 @@ def test_a_video_plays_at_the_rate_of_the_data(tiny_converted: Path, tiny_data: 
     result = rollout(tiny_converted, tiny_data, file, SETTINGS)
     assert (result.output, result.data, result.history, result.frames) == (str(file), "squares", 2, 9)
     assert result.panels == ["truth, episode 0", "rollout", "same start, other actions"]
-    assert RolloutSettings.model_validate(result.settings) == SETTINGS
+    level = load(tiny_converted).noise.history_level  # where the settings name none
+    expected = SETTINGS.model_copy(update={"context_noise": level})
+    assert RolloutSettings.model_validate(result.settings) == expected
     with av.open(str(file)) as video:
         assert video.streams.video[0].average_rate == 5
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
