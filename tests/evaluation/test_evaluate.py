@@ -17,6 +17,7 @@ from v2w_convert.evaluation.result import EvaluateResult
 from v2w_convert.evaluation.settings import EvaluateSettings
 from v2w_convert.evaluation.tables import tables
 from v2w_convert.progress import ProgressEvent
+from v2w_convert.surgery.load import load
 
 SETTINGS = EvaluateSettings(
     steps=1, samples=2, history=2, horizons=(1, 3), long_frames=5, long_rollouts=2, device="cpu"
@@ -44,10 +45,14 @@ def result(tiny_converted: Path, data: Path) -> EvaluateResult:
     return evaluate(tiny_converted, data, SETTINGS)
 
 
-def test_the_result_says_what_was_measured_on_what(result: EvaluateResult, data: Path) -> None:
+def test_the_result_says_what_was_measured_on_what(
+    result: EvaluateResult, data: Path, tiny_converted: Path
+) -> None:
     assert (result.world, result.data) == ("converted", "one_hot")
     assert (result.clips, result.episodes, result.history) == (4, 3, 2)
-    assert EvaluateSettings.model_validate(result.settings) == SETTINGS
+    level = load(tiny_converted).noise.history_level  # where the settings name none
+    expected = SETTINGS.model_copy(update={"context_noise": level})
+    assert EvaluateSettings.model_validate(result.settings) == expected
     assert result.horizons.keys() == result.actions.psnr_gap.keys() == {1, 3}
     assert result.baselines.last_frame_copied.keys() == {1, 3}
     assert result.long_horizon is not None
