@@ -35,7 +35,7 @@ test-all: setup check
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --cov --cov-report=term
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
-# Some hundreds of models, each broken in one way, that `v2w verify` must catch: a quarter of an hour on two cores.
+# Some hundreds of models, each broken in one way, that `v2w verify` must catch: twenty minutes on two cores.
 mutations: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutations --jobs 2
 
