@@ -17,7 +17,6 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
 from v2w_convert.config_file import read_settings
-from v2w_convert.errors import V2WError
 
 # Sections of a command's help, in their order. Flags that are in none are in the last but one.
 ARGUMENTS, FILES, SETTINGS, COMPUTE, OTHER = (
@@ -144,12 +143,6 @@ def settings_options(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
 def flag(name: str) -> str:
     """The flag of a field: `a_b` -> `--a-b`."""
     return f"--{name.replace('_', '-')}"
-
-
-def require_folder(folder: Path) -> None:
-    """Raise V2WError unless `folder` is one, before anything heavy is imported."""
-    if not folder.is_dir():
-        raise V2WError(f"read {folder}", "no such folder", "check the path")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
