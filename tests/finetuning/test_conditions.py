@@ -142,7 +142,8 @@ def test_what_is_finetuned_and_rolled_out_with_conditions_is_verified(
         assert given[-1].keys() == own.keys() == expected.keys()
         for name, value in expected.items():  # the rollout, and the one beside it
             assert torch.equal(given[-1][name], value.expand(2, *value.shape[1:])), name
-    file, size = tmp_path / "step.onnx", ["--height", 4, "--width", 4, "--frames", 6, "--steps", 2]
+    height, width = expected["image_latents"].shape[-2:]
+    file, size = tmp_path / "step.onnx", ["--height", height, "--width", width, "--frames", 6, "--steps", 2]
     result = printed(capsys, "export", run, "-o", file, *size)
     assert [name for name in result["inputs"] if "condition" in name] == [f"condition.{name}" for name in own]
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
