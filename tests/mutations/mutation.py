@@ -29,7 +29,7 @@ class Mutation:
             whole. Of one of two denoisers: behind "high: " or "low: "
     fault   breaks a live world, or
     edit    breaks the converted folder, or
-    experts replaces methods of `ExpertsWorld`
+    patches replaces methods of classes, or functions of modules
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Mutation:
     blamed: frozenset[str]
     fault: WorldFault | None = None
     edit: Edit | None = None
-    experts: dict[str, Callable[..., Any]] | None = None
+    patches: dict[Any, dict[str, Callable[..., Any]]] | None = None
 
     def __str__(self) -> str:
         return " | ".join(filter(None, (self.kind, self.model, self.site)))
