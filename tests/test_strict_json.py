@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from v2w_convert.checkpoint import strict_json
+from v2w_convert import strict_json
 from v2w_convert.errors import V2WError
 from v2w_convert.strict_json import parse_object, read_object
 
