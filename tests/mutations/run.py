@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,7 +21,6 @@ from tests.mutations.mutation import Mutation
 from tests.mutations.suite import model_of, suite
 from v2w_convert.verification import run
 from v2w_convert.verification.claim import Claim
-from v2w_convert.world.experts import ExpertsWorld
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,13 @@ def judge(mutation: Mutation, folder: Path, brief: bool = False) -> Verdict:
         out = folder / "out"
         if mutation.edit is not None:
             out = copied(out, Path(other) / "out", mutation.edit)
-        with (
-            patch.object(run, "LARGE_MODEL", 0) if brief else nullcontext(),
-            broken(mutation.fault) if mutation.fault else nullcontext(),
-            patch.multiple(ExpertsWorld, **mutation.experts) if mutation.experts else nullcontext(),
-        ):
+        with ExitStack() as changed:
+            if brief:
+                changed.enter_context(patch.object(run, "LARGE_MODEL", 0))
+            if mutation.fault:
+                changed.enter_context(broken(mutation.fault))
+            for of, methods in (mutation.program or {}).items():
+                changed.enter_context(patch.multiple(of, **methods))
             try:
                 failing = [claim for claim in run.verify(out, folder / "base").claims if not claim.ok]
             except Exception as error:  # a model that verify cannot run at all does not count as caught
