@@ -41,5 +41,5 @@ def changed_base_calls() -> Iterator[Mutation]:
         for model in models:
             argument = {"frames": MODELS[model].resolved.call.argument, "": WORLD}.get(part, part)
             yield Mutation(
-                f"{name}, in both models", model, "the call", CLAIM, frozenset({argument}), patches=patches
+                f"{name}, in both models", model, "the call", CLAIM, frozenset({argument}), program=patches
             )
