@@ -48,7 +48,7 @@ def open_folder(folder: Path, asked: str, choice: Choice = Choice()) -> Source: 
         component=component,
         config=config,
         tensors=tensors,
-        scheduler=read_object(scheduler) if component and scheduler.exists() else None,
+        scheduler=read_object(scheduler, infinity=True) if component and scheduler.exists() else None,
         files=weights.files,
         others=tuple(others),
         converted=(folder / MANIFEST).exists(),

@@ -43,6 +43,17 @@ def refuse_links_out(files: Iterable[Path], folder: Path, asked: str) -> None:
             )
 
 
+def require_plain(folder: Path, asked: str) -> None:
+    """Raise V2WError if anything below `folder` is a link to a place outside it, a pipe or a device."""
+    for here, folders, files in os.walk(folder):  # which follows no links
+        for name in (*folders, *files):
+            path = Path(here, name)
+            refuse_links_out([path] if path.is_symlink() else [], folder, asked)
+            if os.path.lexists(path) and not (path.is_file() or path.is_dir()):
+                what = "a link to nothing" if path.is_symlink() else "neither a file nor a folder"
+                raise V2WError(asked, f"{path} is {what}", "a folder without it")
+
+
 def few(names: list[str]) -> str:
     """The first of them, as a list to print."""
     return ", ".join(f"{name:.200}" for name in first(names)) or "nothing"

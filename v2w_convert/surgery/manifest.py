@@ -142,7 +142,7 @@ class Manifest(BaseModel):
         return Choice(**self.source.get("choice", {}))
 
     def text(self) -> str:
-        return json.dumps(self.model_dump(), indent=1) + "\n"
+        return json.dumps(self.model_dump(), indent=1, allow_nan=False) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -157,7 +157,7 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
         raise V2WError(asked, f"it has no {MANIFEST}: not a converted model", "v2w convert BASE -o OUT")
-    data = read_object(file)
+    data = read_object(file, infinity=True)
     if data.get("v2w") != VERSION:
         found = f"{MANIFEST} has format version {data.get('v2w')!r:.80}, this v2w reads version {VERSION}"
         raise V2WError(asked, found, "convert the base again with this version of v2w")
