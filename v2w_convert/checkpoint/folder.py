@@ -15,11 +15,6 @@ from v2w_convert.checkpoint.unusable import check_config_usable
 from v2w_convert.checkpoint.weights import NoWeights, Weights, is_weights_name, read_weights_of, require_files
 from v2w_convert.errors import V2WError
 
-CODE = {
-    "auto_map",
-    "custom_pipeline",
-}  # entries of config.json that make loaders run code from the checkpoint
-
 
 def open_folder(folder: Path, asked: str, choice: Choice = Choice()) -> Source:  # noqa: B008 (frozen)
     """The checkpoint in a pipeline or model folder. Raises as `open_source` does."""
@@ -101,12 +96,6 @@ def read_config(model: Path, asked: str) -> dict[str, Any]:
             asked,
             f"{file} has no _class_name; it has {few(list(config))}",
             "a folder that diffusers' save_pretrained wrote",
-        )
-    if foreign := sorted(CODE & config.keys()):
-        raise V2WError(
-            asked,
-            f"{file} has {', '.join(foreign)}: the checkpoint brings its own code, which v2w never runs",
-            "a model of a class that diffusers has",
         )
     check_config_usable(config, file, asked)
     return config

@@ -102,7 +102,7 @@ def limited() -> Iterator[None]:
     def measured(module: nn.Module, name: str, value: Tensor | None) -> None:
         nonlocal tables
         tables += 0 if value is None else math.prod(value.shape) * value.element_size()
-        if tables > MAX_TABLE_BYTES:
+        if value is not None and tables > MAX_TABLE_BYTES:
             raise ValueError(f"its tables, such as {name} of {tuple(value.shape)}, would take {tables} bytes")
 
     hooks = [
