@@ -12,7 +12,6 @@ import diffusers
 import torch
 
 from v2w_convert.checkpoint.listing import few
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.checkpoint.weights import find_weights
 from v2w_convert.console import quiet_libraries
 from v2w_convert.encoders.families import ENCODERS, TOKENIZERS
@@ -20,6 +19,7 @@ from v2w_convert.encoders.files import check_files, check_length, read_headers
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.families.build import build_empty, limited
 from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.strict_json import read_object
 from v2w_convert.world.finite import is_finite
 from v2w_convert.world.vae_kinds import KINDS
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from v2w_convert.checkpoint.headers import TensorInfo
-from v2w_convert.checkpoint.listing import refuse_links_out, require_plain
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.checkpoint.unusable import check_config_usable
 from v2w_convert.checkpoint.weights import read_weights_of
 from v2w_convert.errors import V2WError
+from v2w_convert.links import refuse_links_out, require_plain
+from v2w_convert.strict_json import read_object
 
 CODE = {
     "auto_map",

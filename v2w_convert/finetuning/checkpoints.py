@@ -18,8 +18,8 @@ from v2w_convert.checkpoint.headers import DTYPES, read_header
 from v2w_convert.checkpoint.listing import first
 from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.checkpoint.source import read_tensor
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.strict_json import read_object
 from v2w_convert.world.experts import LevelRange
 from v2w_convert.world.finite import is_finite
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from v2w_convert.checkpoint.listing import require_plain
-from v2w_convert.checkpoint.strict_json import parse_object, read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.links import require_plain
+from v2w_convert.strict_json import parse_object, read_object
 
 RECORD = "run.json"
 CONFIG = "config.yaml"
