@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tests.mutations.faults import rollout as faults
 from tests.mutations.mutation import Mutation
 
-PAIR, BLOCKS, NO_WINDOW, SHIFTED, SIGMAS = "wan, two experts", "wan, blocks of 2", "latte", "ltx", "svd"
+PAIR, BLOCKS, SHIFTED, SIGMAS = "wan, two experts", "wan, blocks of 2", "ltx", "svd"
 IN_TURN = ("wan", "cogvideox", "ltx", "hunyuan", "sana", "wan, sinks", "kandinsky")
 LOOP, HISTORY, GUIDANCE, BRANCH = "rollout-equal", "rollout-history", "rollout-guidance", "rollout-branch"
 # What is wrong, how, the claim, and the models; by default one of those above.
@@ -38,8 +38,6 @@ KINDS: tuple[tuple[str, faults.Changed, str, tuple[str, ...]], ...] = (
     ("actions rounded", faults.actions_rounded, LOOP, ()),
     ("actions in half precision", faults.actions_in_half_precision, LOOP, ()),
     ("actions clamped", faults.actions_clamped, LOOP, ()),
-    ("window halved", faults.window_halved, LOOP, (NO_WINDOW,)),
-    ("window doubled", faults.window_doubled, LOOP, (NO_WINDOW,)),
     ("levels of a clip of another size", faults.tokens_of_another_size, LOOP, (SHIFTED,)),
     ("observes without actions", faults.observes_without_actions, LOOP, ()),
     ("observes without conditions", faults.observes_without_conditions, LOOP, ("wan",)),
@@ -57,7 +55,7 @@ KINDS: tuple[tuple[str, faults.Changed, str, tuple[str, ...]], ...] = (
     ("guidance ignored", faults.guidance_ignored, GUIDANCE, ("wan", PAIR, BLOCKS)),
     ("guidance below 1 ignored", faults.guidance_below_one_ignored, GUIDANCE, ()),
     ("guidance above 1 ignored", faults.guidance_above_one_ignored, GUIDANCE, ()),
-    ("guidance at high levels only", faults.guidance_at_high_levels_only, GUIDANCE, ()),
+    ("guidance at the first level only", faults.guidance_at_first_level_only, GUIDANCE, ()),
     ("guidance of the other sign", faults.guidance_of_the_other_sign, GUIDANCE, ()),
     ("guidance one too strong", faults.guidance_one_too_strong, GUIDANCE, ()),
     ("guidance from zero", faults.guidance_from_zero, GUIDANCE, ()),

@@ -8,16 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from v2w_convert.noise.base import Noise
 from v2w_convert.noise.sampler import LineSampler, SolverSampler
-from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Stream
 
 Method = Callable[..., Any]
 Changed = dict[type, dict[str, Method]]
 
 INIT, BRANCH, OBSERVE, STEP_BLOCK = Stream.__init__, Stream.branch, Stream.observe, Stream.step_block
-GUIDED, NOISE, BEGIN = Stream._guided, Stream._noise, World.stream
+GUIDED, NOISE = Stream._guided, Stream._noise
 
 
 def _stream(**methods: Method) -> Changed:
@@ -266,16 +264,6 @@ actions_in_half_precision = _cast_by(Tensor.bfloat16)
 actions_clamped = _cast_by(lambda actions: actions.clamp(-1, 1))
 
 
-def _begins(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Changed:
-    return {World: {"stream": lambda self, *size, **options: BEGIN(self, *size, **change(options))}}
-
-
-window_halved = _begins(
-    lambda options: options | {"window": options.get("window") and options["window"] // 2}
-)
-window_doubled = _begins(
-    lambda options: options | {"window": options.get("window") and 2 * options["window"]}
-)
 tokens_of_another_size = _stream(
     step_block=_with_attributes(STEP_BLOCK, tokens=lambda self: 64 * self.tokens),
 )
@@ -334,9 +322,10 @@ def _first_clip(dropped: Tensor) -> Tensor:
 guidance_ignored = _guides_with(applies=lambda self, level: False)
 guidance_below_one_ignored = _guides_with(applies=lambda self, level: self.sampling.guidance > 1)
 guidance_above_one_ignored = _guides_with(applies=lambda self, level: self.sampling.guidance < 1)
-guidance_at_high_levels_only = _guides_with(
+guidance_at_first_level_only = _guides_with(
     applies=lambda self, level: (
-        self.sampling.guidance != 1 and bool(level.max() > self.world.noise.max_level / 2)
+        self.sampling.guidance != 1
+        and bool(level.max() == self.world.noise.sampler(self.sampling.steps, self.tokens).levels[0])
     )
 )
 guidance_of_the_other_sign = _guides(lambda output, without, s: output + s * (without - output))
