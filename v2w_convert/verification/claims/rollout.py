@@ -195,7 +195,12 @@ def _given(world: AnyWorld, blocks: int) -> Given:
 def _apart(world: AnyWorld, trial: Trial, given: Given) -> list[float]:
     """How far each block is from the reference's, relative to it; infinitely, if the state has not the window's size."""
     h, w = given.latents.shape[-2:]
-    options: dict[str, Any] = {"sampling": trial.sampling, "seed": SEED, "window": given.window, **given.conditions}
+    options: dict[str, Any] = {
+        "sampling": trial.sampling,
+        "seed": SEED,
+        "window": given.window,
+        **given.conditions,
+    }
     stream = world.stream(B, h, w, **options)
     found = trial.play(stream, given)
     expected = trial.play(ReferenceRollout(world, B, h, w, **options), given)
