@@ -29,7 +29,8 @@ def world_of(name: str) -> AnyWorld:
     if name == PAIR:
         return tiny_experts().double()
     model = MODELS[name]
-    world = tiny_world(model.plan, model.config or None, **model.wanted).to(torch.float64).eval()
+    with exact():  # tables are made in float64, as by `verify`
+        world = tiny_world(model.plan, model.config or None, **model.wanted).double().eval()
     randomize_zero_init(world.base)
     return world
 
