@@ -18,6 +18,7 @@ from v2w_convert.verification.claims import (
     identity,
     influence,
     invariants,
+    modes,
     noise,
     pipeline,
     receptive_field,
@@ -43,6 +44,7 @@ MODULES = (
     determinism,
     gradients,
     streaming,
+    modes,
     experts,
 )
 CHECKS: tuple[Check, ...] = tuple(check for module in MODULES for check in module.CHECKS)
