@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> int:
 
     Returns:
         The exit code: 0 done, 1 a claim or check fails, 2 a mistake of the user (one line, no traceback),
-        130 interrupted.
+        3 no claim fails, but not all claims of the core could be measured, 130 interrupted.
     """
     from v2w_convert.console import print_error, quiet_libraries
 

@@ -25,5 +25,6 @@ class VerifySettings(BaseModel):
     budget: float | None = Field(
         default=None,
         ge=0,
-        description="Minutes that it may take; default: no limit. What does not fit is reported as not measured.",
+        description="Minutes that it may take; default: no limit. What does not fit is reported as not measured; if it is of the core, the "
+        "exit code is 3.",
     )

@@ -18,7 +18,7 @@ from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
 DETERMINISTIC = ClaimSpec(
-    "deterministic", "determinism", "The same input gives the same output, bit for bit, in float64"
+    "deterministic", "determinism", "The same input gives the same output, bit for bit, in float64", core=True
 )
 DETERMINISTIC_STORED = ClaimSpec(
     "deterministic-stored",
@@ -29,6 +29,7 @@ CHECKPOINTING = ClaimSpec(
     "checkpointing-equal",
     "determinism",
     "With gradient checkpointing, output and gradient are the same",
+    core=True,
 )
 
 

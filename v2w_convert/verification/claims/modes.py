@@ -44,6 +44,7 @@ CAUSAL = ClaimSpec(
     "causality",
     "No frame sees a later one, in any dtype and mode of rollouts and training",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 PAST = ClaimSpec(
     "sites-receptive-field-modes",
@@ -56,11 +57,13 @@ STREAM = ClaimSpec(
     "streaming",
     "Streaming gives the same output as one pass over the whole clip, in any dtype of rollouts",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 TRAINING_EQUAL = ClaimSpec(
     "training-equal",
     "determinism",
     "Training mode, gradients and gradient checkpointing change no output",
+    core=True,
 )
 
 
@@ -135,7 +138,7 @@ def measure_modes(context: VerifyContext) -> list[Claim]:
         if dtype != context.stored_dtype:
             _measure_past(context.world, Mode(), _name(dtype), past)
         _measure_stream(context.world, exact, stream, brief)
-    why = "brief for a large model" if brief else "this machine cannot run it"
+    why = "brief for a large model" if brief else "it does not run in that dtype here"
     note = f"; not measured in {' and '.join(left_out)}: {why}" if left_out else ""
     return [
         CAUSAL.result(

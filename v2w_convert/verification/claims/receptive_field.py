@@ -25,18 +25,21 @@ RECEPTIVE_FIELD = ClaimSpec(
     "receptive-field",
     "Every frame sees itself and the frames before it",
     fix=fix_rules(advise_against("forgets_past")),
+    core=True,
 )
 SITES = ClaimSpec(
     "sites-receptive-field",
     "receptive-field",
     "Every site sees its past, as far back as the plan says",
     fix=fix_rules(advise_against("forgets_past")),
+    core=True,
 )
 SITES_CAUSAL = ClaimSpec(
     "sites-causal",
     "causality",
     "No site sees a later frame or another clip",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 SITES_STORED = ClaimSpec(
     "sites-receptive-field-stored",

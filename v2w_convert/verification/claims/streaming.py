@@ -35,12 +35,14 @@ BY_BLOCK = ClaimSpec(
     "streaming",
     "Streaming block by block gives the same output as one pass over the whole clip",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 IN_CHUNKS = ClaimSpec(
     "stream-in-chunks",
     "streaming",
     "Streaming in chunks of mixed sizes gives the same output as one pass over the whole clip",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 
 
