@@ -12,12 +12,12 @@ MAX_BYTES = 5_000_000
 MAX_VALUES = 100_000
 
 
-def parse_object(data: bytes, max_values: int = MAX_VALUES) -> dict[str, Any]:
+def parse_object(data: bytes, max_values: int = MAX_VALUES, *, finite: bool = False) -> dict[str, Any]:
     """The JSON object that the UTF-8 text `data` holds.
 
     Raises:
         ValueError: If it holds anything else, a key twice, or more than `max_values` commas and opening
-            brackets: as many as its values, or more where names hold some, too.
+            brackets: as many as its values, or more where names hold some, too; or NaN or Infinity, where `finite`.
     """
     # Before it is parsed: a value takes hundreds of bytes in memory, and as few as two in the text.
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > max_values:
@@ -30,8 +30,12 @@ def parse_object(data: bytes, max_values: int = MAX_VALUES) -> dict[str, Any]:
             raise ValueError(f"{reprlib.repr(key)} appears twice")
         return built
 
+    def refuse(name: str) -> None:
+        raise ValueError(f"not JSON ({name})")
+
     try:
-        parsed = json.loads(data.decode("utf-8"), object_pairs_hook=build)
+        constant = refuse if finite else None
+        parsed = json.loads(data.decode("utf-8"), object_pairs_hook=build, parse_constant=constant)
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -43,8 +47,8 @@ def parse_object(data: bytes, max_values: int = MAX_VALUES) -> dict[str, Any]:
     return parsed
 
 
-def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`.
+def read_object(file: Path, *, finite: bool = False) -> dict[str, Any]:
+    """The JSON object in `file`, without NaN and Infinity where it is to be `finite`.
 
     Raises:
         V2WError: Naming the file, if it cannot be read as one.
@@ -54,7 +58,7 @@ def read_object(file: Path) -> dict[str, Any]:
             raise ValueError("not a regular file" if file.exists() else "no such file")
         if file.stat().st_size > MAX_BYTES:
             raise ValueError(f"{file.stat().st_size} bytes of JSON, over the limit of {MAX_BYTES}")
-        return parse_object(file.read_bytes())
+        return parse_object(file.read_bytes(), finite=finite)
     except OSError as error:
         found = error.strerror or str(error)
     except ValueError as error:

@@ -49,7 +49,15 @@ KINDS: dict[str, Spoil] = {
     "a link to itself": lambda path: path.symlink_to(path.name),
     "not there": lambda path: None,
 }
-FOLDERS = ["meta", "meta/episodes", "meta/episodes/chunk-000", "data", "data/chunk-000", "videos", str(Path(VIDEO).parent)]
+FOLDERS = [
+    "meta",
+    "meta/episodes",
+    "meta/episodes/chunk-000",
+    "data",
+    "data/chunk-000",
+    "videos",
+    str(Path(VIDEO).parent),
+]
 CASES: dict[str, Spoil] = {
     **{f"{name} is linked from outside": linked(name) for name in (*FILES, *FOLDERS)},
     **{f"{name} is {kind}": in_place(name, make) for name in FILES for kind, make in KINDS.items()},

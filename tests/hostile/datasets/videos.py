@@ -23,7 +23,12 @@ def frames(height: int = 16, width: int = 16, count: int = 16) -> Iterator[np.nd
 
 
 def encoded(
-    format_: str, codec: str = "libx264", *, fps: int = FPS, options: dict[str, str] | None = None, **size: int
+    format_: str,
+    codec: str = "libx264",
+    *,
+    fps: int = FPS,
+    options: dict[str, str] | None = None,
+    **size: int,
 ) -> bytes:
     """A video file's bytes."""
     buffer = io.BytesIO()
@@ -111,7 +116,7 @@ CASES: dict[str, Spoil] = {
         VIDEO, lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
     ),
     **{f"video has only {share} of its bytes": content(VIDEO, lambda w, share=share: w[: int(len(w) * share)])
-       for share in (0.01, 0.25, 0.5, 0.9, 0.99)},
+       for share in (0.01, 0.25, 0.5, 0.9)},
     **{f"video has zeros at {share}": zeroed(share) for share in (0.0, 0.7, 0.8)},
     "video is a concat script": script("ffconcat version 1.0\nfile other.mp4\n"),
     "video is a concat script that leads outside": script("ffconcat version 1.0\nfile '{outside}'\n"),
@@ -123,7 +128,6 @@ CASES: dict[str, Spoil] = {
     ),
     "video is a session": script("v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"),
     "video is subtitles": content(VIDEO, lambda _: b"WEBVTT\n\n00:00.000 --> 00:01.000\nx\n"),
-    "video's samples lie elsewhere": elsewhere,
     "video is Matroska": replaced("matroska"),
     "video is AVI": replaced("avi"),
     "video is MPEG-TS": replaced("mpegts"),
@@ -141,10 +145,7 @@ CASES: dict[str, Spoil] = {
     "video has a frame less": replaced("mp4", count=15),
     "video is faster": replaced("mp4", fps=18),
     "video is slower": replaced("mp4", fps=4),
-    "video says that it is huge": rewritten(b"avc1", struct.pack(">HH", 65535, 65535), 24),
-    "video says that it is 0 x 0": rewritten(b"avc1", bytes(4), 24),
     "video has ticks of no length": rewritten(b"mdhd", bytes(4), 12),
-    "video has two billion frames": rewritten(b"stts", struct.pack(">I", 2**31 - 1), 8),
     "video has frames of no length": rewritten(b"stts", bytes(4), 12),
     "video has samples past its end": rewritten(b"stco", struct.pack(">I", 2**31), 8),
     "video has samples of 2 GB": rewritten(b"stsz", struct.pack(">I", 2**31 - 1), 4),
@@ -152,3 +153,11 @@ CASES: dict[str, Spoil] = {
     "video is of an unknown codec": content(VIDEO, lambda whole: whole.replace(b"avc1", b"zzzz")),
 }  # fmt: skip
 """All are to be refused."""
+HARMLESS: dict[str, Spoil] = {
+    "video's samples lie elsewhere": elsewhere,
+    "video says that it is huge": rewritten(b"avc1", struct.pack(">HH", 65535, 65535), 24),
+    "video says that it is 0 x 0": rewritten(b"avc1", bytes(4), 24),
+    "video has two billion frames": rewritten(b"stts", struct.pack(">I", 2**31 - 1), 8),
+    "video lacks its last byte": content(VIDEO, lambda whole: whole[:-1]),
+}
+"""Are to be refused, or read as the whole data set: what is spoiled is of no use to a reader."""
