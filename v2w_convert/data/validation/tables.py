@@ -39,7 +39,7 @@ class Table:
         self.file, self.columns = file, columns
         with _naming(file):
             check_footer(file)
-            with pq.ParquetFile(file) as parquet:
+            with file.open("rb") as stream, pq.ParquetFile(stream) as parquet:
                 self.rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
             self.names: list[str] = schema.names
             for name, kind in columns.items():
@@ -55,7 +55,10 @@ class Table:
         """
         with _naming(self.file):
             texts = [name for name, kind in self.columns.items() if kind == "text"]
-            with pq.ParquetFile(self.file, read_dictionary=texts) as parquet:
+            with (
+                self.file.open("rb") as stream,  # a stream, since its name may not be UTF-8
+                pq.ParquetFile(stream, read_dictionary=texts, pre_buffer=False) as parquet,
+            ):
                 self._check_sizes(parquet.metadata)
                 table = parquet.read(columns=list(self.columns), use_threads=False)
             if len(table) != self.rows or table.num_columns != len(self.columns):
