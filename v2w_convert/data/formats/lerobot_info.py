@@ -90,7 +90,7 @@ def read_info(folder: Path) -> Info:
         V2WError: It does not describe a data set of this version with an action vector, cameras and episodes.
     """
     asked = f"read the data set {folder}"
-    content = read_object(file_in(folder, INFO), finite=True)
+    content = read_object(file_in(folder, INFO))
     version = content.get("codebase_version")
     if not isinstance(version, str) or not version.startswith("v3"):
         raise V2WError(
