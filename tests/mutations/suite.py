@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from tests.mutations import faults
+from tests.mutations.conditions import conditionally_broken
 from tests.mutations.experts import changed_experts
 from tests.mutations.faults import Fault
 from tests.mutations.models import MODELS, SHIPPED, Model
@@ -315,6 +316,7 @@ def _all() -> Iterator[Mutation]:
     yield from changed_folders()
     yield from changed_plans()
     yield from changed_experts()
+    yield from conditionally_broken()
 
 
 def live(kind: str, model: str, site: str, claim: str, fault: Fault) -> Mutation:

@@ -9,6 +9,7 @@ from v2w_convert.verification.claims import (
     actions,
     autoencoder,
     causality,
+    conditions,
     coverage,
     determinism,
     distance,
@@ -43,6 +44,7 @@ MODULES = (
     determinism,
     gradients,
     streaming,
+    conditions,
     experts,
 )
 CHECKS: tuple[Check, ...] = tuple(check for module in MODULES for check in module.CHECKS)
