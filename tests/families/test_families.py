@@ -29,8 +29,7 @@ from v2w_convert.plan.call import call_base
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
-from v2w_convert.verification.engine import manners
-from v2w_convert.verification.engine import inputs
+from v2w_convert.verification.engine import inputs, manners
 from v2w_convert.verification.run import verify
 
 PLANS = sorted(shipped_plans().keys() - TRAINED)

@@ -29,7 +29,7 @@ KINDS: tuple[tuple[str, Fault, PassIs, str, tuple[str, ...]], ...] = (
     ("future, if all actions are zero", faults.sees_future, faults.zero_actions, "causal", MIXING),
     ("future, if no condition is given", faults.sees_future, faults.no_conditions, "causal", MIXING),
     ("future, in batches of 8 and more", faults.sees_future, faults.batch_of(8), "causal", MIXING),
-    ("future, in the eighth clip", faults.in_last_clip(faults.sees_future, 7), faults.always, "causal", MIXING),
+    ("future, in the eighth clip", faults.in_clip(faults.sees_future, 7), faults.always, "causal", MIXING),
     ("future, in clips over 32", faults.sees_future, faults.clips_over(32), "causal", MIXING),
     ("future, in pictures over 4 × 8", faults.sees_future, faults.picture_over(4, 8), "causal", MIXING),
     ("future, in upright pictures", faults.sees_future, faults.upright, "causal", MIXING),
@@ -41,7 +41,7 @@ KINDS: tuple[tuple[str, Fault, PassIs, str, tuple[str, ...]], ...] = (
     ("past forgotten, if no action is given", faults.forgets_past, faults.no_actions, "sites-receptive-field", CARRYING),
     ("past forgotten, in batches of 8 and more", faults.forgets_past, faults.batch_of(8), "sites-receptive-field", CARRYING),
     ("past forgotten, in pictures over 4 × 8", faults.forgets_past, faults.picture_over(4, 8), "sites-receptive-field", CARRYING),
-    ("past forgotten, in clips over 32", faults.forgets_past, faults.clips_over(32), "stream-by-block", CARRYING),
+    ("past forgotten, in clips over 32", faults.forgets_past, faults.clips_over(32), "stream-in-chunks", CARRYING),
     ("stream state not read, if all actions are dropped", faults.ignores_stream_state, faults.all_dropped, "stream-by-block", CARRYING),
     ("stream state not read, if no action is given", faults.ignores_stream_state, faults.no_actions, "stream-by-block", CARRYING),
     ("stream state not read, if no action is dropped", faults.ignores_stream_state, faults.none_dropped, "stream-by-block", CARRYING),
@@ -75,7 +75,12 @@ def conditionally_broken() -> Iterator[Mutation]:
             site = chosen(MODELS[model].at(*CARRYING), 1, number)[0]
             broken = faults.at(site, faults.only(fault, faults.activations_over(30)))
             yield Mutation(name, model, site, claim, frozenset({site}), broken)
-    for model, condition in (("wan", "text"), ("hunyuan", "text_mask"), ("sana", "text_mask"), ("cogvideox", "image_latents")):
+    for model, condition in (
+        ("wan", "text"),
+        ("hunyuan", "text_mask"),
+        ("sana", "text_mask"),
+        ("cogvideox", "image_latents"),
+    ):
         for name, when in (
             ("condition unheeded", faults.always),
             ("condition unheeded, given once for a clip", faults.given_once(condition)),

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from tests.mutations.faults.rarely import When, only
 from tests.mutations.faults.tools import Fault, WorldFault, at
@@ -38,9 +39,7 @@ def where(site: str, fault: Fault, when: PassIs) -> WorldFault:
         def noted(
             self: World, now: ForwardContext, latents: Tensor, level: Tensor, conditions: dict[str, Tensor]
         ) -> Tensor:
-            last[:] = [
-                Pass(now, latents, level, conditions, self.noise.max_level, self.noise.history_level)
-            ]
+            last[:] = [Pass(now, latents, level, conditions, self.noise.max_level, self.noise.history_level)]
             return run(self, now, latents, level, conditions)
 
         world.__class__ = type("WatchedWorld", (type(world),), {"_run": noted})
@@ -53,10 +52,6 @@ def activations_over(size: float) -> When:
     return lambda site, args: any(
         isinstance(x, Tensor) and x.is_floating_point() and bool((x.abs() > size).any()) for x in args
     )
-
-
-def in_clips_and_streams_of(clips: int) -> When:
-    return lambda site, args: site.context.b >= clips
 
 
 def all_dropped(seen: Pass) -> bool:
@@ -155,13 +150,7 @@ def no_conditions(seen: Pass) -> bool:
     return not seen.conditions
 
 
-def once_per_clip(seen: Pass) -> bool:
-    """Of the conditions, each is given once."""
-    per_block = seen.latents.shape[:1] + (seen.now.t,)
-    return any(x.shape[:2] != per_block for x in seen.conditions.values()) and seen.now.t > 1
-
-
-def in_last_clip(fault: Fault, clips: int) -> Fault:
+def in_clip(fault: Fault, clip: int) -> Fault:
     """The same fault, in the clip of that index only."""
 
     def rarer(site: Any) -> None:
@@ -174,17 +163,21 @@ def in_last_clip(fault: Fault, clips: int) -> Fault:
             self.__class__ = sound
             try:
                 good = sound.forward(self, *args, **kwargs)
-                if b <= clips:
+                if b <= clip:
                     return good
                 self.__class__ = faulty
                 bad = faulty.forward(self, *args, **kwargs)
             finally:
                 self.__class__ = own
-            if not isinstance(good, Tensor):
-                return good
-            each = good.unflatten(0, (b, -1)).clone()
-            each[clips] = bad.unflatten(0, (b, -1))[clips]
-            return each.flatten(0, 1)
+
+            def all_but_one_sound(bad: Any, good: Any) -> Any:
+                if not isinstance(good, Tensor):
+                    return good
+                each = good.unflatten(0, (b, -1)).clone()
+                each[clip] = bad.unflatten(0, (b, -1))[clip]
+                return each.flatten(0, 1)
+
+            return tree_map(all_but_one_sound, bad, good)
 
         site.__class__ = type(f"OneClip{sound.__name__}", (sound,), {"forward": forward})
 
@@ -192,7 +185,7 @@ def in_last_clip(fault: Fault, clips: int) -> Fault:
 
 
 def condition_unheeded(name: str, when: PassIs) -> WorldFault:
-    """One condition is not passed on, in the passes in which `when` holds."""
+    """One condition is not passed on, or a mask masks nothing, in the passes in which `when` holds."""
 
     def broken_then(world: World) -> None:
         run = type(world)._run
@@ -202,7 +195,9 @@ def condition_unheeded(name: str, when: PassIs) -> WorldFault:
         ) -> Tensor:
             seen = Pass(now, latents, level, conditions, self.noise.max_level, self.noise.history_level)
             if name in conditions and when(seen):
-                conditions = {key: value for key, value in conditions.items() if key != name}
+                others = {key: value for key, value in conditions.items() if key != name}
+                is_mask = not conditions[name].is_floating_point()
+                conditions = others | ({name: torch.ones_like(conditions[name])} if is_mask else {})
             return run(self, now, latents, level, conditions)
 
         world.__class__ = type("DeafWorld", (type(world),), {"_run": changed})

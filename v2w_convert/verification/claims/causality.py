@@ -72,7 +72,9 @@ class Trial(NamedTuple):
         return clips_in_manners(world, manners, t, self.seed, self.size, self.clean)
 
 
-def choose_trials(world: World, brief: bool = False, stored: bool = False, clean: Tensor | None = None) -> list[Trial]:
+def choose_trials(
+    world: World, brief: bool = False, stored: bool = False, clean: Tensor | None = None
+) -> list[Trial]:
     """Return trials of several seeds, lengths, batch sizes, picture sizes and manners.
 
     Args:
@@ -93,7 +95,9 @@ def choose_trials(world: World, brief: bool = False, stored: bool = False, clean
         trials += [Trial(2, t, cuts, manners=(manner,), clean=clean) for manner in (MIXED, UNIFORM[2])]
     if stored:
         return trials
-    trials += [Trial(3, 2, [0], manners=(manner,)) for manner in UNIFORM]  # a batch of one, as short as possible
+    trials += [
+        Trial(3, 2, [0], manners=(manner,)) for manner in UNIFORM
+    ]  # a batch of one, as short as possible
     trials += [Trial(4, 2, [0], manners=(MIXED,), size=size) for size in other_sizes(world, brief)]
     if not brief:
         trials.append(Trial(5, LONG, [LONG_CUT], manners=(MIXED,)))
@@ -156,28 +160,26 @@ def measure_batch_independence(world: World, b: int = BATCH) -> Claim:
         world: The world model.
         b: Clips of the largest batch.
     """
-    n = world.frames_per_block
-    batches = [clips_in_manners(world, list(islice(cycle((MIXED, *UNIFORM)), b)), 2 * n, seed=0)]
-    batches += [clips_in_manners(world, [manner] * PAIR, 2 * n, seed=1) for manner in SHARED]
+    t = 2 * world.frames_per_block
+    batches = [list(islice(cycle((MIXED, *UNIFORM)), b)), *([manner] * PAIR for manner in SHARED)]
     largest, where = 0.0, ""
-    for before in batches:
-        clips = torch.arange(len(before["latents"]))
-        everything = change_frames(before, 1, world, tuple(before), (clips >= 0)[:, None].expand(-1, 2 * n))
-        outputs = [(before, world(**before)), (everything, world(**everything))]
-        for bit in range((len(clips) - 1).bit_length()):
-            changed = (clips >> bit) % 2 == 1
-            after = change_frames(before, 1, world, tuple(before), changed[:, None].expand(-1, 2 * n))
+    for manners in batches:
+        before, others = (clips_in_manners(world, manners, t, seed) for seed in (0, 1))
+        outputs = [(before, world(**before)), (others, world(**others))]
+        for bit in range((len(manners) - 1).bit_length()):
+            changed = (torch.arange(len(manners)) >> bit) % 2 == 1
+            after = change_frames(before, 1, world, tuple(before), changed[:, None].expand(-1, t), others)
             output = world(**after)
-            for (others, expected), same in zip(outputs, (~changed, changed), strict=True):
+            for (inputs, expected), same in zip(outputs, (~changed, changed), strict=True):
                 change = max_abs_diff(output[same], expected[same])
                 if change > 0 and not where:
-                    where = first_leaking_module(world, others, after, same[:, None].expand(-1, 2 * n))
+                    where = first_leaking_module(world, inputs, after, same[:, None].expand(-1, t))
                 largest = max(largest, change)
     return BATCH_INDEPENDENT.result(
         largest,
         where=where,
         how=f"largest change of any clip's outputs when everything in others changes, in batches of {PAIR} and {b}, any "
-        f"clip without any other; {', '.join(manner.name for manner in (MIXED, *UNIFORM))}; zero-initialised layers "
+        f"clip without any other; {'; '.join(manner.name for manner in (MIXED, *UNIFORM))}; zero-initialised layers "
         "randomised",
     )
 
@@ -201,7 +203,6 @@ def _measure_stored(context: VerifyContext) -> list[Claim]:
 def _measure(context: VerifyContext) -> list[Claim]:
     clean = None if context.clips is None else context.clips.latents
     return [measure_causality(context.world, trials=choose_trials(context.world, context.large, clean=clean))]
-
 
 
 CHECKS = (

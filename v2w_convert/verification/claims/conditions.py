@@ -87,7 +87,7 @@ def _streamed(world: World, clip: Inputs, given: Inputs) -> Tensor:
     """The output of the clip as the first chunk of a stream."""
     _, t, _, h, w = clip["latents"].shape
     state = world.empty_state(1, h, w, window=None if world.resolved.window else t)
-    output, _ = world.forward_streamed(state, **clip, **given)
+    output, _ = world.forward_streamed(state, **clip, commit=False, **given)
     return output
 
 

@@ -124,7 +124,9 @@ def choose_site_trials(world: World) -> list[SiteTrial]:
     several = [(manners, None) for manners in ([HISTORY] * 9, [UNKNOWN], [UNIFORM[3]], [UNIFORM[4]])]
     pictures = [([MIXED], size) for size in other_sizes(world)[-1:]]
     for manners, size in (*several, *pictures):
-        usual = [manner._replace(scale=1.0) for manner in manners]  # softmax hides small effects behind large values
+        usual = [
+            manner._replace(scale=1.0) for manner in manners
+        ]  # softmax hides small effects behind large values
         inputs = clips_in_manners(world, usual, SHORT * n, 0, size)
         trials.append(SiteTrial(inputs, SHORT, ((len(manners) - 1, 1),)))
     return trials
@@ -174,9 +176,7 @@ def measure_sites(world: World, leak: dict[str, float] | None = None, brief: boo
                     largest = max(largest, float(stray.max()))
                 share = float(stray.max()) / (float(before.abs().max()) or 1.0)
                 leak[name] = max(leak.get(name, 0.0), share)
-    how = (
-        f"each site alone on its own input, one of {trials[0].t} frames changed, float64; zero-initialised layers randomised"
-    )
+    how = f"each site alone on its own input, one of {trials[0].t} frames changed, float64; zero-initialised layers randomised"
     if not brief:
         how += (
             f"; clips of {SHORT} as well, in a batch of {len(trials[2].inputs['latents'])}; history; clean, "

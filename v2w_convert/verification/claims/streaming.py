@@ -101,7 +101,10 @@ def choose_trials(world: World, brief: bool = False) -> dict[ClaimSpec, list[Str
         IN_CHUNKS: [StreamTrial(inputs, [n * size for size in mixed_sizes(blocks, window)], draft_every)],
     }
     if not brief:
-        more = [(1, LONG, [2, LONG - 5, 1, 2], None), (BATCH, 3, [1, 2], None)]
+        more: list[tuple[int, int, list[int], tuple[int, int] | None]] = [
+            (1, LONG, [2, LONG - 5, 1, 2], None),
+            (BATCH, 3, [1, 2], None),
+        ]
         more += [(1, 3, [1, 2], size) for size in other_sizes(world)[-1:]]
         for b, t, sizes, size in more:
             trials[IN_CHUNKS].append(
@@ -166,13 +169,14 @@ def measure_streaming(world: World, brief: bool = False) -> list[Claim]:
         brief: As in `choose_trials`.
     """
     n = world.frames_per_block
-    manners = {BY_BLOCK: "frame by frame" if n == 1 else "block by block", IN_CHUNKS: "in chunks of mixed sizes"}
+    manners = {
+        BY_BLOCK: "frame by frame" if n == 1 else "block by block",
+        IN_CHUNKS: "in chunks of mixed sizes",
+    }
     trials = choose_trials(world, brief)
     first = trials[BY_BLOCK][0].inputs
     expected = world(**first)  # of both
-    return [
-        _measure(world, each, expected, spec, manners[spec]) for spec, each in trials.items()
-    ]
+    return [_measure(world, each, expected, spec, manners[spec]) for spec, each in trials.items()]
 
 
 def mixed_sizes(t: int, window: int) -> list[int]:
@@ -220,7 +224,8 @@ def _measure(
         allowed=ALLOWED,
         where=where,
         how=f"{how}; before every {chunk} is committed, other frames run without a commit, or are committed to a branch that "
-        "is dropped, and its own frames run without a commit; float64; zero-initialised layers randomised" + passes,
+        "is dropped, and its own frames run without a commit; float64; zero-initialised layers randomised"
+        + passes,
         sentence=f"Streaming {manner} gives the same output as one pass over the whole clip",
     )
 
@@ -247,7 +252,9 @@ def _stream(
         own = _as_called(slice_of(inputs, start, stop, world), number)
         with_draft = number % trial.draft_every == 0
         if with_draft:
-            world.forward_streamed(state, **slice_of(others, start, stop, world), commit=number // trial.draft_every % 2 == 1)
+            world.forward_streamed(
+                state, **slice_of(others, start, stop, world), commit=number // trial.draft_every % 2 == 1
+            )
             with record_sums(world, notes[False]) if notes and False in notes else nullcontext():
                 draft, state = world.forward_streamed(state, **own, commit=False)
         with record_sums(world, notes[True]) if notes and True in notes else nullcontext():

@@ -93,7 +93,14 @@ def random_inputs(
     return inputs
 
 
-def change_frames(inputs: Inputs, seed: int, world: World, kinds: Collection[str], frames: Tensor) -> Inputs:
+def change_frames(
+    inputs: Inputs,
+    seed: int,
+    world: World,
+    kinds: Collection[str],
+    frames: Tensor,
+    others: Inputs | None = None,
+) -> Inputs:
     """Return `inputs` with other values at some frames; with another `offset` in clips of which all frames change.
 
     Args:
@@ -102,11 +109,13 @@ def change_frames(inputs: Inputs, seed: int, world: World, kinds: Collection[str
         world: The world model.
         kinds: The inputs that are changed.
         frames: (b t) bool, the frames at which they are changed: whole blocks, if an input has one entry for each block.
+        others: Of the same shapes, the other values; None: plain random ones of that seed.
     """
     b, t = frames.shape
-    h, w = inputs["latents"].shape[-2:]
-    others = random_inputs(world, b, t, seed, size=(h, w))
-    others |= {kind: change(inputs[kind]) for kind, change in OTHERWISE.items() if kind in inputs}
+    if others is None:
+        h, w = inputs["latents"].shape[-2:]
+        others = random_inputs(world, b, t, seed, size=(h, w))
+        others |= {kind: change(inputs[kind]) for kind, change in OTHERWISE.items() if kind in inputs}
 
     def marked(x: Tensor) -> Tensor:
         if x.ndim == 1:

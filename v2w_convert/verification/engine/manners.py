@@ -97,9 +97,7 @@ def clips_in_manners(
         world, b, t, seed, size=size, level=level.repeat_interleave(n, 1), dropped=dropped, clean=clean
     )
     for kind in ("latents", "actions"):
-        inputs[kind] = torch.stack(
-            [_valued(x, kind, m) for x, m in zip(inputs[kind], manners, strict=True)]
-        )
+        inputs[kind] = torch.stack([_valued(x, kind, m) for x, m in zip(inputs[kind], manners, strict=True)])
     scale = torch.tensor([manner.scale for manner in manners])
     for kind in inputs.keys() - {"noise_level"}:
         if inputs[kind].is_floating_point():
@@ -115,9 +113,7 @@ def clips_in_manners(
 def _levels(manner: Manner, drawn: Tensor, world: World, generator: torch.Generator) -> Tensor:
     """The noise level of each block."""
     noise = world.noise
-    clean, history, largest = (
-        torch.full_like(drawn, x) for x in (0.0, noise.history_level, noise.max_level)
-    )
+    clean, history, largest = (torch.full_like(drawn, x) for x in (0.0, noise.history_level, noise.max_level))
     match manner.levels:
         case "drawn":
             return drawn

@@ -34,7 +34,7 @@ class RecordedCall:
         """Return the call with one activation of every block that is so large."""
         x = self.leaves[self.index].clone()
         folded = x.unflatten(0, (self.context.b * self.context.t, -1))
-        folded.flatten(1)[:, 0] = size
+        folded[(slice(None), *[0] * (folded.ndim - 1))] = size
         leaves = [*self.leaves]
         leaves[self.index] = x
         return replace(self, leaves=leaves)
