@@ -63,6 +63,14 @@ class Trial(NamedTuple):
     size: tuple[int, int] | None = None
     clean: Tensor | None = None
 
+    @property
+    def description(self) -> str:
+        """What the clips are, in words."""
+        b = len(self.cuts)
+        manner = f", {self.manners[0].name}" if len(self.manners) == 1 else ""
+        picture = "" if self.size is None else ", latents of {} × {}".format(*self.size)
+        return f"{b} {'clip' if b == 1 else 'clips'} of {self.blocks}{picture}{manner}"
+
     def inputs(self, world: World) -> Inputs:
         """Return the clips as they are before anything is changed."""
         b, t = len(self.cuts), self.blocks * world.frames_per_block
@@ -120,10 +128,12 @@ def measure_causality(
     """
     n = world.frames_per_block
     trials = choose_trials(world) if trials is None else trials
-    largest, where = 0.0, ""
+    largest, where, leaking = 0.0, "", ""
     kinds: dict[str, None] = {}
     sizes: dict[str, None] = {}
     for trial in trials:
+        if leaking:
+            break
         before = trial.inputs(world)
         kinds |= dict.fromkeys(before)
         sizes["{} × {}".format(*before["latents"].shape[-2:])] = None
@@ -132,8 +142,9 @@ def measure_causality(
         for together in [[*before], *([[kind] for kind in before] if trial.each_kind else [])]:
             after = change_frames(before, trial.seed + 100, world, together, ~kept)
             change = max_abs_diff(world(**after)[kept], output[kept])
-            if change > 0 and not where:
+            if change > 0 and not leaking:
                 where = first_leaking_module(world, before, after, kept)
+                leaking = f"; found with {trial.description}, and what comes after it was not tried"
             largest = max(largest, change)
     unit = "frames" if n == 1 else f"blocks of {n}"
     dtype = str(world.dtype).removeprefix("torch.")
@@ -146,7 +157,7 @@ def measure_causality(
         f"{_enumerate(sorted({trial.blocks for trial in trials}))} {unit}, batches of "
         f"{_enumerate(sorted({len(trial.cuts) for trial in trials}))}, latents of {_enumerate([*sizes])}"
         + "".join(f"; {name}" for name in manners)
-        + f"; zero-initialised layers randomised{note}",
+        + f"; zero-initialised layers randomised{note}{leaking}",
         sentence=f"Frame t sees nothing of the frames after {'it' if n == 1 else f'its block of {n}'}, in {dtype}",
     )
 
@@ -164,6 +175,8 @@ def measure_batch_independence(world: World, b: int = BATCH) -> Claim:
     batches = [list(islice(cycle((MIXED, *UNIFORM)), b)), *([manner] * PAIR for manner in SHARED)]
     largest, where = 0.0, ""
     for manners in batches:
+        if largest > 0:
+            break
         before, others = (clips_in_manners(world, manners, t, seed) for seed in (0, 1))
         outputs = [(before, world(**before)), (others, world(**others))]
         for bit in range((len(manners) - 1).bit_length()):

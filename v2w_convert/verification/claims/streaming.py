@@ -201,10 +201,13 @@ def _measure(
         differences = {commit: max_abs_diff(x, expected) / largest for commit, x in outputs.items()}
         measured += differences.values()
         broken = [commit for commit in (True, False) if not differences[commit] <= ALLOWED]
-        if broken and not where:
+        if broken:
             where = _blame(world, trial, broken[0], outputs[broken[0]], expected)
             names = {True: "committed", False: "uncommitted"}
             passes = "".join(f"; broken in {names[commit]} passes" for commit in broken)
+            if number:
+                passes = f"; found with the {'second third fourth fifth sixth'.split()[number - 1]} of these{passes}"
+            break
     b, t = first_expected.shape[:2]
     window = "no window" if world.resolved.window is None else f"a window of {world.resolved.window}"
     chunk = "second chunk" if trials[0].draft_every == 2 else f"{trials[0].draft_every}th chunk"
