@@ -286,7 +286,7 @@ def _blame(world: World, trial: StreamTrial, commit: bool, output: Tensor, expec
     whole, streamed = CallSums(), {commit: CallSums()}
     with record_sums(world, whole):
         world(**trial.inputs)
-    _stream(world, trial._replace(sizes=trial.sizes[: until + 1]), streamed)
+    _stream(world, trial._replace(sizes=trial.sizes[: until + 1], draft_every=1), streamed)
     return first_difference(whole, streamed[commit]) or MODEL_FORWARD
 
 
