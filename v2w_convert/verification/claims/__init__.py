@@ -23,6 +23,7 @@ from v2w_convert.verification.claims import (
     noise,
     pipeline,
     receptive_field,
+    rollout,
     streaming,
     tensors,
 )
@@ -47,6 +48,7 @@ MODULES = (
     gradients,
     streaming,
     conditions,
+    rollout,
     experts,
 )
 CHECKS: tuple[Check, ...] = tuple(check for module in MODULES for check in module.CHECKS)
