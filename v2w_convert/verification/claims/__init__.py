@@ -10,6 +10,7 @@ from v2w_convert.verification.claims import (
     autoencoder,
     base_call,
     causality,
+    conditions,
     coverage,
     determinism,
     distance,
@@ -48,6 +49,7 @@ MODULES = (
     gradients,
     streaming,
     modes,
+    conditions,
     rollout,
     experts,
 )
