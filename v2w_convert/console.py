@@ -16,7 +16,8 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from v2w_convert.errors import V2WError, printable
+from v2w_convert.errors import V2WError
+from v2w_convert.escape import printable
 from v2w_convert.progress import Progress, ProgressEvent
 from v2w_convert.to_json import Result, result_data
 
@@ -25,19 +26,24 @@ if not console.is_terminal:
     console.width = 150  # a log has no width of its own
 
 
-def print_line(text: str) -> None:
-    """Print a line on standard error."""
-    console.print(Text(text))
+def print_line(text: str, *more: str) -> None:
+    """Print a line on standard error, and more lines below it, indented."""
+    for line in (text, *(f"  {line}" for line in more)):
+        console.print(Text(printable(line)))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Print a table on standard error. Cells are shown as they are: no markup, no control characters."""
-    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    """Print a table on standard error. All text is shown as it is: nothing in it is markup."""
+    shown = Table(title=_plain(title), title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
     for column in columns:
-        shown.add_column(column, overflow="fold")
+        shown.add_column(_plain(column), overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(printable(str(cell))) for cell in row))
+        shown.add_row(*map(_plain, row))
     console.print(shown, soft_wrap=False)
+
+
+def _plain(text: Any) -> Text:
+    return Text(printable(str(text)))
 
 
 def print_result(result: Result, settings: BaseModel | None = None) -> None:
@@ -73,13 +79,13 @@ def show_progress(title: str) -> Iterator[Progress]:
     Where standard error is not a terminal there is no bar. The details of "note" events are printed as lines
     in any case.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
         def progress(event: ProgressEvent) -> None:
             if event.task == "note":
-                print_line(printable(event.detail))
+                print_line(event.detail)
                 return
             if event.task not in tasks:
                 for task in tasks.values():
