@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.document import Lines, read_document
+from v2w_convert.strict_json import read_object
 
 CONFIG = "config.yaml"  # in the folder that a command writes
 Model = TypeVar("Model", bound=BaseModel)

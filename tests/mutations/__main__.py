@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 from tests.mutations.run import judged
-from tests.mutations.suite import one_of_each, suite
+from tests.mutations.suite import each_kind_once, suite
 from tests.mutations.table import as_json, line, page
 
 DOCS = Path(__file__).parents[2] / "docs" / "mutations.md"
@@ -20,14 +20,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
     parser.add_argument("--family", action="append", help="only models whose name begins with this")
     parser.add_argument("-k", metavar="WORDS", help="only mutations whose names contain this")
+    parser.add_argument("--sample", type=int, metavar="N", help="N mutations, evenly spaced")
+    parser.add_argument("--each-kind-once", action="store_true", help="one model and one site of every kind")
     parser.add_argument(
-        "--sample", type=int, metavar="N", help="N mutations, evenly spaced; 0: one of each kind"
+        "--brief", action="store_true", help="measure in the brief mode, in which large models are measured"
     )
+    parser.add_argument("--both", action="store_true", help="measure in the normal and in the brief mode")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all verdicts there")
-    parser.add_argument(
-        "--docs", action="store_true", help=f"write {DOCS.name}, which describes the whole suite"
-    )
+    parser.add_argument("--docs", action="store_true", help=f"write {DOCS.name}, which describes the run")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -37,13 +38,14 @@ def main() -> int:
         mutations = [m for m in mutations if m.model.startswith(tuple(options.family))]
     if options.k:
         mutations = [m for m in mutations if options.k in str(m)]
-    if options.sample == 0:
-        mutations = one_of_each(mutations, lambda mutation: mutation.kind)
-    elif options.sample:
+    if options.each_kind_once:
+        mutations = each_kind_once(mutations)
+    if options.sample:
         mutations = mutations[:: -(-len(mutations) // options.sample)]
+    modes = [False, True] if options.both else [options.brief]
     begin, verdicts = time.monotonic(), []
     with tempfile.TemporaryDirectory() as folder:
-        for verdict in judged(mutations, Path(folder), options.jobs):
+        for verdict in judged(mutations, Path(folder), options.jobs, modes):
             print(line(verdict), flush=True)
             verdicts.append(verdict)
     broken = [verdict for verdict in verdicts if verdict.claim]
@@ -55,7 +57,7 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(as_json(verdicts), indent=1) + "\n", "utf-8")
     if options.docs:
-        DOCS.write_text(page(verdicts), "utf-8")
+        DOCS.write_text(page(verdicts, options.each_kind_once), "utf-8")
     return 0 if all(verdict.ok for verdict in verdicts) else 1
 
 

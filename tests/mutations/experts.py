@@ -166,4 +166,4 @@ def changed_experts() -> Iterator[Mutation]:
         ("history in one state only", "experts-stream", {"forward_streamed": _first_state_only}),
     )
     for kind, claim, methods in joins:
-        yield Mutation(kind, PAIR, "both", claim, frozenset(), experts=methods)
+        yield Mutation(kind, PAIR, "both", claim, frozenset(), program={ExpertsWorld: methods})

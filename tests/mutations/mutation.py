@@ -16,6 +16,8 @@ ATTENDING = ATTENTION + LINEAR
 CHECKPOINTED = "checkpointing-equal"
 SLOW = ("svd", "i2vgen", "animatediff", "unet-3d, zero-initialised")  # deep: many modules to call
 
+Program = dict[type, dict[str, Callable[..., Any]]]
+
 
 @dataclass(frozen=True)
 class Mutation:
@@ -29,7 +31,7 @@ class Mutation:
             whole. Of one of two denoisers: behind "high: " or "low: "
     fault   breaks a live world, or
     edit    breaks the converted folder, or
-    experts replaces methods of `ExpertsWorld`
+    program replaces methods of the program's own classes: class -> name -> method
     """
 
     kind: str
@@ -39,7 +41,7 @@ class Mutation:
     blamed: frozenset[str]
     fault: WorldFault | None = None
     edit: Edit | None = None
-    experts: dict[str, Callable[..., Any]] | None = None
+    program: Program | None = None
 
     def __str__(self) -> str:
         return " | ".join(filter(None, (self.kind, self.model, self.site)))

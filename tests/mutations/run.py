@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,9 +19,8 @@ from tests.mutations.faults import broken
 from tests.mutations.folders import copied
 from tests.mutations.mutation import Mutation
 from tests.mutations.suite import model_of, suite
+from v2w_convert.verification import run
 from v2w_convert.verification.claim import Claim
-from v2w_convert.verification.run import verify
-from v2w_convert.world.experts import ExpertsWorld
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Verdict:
     by        all claims that failed, and what each of them names
     named     what the expected claim names
     right     whether that is what was broken
+    brief     whether it was measured as a large model is
     seconds   that `verify` took
     """
 
@@ -43,6 +43,7 @@ class Verdict:
     by: dict[str, str]
     named: str
     right: bool
+    brief: bool
     seconds: float
 
     @property
@@ -53,28 +54,31 @@ class Verdict:
         return {key: value for key, value in asdict(self).items() if key != "seconds"}
 
 
-def judge(mutation: Mutation, folder: Path) -> Verdict:
-    """`folder` holds the mutation's model as `Model.make` leaves it."""
+def judge(mutation: Mutation, folder: Path, brief: bool = False) -> Verdict:
+    """`folder` holds the mutation's model as `Model.make` leaves it; `brief` measures it as a large model is measured."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as other:
         out = folder / "out"
         if mutation.edit is not None:
             out = copied(out, Path(other) / "out", mutation.edit)
-        with (
-            broken(mutation.fault) if mutation.fault else nullcontext(),
-            patch.multiple(ExpertsWorld, **mutation.experts) if mutation.experts else nullcontext(),
-        ):
+        with ExitStack() as changed:
+            if brief:
+                changed.enter_context(patch.object(run, "LARGE_MODEL", 0))
+            if mutation.fault:
+                changed.enter_context(broken(mutation.fault))
+            for of, methods in (mutation.program or {}).items():
+                changed.enter_context(patch.multiple(of, **methods))
             try:
-                failing = [claim for claim in verify(out, folder / "base").claims if not claim.ok]
+                failing = [claim for claim in run.verify(out, folder / "base").claims if not claim.ok]
             except Exception as error:  # a model that verify cannot run at all does not count as caught
                 failing = []
                 refused = f"{type(error).__name__}: {error}"[:300]
             else:
                 refused = ""
-    return verdict(mutation, failing, refused, time.monotonic() - begin)
+    return verdict(mutation, failing, refused, brief, time.monotonic() - begin)
 
 
-def verdict(mutation: Mutation, failing: list[Claim], refused: str, seconds: float) -> Verdict:
+def verdict(mutation: Mutation, failing: list[Claim], refused: str, brief: bool, seconds: float) -> Verdict:
     by: dict[str, str] = {}
     for claim in failing:
         of = f"{claim.expert}: " if claim.expert else ""
@@ -92,19 +96,24 @@ def verdict(mutation: Mutation, failing: list[Claim], refused: str, seconds: flo
         by,
         named,
         set(filter(None, named.split(", "))) == mutation.blamed,
+        brief,
         seconds,
     )
 
 
-def judged(mutations: Iterable[Mutation], folder: Path, jobs: int) -> Iterator[Verdict]:
-    """All of them, in any order; the models are made in `folder` once."""
+def judged(
+    mutations: Iterable[Mutation], folder: Path, jobs: int, modes: Iterable[bool] = (False,)
+) -> Iterator[Verdict]:
+    """All of them, brief or not as `modes` say; the models are made in `folder` once."""
     torch.set_num_threads(1)
     mutations = list(mutations)
     everything = suite()
     for name, mutation in {m.model: m for m in mutations}.items():
         model_of(mutation).make(folder / name)
     numbers = {str(mutation): number for number, mutation in enumerate(everything)}
-    tasks = [(numbers[str(mutation)], folder / mutation.model) for mutation in mutations]
+    tasks = [
+        (numbers[str(mutation)], folder / mutation.model, brief) for brief in modes for mutation in mutations
+    ]
     if jobs == 1:
         yield from map(_judge, tasks)
         return
@@ -118,6 +127,6 @@ def _begin() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def _judge(task: tuple[int, Path]) -> Verdict:
-    number, folder = task
-    return judge(suite()[number], folder)
+def _judge(task: tuple[int, Path, bool]) -> Verdict:
+    number, folder, brief = task
+    return judge(suite()[number], folder, brief)

@@ -1,6 +1,7 @@
 """Every broken model: what is broken, where, which claim must catch it, and which module it must name."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -324,7 +325,7 @@ def live(kind: str, model: str, site: str, claim: str, fault: Fault) -> Mutation
 def _affordable(models: Iterable[str], number: int, max_sites: int = 9) -> list[str]:
     """Some of the models, in turn; of the slow ones one or none, if there are others."""
     models = list(models)
-    slow = ("svd", "", "i2vgen", "", "", "")[number % 6]
+    slow = ("svd", "", "i2vgen", "animatediff", "", "")[number % 6]
     quick = [model for model in models if model not in SLOW]
     if not quick:
         return models
@@ -430,13 +431,34 @@ def _zero_initialised() -> Iterator[Mutation]:
         )
 
 
-def one_of_each(mutations: Iterable[Mutation], what: Callable[[Mutation], str]) -> list[Mutation]:
-    """One mutation of each kind, or for each expected claim, with the quick models in turn."""
-    groups: dict[str, list[Mutation]] = {}
+def each_kind_once(mutations: Iterable[Mutation]) -> list[Mutation]:
+    """One model and one site of each kind: the model chosen least often so far, or else the one with the fewest mutations.
+
+    Of the unbroken, all of `MODELS`.
+    """
+    kinds: dict[str, list[Mutation]] = {}
+    mutations = list(mutations)
+    rarity = Counter(mutation.model for mutation in mutations)
     for mutation in mutations:
-        groups.setdefault(what(mutation), []).append(mutation)
+        if mutation.claim or mutation.model in MODELS:
+            kinds.setdefault(mutation.kind if mutation.claim else str(mutation), []).append(mutation)
+    times: Counter[str] = Counter()
     chosen = []
-    for number, found in enumerate(groups.values()):
+    for number, found in enumerate(kinds.values()):
+        weights = {m.model: (times[m.model] * (4 if m.model in SLOW else 1), rarity[m.model]) for m in found}
+        sites = [m for m in found if m.model == min(weights, key=weights.__getitem__)]
+        chosen.append(sites[number % len(sites)])
+        times[chosen[-1].model] += bool(chosen[-1].claim)
+    return chosen
+
+
+def each_claim_once(mutations: Iterable[Mutation]) -> list[Mutation]:
+    """One mutation for each expected claim, with the quick models in turn."""
+    claims: dict[str, list[Mutation]] = {}
+    for mutation in mutations:
+        claims.setdefault(mutation.claim, []).append(mutation)
+    chosen = []
+    for number, found in enumerate(claims.values()):
         quick = [mutation for mutation in found if mutation.model in QUICK] or found
         chosen.append(quick[number * 7 % len(quick)])
     return chosen

@@ -9,12 +9,12 @@ from tests.mutations.faults import broken
 from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
 from tests.mutations.run import judge
-from tests.mutations.suite import model_of, one_of_each, suite
+from tests.mutations.suite import each_claim_once, each_kind_once, model_of, suite
 from v2w_convert.verification.claims import SPECS
 from v2w_convert.world.model import World
 
 SUITE = suite()
-SAMPLE = one_of_each(SUITE, lambda mutation: mutation.claim)
+SAMPLE = each_claim_once(SUITE)
 FAST = 11  # of so many, one is in the fast tier
 
 
@@ -46,6 +46,14 @@ def test_the_suite_has_hundreds_of_different_mutations() -> None:
     assert max(Counter(map(str, SUITE)).values()) == 1
     assert {mutation.claim for mutation in SUITE} - {""} < SPECS.keys()
     assert {mutation.model for mutation in SUITE} > MODELS.keys()
+
+
+def test_each_kind_once_leaves_out_no_kind_and_no_model() -> None:
+    once = each_kind_once(SUITE)
+    assert {mutation.kind for mutation in once} == {mutation.kind for mutation in SUITE}
+    assert {mutation.model for mutation in once if mutation.claim} >= MODELS.keys()
+    assert {mutation.model for mutation in once if not mutation.claim} == MODELS.keys()
+    assert max(Counter(mutation.kind for mutation in once if mutation.claim).values()) == 1
 
 
 def test_worlds_are_whole_again_after_a_fault() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from v2w_convert.checkpoint.source import Choice, Source
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.strict_json import read_object
 
 HIGH_NOISE, LOW_NOISE = "transformer", "transformer_2"
 BOUNDARY = "boundary_ratio"  # in model_index.json

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from v2w_convert.checkpoint.downloads import check_no_pointers, explain_folder
-from v2w_convert.checkpoint.listing import few, is_link_out, listed, names_in, refuse_links_out, walk
+from v2w_convert.checkpoint.listing import few, listed, names_in, walk
 from v2w_convert.checkpoint.names import both
 from v2w_convert.checkpoint.original_folder import open_original_folder
 from v2w_convert.checkpoint.own import own_tensors
 from v2w_convert.checkpoint.source import COMPONENTS, MANIFEST, Choice, Source
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.checkpoint.unusable import check_config_usable
 from v2w_convert.checkpoint.weights import NoWeights, Weights, is_weights_name, read_weights_of, require_files
 from v2w_convert.errors import V2WError
+from v2w_convert.links import is_link_out, refuse_links_out
+from v2w_convert.strict_json import read_object
 
 CODE = {
     "auto_map",

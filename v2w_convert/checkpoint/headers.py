@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from v2w_convert.checkpoint.strict_json import parse_object
 from v2w_convert.errors import V2WError
+from v2w_convert.strict_json import parse_object
 
 # Video models have some 3,000 tensors; a header of these sizes is read in a second and 100 MB.
 MAX_HEADER_BYTES = 5_000_000

@@ -6,8 +6,8 @@ from typing import Any
 
 from v2w_convert.checkpoint.layouts.wan import AUTOENCODER_FILE, CLASSES
 from v2w_convert.checkpoint.source import COMPONENTS
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.strict_json import read_object
 
 # OWNER/NAME as the Hub allows it. A path may look the same: an existing path wins.
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)

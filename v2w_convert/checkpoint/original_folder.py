@@ -14,14 +14,15 @@ from v2w_convert.checkpoint.layouts.wan import (
     CLASSES,
     EXPERTS,
 )
-from v2w_convert.checkpoint.listing import few, listed, names_in, refuse_links_out, walk
+from v2w_convert.checkpoint.listing import few, listed, names_in, walk
 from v2w_convert.checkpoint.original import open_original
 from v2w_convert.checkpoint.own import own_tensors
 from v2w_convert.checkpoint.single_file import open_file
 from v2w_convert.checkpoint.source import BundledModel, Choice, Source
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.checkpoint.weights import read_tensors, read_weights_of
 from v2w_convert.errors import V2WError
+from v2w_convert.links import refuse_links_out
+from v2w_convert.strict_json import read_object
 
 STATES = "mp_rank_00_model_states.pt"  # as DeepSpeed names a whole model's: HunyuanVideo, CogVideoX
 DEPTH = 4  # folders within folders that are looked into for it

@@ -14,8 +14,8 @@ from v2w_convert.checkpoint.content import read_file
 from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.listing import few, first, listed, names_in
 from v2w_convert.checkpoint.source import WEIGHTS_FILE
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.strict_json import read_object
 
 STEMS = (
     "diffusion_pytorch_model",

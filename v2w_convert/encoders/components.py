@@ -10,12 +10,12 @@ from typing import Any
 import diffusers
 import torch
 
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.checkpoint.weights import find_weights
 from v2w_convert.console import quiet_libraries
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.strict_json import read_object
 
 INDEX = "model_index.json"
 AGAIN = "download the folder again, or --conditions with embeddings of your own"

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from v2w_convert.checkpoint.output import sha256, staging_folder
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.strict_json import read_object
 from v2w_convert.world.experts import LevelRange
 
 HASHES = "sha256.json"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.checkpoint.source import Choice, Source
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.plan.document import read_document
+from v2w_convert.strict_json import read_object
 
 if TYPE_CHECKING:
     from v2w_convert.plan.resolve import ResolvedPlan

@@ -10,8 +10,8 @@ from typing_extensions import TypedDict
 
 from v2w_convert.checkpoint.source import MANIFEST as MANIFEST
 from v2w_convert.checkpoint.source import Choice
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.strict_json import read_object
 from v2w_convert.surgery.settings import MAX_ACTION_DIM
 
 VERSION = 2  # of the format

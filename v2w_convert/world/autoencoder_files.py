@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from v2w_convert.checkpoint.headers import TensorInfo
-from v2w_convert.checkpoint.listing import refuse_links_out
 from v2w_convert.checkpoint.names import without_wrappers
 from v2w_convert.checkpoint.source import read_tensor
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.checkpoint.unusable import check_config_usable, check_tensors_usable
 from v2w_convert.checkpoint.weights import read_weights_of
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.families.build import build_model
+from v2w_convert.links import refuse_links_out
+from v2w_convert.strict_json import read_object
 from v2w_convert.world.vae_kinds import KINDS, REFUSED
 
 FOLDER = "vae"

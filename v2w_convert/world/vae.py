@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.errors import V2WError
+from v2w_convert.strict_json import read_object
 from v2w_convert.world.autoencoder_files import find_autoencoder, read_autoencoder
 from v2w_convert.world.vae_kinds import (
     KINDS,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from v2w_convert.checkpoint.experts import BOUNDARY
-from v2w_convert.checkpoint.strict_json import read_object
 from v2w_convert.noise import Noise
 from v2w_convert.operations.base import max_abs_diff
+from v2w_convert.strict_json import read_object
 from v2w_convert.verification.claim import Claim, ClaimSpec
 from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.context import VerifyContext

@@ -2,9 +2,9 @@ import os
 
 import pytest
 
-from v2w_convert.checkpoint import strict_json
-from v2w_convert.checkpoint.strict_json import parse_object, read_object
+from v2w_convert import strict_json
 from v2w_convert.errors import V2WError
+from v2w_convert.strict_json import parse_object, read_object
 
 
 def test_an_object_is_read_as_the_json_module_reads_it():
