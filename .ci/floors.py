@@ -1,6 +1,6 @@
 """Print the lowest versions that pyproject.toml allows, as constraints for pip: `NAME==FLOOR`, one a line.
 
-    python .ci/floors.py EXTRA … > lowest.txt
+python .ci/floors.py EXTRA … > lowest.txt
 """
 
 import re

@@ -5,7 +5,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,7 +21,14 @@ from v2w_convert.escape import printable
 from v2w_convert.progress import Progress, ProgressEvent
 from v2w_convert.to_json import Result, result_data
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on: that nobody reads what is said on the way is no reason to stop."""
+        self.quiet = True
+
+
+console = _Console(stderr=True, highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = 150  # a log has no width of its own
 
@@ -34,7 +41,9 @@ def print_line(text: str, *more: str) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
     """Print a table on standard error. All text is shown as it is: nothing in it is markup."""
-    shown = Table(title=_plain(title), title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    shown = Table(
+        title=_plain(title), title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD
+    )
     for column in columns:
         shown.add_column(_plain(column), overflow="fold")
     for row in rows:
@@ -67,7 +76,8 @@ def print_json(data: dict[str, Any]) -> None:
 
 def print_error(error: V2WError, as_json: bool) -> None:
     """Print an error as one line on standard error, and as JSON on standard output if `as_json`."""
-    sys.stderr.write(f"v2w: {error}\n")
+    with suppress(BrokenPipeError):
+        sys.stderr.write(f"v2w: {error}\n")
     if as_json:
         print_json(error.as_json())
 
@@ -79,7 +89,12 @@ def show_progress(title: str) -> Iterator[Progress]:
     Where standard error is not a terminal there is no bar. The details of "note" events are printed as lines
     in any case.
     """
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 

@@ -59,4 +59,3 @@ def markdown_code(text: str) -> str:
 def html(text: str) -> str:
     """Return `text` for HTML, between tags or in a quoted attribute."""
     return _html(printable(text), quote=True)
-

@@ -71,6 +71,7 @@ def export(
     require_target(output)
     require_packages()
     h, w, window = resolve_sizes(converted, settings)
+    open_converted(converted)[2].noise.build().check_sampling(settings.steps)
     size = settings.batch, h, w
     report(ProgressEvent("export", detail="loading"))
     world = experts_of(load(converted, dtype=torch.float32))[""]

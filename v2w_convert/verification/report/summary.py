@@ -75,7 +75,9 @@ def summary(result: dict[str, Any]) -> str:
 def _where(where: str) -> str:
     names = [*fold_paths(where.split(", "))] if where else []
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return f"at {', '.join(map(markdown_code, names[:MAX_NAMES]))}{more}" if names else "at no particular module"
+    return (
+        f"at {', '.join(map(markdown_code, names[:MAX_NAMES]))}{more}" if names else "at no particular module"
+    )
 
 
 def _distance(found: dict[str, Any] | None, of: str) -> list[str]:
