@@ -16,7 +16,7 @@ ATTENDING = ATTENTION + LINEAR
 CHECKPOINTED = "checkpointing-equal"
 SLOW = ("svd", "i2vgen", "animatediff", "unet-3d, zero-initialised")  # deep: many modules to call
 
-Program = dict[type, dict[str, Callable[..., Any]]]
+Program = dict[Any, dict[str, Callable[..., Any]]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Mutation:
             whole. Of one of two denoisers: behind "high: " or "low: "
     fault   breaks a live world, or
     edit    breaks the converted folder, or
-    program replaces methods of the program's own classes: class -> name -> method
+    program replaces methods of the program's own classes, or functions of its modules: class -> name -> method
     """
 
     kind: str

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from tests.mutations import faults
+from tests.mutations.base_calls import changed_base_calls
 from tests.mutations.experts import changed_experts
 from tests.mutations.faults import Fault
 from tests.mutations.models import MODELS, SHIPPED, Model
@@ -316,6 +317,7 @@ def _all() -> Iterator[Mutation]:
     yield from changed_folders()
     yield from changed_plans()
     yield from changed_experts()
+    yield from changed_base_calls()
 
 
 def live(kind: str, model: str, site: str, claim: str, fault: Fault) -> Mutation:

@@ -158,6 +158,12 @@ def test_a_dropped_argument_and_a_wrong_picture_are_found() -> None:
     assert (arguments.status, picture.status, picture.where) == ("holds", "fails", "hidden_states")
 
 
+def test_a_wrong_layout_is_found_by_what_the_pipeline_gives() -> None:
+    for plan, layout in (("wan", "b c t w h"), ("sana-video", "b t c h w"), ("kandinsky-5", "b t w h c")):
+        arguments, _ = measure_pipeline(changed_call(tiny_resolved(plan), layout=layout), None)
+        assert (arguments.status, "hidden_states" in arguments.where) == ("fails", True)
+
+
 def test_without_an_autoencoder_or_a_pipeline_nothing_is_measured() -> None:
     case = WITH_PICTURE["wan 2.1, image to video"]
     for claim in measure_pipeline(tiny_resolved(case.plan, case.config), None):

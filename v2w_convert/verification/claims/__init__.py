@@ -8,6 +8,7 @@ from v2w_convert.verification.claim import ClaimSpec
 from v2w_convert.verification.claims import (
     actions,
     autoencoder,
+    base_call,
     causality,
     coverage,
     determinism,
@@ -33,6 +34,7 @@ MODULES = (
     influence,
     coverage,
     identity,
+    base_call,
     pipeline,
     invariants,
     noise,

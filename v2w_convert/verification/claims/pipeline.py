@@ -24,10 +24,10 @@ from v2w_convert.verification.claim import MODEL_FORWARD, Claim, ClaimSpec, join
 from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.phases import FILES, STORED
 from v2w_convert.verification.engine.pipelines import PIPELINES
+from v2w_convert.verification.engine.published_calls import PUBLISHED_CALLS
 from v2w_convert.verification.engine.recorded_pipeline import (
     Arguments,
     difference,
-    frames_of,
     record_call,
     record_pipeline,
 )
@@ -90,28 +90,35 @@ def measure_pipeline(resolved: ResolvedPlan, vae: VAE | None) -> list[Claim]:
         theirs = record_pipeline(resolved, given, frames, SIZE, vae, picture)
     except Exception as error:  # whatever a pipeline of another release makes of its own parts
         return _not_measured(f"its pipeline cannot be called: {type(error).__name__}: {str(error)[:200]}")
-    clip = frames_of(theirs, call)
+    published = PUBLISHED_CALLS[resolved.plan.base]
+    clip = published.frames(
+        theirs[published.argument], theirs
+    )  # not by the plan's layout, which is in question
     ours = record_call(resolved, clip[:, :, : call.channels], torch.zeros(1), given | made)
     return compare(resolved, ours, theirs)
 
 
 def compare(resolved: ResolvedPlan, ours: Arguments, theirs: Arguments) -> list[Claim]:
-    """Compare two recorded calls, all but the noisy frames and the noise level, of which other claims are."""
+    """Compare two recorded calls, all but the noise level, of which other claims are."""
     call, planned = resolved.call, resolved.plan.call
     # Some pipelines give also what a checkpoint's config has switched off.
     unused = planned.conditions.keys() - planned.active_conditions(resolved.config).keys()
     names = (ours.keys() | theirs.keys()) - {planned.conditions[name].argument for name in unused}
     # The last one says how the noise level is laid out (SkyReels V2).
-    names -= {call.noise_level, call.argument, "return_dict", "enable_diffusion_forcing"}
+    names -= {call.noise_level, "return_dict", "enable_diffusion_forcing"}
     apart = {
         name: difference(ours[name], theirs[name]) if name in ours and name in theirs else float("inf")
         for name in sorted(names)
     }
     own = {c.argument for c in call.conditions.values() if c.is_per_frame and c.argument is not None}
-    concatenated = [frames_of(each, call)[:, :, call.channels :] for each in (ours, theirs)]
     of_pictures = {name: apart.pop(name) for name in own & apart.keys()}
-    if any(x.shape[2] for x in concatenated):
-        of_pictures[call.argument] = difference(*concatenated)
+    published = PUBLISHED_CALLS[resolved.plan.base]
+    if published.argument in ours.keys() & theirs.keys():
+        frames = [published.frames(each[published.argument], theirs) for each in (ours, theirs)]
+        noisy, concatenated = zip(*(x.tensor_split([call.channels], 2) for x in frames), strict=True)
+        apart[published.argument] = difference(*noisy)
+        if any(x.shape[2] for x in concatenated):
+            of_pictures[published.argument] = difference(*concatenated)
     wrong = [name for name, value in apart.items() if not value <= ALLOWED]
     claims = [
         ARGUMENTS.count(
