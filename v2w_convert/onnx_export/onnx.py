@@ -22,6 +22,7 @@ from v2w_convert.onnx_export.target import files_of, move_into_place, require_pa
 from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.sites import State
+from v2w_convert.utf8_path import utf8_path
 from v2w_convert.surgery.conditions import picture_frames
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.world.experts import experts_of
@@ -214,7 +215,8 @@ def compare(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        with utf8_path(file) as path:
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's have no class in common
         raise V2WError("run the graph by onnxruntime", one_line(error), advice(conditions or {})) from error
     generator = torch.Generator().manual_seed(1)
