@@ -2,11 +2,12 @@
 
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
@@ -76,10 +77,20 @@ def print_json(data: dict[str, Any]) -> None:
 
 def print_error(error: V2WError, as_json: bool) -> None:
     """Print an error as one line on standard error, and as JSON on standard output if `as_json`."""
-    with suppress(BrokenPipeError):
+    try:
         sys.stderr.write(f"v2w: {error}\n")
-    if as_json:
-        print_json(error.as_json())
+    except OSError:
+        discard(sys.stderr)
+    try:
+        if as_json:
+            print_json(error.as_json())
+    except OSError:
+        discard(sys.stdout)
+
+
+def discard(stream: TextIO) -> None:
+    """Have what is still in a stream, which nobody reads or whose disk is full, vanish without another error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

@@ -73,14 +73,20 @@ def of(command: str, cases: Iterator[tuple[str, str, Any]]) -> list[tuple[str, A
 
 def needed(command: str, name: str) -> list[str]:
     return [
-        word for key, value in NEEDED.get(command, {}).items() if key != name for word in (flag(key), str(value))
+        word
+        for key, value in NEEDED.get(command, {}).items()
+        if key != name
+        for word in (flag(key), str(value))
     ]
 
 
 def test_the_page_counts_the_cases() -> None:
     assert documented("values of flags") == (len(list(flag_cases())), 0)
     assert documented("values in a file of settings, and in Python") == (2 * len(list(file_cases())), 0)
-    assert documented("devices, steps and noise levels that a model or machine does not have") == (len(MODEL_CASES), 0)
+    assert documented("devices, steps and noise levels that a model or machine does not have") == (
+        len(MODEL_CASES),
+        0,
+    )
 
 
 @pytest.mark.slow
@@ -109,9 +115,22 @@ def test_settings_in_python(command: str) -> None:
             model(**{**NEEDED.get(command, {}), name: value})
 
 
-DEVICES = ["nonsense", "meta", "cpu:7", "cpu:255", "cuda:99", "cuda:-1", "cuda:" + "9" * 30, "CPU", "mkldnn", "cpu\n"]
+DEVICES = [
+    "nonsense",
+    "meta",
+    "cpu:7",
+    "cpu:255",
+    "cuda:99",
+    "cuda:-1",
+    "cuda:" + "9" * 30,
+    "CPU",
+    "mkldnn",
+    "cpu\n",
+]
 MODEL_CASES: list[tuple[str, list[str]]] = [
-    *itertools.product(("convert", "rollout", "evaluate", "finetune"), ([f"--device={name}"] for name in DEVICES)),
+    *itertools.product(
+        ("convert", "rollout", "evaluate", "finetune"), ([f"--device={name}"] for name in DEVICES)
+    ),
     *itertools.product(("rollout", "evaluate", "export"), (["--steps=1001"], ["--steps=1000000"])),
     *itertools.product(("rollout", "evaluate"), (["--context-noise=1000.5"], ["--context-noise=1e6"])),
 ]
@@ -135,6 +154,8 @@ def test_what_the_machine_or_the_model_does_not_have(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has a card")
-def test_a_card_that_is_not_there(tiny_converted: Path, tiny_data: Path, home: Path, refused: Refused) -> None:
+def test_a_card_that_is_not_there(
+    tiny_converted: Path, tiny_data: Path, home: Path, refused: Refused
+) -> None:
     line = refused("rollout", tiny_converted, "--data", tiny_data, "-o", home / "out.mp4", "--device", "cuda")
     assert "no cuda" in line

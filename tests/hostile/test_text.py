@@ -2,14 +2,12 @@
 
 import html.parser
 import io
-import itertools
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -17,10 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from PIL import Image
-from rich.progress import Progress
 
 from tests.hostile.conftest import TRIED, Refused
-from tests.hostile.counts import documented
 from v2w_convert import console
 from v2w_convert.cli import run
 from v2w_convert.draft.plan_text import _open_lines
@@ -28,8 +24,6 @@ from v2w_convert.errors import V2WError, one_line
 from v2w_convert.escape import html as escape_html
 from v2w_convert.escape import markdown, markdown_code, printable
 from v2w_convert.progress import ProgressEvent
-from v2w_convert.surgery.card import card_text
-from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.verification.report.distance_png import draw_distance
 
 TEXTS = {
@@ -103,16 +97,23 @@ def in_terminal(show: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> st
 
 def is_shown(text: str, found: str) -> bool:
     """Whether `found` is `text` and nothing but visible characters."""
-    return found.isprintable() and len(found) <= MAY_BE_LONG and found.startswith(printable(text)[:50].strip())
+    return (
+        found.isprintable() and len(found) <= MAY_BE_LONG and found.startswith(printable(text)[:50].strip())
+    )
 
 
 def line(text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
-    return is_shown(text, in_terminal(lambda: console.print_line(text), monkeypatch).removesuffix("\n").strip())
+    return is_shown(
+        text, in_terminal(lambda: console.print_line(text), monkeypatch).removesuffix("\n").strip()
+    )
 
 
 def title(text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
     shown = in_terminal(lambda: console.print_table(text, [text], [[text]]), monkeypatch)
-    return all(part.isprintable() for part in shown.split("\n")) and shown.count(printable(text)[:9].strip()) >= 2
+    return (
+        all(part.isprintable() for part in shown.split("\n"))
+        and shown.count(printable(text)[:9].strip()) >= 2
+    )
 
 
 def progress(text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -158,16 +159,19 @@ def heading(text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
 def code(text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
     found = Html(RENDER.render(f"It is {markdown_code(text)}.\n"))
     said = re.sub(" +", " ", printable(text).strip())
-    return found.tags == [("p", {}), ("code", {})] and re.sub(" +", " ", found.text.strip()) == f"It is {said}."
+    return (
+        found.tags == [("p", {}), ("code", {})] and re.sub(" +", " ", found.text.strip()) == f"It is {said}."
+    )
 
 
 def cells(text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
     source = f"| a | b |\n|---|---|\n| {markdown(text)} | {markdown_code(text)} |\n"
     found = Html(RENDER.render(source))
     tags = [tag for tag, _ in found.tags]
-    return tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td", "code"] and found.text.count(
-        printable(text)[:20].strip()
-    ) >= 2
+    return (
+        tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td", "code"]
+        and found.text.count(printable(text)[:20].strip()) >= 2
+    )
 
 
 def page_text(text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -219,7 +223,16 @@ def test_generated_text(text: str) -> None:
 def as_name(text: str) -> str:
     """The text as the name of a file."""
     kept = text.replace("/", "∕").replace("\0", "")
-    while len(os.fsencode(kept.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if not _fits(kept) else kept)) > 200:
+    while (
+        len(
+            os.fsencode(
+                kept.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+                if not _fits(kept)
+                else kept
+            )
+        )
+        > 200
+    ):
         kept = kept[: len(kept) // 2]
     return kept
 
@@ -234,6 +247,7 @@ def _fits(name: str) -> bool:
 
 NAMES = {name: as_name(text) for name, text in TEXTS.items() if _fits(text)}
 QUICK = ("colours", "rich's markup", "bytes that are no text")
+READ = (*QUICK, "a surrogate", "more lines", "another direction", "very long")
 
 
 def places(name: str, base: Path, converted: Path, data: Path, home: Path) -> Iterator[list[object]]:
@@ -299,7 +313,12 @@ def in_files(text: str, base: Path, home: Path) -> Iterator[list[object]]:
         shutil.copytree(base, spoilt)
     config = spoilt / "unet" / "config.json"
     plain = json.loads(config.read_text())
-    for change in ({"_class_name": text}, {"in_channels": text}, {text: 1, "in_channels": text}, {"addition_time_embed_dim": [text]}):
+    for change in (
+        {"_class_name": text},
+        {"in_channels": text},
+        {text: 1, "in_channels": text},
+        {"addition_time_embed_dim": [text]},
+    ):
         config.write_text(json.dumps({**plain, **change}))
         yield ["inspect", spoilt]
     config.write_text(json.dumps(plain))
@@ -319,7 +338,9 @@ def in_files(text: str, base: Path, home: Path) -> Iterator[list[object]]:
 IN_FILES = 13
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in NAMES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in NAMES]
+)
 def test_names_in_what_is_refused(
     name: str, tiny_base: Path, tiny_converted: Path, tiny_data: Path, home: Path, refused: Refused
 ) -> None:
@@ -329,7 +350,9 @@ def test_names_in_what_is_refused(
         refused(*arguments)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in TEXTS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "colours" else pytest.mark.slow) for n in READ]
+)
 def test_text_in_files(name: str, tiny_base: Path, home: Path, shows: Shows) -> None:
     count = 0
     for arguments in in_files(TEXTS[name], tiny_base, home):
@@ -338,8 +361,64 @@ def test_text_in_files(name: str, tiny_base: Path, home: Path, shows: Shows) -> 
     assert count == IN_FILES
 
 
-EVIL = "a\x1b[31m[/b]<img src=x onerror=alert(1)>`|*\u202e\n# b" + os.fsdecode(b"\xff\xfe")
+EVIL = "a\x1b[31m[red]<img src=x onerror=alert(1)>`|*\u202e\n# b" + os.fsdecode(b"\xff\xfe")
+MARKDOWN_TAGS = {
+    *("h1", "h2", "p", "pre", "code", "a", "ul", "li", "strong", "em", "comment"),
+    *("table", "thead", "tbody", "tr", "th", "td"),
+}
 
 
-def test_whole_path_of_evil_names(tiny_base: Path, tiny_data: Path, home: Path, shows: Shows) -> None:
-    pass
+@pytest.mark.slow
+def test_the_whole_path_with_such_names(tiny_base: Path, tiny_data: Path, home: Path, shows: Shows) -> None:
+    """Every file and folder has a name of control sequences, markup and bytes that are no text; all commands work."""
+    here = home / "x[" / f"b]{EVIL}"  # [/b] in a path
+    base, data = here / f"base{EVIL}", here / f"data{EVIL}"
+    shutil.copytree(tiny_base, base)
+    shutil.copytree(tiny_data, data)
+    (base / f"file{EVIL}.txt").write_text("x")
+    plan, out, report, trained = (
+        here / f"{word}{EVIL}{end}"
+        for word, end in (("plan", ".yaml"), ("out", ""), ("report", ""), ("run", ""))
+    )
+    sampling = ["--steps", 1, "--seed", 3]
+    lengths = ["--horizons", 1, "--samples", 1, "--long-frames", 0]
+    commands: list[list[object]] = [
+        ["inspect", base],
+        ["plan", base, "-o", plan],
+        ["convert", base, "-o", here / "dry", "--action-dim", 3, "--dry-run"],
+        ["convert", base, "-o", out, "--action-dim", 3, "--plan", plan],
+        ["verify", out, "--base", base, "--clips", data, "-o", report, "--card"],
+        ["finetune", out, "--data", data, "-o", trained, "--steps", 2, "--frames", 4, "--batch", 2],
+        ["rollout", trained, "--data", data, "-o", here / f"x{EVIL}.mp4", "--frames", 2, *sampling],
+        ["rollout", trained, "--data", data, "-o", here / f"x{EVIL}.gif", "--frames", 2, *sampling],
+        ["rollout", trained, "--data", data, "-o", here / f"x{EVIL}.png", "--frames", 2, *sampling],
+        ["evaluate", trained, "--data", data, "-o", here / f"x{EVIL}.json", *lengths, *sampling],
+        ["export", trained, "-o", here / f"x{EVIL}.onnx", "--frames", 2, "--steps", 1],
+    ]
+    for arguments in commands:
+        shown = shows(*arguments, "--json")
+        assert json.loads(shown.splitlines()[-1])["ok"], arguments
+    for folder in (out, trained):
+        yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        json.loads((folder / "v2w.json").read_text(encoding="ascii"))
+    for card in (out / "README.md", trained / "README.md", report / "summary.md"):
+        text = card.read_text(encoding="utf-8")
+        assert all(part.isprintable() for part in text.split("\n"))
+        found = Html(RENDER.render(text.partition("---\n\n")[2] or text))
+        assert {tag for tag, _ in found.tags} <= MARKDOWN_TAGS
+        assert {said["href"] for tag, said in found.tags if tag == "a"} <= {
+            "https://arxiv.org/abs/2505.14357"
+        }
+        assert printable(base.name) in found.text
+    text = (report / "report.html").read_text(encoding="utf-8")
+    assert all(part.isprintable() for part in text.split("\n"))
+    found = Html(text)
+    assert not {tag for tag, _ in found.tags} & {"script", "img", "iframe", "object", "link"}
+    assert not [name for _, said in found.tags for name in said if name.startswith("on")]
+    assert printable(base.name) in found.text
+
+
+def test_the_page_counts_the_cases() -> None:
+    assert documented("text in a medium") == (len(TEXTS) * len(MEDIA), 0)
+    assert documented("names in what is refused") == (len(NAMES) * PLACES, 0)
+    assert documented("text in files that are read") == (len(READ) * IN_FILES, 0)

@@ -41,7 +41,9 @@ def stopped(how: str, command: str) -> str:
 
 def nobody_reads() -> int:
     """Have what is still to be printed vanish, since the reader of standard output has left; returns the exit code."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    from v2w_convert.console import discard
+
+    discard(sys.stdout)
     return UNREAD
 
 

@@ -22,9 +22,9 @@ from v2w_convert.onnx_export.target import files_of, move_into_place, require_pa
 from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.sites import State
-from v2w_convert.utf8_path import utf8_path
 from v2w_convert.surgery.conditions import picture_frames
 from v2w_convert.surgery.load import load, open_converted
+from v2w_convert.utf8_path import utf8_path
 from v2w_convert.world.experts import experts_of
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling, start_stream
