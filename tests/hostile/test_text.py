@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from tests.hostile.conftest import TRIED, Refused
+from tests.hostile.counts import documented
 from v2w_convert import console
 from v2w_convert.cli import run
 from v2w_convert.draft.plan_text import _open_lines
