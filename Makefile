@@ -54,7 +54,7 @@ lowest newest:
 	$(PYTHON) .ci/floors.py $@ > build/$@.txt
 	build/$@/bin/pip install --quiet --disable-pip-version-check --constraint build/$@.txt --editable '.[export,text]' $(TESTERS)
 	build/$@/bin/pip freeze --exclude-editable > build/$@-installed.txt
-	OMP_NUM_THREADS=1 build/$@/bin/python -m pytest -q -m "not slow" $(LEANS)
+	OMP_NUM_THREADS=1 build/$@/bin/python -m pytest -q -W ignore::DeprecationWarning -m "not slow" $(LEANS)
 
 check: setup
 	$(BIN)/ruff check .

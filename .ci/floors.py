@@ -1,7 +1,7 @@
 """Print constraints for pip: the lowest versions that pyproject.toml allows, or none, for the newest ones.
 
-    python .ci/floors.py lowest
-    python .ci/floors.py newest
+python .ci/floors.py lowest
+python .ci/floors.py newest
 """
 
 import re

@@ -56,7 +56,7 @@ def error_context(*files: Path | None) -> Iterator[None]:
         raise V2WError(f"{error.asked} ({', '.join(unnamed)})", error.found, error.try_) from None
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return the message of another library's exception, which may be pages long, on one short line."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     half = MAX_LIBRARY_MESSAGE // 2

@@ -22,6 +22,7 @@ from v2w_convert.verification.claims import (
     noise,
     pipeline,
     receptive_field,
+    rollout,
     streaming,
     tensors,
 )
@@ -45,6 +46,7 @@ MODULES = (
     determinism,
     gradients,
     streaming,
+    rollout,
     experts,
 )
 CHECKS: tuple[Check, ...] = tuple(check for module in MODULES for check in module.CHECKS)
