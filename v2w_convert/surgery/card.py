@@ -1,14 +1,12 @@
 """The model card (README.md) of a converted folder."""
 
-import os
 import re
-import secrets
 from pathlib import Path
 from typing import Any
 
-from v2w_convert.checkpoint.output import flush_to_disk
 from v2w_convert.errors import V2WError
 from v2w_convert.escape import markdown, markdown_code
+from v2w_convert.new_file import write_text
 from v2w_convert.surgery.manifest import Manifest
 
 CARD = "README.md"
@@ -112,16 +110,7 @@ def write_card(folder: Path, text: str, summary: str) -> None:
         if pattern.search(text)
         else f"{text.rstrip()}\n\n{section}"
     )
-    partial = folder / f".{CARD}.partial-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        with partial.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-        flush_to_disk(partial)
-        partial.replace(folder / CARD)
-        flush_to_disk(folder)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise V2WError(f"write {folder / CARD}", error.strerror or str(error)) from None
+    write_text(folder / CARD, text, replace=True)
 
 
 def _section(text: str) -> str:
