@@ -207,3 +207,13 @@ def test_a_source_truncated_during_conversion_is_refused(
     monkeypatch.setattr(surgery, "write_conversion", cut)
     assert "tensors end at byte" in refused(capsys, *arguments(base, tmp_path / "out"))
     assert os.listdir(tmp_path) == ["base"]
+
+
+def test_the_sha256_that_the_hubs_cache_knows_is_recorded(tiny_base: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "models--a--b" / "snapshots" / "abc")
+    weights, blob = base / "unet" / "diffusion_pytorch_model.safetensors", tmp_path / "models--a--b" / "blobs"
+    blob.mkdir()
+    weights.rename(blob / ("12" * 32))
+    weights.symlink_to(blob / ("12" * 32))
+    assert run(arguments(base, tmp_path / "out")) == 0
+    assert read_manifest(tmp_path / "out").source["sha256"] == {weights.name: "12" * 32}
