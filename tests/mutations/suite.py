@@ -8,6 +8,7 @@ import torch
 
 from tests.mutations import faults
 from tests.mutations.base_calls import changed_base_calls
+from tests.mutations.conditions import conditionally_broken
 from tests.mutations.experts import changed_experts
 from tests.mutations.faults import Fault
 from tests.mutations.models import MODELS, SHIPPED, Model
@@ -315,6 +316,7 @@ def _all() -> Iterator[Mutation]:
     yield from _pipeline()
     yield from _checkpointing()
     yield from _zero_initialised()
+    yield from conditionally_broken()
     yield from changed_folders()
     yield from changed_plans()
     yield from changed_experts()

@@ -69,8 +69,7 @@ def show_report(report: dict[str, Any], converted: Path, folder: Path | None, *,
     for claim in claims:
         if not claim["ok"]:
             where = ", ".join(fold_paths(claim["where"].split(", "))) or "no module could be blamed"
-            fix = f"\n  {claim['fix']}" if claim["fix"] else ""
-            print_line(f"FAILS: {claim['sentence']}: {where} ({claim['how']}){fix}")
+            print_line(f"FAILS: {claim['sentence']}: {where} ({claim['how']})", *claim["fix"].splitlines())
     print_line(f"{converted}: {verdict(claims)}")
     budget = report["figures"].get("budget", {})
     if left := budget.get("unmeasured"):

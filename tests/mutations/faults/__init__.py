@@ -4,6 +4,7 @@ Faults of one module are functions of it, and can be made rarer: `only(fault, wh
 """
 
 from tests.mutations.faults.actions import *  # noqa: F403
+from tests.mutations.faults.conditional import *  # noqa: F403
 from tests.mutations.faults.convolution import *  # noqa: F403
 from tests.mutations.faults.determinism import *  # noqa: F403
 from tests.mutations.faults.noise import *  # noqa: F403

@@ -258,7 +258,7 @@ def test_hostile_names_are_only_text(result: dict[str, Any]) -> None:
     shown_summary = summary(hostile(result))
     assert "\x1b" not in shown_summary
     assert "\n# <img" not in shown_summary
-    in_code = re.sub("`[^`\n]*`", "", shown_summary)
+    in_code = re.sub("`[^`\n]*`|</?code>", "", shown_summary)
     assert "`" not in in_code
     assert "<" not in in_code.replace("&#60;", "")
 

@@ -10,6 +10,7 @@ from v2w_convert.verification.claims import (
     autoencoder,
     base_call,
     causality,
+    conditions,
     coverage,
     determinism,
     distance,
@@ -46,6 +47,7 @@ MODULES = (
     determinism,
     gradients,
     streaming,
+    conditions,
     rollout,
     experts,
 )
