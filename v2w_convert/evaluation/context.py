@@ -86,6 +86,7 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
     """
     device = resolve_device(settings.device)
     manifest, _, resolved = open_converted(world_folder)
+    resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
     vae = open_vae(world_folder, device)
     compression, longest = vae.packing, max(settings.horizons)
     history = history_length(resolved.frames_per_block, compression, settings.history)

@@ -66,6 +66,7 @@ def rollout(
     device = resolve_device(settings.device)
     report(ProgressEvent("rollout", detail="loading"))
     manifest, _, resolved = open_converted(world_folder)
+    resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
     vae = open_vae(world_folder, device)
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
     data_set = open_dataset(data, camera=settings.camera)
