@@ -40,7 +40,6 @@ def broken(world: World, fault: Callable[[Site], None], when: PassIs) -> World:
     [
         (faults.all_clean, "history"),
         (faults.largest_level, "the largest level"),
-        (faults.falling_levels, "falling levels"),
         (faults.no_actions, "no actions or conditions"),
         (faults.batch_of(8), "9 clips of 7"),
         (faults.with_offset, "9 clips of 7"),
@@ -123,13 +122,13 @@ def test_a_stream_that_is_lost_under_one_condition_is_found(world: World, when: 
     [
         ("wan", {"window": 4}, 3),
         ("wan", {"window": 6, "frames_per_block": 2}, 2),
-        ("latte", {}, None),
         ("sana-video", {}, 1),
         ("stable-video-diffusion", {"window": 4}, 3 * 32),
     ],
 )
 def test_a_stream_is_moved_ahead_by_whole_rings_and_periods(
-    plan: str, wanted: dict[str, int], multiple: int | None
+    plan: str, wanted: dict[str, int], multiple: int
 ) -> None:
     ahead = far_ahead(tiny_world(plan, **wanted))
-    assert ahead == 0 if multiple is None else ahead >= 1_000_000 and ahead % multiple == 0
+    assert ahead >= 1_000_000
+    assert ahead % multiple == 0
