@@ -200,7 +200,8 @@ def verify(
         progress: Called as the work advances.
 
     Returns:
-        All claims. Its `ok` is False if one fails.
+        All claims. Its `ok` is False if one fails, or if `settings.budget` left no time for one of the core: `exit_code` is
+        1 or 3 then.
 
     Raises:
         V2WError: A folder cannot be read as what it should be.

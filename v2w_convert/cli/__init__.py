@@ -65,7 +65,8 @@ def run(arguments: list[str]) -> int:
 
     Returns:
         The exit code: 0 done, 1 a claim or check fails, 2 a mistake of the user (one line, no traceback),
-        130 interrupted, 143 terminated, 141 if nobody reads what is printed.
+        3 no claim fails, but not all claims of the core could be measured, 130 interrupted, 143 terminated, 141 if nobody
+        reads what is printed.
     """
     from v2w_convert.console import print_error, quiet_libraries
 

@@ -21,5 +21,6 @@ class VerifySettings(Settings):
     )
     budget: Scale | None = Field(
         default=None,
-        description="Minutes that it may take; default: no limit. What does not fit is reported as not measured.",
+        description="Minutes that it may take; default: no limit. What does not fit is reported as not measured; if it is "
+        "of the core, the exit code is 3.",
     )

@@ -27,18 +27,21 @@ CAUSAL = ClaimSpec(
     "causality",
     "No frame sees a later one, in float64",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 CAUSAL_STORED = ClaimSpec(
     "causal-stored",
     "causality",
     "No frame sees a later one, in the stored precision",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 BATCH_INDEPENDENT = ClaimSpec(
     "batch-independent",
     "causality",
     "Clips of one batch do not influence each other",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 
 

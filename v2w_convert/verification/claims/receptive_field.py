@@ -39,18 +39,21 @@ RECEPTIVE_FIELD = ClaimSpec(
     "receptive-field",
     "Every frame sees itself and the frames before it",
     fix=fix_rules(advise_against("forgets_past")),
+    core=True,
 )
 SITES = ClaimSpec(
     "sites-receptive-field",
     "receptive-field",
     "Every site sees its past, as far back as the plan says",
     fix=fix_rules(advise_against("forgets_past")),
+    core=True,
 )
 SITES_CAUSAL = ClaimSpec(
     "sites-causal",
     "causality",
     "No site sees a later frame or another clip",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 SITES_STORED = ClaimSpec(
     "sites-receptive-field-stored",
@@ -190,20 +193,26 @@ def measure_sites(world: World, leak: dict[str, float] | None = None, brief: boo
 
 def measure_sites_stored(world: World) -> Claim:
     """Call each site alone with the frame before changed: the only effect that the stored dtype surely does not round away."""
-    seeing, t = sites_with_past(world), enough_frames(world) // world.frames_per_block
-    calls = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
-    blind = [name for name in seeing if name not in calls]
-    for name in seeing.keys() & calls.keys():
-        for clip in (0, 1):
-            effect = calls[name].output(t, clip, 1) - calls[name].output(t)
-            if not bool((effect[clip, 2] != 0).any()):
-                blind.append(name)
     precision = str(world.dtype).removeprefix("torch.")
     return SITES_STORED.count(
-        sorted(blind),
-        f"{len(seeing)} sites: each alone on its own input, one of {t} frames changed; zero-initialised layers randomised",
+        sites_blind_to_frame_before(world),
+        f"{len(sites_with_past(world))} sites: each alone on its own input, one of "
+        f"{enough_frames(world) // world.frames_per_block} frames changed; zero-initialised layers randomised",
         sentence=f"Every site sees the frame before, in {precision}",
     )
+
+
+def sites_blind_to_frame_before(world: World) -> list[str]:
+    """Return the sites of which an output does not change with the frame before it, in either of two clips, sorted."""
+    seeing, t = sites_with_past(world), enough_frames(world) // world.frames_per_block
+    calls = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
+    blind = {name for name in seeing if name not in calls}
+    for name in seeing.keys() & calls.keys():
+        before = calls[name].output(t)
+        for clip in (0, 1):
+            if not bool((calls[name].output(t, clip, 1)[clip, 2] != before[clip, 2]).any()):
+                blind.add(name)
+    return sorted(blind)
 
 
 def measure_last_frame(world: World) -> Claim:

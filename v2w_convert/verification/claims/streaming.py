@@ -41,12 +41,14 @@ BY_BLOCK = ClaimSpec(
     "streaming",
     "Streaming block by block gives the same output as one pass over the whole clip",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 IN_CHUNKS = ClaimSpec(
     "stream-in-chunks",
     "streaming",
     "Streaming in chunks of mixed sizes gives the same output as one pass over the whole clip",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 
 
@@ -321,17 +323,18 @@ def record_sums(world: World, sums: CallSums) -> Iterator[None]:
         yield
 
 
-def first_difference(whole: CallSums, streamed: CallSums) -> str:
+def first_difference(whole: CallSums, streamed: CallSums, rounding: float = 1e-8) -> str:
     """Return the module whose outputs differ at a block up to which its inputs are the same; "" if there is none.
 
-    Of several, it is that of the earliest such block, and there the first to complete.
+    Of several, it is that of the earliest such block, and there the first to complete. Sums that differ by no more than
+    `rounding`, relatively, are the same.
     """
     earliest: int | None = None
     found = ""
     for call, (one_pass,) in whole.items():
         passes = streamed.get(call, [])
         inputs, outputs = (
-            _first_different_block(sums, [each[side] for each in passes])
+            _first_different_block(sums, [each[side] for each in passes], rounding)
             for side, sums in enumerate(one_pass)
         )
         if outputs is None or (inputs is not None and inputs <= outputs):
@@ -341,7 +344,7 @@ def first_difference(whole: CallSums, streamed: CallSums) -> str:
     return found
 
 
-def _first_different_block(whole: Sums, passes: list[Sums]) -> int | None:
+def _first_different_block(whole: Sums, passes: list[Sums], rounding: float) -> int | None:
     """The first block whose sums differ, of the tensors that are folded in every pass."""
     first = []
     for index, sums in whole.items():
@@ -350,7 +353,7 @@ def _first_different_block(whole: Sums, passes: list[Sums]) -> int | None:
         streamed = torch.cat([each[index] for each in passes], 1)
         if not bool((streamed[..., 2] == sums[0, 0, 2]).all()):
             continue  # a table whose number of rows happens to be a multiple of the frames
-        different = ~torch.isclose(sums[:, : streamed.shape[1]], streamed, rtol=1e-8, atol=1e-12)
+        different = ~torch.isclose(sums[:, : streamed.shape[1]], streamed, rtol=rounding, atol=1e-12)
         first += different.any(2).any(0).nonzero().flatten().tolist()[:1]
     return min(first, default=None)
 

@@ -68,6 +68,10 @@ def summary(result: dict[str, Any]) -> str:
     lines.append(
         f"Not measured: {'; '.join(grouped)}." if grouped else "Everything that applies was measured."
     )
+    if result["missing"]:
+        lines.append(
+            f"Of the core, there was no time for {', '.join(map(markdown_code, result['missing']))}."
+        )
     lines += ["", f"Measure it again: {markdown_code(run['command'])}"]
     return "\n".join(lines) + "\n"
 
