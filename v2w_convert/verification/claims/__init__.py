@@ -6,6 +6,7 @@ A new claim is a `ClaimSpec`, a function that measures it, and a `Check` in one 
 
 from v2w_convert.verification.claim import ClaimSpec
 from v2w_convert.verification.claims import (
+    action_numbers,
     actions,
     autoencoder,
     base_call,
@@ -24,11 +25,13 @@ from v2w_convert.verification.claims import (
     receptive_field,
     streaming,
     tensors,
+    weights,
 )
 from v2w_convert.verification.engine.check import Check
 
 MODULES = (
     tensors,
+    weights,
     files,
     autoencoder,
     influence,
@@ -41,6 +44,7 @@ MODULES = (
     causality,
     receptive_field,
     actions,
+    action_numbers,
     distance,
     determinism,
     gradients,
