@@ -8,6 +8,7 @@ import torch
 
 from tests.mutations import faults
 from tests.mutations.base_calls import changed_base_calls
+from tests.mutations.edited import changed_by_hand
 from tests.mutations.experts import changed_experts
 from tests.mutations.faults import Fault
 from tests.mutations.finetuned import changed_finetuned
@@ -321,6 +322,7 @@ def _all() -> Iterator[Mutation]:
     yield from changed_experts()
     yield from changed_base_calls()
     yield from changed_finetuned()
+    yield from changed_by_hand()
 
 
 def live(kind: str, model: str, site: str, claim: str, fault: Fault) -> Mutation:

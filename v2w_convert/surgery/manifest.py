@@ -29,6 +29,9 @@ Inside = Annotated[str, AfterValidator(_inside)]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+ConditionOrigin = Literal["null", "prompt", "file"]
+
+
 class WeightsChoice(TypedDict):
     """Which of several weights of the base was read: `checkpoint.source.Choice`."""
 
@@ -80,6 +83,8 @@ class Manifest(BaseModel):
         tensors: Name -> `kept`, `transferred` or `added`.
         seed: From which added tensors were drawn.
         prompt: The prompt whose embedding is stored, if the base's own encoders made it.
+        conditions: Where each stored condition is from: `null`, the plan's; `prompt`, the encoders; `file`, the user's.
+            None in manifests of versions that did not say.
         finetuning: How it was trained, once it was; before, the weights are what surgery made. Of two denoisers only
             those whose stage says so were trained.
         low_noise: The second denoiser, where there are two.
@@ -97,6 +102,7 @@ class Manifest(BaseModel):
     result: dict[Inside, Hash]
     tensors: dict[str, Literal["kept", "transferred", "added"]]
     prompt: str | None = None
+    conditions: dict[str, ConditionOrigin] | None = None
     finetuning: dict[str, Any] | None = None
     low_noise: LowNoiseExpert | None = None
 
