@@ -18,6 +18,13 @@ def condition(name: str, change: Callable[[Tensor], Tensor]) -> Edit:
     return folders.conditions(edit)
 
 
+def _without(name: str) -> folders.Change:
+    def change(found: dict[str, Tensor]) -> None:
+        del found[name]
+
+    return change
+
+
 def plan(**entries: Any) -> Edit:
     def edit(folder: Path) -> None:
         folders.manifest(plan=folders.record(folder)["plan"] | entries)(folder)
@@ -56,7 +63,7 @@ def changed_by_hand() -> Iterator[Mutation]:
     ):
         edit = condition(name, lambda x: x + 1)
         yield Mutation("a stored null altered", model, name, "stored-nulls", frozenset({name}), edit=edit)
-    missing = folders.conditions(lambda found: found.pop("text_mask") and None)
+    missing = folders.conditions(_without("text_mask"))
     yield Mutation(
         "a stored null missing", "sana", "text_mask", "stored-nulls", frozenset({"text_mask"}), edit=missing
     )

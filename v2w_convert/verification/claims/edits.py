@@ -29,7 +29,7 @@ from v2w_convert.surgery.manifest import CONDITIONS, Manifest
 from v2w_convert.verification.claim import Claim, ClaimSpec, join_names, nan_max
 from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.context import VerifyContext
-from v2w_convert.verification.engine.phases import FILES
+from v2w_convert.verification.engine.phases import FILES, HASHES
 from v2w_convert.verification.report.fixes import CONVERT_AGAIN, fix_text
 
 WITHOUT_EFFECT = ("tiny", "reasons")  # entries of a plan that a converted model does not use
@@ -296,14 +296,14 @@ CHECKS = (
     Check(
         "edits",
         (EDITS,),
-        FILES,
+        HASHES,
         _edits,
         whole=True,
     ),
     Check(
         "stored conditions",
         (NULLS,),
-        FILES,
+        HASHES,
         lambda c: [measure_nulls(c.converted, c.resolved, c.manifest)],
         whole=True,
     ),
@@ -314,5 +314,5 @@ CHECKS = (
         lambda c: [measure_prompt(c.converted, c.resolved, c.manifest, c.origin)],
         whole=True,
     ),
-    Check("files beside the denoiser", (COPIES,), FILES, _copies, whole=True),
+    Check("files beside the denoiser", (COPIES,), HASHES, _copies, whole=True),
 )
