@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -8,10 +9,12 @@ from v2w_convert.strict_json import parse_object, read_object
 
 
 def test_an_object_is_read_as_the_json_module_reads_it():
-    assert parse_object('{"a": [1, {"b": null}], "é": -Infinity}'.encode()) == {
-        "a": [1, {"b": None}],
-        "é": float("-inf"),
-    }
+    text = '{"a": [1, {"b": null}], "c": 1000000000000000019884624838656, "é": -1e308}'
+    assert parse_object(text.encode()) == json.loads(text)
+
+
+def test_infinity_is_read_where_diffusers_writes_it():
+    assert parse_object(b'{"a": -Infinity}', infinity=True) == {"a": float("-inf")}
 
 
 @pytest.mark.parametrize(
@@ -27,7 +30,12 @@ def test_an_object_is_read_as_the_json_module_reads_it():
         ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
         (b"\xef\xbb\xbf{}", "not JSON"),
         (b'{"a": ' + b"[" * 90_000 + b"]" * 90_000 + b"}", "nested too deeply"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "4300 digits"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "a number of 5000 digits"),
+        (b'{"a": -' + b"9" * 32 + b"}", "a number of 33 digits"),
+        (b'{"a": [1e999]}', "1e999, which is too large"),
+        (b'{"a": NaN}', "NaN, which is no number"),
+        (b'{"a": Infinity}', "Infinity, which is no number"),
+        (b'{"a": -Infinity}', "-Infinity, which is no number"),
     ],
 )
 def test_anything_but_one_plain_object_is_refused(data, found):

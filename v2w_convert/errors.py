@@ -65,7 +65,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return the message of another library's exception, which may be pages long, on one short line."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     half = MAX_LIBRARY_MESSAGE // 2

@@ -21,3 +21,14 @@ def refuse_links_out(files: Iterable[Path], folder: Path, asked: str) -> None:
             raise V2WError(
                 asked, f"{file} is a link to {os.path.realpath(file)}", "copy the file itself there"
             )
+
+
+def require_plain(folder: Path, asked: str) -> None:
+    """Raise V2WError if anything below `folder` is a link to a place outside it, a pipe or a device."""
+    for here, folders, files in os.walk(folder):  # which follows no links
+        for name in (*folders, *files):
+            path = Path(here, name)
+            refuse_links_out([path] if path.is_symlink() else [], folder, asked)
+            if os.path.lexists(path) and not (path.is_file() or path.is_dir()):
+                what = "a link to nothing" if path.is_symlink() else "neither a file nor a folder"
+                raise V2WError(asked, f"{path} is {what}", "a folder without it")

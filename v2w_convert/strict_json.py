@@ -1,6 +1,7 @@
-"""Strict JSON: duplicate keys, other encodings than UTF-8 and hostile sizes are refused."""
+"""Strict JSON: duplicate keys, other encodings than UTF-8, hostile sizes and numbers that are none are refused."""
 
 import json
+import math
 import reprlib
 from collections import Counter
 from pathlib import Path
@@ -10,14 +11,21 @@ from v2w_convert.errors import V2WError
 
 MAX_BYTES = 5_000_000
 MAX_VALUES = 100_000
+MAX_DIGITS = 32  # of a whole number: tokenizers write 10^30 for "any length"
 
 
-def parse_object(data: bytes, max_values: int = MAX_VALUES) -> dict[str, Any]:
+def parse_object(data: bytes, max_values: int = MAX_VALUES, *, infinity: bool = False) -> dict[str, Any]:
     """The JSON object that the UTF-8 text `data` holds.
 
+    Args:
+        data: The text.
+        max_values: How many commas and opening brackets it may have.
+        infinity: Whether `Infinity` and `-Infinity` are numbers, which JSON does not have: diffusers writes them into
+            the configs of schedulers.
+
     Raises:
-        ValueError: If it holds anything else, a key twice, or more than `max_values` commas and opening
-            brackets: as many as its values, or more where names hold some, too.
+        ValueError: If it holds anything else, a key twice, a number that is not finite or of over 32 digits, or more
+            than `max_values` commas and opening brackets: as many as its values, or more where names hold some, too.
     """
     # Before it is parsed: a value takes hundreds of bytes in memory, and as few as two in the text.
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > max_values:
@@ -30,8 +38,19 @@ def parse_object(data: bytes, max_values: int = MAX_VALUES) -> dict[str, Any]:
             raise ValueError(f"{reprlib.repr(key)} appears twice")
         return built
 
+    def constant(text: str) -> float:
+        if text == "NaN" or not infinity:
+            raise ValueError(f"{text}, which is no number in JSON")
+        return float(text)
+
     try:
-        parsed = json.loads(data.decode("utf-8"), object_pairs_hook=build)
+        parsed = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=build,
+            parse_constant=constant,
+            parse_float=_finite,
+            parse_int=_bounded,
+        )
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -43,8 +62,20 @@ def parse_object(data: bytes, max_values: int = MAX_VALUES) -> dict[str, Any]:
     return parsed
 
 
-def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`.
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text:.40}, which is too large a number")
+    return number
+
+
+def _bounded(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"{text:.20}…, a number of {len(text)} digits")
+    return int(text)
+
+
+def read_object(file: Path, *, infinity: bool = False) -> dict[str, Any]:
+    """The JSON object in `file`; `infinity` as of `parse_object`.
 
     Raises:
         V2WError: Naming the file, if it cannot be read as one.
@@ -54,7 +85,7 @@ def read_object(file: Path) -> dict[str, Any]:
             raise ValueError("not a regular file" if file.exists() else "no such file")
         if file.stat().st_size > MAX_BYTES:
             raise ValueError(f"{file.stat().st_size} bytes of JSON, over the limit of {MAX_BYTES}")
-        return parse_object(file.read_bytes())
+        return parse_object(file.read_bytes(), infinity=infinity)
     except OSError as error:
         found = error.strerror or str(error)
     except ValueError as error:

@@ -32,13 +32,11 @@ def advance(of: Training, steps: range) -> None:
 
 
 def everything(of: Training) -> list[Any]:
-    state = of.state()
-    moments = [tensor for entry in state["optimizer"]["state"].values() for tensor in entry.values()]
-    tensors = [*of.base.state_dict().values(), *of.averaged().values(), *moments]
+    tensors = [*of.base.state_dict().values(), *of.averaged().values(), *of.moments().values()]
+    rates = [group["lr"] for group in of.optimizer.param_groups]
     return [
         *(tensor.tolist() for tensor in tensors),
-        state["schedule"]["last_epoch"],
-        state["averaged_steps"],
+        *(of.schedule.last_epoch, of.schedule.get_last_lr(), rates, of.average.optimization_step),
     ]
 
 
@@ -88,11 +86,12 @@ def test_none_is_deleted_before_the_next_is_there(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "unhashed", "emptied"])
-@pytest.mark.parametrize("file", ["model.safetensors", "average.safetensors", "state.pt"])
+@pytest.mark.parametrize("file", ["model.safetensors", "average.safetensors", "optimizer.safetensors"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
     damage: str, file: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = training()
+    advance(one, range(5))
     save(tmp_path, 5, one, keep=2)
     at_five = everything(one)
     advance(one, range(5, 6))

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
+from v2w_convert.finetuning import checkpoints, objective, save
 from v2w_convert.finetuning import finetune as module
-from v2w_convert.finetuning import objective, save
 from v2w_convert.finetuning.finetune import finetune, make_accelerator
 from v2w_convert.finetuning.result import FinetuneResult
 from v2w_convert.finetuning.settings import FinetuneSettings
@@ -315,14 +315,14 @@ def test_a_full_disk_is_a_clear_error_and_costs_no_checkpoint(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run, whole = tmp_path / "run", torch.save
+    run, whole = tmp_path / "run", checkpoints.save_file
 
-    def full(state: Any, file: Path) -> None:
-        whole(state, file)
+    def full(tensors: dict[str, torch.Tensor], file: Path) -> None:
+        whole(tensors, file)
         if "step-4" in str(file):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(V2WError, match="No space left on device"):
         finetune(tiny_converted, tiny_data, run, settings)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-2"]

@@ -29,6 +29,7 @@ from tests.mutations.mutation import (
     chosen,
 )
 from tests.mutations.on_disk import changed_folders, changed_plans
+from tests.mutations.rollouts import changed_rollouts
 from v2w_convert.verification.claim import MODEL_FORWARD
 
 
@@ -320,6 +321,7 @@ def _all() -> Iterator[Mutation]:
     yield from changed_folders()
     yield from changed_plans()
     yield from changed_experts()
+    yield from changed_rollouts()
     yield from changed_base_calls()
     yield from changed_finetuned()
     yield from changed_by_hand()

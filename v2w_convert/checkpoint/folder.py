@@ -16,11 +16,6 @@ from v2w_convert.errors import V2WError
 from v2w_convert.links import is_link_out, refuse_links_out
 from v2w_convert.strict_json import read_object
 
-CODE = {
-    "auto_map",
-    "custom_pipeline",
-}  # entries of config.json that make loaders run code from the checkpoint
-
 
 def open_folder(folder: Path, asked: str, choice: Choice = Choice()) -> Source:  # noqa: B008 (frozen)
     """The checkpoint in a pipeline or model folder. Raises as `open_source` does."""
@@ -49,7 +44,7 @@ def open_folder(folder: Path, asked: str, choice: Choice = Choice()) -> Source: 
         component=component,
         config=config,
         tensors=tensors,
-        scheduler=read_object(scheduler) if component and scheduler.exists() else None,
+        scheduler=read_object(scheduler, infinity=True) if component and scheduler.exists() else None,
         files=weights.files,
         others=tuple(others),
         converted=(folder / MANIFEST).exists(),
@@ -102,12 +97,6 @@ def read_config(model: Path, asked: str) -> dict[str, Any]:
             asked,
             f"{file} has no _class_name; it has {few(list(config))}",
             "a folder that diffusers' save_pretrained wrote",
-        )
-    if foreign := sorted(CODE & config.keys()):
-        raise V2WError(
-            asked,
-            f"{file} has {', '.join(foreign)}: the checkpoint brings its own code, which v2w never runs",
-            "a model of a class that diffusers has",
         )
     check_config_usable(config, file, asked)
     return config

@@ -98,7 +98,7 @@ def safetensors_header(infos: list[tuple[str, str, tuple[int, ...]]], metadata: 
         stop = position + math.prod(shape) * DTYPES[dtype].bits // 8
         entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, stop]}
         position = stop
-    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(entries, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 

@@ -147,7 +147,7 @@ def _records(home: Path, journal: int, key: str) -> dict[str, tuple[str, list[st
 
 
 def _line(entry: list[Any]) -> bytes:
-    return json.dumps(entry).encode() + b"\n"
+    return json.dumps(entry, allow_nan=False).encode() + b"\n"
 
 
 def _append(journal: int, entry: list[Any]) -> None:

@@ -18,6 +18,11 @@ QUANTISED = re.compile(
 )
 SMALL = ("F8_", "F6_", "F4")
 SHARE = 10  # of so many matrices, more than one in few bits is a quantised model's
+CODE = {
+    "auto_map",
+    "custom_pipeline",
+    "custom_pipelines",
+}  # entries that make loaders run code of the checkpoint
 PRECISE = "the same model in bf16, fp16 or fp32"
 MERGE = (
     "merge it into its base first: pipe = DiffusionPipeline.from_pretrained(BASE); "
@@ -57,11 +62,17 @@ def check_precise(tensors: Mapping[str, TensorInfo], asked: str) -> None:
 
 
 def check_config_usable(config: Mapping[str, Any], file: object, asked: str) -> None:
-    """Check that a config.json describes no quantised model.
+    """Check that a config.json asks for no code of the checkpoint, and describes no quantised model.
 
     Raises:
         V2WError: It does.
     """
+    if foreign := sorted(CODE & config.keys()):
+        raise V2WError(
+            asked,
+            f"{file} has {', '.join(foreign)}: the checkpoint brings its own code, which v2w never runs",
+            "a model of a class that diffusers has",
+        )
     quantised = config.get("quantization_config")
     if quantised:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None

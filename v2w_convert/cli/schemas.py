@@ -122,7 +122,10 @@ def _ok_description(kind: type) -> str:
 def files() -> dict[str, str]:
     """Name and text of every schema file."""
     schemas = {command: schema(command) for command in RESULTS} | {"error": ERROR}
-    return {f"{name}.schema.json": json.dumps(content, indent=1) + "\n" for name, content in schemas.items()}
+    return {
+        f"{name}.schema.json": json.dumps(content, indent=1, allow_nan=False) + "\n"
+        for name, content in schemas.items()
+    }
 
 
 def main() -> None:

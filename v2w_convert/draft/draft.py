@@ -250,7 +250,9 @@ def _noise(config: Config, scheduler: dict[str, Any] | None, notes: dict[str, st
 def _tiny(recorded: RecordedModel) -> Config:
     """The tiny configuration, without the class's defaults."""
     parameters = inspect.signature(getattr(diffusers, recorded.class_name).__init__).parameters
-    plain: Config = json.loads(json.dumps({k: v for k, v in recorded.tiny.items() if k in parameters}))
+    plain: Config = json.loads(
+        json.dumps({k: v for k, v in recorded.tiny.items() if k in parameters}, allow_nan=False)
+    )
     default = {
         k: list(p.default) if isinstance(p.default, tuple) else p.default for k, p in parameters.items()
     }

@@ -57,7 +57,7 @@ def mixing_entries(
         star = star_path(site.name, recorded.model)
         if star not in measured:
             measured[star] = _measure(kind, site.name, recorded)
-        key = json.dumps([kind.name, measured[star].fields, measured[star].open])
+        key = json.dumps([kind.name, measured[star].fields, measured[star].open], allow_nan=False)
         groups.setdefault(key, []).append(site.name)
     entries = []
     for key, paths in groups.items():
@@ -73,7 +73,7 @@ def position_entries(
     """Entries for modules that add positions."""
     groups: dict[str, list[str]] = {}
     for path, fields in positions:
-        groups.setdefault(json.dumps(fields), []).append(path)
+        groups.setdefault(json.dumps(fields, allow_nan=False), []).append(path)
     return [
         entry
         for fields, paths in groups.items()

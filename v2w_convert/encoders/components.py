@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +11,17 @@ from typing import Any
 import diffusers
 import torch
 
+from v2w_convert.checkpoint.listing import few
 from v2w_convert.checkpoint.weights import find_weights
 from v2w_convert.console import quiet_libraries
+from v2w_convert.encoders.families import ENCODERS, TOKENIZERS
+from v2w_convert.encoders.files import check_files, check_length, read_headers
 from v2w_convert.errors import V2WError, one_line
-from v2w_convert.families.build import build_model
+from v2w_convert.families.build import build_empty, limited
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.strict_json import read_object
+from v2w_convert.world.finite import is_finite
+from v2w_convert.world.vae_kinds import KINDS
 
 INDEX = "model_index.json"
 AGAIN = "download the folder again, or --conditions with embeddings of your own"
@@ -42,9 +48,11 @@ def encoders_named(folder: Path, part: Callable[[str], bool]) -> dict[str, str]:
     if not (folder / INDEX).is_file():
         return {}
     return {
-        name: entry[1]
+        name: str(entry[1])
         for name, entry in read_object(folder / INDEX).items()
-        if part(name) and isinstance(entry, list) and len(entry) == 2 and entry[0] == "transformers"
+        # By an identifier: the name becomes that of a folder.
+        if name.isidentifier() and part(name) and isinstance(entry, list) and entry[:1] == ["transformers"]
+        if len(entry) == 2
     }
 
 
@@ -95,8 +103,12 @@ def _pipeline(folder: Path, resolved: ResolvedPlan, parts: dict[str, Any], asked
     kind = getattr(diffusers, pipeline_name(folder))
     known = inspect.signature(kind.__init__).parameters
     # Numbers and flags of model_index.json, such as Mochi's force_zeros_for_empty_prompt.
-    given = {key: value for key, value in read_object(folder / INDEX).items() if not isinstance(value, list)}
-    given = {key: value for key, value in given.items() if key in known}
+    given = read_object(folder / INDEX)
+    given = {
+        key: value
+        for key, value in given.items()
+        if key in known and isinstance(value, bool | int | float | str | None)
+    }
     for name, parameter in known.items():
         if name in ("transformer", "unet"):
             given[name] = resolved.base  # on the meta device: only its config is asked for
@@ -106,10 +118,8 @@ def _pipeline(folder: Path, resolved: ResolvedPlan, parts: dict[str, Any], asked
             given[name] = _Unchecked()
         elif name != "self" and parameter.default is inspect.Parameter.empty:
             given[name] = None
-    try:
+    with one_line_of(INDEX, asked):
         return kind(**given | parts)
-    except Exception as error:  # whatever a class makes of files that were not written by its authors
-        raise V2WError(asked, one_line(error), AGAIN) from None
 
 
 @contextmanager
@@ -139,8 +149,7 @@ def _autoencoder(folder: Path) -> Any:
         return None
     config = read_object(file)
     try:
-        with torch.device("meta"):
-            return build_model(config["_class_name"], config)
+        return build_empty(config["_class_name"], config) if config["_class_name"] in KINDS else None
     except Exception:  # an autoencoder that is not served is told of elsewhere
         return None
 
@@ -149,34 +158,53 @@ def _component(folder: Path, name: str, device: torch.device, asked: str) -> Any
     """The tokenizer, image processor or model in `folder`."""
     import transformers
 
-    kind = getattr(transformers, name, None)
-    plain = (
-        transformers.PreTrainedTokenizerBase,
-        transformers.ImageProcessingMixin,
-        transformers.ProcessorMixin,
-    )
-    if not (isinstance(kind, type) and issubclass(kind, (*plain, transformers.PreTrainedModel))):
+    kind: Any = getattr(transformers, name, None) if name in ENCODERS | TOKENIZERS else None
+    if kind is None:
         raise V2WError(asked, f"transformers has no encoder {name!r:.80}", "a newer version of transformers")
-    if not folder.is_dir():
-        raise V2WError(asked, f"there is no folder {folder.name}, which {INDEX} names")
-    try:
-        if not issubclass(kind, transformers.PreTrainedModel):
-            return kind.from_pretrained(folder, local_files_only=True)
-        config = read_object(folder / "config.json")
-        if any("attn_implementation" in key for key in config):
-            raise V2WError(
-                asked, f"{folder.name}/config.json names code for its attention", "without that entry"
-            )
-        model: Any = kind
-        loaded = model.from_pretrained(
+    check_files(folder, asked)
+    if name in TOKENIZERS:
+        with one_line_of(folder.name, asked):
+            found = kind.from_pretrained(folder, local_files_only=True)
+        check_length(found, folder.name, asked)
+        return found
+    with one_line_of(folder.name, asked):
+        _require_sizes(kind, folder, asked)
+        loaded, told = kind.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             variant=find_weights(folder, asked, any_variant=True).variant,
             torch_dtype="auto",
+            output_loading_info=True,
         )
+    if missing := sorted(told["missing_keys"]):
+        raise V2WError(asked, f"{folder.name}: {few(missing[:3])} is missing in its weights", AGAIN)
+    if bad := [tensor for tensor, value in loaded.state_dict().items() if not is_finite(value)]:
+        raise V2WError(asked, f"{folder.name}: {few(bad[:3])} has numbers that are not finite", AGAIN)
+    return loaded.eval().requires_grad_(False).to(device)
+
+
+def _require_sizes(kind: Any, folder: Path, asked: str) -> None:
+    """Raise ValueError if a model of transformers would be larger than what its files hold."""
+    held = sum(math.prod(info.shape) for info in read_headers(folder, asked).values())
+    config = kind.config_class.from_dict(read_object(folder / "config.json"))
+    with torch.device("meta"), limited():
+        described = sum(parameter.numel() for parameter in kind(config).parameters())
+    if described > held:
+        raise ValueError(f"its config.json describes {described} numbers, its weights hold {held}")
+
+
+@contextmanager
+def one_line_of(name: str, asked: str, try_: str = AGAIN) -> Iterator[None]:
+    """Within it, whatever transformers makes of files that are not its own becomes a V2WError.
+
+    That includes panics of tokenizers' Rust, which are no `Exception`.
+    """
+    try:
+        yield
     except V2WError:
         raise
-    except Exception as error:  # whatever transformers makes of files that are not its own
-        raise V2WError(asked, f"{folder.name}: {one_line(error)}", AGAIN) from None
-    return loaded.eval().requires_grad_(False).to(device)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        raise V2WError(asked, f"{name}: {one_line(error)}", try_) from None

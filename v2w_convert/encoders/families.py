@@ -60,3 +60,54 @@ REASONS: dict[str, str] = {
     "Vid2WorldPipeline": "diffusers has no pipeline of it; it is given the prompt that is stored",
 }
 """Why prompts of a pipeline are not encoded."""
+
+ENCODERS = frozenset(
+    {
+        "BertModel",
+        "CLIPTextModel",
+        "CLIPTextModelWithProjection",
+        "CLIPVisionModel",
+        "CLIPVisionModelWithProjection",
+        "Gemma2ForCausalLM",
+        "Gemma2Model",
+        "LlamaModel",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen2_5_VLTextModel",
+        "SiglipVisionModel",
+        "T5EncoderModel",
+        "UMT5EncoderModel",
+    }
+)
+"""Classes of transformers that encode a prompt or a picture for these pipelines."""
+
+TOKENIZERS = frozenset(
+    {
+        "BertTokenizer",
+        "BertTokenizerFast",
+        "ByT5Tokenizer",
+        "CLIPFeatureExtractor",
+        "CLIPImageProcessor",
+        "CLIPImageProcessorFast",
+        "CLIPImageProcessorPil",
+        "CLIPProcessor",
+        "CLIPTokenizer",
+        "CLIPTokenizerFast",
+        "GemmaTokenizer",
+        "GemmaTokenizerFast",
+        "LlamaTokenizer",
+        "LlamaTokenizerFast",
+        "PreTrainedTokenizerFast",
+        "Qwen2Tokenizer",
+        "Qwen2TokenizerFast",
+        "Qwen2VLProcessor",
+        "Qwen2_5_VLProcessor",
+        "SiglipImageProcessor",
+        "SiglipImageProcessorFast",
+        "SiglipImageProcessorPil",
+        "T5Tokenizer",
+        "T5TokenizerFast",
+        "TokenizersBackend",
+    }
+)
+"""Classes of transformers that prepare a prompt or a picture for them."""

@@ -17,13 +17,14 @@ from v2w_convert.encoders.components import (
     INSTALL,
     encoder_pipeline,
     encoders_named,
+    one_line_of,
     pipeline_name,
     transformers_installed,
     weights_obstacle,
 )
 from v2w_convert.encoders.families import PICTURES
 from v2w_convert.encoders.prompt import ONE, as_conditions
-from v2w_convert.errors import V2WError, one_line
+from v2w_convert.errors import V2WError
 from v2w_convert.plan.call import Conditions
 from v2w_convert.plan.resolve import ResolvedPlan
 
@@ -76,10 +77,8 @@ def picture_encoder(
         given = {name: value for name, value in options.items() if name in takes}
 
         def encode(picture: NDArray[np.uint8]) -> Conditions:
-            try:
+            with one_line_of(name, asked):
                 found = method(_prepared(pipeline, Image.fromarray(picture)), **given)
-            except Exception as error:  # whatever a model makes of files that are not its authors'
-                raise V2WError(asked, one_line(error)) from None
             return as_conditions(resolved, {condition: found}, asked)
 
         yield encode

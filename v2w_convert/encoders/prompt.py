@@ -13,12 +13,13 @@ from v2w_convert.encoders.components import (
     INSTALL,
     encoder_pipeline,
     encoders_named,
+    one_line_of,
     pipeline_name,
     transformers_installed,
     weights_obstacle,
 )
 from v2w_convert.encoders.families import PROMPTS, REASONS
-from v2w_convert.errors import V2WError, one_line
+from v2w_convert.errors import V2WError
 from v2w_convert.plan.call import Conditions
 from v2w_convert.plan.condition import DTYPES
 from v2w_convert.plan.resolve import ResolvedPlan
@@ -73,12 +74,8 @@ def encode_prompts(
             encoder.__dict__["text_model"] = encoder
         found = []
         for prompt in prompts:
-            try:
+            with one_line_of("encode_prompt", asked, f"another --device, or {OWN}"):
                 results = pipeline.encode_prompt(prompt=prompt, device=device, **options)
-            except (
-                Exception
-            ) as error:  # whatever a tokenizer or a model makes of files that are not its authors'
-                raise V2WError(asked, one_line(error), f"another --device, or {OWN}") from None
             found.append(as_conditions(resolved, dict(zip(names, results, strict=False)), asked))
     return found
 

@@ -16,7 +16,7 @@ from v2w_convert.data import Dataset
 from v2w_convert.encoders.episode import Kind, Sources, one_task, picture_conditions, prompt_conditions
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.latents import LatentDataset
-from v2w_convert.finetuning.shards import ShardWriter, open_shards
+from v2w_convert.finetuning.shards import ShardWriter, Stored, open_shards, require
 from v2w_convert.plan.call import Conditions
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.progress import Pace, Progress, ProgressEvent
@@ -59,12 +59,40 @@ class ConditionDataset:
             clips: The clips.
             model: The model that they are for.
             prompts: Of each episode, as `require_tasks` gives them.
+
+        Raises:
+            V2WError: They are not what is written for these clips.
         """
         self.clips, self.sources = clips, model.sources
         self.conditions = model.resolved.call.conditions
         self.stored = stored_conditions(model.resolved, model.folder / CONDITIONS)
         self.prompts = prompts
         self._shards = open_shards(folder)
+        require(folder, [fault for name in self.sources.kinds for fault in self._faults(name)])
+
+    def _faults(self, name: str) -> list[str]:
+        """In what the files' entries of a condition are not what is written for it."""
+        condition, (_, h, w) = self.conditions[name], self.clips.frame_shape
+        kind = self.sources.kinds[name]
+        if kind == "text":
+            wanted: dict[str, int | None] = {
+                prompt_key(prompt, name): None for prompt in self.prompts if prompt is not None
+            }
+        else:
+            wanted = {f"{episode}.{name}": len(starts) for episode, starts in self.clips.starts() if starts}
+
+        def fits(stored: Stored, rows: int | None) -> bool:
+            shape, given = stored.shape, stored.shape[:1] if rows is None else (rows,)
+            own = shape if rows is None else shape[1:]
+            if kind == "image_latents" and len(own) == len(condition.sizes) + 1:
+                own = own[1:] if 1 <= own[0] <= self.clips.frames else ()
+            return shape[:1] == given and condition.accepts(own, h, w) and stored.dtype != "C64"
+
+        return [
+            f"{key} is {self._shards[key].shape if key in self._shards else 'missing'}"
+            for key, rows in wanted.items()
+            if key not in self._shards or not fits(self._shards[key], rows)
+        ]
 
     def of_clips(
         self,
@@ -98,7 +126,7 @@ class ConditionDataset:
             return
         for name in self.sources.names("text"):
             key = prompt_key(said, name)
-            own, stored = self._shards[key].get_slice(key).get_shape(), list(self.stored[name].shape)
+            own, stored = list(self._shards[key].shape), list(self.stored[name].shape)
             if own != stored:
                 raise V2WError(
                     "train with tasks and with the stored prompt",
@@ -112,12 +140,12 @@ class ConditionDataset:
         for name, kind in self.sources.kinds.items():
             if kind != "text":
                 key = f"{episode}.{name}"
-                found[name] = self._shards[key].get_slice(key)[start // self.clips.stride].float()
+                found[name] = self._shards[key][start // self.clips.stride].float()
             elif (prompt := self.prompts[int(episode)]) is None:
                 found[name] = self.stored[name]
             else:
                 key = prompt_key(prompt, name)
-                found[name] = self._shards[key].get_tensor(key)
+                found[name] = self._shards[key][:]
         return found
 
     def _stored(self, name: str, own: Tensor) -> Tensor:
@@ -207,7 +235,7 @@ def cached_conditions(
         clips.frames,
         clips.stride,
     ]
-    folder = cache / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    folder = cache / hashlib.sha256(json.dumps(content, allow_nan=False).encode()).hexdigest()[:16]
     if not folder.exists():
         with staging_folder(folder) as stage:
             writer = ShardWriter(stage)

@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.data import Dataset
 from v2w_convert.errors import V2WError
-from v2w_convert.finetuning.shards import ShardWriter, open_shards
+from v2w_convert.finetuning.shards import ShardWriter, Stored, open_shards, require
 from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.surgery.action_statistics import ActionStatistics
 from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
@@ -37,20 +36,51 @@ class LatentDataset:
             folder: What `encode` wrote.
             frames: Latent frames per clip, t.
             stride: A clip begins at every stride-th latent frame of an episode that has t - 1 more after it.
+
+        Raises:
+            V2WError: They are not what `encode` writes.
         """
-        self.frames, self.stride = frames, stride
-        self.episodes: list[tuple[Any, str, int]] = []  # open shard, name, length
+        self.folder, self.frames, self.stride = folder, frames, stride
+        self.episodes: list[tuple[str, Stored, Stored]] = []  # name, latents, actions
         shards = open_shards(folder)
+        faults = []
         for name in sorted(key.removesuffix(".latents") for key in shards if key.endswith(".latents")):
-            shard = shards[f"{name}.latents"]
-            length, *self._frame = shard.get_slice(f"{name}.latents").get_shape()
-            self.episodes.append((shard, name, length))
+            latents, actions = shards[f"{name}.latents"], shards.get(f"{name}.actions")
+            if actions is None or not _fit(latents, actions):
+                faults.append(f"{name}: its latents and actions do not fit together")
+            else:
+                self.episodes.append((name, latents, actions))
+        shapes = {(latents.shape[1:], actions.shape[1:]) for _, latents, actions in self.episodes}
+        if len(shapes) > 1:
+            faults.append("its episodes are of different shapes")
+        if not shapes:
+            faults.append("it has no episode")
+        require(folder, faults)
         self._ends = list(accumulate(len(starts) for _, starts in self.starts()))
+
+    def require_of(self, lengths: dict[str, int], frame_shape: tuple[int, ...], action_dim: int) -> None:
+        """Check that these are the latents of some data.
+
+        Args:
+            lengths: Latent frames of each of its episodes, by name.
+            frame_shape: (c, h, w) of its latents.
+            action_dim: Numbers in an action.
+
+        Raises:
+            V2WError: They are not.
+        """
+        found = {name: latents.shape[0] for name, latents, _ in self.episodes}
+        faults = [] if found == lengths else ["its episodes are not those of the data"]
+        if self.frame_shape != tuple(frame_shape):
+            faults.append(f"its latents are {self.frame_shape}, the autoencoder gives {tuple(frame_shape)}")
+        if (a := self.episodes[0][2].shape[1]) != action_dim:
+            faults.append(f"its actions have {a} numbers, the model takes {action_dim}")
+        require(self.folder, faults)
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
         """Shape (c, h, w) of a latent frame."""
-        c, h, w = self._frame
+        c, h, w = self.episodes[0][1].shape[1:]
         return c, h, w
 
     def __len__(self) -> int:
@@ -59,14 +89,14 @@ class LatentDataset:
 
     def starts(self) -> Iterator[tuple[str, range]]:
         """Each episode's name, and the latent frames that clips begin with."""
-        for _, name, length in self.episodes:
-            yield name, range(0, max(length - self.frames + 1, 0), self.stride)
+        for name, latents, _ in self.episodes:
+            yield name, range(0, max(latents.shape[0] - self.frames + 1, 0), self.stride)
 
     def locate(self, index: int) -> tuple[str, int]:
         """Name of the episode that clip `index` is cut from, and the latent frame that it begins with."""
         number = bisect_right(self._ends, index)
         before = self._ends[number - 1] if number else 0
-        return self.episodes[number][1], (index - before) * self.stride
+        return self.episodes[number][0], (index - before) * self.stride
 
     def clips(self, chosen: list[int]) -> tuple[Tensor, Tensor]:
         """Read the chosen clips.
@@ -84,7 +114,7 @@ class LatentDataset:
 
     def action_statistics(self) -> ActionStatistics:
         """Statistics of all actions that led to a frame, in float64."""
-        actions = [shard.get_tensor(f"{name}.actions")[1:].double() for shard, name, _ in self.episodes]
+        actions = [actions[1:].double() for _, _, actions in self.episodes]
         joined = torch.cat(actions)
         low, high = joined.amin(0), joined.amax(0)
         std = torch.where(low < high, joined.std(0, unbiased=False), 0.0)  # of one value exactly 0
@@ -94,10 +124,19 @@ class LatentDataset:
 
     def _clip(self, index: int) -> tuple[Tensor, Tensor]:
         """Latents and actions of clip `index`, counted over all episodes."""
-        shard = self.episodes[bisect_right(self._ends, index)][0]
-        name, start = self.locate(index)
-        stop = start + self.frames
-        return shard.get_slice(f"{name}.latents")[start:stop], shard.get_slice(f"{name}.actions")[start:stop]
+        _, latents, actions = self.episodes[bisect_right(self._ends, index)]
+        _, start = self.locate(index)
+        return latents[start : start + self.frames], actions[start : start + self.frames]
+
+
+def _fit(latents: Stored, actions: Stored) -> bool:
+    """Whether they are (t c h w) float16 and (t a) float32, and nothing is empty."""
+    return (
+        (latents.dtype, actions.dtype) == ("F16", "F32")
+        and (len(latents.shape), len(actions.shape)) == (4, 2)
+        and latents.shape[0] == actions.shape[0]
+        and 0 not in (*latents.shape, *actions.shape)
+    )
 
 
 def require_clips(data: Dataset, action_dim: int, frames: int, compression: TemporalCompression) -> None:
@@ -138,7 +177,7 @@ def cached_latents(
         stride: Latent frames from one clip's beginning to the next one's.
 
     Raises:
-        V2WError: The data cannot be read or encoded.
+        V2WError: The data cannot be read or encoded, or what is there is not made of it.
     """
     weights = [converted / "vae/config.json", *sorted((converted / "vae").glob("*.safetensors"))]
     content = " ".join([data.fingerprint(), *map(sha256, weights)])
@@ -146,7 +185,12 @@ def cached_latents(
     if not folder.exists():
         with staging_folder(folder) as stage:
             encode(data, stage, vae, progress)
-    return LatentDataset(folder, frames, stride)
+    clips = LatentDataset(folder, frames, stride)
+    start = vae.encode(data.first().frames[: vae.packing.frames(1)])
+    lengths = {f"{i:08d}": vae.packing.latents(length) for i, length in enumerate(data.lengths)}
+    lengths = {name: t for name, t in lengths.items() if vae.packing.frames(t)}
+    clips.require_of(lengths, tuple(start.shape[1:]), vae.packing.k * data.action_dim)
+    return clips
 
 
 def encode(data: Dataset, folder: Path, vae: VAE, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.plan.call import Conditions
 from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.world.experts import AnyWorld, LevelRange, experts_of
+from v2w_convert.world.finite import is_finite, origin
 
 
 def prepare(
@@ -83,9 +85,9 @@ def train(
         The log of the whole run.
 
     Raises:
-        V2WError: Loss or gradient is not finite.
+        V2WError: Loss or gradient is not finite, or what is in `output` is not this run's.
     """
-    step = restore(output / CHECKPOINTS, training)
+    step = restore(output / CHECKPOINTS, training, settings.steps)
     log = Log(output / LOG, step)
     fixed = validation.read(validation.latents.spread(settings.validation_clips)) if validation else None
     pace = Pace(step, settings.steps)
@@ -93,7 +95,15 @@ def train(
     def validate() -> None:
         if fixed is not None:
             with accelerator.autocast():
-                log.write({"step": step, "validation_loss": averaged_loss(world, training, *fixed, settings)})
+                found = averaged_loss(world, training, *fixed, settings)
+                if not math.isfinite(found):
+                    run = partial(averaged_loss, world, training, *fixed, settings)
+                    raise V2WError(
+                        f"validate after step {step}",
+                        f"the loss is {found}: {origin(world.base, run)} not finite",
+                        "a lower learning rate, in a new folder",
+                    )
+            log.write({"step": step, "validation_loss": found})
 
     gpus = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(gpus):
@@ -156,30 +166,43 @@ def train_step(
     torch.manual_seed(seed_of(settings.seed, "base", step))  # for a base with dropout
     device, size = accelerator.device, settings.batch // settings.gradient_accumulation
     total = 0.0
-    for chosen in (slice(i, i + size) for i in range(0, settings.batch, size)):
+
+    def part(chosen: slice) -> Tensor:
         with accelerator.autocast():
-            value = objective.loss(
+            return objective.loss(
                 world,
                 latents[chosen].to(device),
                 actions[chosen].to(device),
                 samples.select(chosen, device),
                 {name: given[chosen].to(device) for name, given in conditions.items()},
             )
+
+    for chosen in (slice(i, i + size) for i in range(0, settings.batch, size)):
+        value = part(chosen)
+        if not math.isfinite(found := value.item()):
+            place = origin(world.base, partial(part, chosen))
+            raise _not_finite(step, f"its loss is {found}: {place} not finite")
         accelerator.backward(value)  # divides by settings.gradient_accumulation
-        total += value.item() / settings.gradient_accumulation
+        total += found / settings.gradient_accumulation
     norm = float(accelerator.clip_grad_norm_(training.base.parameters(), settings.max_gradient_norm))
     # With a loss scaler an overflowing gradient is usual: it skips that update.
-    if not (math.isfinite(total) and (math.isfinite(norm) or training.scaler)):
-        raise V2WError(
-            f"take step {step + 1}",
-            f"its loss is {total}, its gradient's norm {norm}; the checkpoints until then are good",
-            "a lower learning rate, in a new folder",
-        )
+    if not (math.isfinite(norm) or training.scaler):
+        gradients = {name: p.grad for name, p in training.base.named_parameters() if p.grad is not None}
+        place = next((name for name, gradient in gradients.items() if not is_finite(gradient)), "the base")
+        raise _not_finite(step, f"its gradient's norm is {norm}, first at {place}")
     training.optimizer.step()
     training.optimizer.zero_grad()
     training.schedule.step()
     training.average.step(training.base.parameters())
     return total, norm
+
+
+def _not_finite(step: int, found: str) -> V2WError:
+    return V2WError(
+        f"take step {step + 1}",
+        f"{found}; the checkpoints until then are good",
+        "a lower learning rate, in a new folder",
+    )
 
 
 def averaged_loss(

@@ -2,15 +2,18 @@
 
 import fcntl
 import json
+import math
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from v2w_convert.errors import V2WError
-from v2w_convert.strict_json import read_object
+from v2w_convert.links import require_plain
+from v2w_convert.strict_json import parse_object, read_object
 
 RECORD = "run.json"
 CONFIG = "config.yaml"
@@ -19,6 +22,7 @@ LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 LATENTS = "latents"
 LOSS_CURVE = "loss.png"
+MAX_LINE = 10_000  # bytes of a line of the log
 
 Record = dict[str, Any]
 """What makes a run the same run: `settings`, `converted`, `data`, `validation`."""
@@ -43,11 +47,16 @@ def require_own(output: Path, record: Record, inputs: list[Path]) -> None:
         return
     if not output.is_dir():
         raise V2WError(asked, "it is a file", "a new folder")
+    require_plain(output, asked)
     if not (output / RECORD).exists():
         if any(path.name != LOCK for path in output.iterdir()):
             raise V2WError(asked, "it is not empty, and not a finetuning run", "a new folder")
         return
-    if found := differences(read_object(output / RECORD), record):
+    before = read_object(output / RECORD)
+    named = [before.get(name) or {} for name in ("settings", "converted", "data", "validation")]
+    if not all(isinstance(part, dict) for part in named):
+        raise V2WError(asked, f"its {RECORD} is not the record of a run", "a new folder")
+    if found := differences(before, record):
         raise V2WError(
             asked, ["it holds another run", *found], "the same settings, to resume it, or a new folder"
         )
@@ -88,7 +97,7 @@ def locked(output: Path, record: Record, config: str, inputs: list[Path]) -> Ite
     made = [folder for folder in (output, *output.parents) if not folder.exists()]
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with (output / LOCK).open("w") as lock:
+        with open_lock(output / LOCK) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -116,6 +125,20 @@ def locked(output: Path, record: Record, config: str, inputs: list[Path]) -> Ite
                 folder.rmdir()
 
 
+def open_lock(file: Path) -> IO[bytes]:
+    """Open a file to be locked. What it holds stays; a link is not followed, a pipe not waited for.
+
+    Raises:
+        OSError: It cannot be opened, or is no file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    stream = os.fdopen(os.open(file, flags, 0o666), "r+b", buffering=0)
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(f"{file} is not a regular file")
+    return stream
+
+
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
     """Have `write` write the file `target`, which is replaced whole or not at all, and flushed to the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +152,7 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
 
 def write_json(target: Path, data: dict[str, Any]) -> None:
     """Write `data` to `target`, whole or not at all."""
-    text = json.dumps(data, indent=1) + "\n"
+    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
     write_atomically(target, lambda file: file.write_text(text, encoding="utf-8"))
 
 
@@ -146,25 +169,67 @@ class Log:
     """A line of JSON for every step and every validation."""
 
     def __init__(self, file: Path, step: int):
-        """Open the log as it was after `step`: lines of later steps, which are computed again, are removed."""
+        """Open the log as it was after `step`: lines of later steps, which are computed again, are removed.
+
+        Raises:
+            V2WError: It is not the log of a run that has come so far.
+        """
         self.file = file
-        self.lines = [line for line in _read_lines(file) if line["step"] <= step]
-        text = "".join(json.dumps(line) + "\n" for line in self.lines)
+        self.lines = list(_read_lines(file, step)) if os.path.lexists(file) else []
+        if (logged := len(self.all("loss"))) != step:
+            found = f"it has {logged} steps, the checkpoint is of step {step}"
+            raise V2WError(f"read {file}", found, "the file as it was, or a new folder")
+        text = "".join(_line(line) for line in self.lines)
         write_atomically(file, lambda target: target.write_text(text, encoding="utf-8"))
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line."""
+        """Append a line. A number that is not finite, which JSON cannot hold, becomes None."""
+        line = {key: value if math.isfinite(value) else None for key, value in line.items()}
         self.lines.append(line)
         with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+            stream.write(_line(line))
 
     def all(self, key: str) -> list[float]:
         """Return every value logged under `key`, in order."""
         return [line[key] for line in self.lines if key in line]
 
 
-def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
-    if file.exists():
-        for text in file.read_text(encoding="utf-8").splitlines():
-            with suppress(json.JSONDecodeError):  # the last line of a process that was killed may be cut
-                yield json.loads(text)
+def _line(line: dict[str, Any]) -> str:
+    return json.dumps(line, allow_nan=False) + "\n"
+
+
+def _read_lines(file: Path, step: int) -> Iterator[dict[str, Any]]:
+    """The lines until `step`: steps from 1 on, each once, and at most one validation after each."""
+    asked, begun, validated = f"read {file}", 0, -1
+    if not file.is_file():  # opening a FIFO would wait for ever
+        raise V2WError(asked, "not a regular file", "a new folder")
+    with file.open("rb") as stream:
+        for number, text in enumerate(iter(lambda: stream.readline(MAX_LINE), b""), 1):
+            try:
+                line = parse_object(text)
+                now = _step_of(line)
+                if now > step:
+                    continue
+                begun += "loss" in line
+                if now != begun or ("loss" not in line and now == validated):
+                    raise ValueError(f"step {now} after step {begun}")
+                validated = now if "loss" not in line else validated
+            except ValueError as error:
+                if not text.endswith(b"\n") and len(text) < MAX_LINE:  # of a process that was killed
+                    return
+                raise V2WError(
+                    asked, f"line {number}: {error}", "the file as it was, or a new folder"
+                ) from None
+            yield line
+
+
+def _step_of(line: dict[str, Any]) -> int:
+    """The step of a line of the log; ValueError if it is none."""
+    numbers = all(value is None or type(value) in (int, float) for value in line.values())
+    step = line.get("step")
+    if type(step) is not int or step < 0 or not numbers:
+        raise ValueError("not a step's numbers")
+    for key in ("loss", "validation_loss"):
+        if key in line and line[key] is None:
+            raise ValueError(f"{key} is no number")
+    return step

@@ -45,7 +45,9 @@ class FinetuneSettings(BaseModel):
         default=0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises from 0"
     )
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False, description="weight decay of AdamW")
-    max_gradient_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
+    max_gradient_norm: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="gradients are clipped to this norm"
+    )
     action_dropout: float = Field(
         default=0.2,
         ge=0,

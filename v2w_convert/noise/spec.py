@@ -1,5 +1,6 @@
 """A kind of noise, as plans name it."""
 
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -65,6 +66,17 @@ class NoiseSpec(BaseModel):
             if kind not in KINDS:
                 raise ValueError(f"there is no kind of noise {kind!r:.80}; there are {', '.join(KINDS)}")
         return value
+
+    @field_validator("scheduler")
+    @classmethod
+    def _finite(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # diffusers writes this default into the file; JSON cannot hold it.
+        said = {k: v for k, v in value.items() if (k, v) != ("lambda_min_clipped", -math.inf)}
+        for key, entry in said.items():
+            numbers = entry if isinstance(entry, list | tuple) else [entry]
+            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                raise ValueError(f"{key:.80} is not finite")
+        return said
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> "NoiseSpec":

@@ -179,7 +179,7 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
         },
         "feedback": step.feedback,
     }
-    program.model.metadata_props[METADATA] = json.dumps(description)
+    program.model.metadata_props[METADATA] = json.dumps(description, allow_nan=False)
     program.save(file)
 
 

@@ -12,20 +12,54 @@ Where the model was finetuned with an episode's own picture or prompt, each roll
 The same algorithm as `v2w_convert.world.rollout.Stream`, with the same noise for the same seed.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
+from v2w_convert.errors import V2WError, one_line
 from v2w_convert.noise import NoiseSpec
 from v2w_convert.onnx_export.conditions import Array, ConditionInput, fit_conditions
+from v2w_convert.strict_json import parse_object
 from v2w_convert.world.rollout import Sampling
 
 METADATA = "v2w"  # key of the file's metadata whose value describes the graph, as JSON
 DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+
+
+class Facts(BaseModel):
+    """What the file's metadata says of the graph. It says more.
+
+    Attributes:
+        noise: The model's noise.
+        tokens: Latent tokens of a clip.
+        feedback: For each input of the state, the output to feed into it.
+        condition_inputs: Conditions that are inputs; version 0.2's files have none.
+    """
+
+    noise: NoiseSpec
+    tokens: int
+    feedback: dict[str, str]
+    condition_inputs: dict[str, ConditionInput] = {}
+
+
+def read_facts(session: Any) -> Facts:
+    """What a session's file says of its graph.
+
+    Raises:
+        V2WError: It is no file that `v2w export` wrote.
+    """
+    try:
+        said = session.get_modelmeta().custom_metadata_map.get(METADATA, "")
+        facts = Facts.model_validate(parse_object(said.encode(), infinity=True))
+        if unknown := facts.feedback.keys() - {value.name for value in session.get_inputs()}:
+            raise ValueError(f"the graph has no input {min(unknown)}")
+    except ValueError as error:
+        raise V2WError("roll out an ONNX graph", one_line(error), "a file that `v2w export` wrote") from None
+    return facts
 
 
 class OnnxStream:
@@ -48,16 +82,13 @@ class OnnxStream:
                 (b …): all of them, and no others.
 
         Raises:
-            V2WError: A condition is missing, unknown, or of another shape.
+            V2WError: The file is none of `v2w export`; or a condition is missing, unknown, or of another shape.
         """
         self.session = session
         self.sampling = sampling or Sampling()
-        facts = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
-        self.noise = NoiseSpec.model_validate(facts["noise"]).build()
-        self.tokens: int = facts["tokens"]
-        self.feedback: dict[str, str] = facts["feedback"]
-        wanted = facts.get("condition_inputs", {})  # version 0.2's files have no such inputs
-        own = {name: ConditionInput.model_validate(said) for name, said in wanted.items()}
+        facts = read_facts(session)
+        self.noise = facts.noise.build()
+        self.tokens, self.feedback, own = facts.tokens, facts.feedback, facts.condition_inputs
         fitted = fit_conditions(own, conditions or {})
         self.conditions = {f"condition.{name}": value for name, value in fitted.items()}
         self.generator = torch.Generator().manual_seed(seed)

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.expression import evaluate_int
-from v2w_convert.families.build import build_model, complete_config
+from v2w_convert.families.build import build_empty, complete_config
 from v2w_convert.noise import NoiseSpec, check_sampling, noise_spec_from_scheduler
 from v2w_convert.operations import Operation
 from v2w_convert.plan.call import MAX_SIZE, ResolvedCall, resolve_call
@@ -86,8 +85,7 @@ def resolve(
     asked = f"apply the plan {plan.name}"
     class_name = config.get("_class_name", plan.base)
     try:
-        with torch.device("meta"):
-            model = build_model(class_name, dict(config))
+        model: nn.Module = build_empty(class_name, dict(config))
     except Exception as error:  # whatever a class makes of a config it was not given by its authors
         raise V2WError(
             asked, f"{class_name} cannot be built from this config.json ({one_line(error)})"

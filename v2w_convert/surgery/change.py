@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from v2w_convert.errors import V2WError
 from v2w_convert.operations import Operation
 from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.world.finite import is_finite
 
 TensorStatus = Literal["kept", "transferred", "added"]
 
@@ -36,14 +37,9 @@ def transfer_tensor(resolved: ResolvedPlan, name: str, tensor: Tensor) -> Tensor
     """
     found = operation_of_tensor(resolved, name)
     value = found[0].transfer_tensor(found[1], tensor) if found else None
-    if value is not None and not tensor.is_meta and not _finite(tensor):
+    if value is not None and not tensor.is_meta and not is_finite(tensor):
         raise V2WError(f"transfer {name}", "it holds a number that is not finite", "another base")
     return value
-
-
-def _finite(tensor: Tensor) -> bool:
-    """Whether all numbers are finite, by the extremes, which NaN and infinities reach: one fast pass."""
-    return not tensor.numel() or bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
 
 
 def added_tensors(resolved: ResolvedPlan, model: nn.Module, action_dim: int) -> dict[str, tuple[int, ...]]:

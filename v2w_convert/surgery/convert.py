@@ -106,7 +106,7 @@ class Conversion:
     def key(self) -> str:
         """The same for two runs that write the same files of the same source."""
         identity = [self.manifest.model_dump(), torch.__version__, [item.describe() for item in self.items]]
-        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(identity, allow_nan=False).encode()).hexdigest()
 
 
 def plan_conversion(

@@ -15,10 +15,11 @@ from v2w_convert.families.build import build_model
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.read import parse_plan
 from v2w_convert.plan.resolve import ResolvedPlan, resolve
-from v2w_convert.surgery.change import install_operations
+from v2w_convert.surgery.change import added_tensors, install_operations
 from v2w_convert.surgery.conditions import stored_conditions
 from v2w_convert.surgery.manifest import CONDITIONS, MANIFEST, Manifest, read_manifest
 from v2w_convert.world.experts import AnyWorld, ExpertsWorld
+from v2w_convert.world.finite import is_finite
 from v2w_convert.world.model import World
 
 Read = Callable[[Mapping[str, TensorInfo]], dict[str, Tensor]]
@@ -75,7 +76,7 @@ def load(
         dtype: Of its floating tensors; None: as stored.
 
     Raises:
-        V2WError: It is no converted folder, or its tensors are not those that its plan makes.
+        V2WError: It is no converted folder, or its tensors are not those that its plan makes, or not finite.
     """
     converted = open_converted(Path(folder))
     return load_experts(converted.experts, converted.source.boundary, device=device, dtype=dtype)
@@ -91,7 +92,7 @@ def load_experts(
     """One denoiser, or two with the `boundary` of their ranges, as a world model. For the rest, see `load`."""
 
     def read(tensors: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
-        return {name: cast_floating(read_tensor(info), dtype) for name, info in tensors.items()}
+        return {name: read_finite(name, info, dtype) for name, info in tensors.items()}
 
     worlds = {
         name: build_world(expert, read).to(device=device, dtype=dtype).eval().requires_grad_(False)
@@ -109,22 +110,33 @@ def build_world(converted: Converted, read: Read) -> World:
         V2WError: Its tensors are not those that its plan makes.
     """
     manifest, source, resolved = converted
-    base = build_model(resolved.plan.base, resolved.config, unfilled=True)
-    install_operations(resolved, base, manifest.action_dim)
-    expected = {name: tensor.shape for name, tensor in base.state_dict().items()}
+    # By the base on the meta device: nothing is allocated before the sizes are known to be those of the files.
+    expected = {name: tuple(tensor.shape) for name, tensor in resolved.base.state_dict().items()}
+    expected |= added_tensors(resolved, resolved.base, manifest.action_dim)
     found = source.tensors
     faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
     faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
     faults += [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(shape)}"
+        f"{name} is {found[name].shape}, not {shape}"
         for name, shape in expected.items()
-        if name in found and tuple(found[name].shape) != tuple(shape)
+        if name in found and found[name].shape != shape
     ]
     if faults:
         raise V2WError(f"load {source.folder / source.component}", sorted(faults)[:5], "convert it again")
+    base = build_model(resolved.plan.base, resolved.config, unfilled=True)
+    install_operations(resolved, base, manifest.action_dim)
     base.load_state_dict(read(found), assign=True)
     conditions = stored_conditions(resolved, source.folder / CONDITIONS)
     return World(base, resolved, manifest.action_dim, conditions)
+
+
+def read_finite(name: str, info: TensorInfo, dtype: torch.dtype | None) -> Tensor:
+    """A tensor's value in `dtype`; V2WError if it holds a number that is not finite."""
+    value = cast_floating(read_tensor(info), dtype)
+    if not is_finite(value):
+        found = f"{name} has numbers that are not finite in {str(value.dtype).removeprefix('torch.')}"
+        raise V2WError(f"load {info.file}", found, "weights without NaN or infinity, --dtype float32")
+    return value
 
 
 def cast_floating(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -5,7 +5,15 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 from typing_extensions import TypedDict
 
 from v2w_convert.checkpoint.source import MANIFEST as MANIFEST
@@ -16,6 +24,7 @@ from v2w_convert.surgery.settings import MAX_ACTION_DIM
 
 VERSION = 2  # of the format
 CONDITIONS = "conditions.safetensors"
+MAX_FRAMES = 10_000  # latent frames in a clip
 
 
 def _inside(path: str) -> str:
@@ -69,6 +78,23 @@ class LowNoiseExpert(BaseModel):
     tensors: dict[str, Literal["kept", "transferred", "added"]]
 
 
+class TrainedClips(BaseModel):
+    """What a manifest's `finetuning` says that other commands go by; it says more.
+
+    Attributes:
+        steps: Optimizer steps.
+        settings: Of the run, `frames` among them: latent frames in a clip.
+        conditions: Conditions that were an episode's own, and what they were made of.
+    """
+
+    class Settings(BaseModel):
+        frames: int | None = Field(default=None, ge=1, le=MAX_FRAMES)
+
+    steps: int = Field(ge=1)
+    settings: Settings = Settings()
+    conditions: dict[str, Literal["task", "first frame"]] = {}
+
+
 class Manifest(BaseModel):
     """The record at the root of a converted folder.
 
@@ -105,6 +131,16 @@ class Manifest(BaseModel):
     conditions: dict[str, ConditionOrigin] | None = None
     finetuning: dict[str, Any] | None = None
     low_noise: LowNoiseExpert | None = None
+
+    @field_validator("finetuning")
+    @classmethod
+    def _trained(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            TrainedClips.model_validate(value or {"steps": 1}, strict=True)
+        except ValidationError as error:
+            faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise ValueError("; ".join(faults[:3])) from None
+        return value
 
     @property
     def experts(self) -> "dict[str, Manifest]":
@@ -148,7 +184,7 @@ class Manifest(BaseModel):
         return Choice(**self.source.get("choice", {}))
 
     def text(self) -> str:
-        return json.dumps(self.model_dump(), indent=1) + "\n"
+        return json.dumps(self.model_dump(), indent=1, allow_nan=False) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -163,7 +199,7 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
         raise V2WError(asked, f"it has no {MANIFEST}: not a converted model", "v2w convert BASE -o OUT")
-    data = read_object(file)
+    data = read_object(file, infinity=True)
     if data.get("v2w") != VERSION:
         found = f"{MANIFEST} has format version {data.get('v2w')!r:.80}, this v2w reads version {VERSION}"
         raise V2WError(asked, found, "convert the base again with this version of v2w")

@@ -72,7 +72,7 @@ def model_files(
     total = sum(info.size for info in source.tensors.values())
     total += sum(math.prod(shape) * dtype.itemsize for shape in shapes.values())
     index = {"metadata": {"total_size": total}, "weight_map": placed}
-    items.append(text_file(component + WEIGHTS_INDEX, json.dumps(index, indent=1) + "\n"))
+    items.append(text_file(component + WEIGHTS_INDEX, json.dumps(index, indent=1, allow_nan=False) + "\n"))
     # diffusers warns about unknown config entries, so whoever loads this folder as the base sees a warning.
     config = source.config | {"v2w": "a world model: load it with v2w_convert.load"}
     items.append(text_file(component + "config.json", json_text(config)))

@@ -1,13 +1,16 @@
 """Autoregressive rollout: the next frame, or block of frames, from the past and from the action just taken."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from v2w_convert.errors import V2WError
 from v2w_convert.noise import Noise
 from v2w_convert.sites import State
+from v2w_convert.world.finite import is_finite, origin
 
 
 class StreamingModel(Protocol):
@@ -115,6 +118,12 @@ class Stream:
         history = self.world.noise.history_level if given is None else given
         level = torch.full(latents.shape[:2], float(history), device=latents.device)
         latents = latents.to(self.world.dtype)
+        if not is_finite(latents):
+            raise V2WError(
+                f"observe latent frame {self._next_frame}",
+                "it has numbers that are not finite",
+                "finite latents, actions and weights",
+            )
         noisy = self.world.noise.add_noise(latents, self._noise(latents), level)
         _, self.state = self.world.forward_streamed(
             self.state, noisy, level, self._cast(actions), commit=True, **self.conditions
@@ -140,12 +149,36 @@ class Stream:
             b, world.frames_per_block, world.channels, h, w, dtype=world.dtype, device=world.device
         )
         sampler = world.noise.sampler(self.sampling.steps, self.tokens)
-        frame = sampler.start(self._noise(frame))
+        start = frame = sampler.start(self._noise(frame))
         for i, level in enumerate(sampler.levels[:-1].tolist()):
             now = torch.full((b, world.frames_per_block), level, device=world.device)
             frame = sampler.step(self._guided(frame, now, actions), frame, i)
+        if not is_finite(frame):
+            raise self._not_finite(start, actions)
         self.observe(frame, actions)
         return frame
+
+    @property
+    def _next_frame(self) -> int:
+        return int(self.state.cursor) * self.world.frames_per_block
+
+    def _not_finite(self, frame: Tensor, actions: Tensor | None) -> V2WError:
+        """What to say of a block that is not finite: its denoising, made again, is watched."""
+        sampler = self.world.noise.sampler(self.sampling.steps, self.tokens)
+        model: Any = getattr(self.world, "base", None)
+        for i, level in enumerate(sampler.levels[:-1].tolist()):
+            now = torch.full(frame.shape[:2], level, device=self.world.device)
+            place = origin(model, partial(self._guided, frame, now, actions))
+            frame = sampler.step(self._guided(frame, now, actions), frame, i)
+            if not is_finite(frame):
+                break
+        if actions is not None and not is_finite(actions):
+            place = "its action is"
+        return V2WError(
+            f"generate latent frame {self._next_frame}",
+            f"at denoising step {i + 1}, of level {level:.4g}, {place} not finite",
+            "weights without NaN or infinity, --dtype float32",
+        )
 
     def _guided(self, frame: Tensor, level: Tensor, actions: Tensor | None) -> Tensor:
         output, _ = self.world.forward_streamed(self.state, frame, level, actions, **self.conditions)

@@ -8,16 +8,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from v2w_convert.errors import V2WError
+from v2w_convert.errors import V2WError, one_line
 from v2w_convert.strict_json import read_object
 from v2w_convert.world.autoencoder_files import find_autoencoder, read_autoencoder
+from v2w_convert.world.finite import is_finite, origin
 from v2w_convert.world.vae_kinds import (
     KINDS,
     decode_pictures,
     encode_pictures,
+    factor,
     packing,
     statistic,
 )
+
+REPAIR = "the autoencoder that belongs to this denoiser"
 
 
 class VAE(nn.Module):
@@ -48,10 +52,7 @@ class VAE(nn.Module):
         self.kind = KINDS[type(autoencoder).__name__]
         self.packing = packing(autoencoder, self.kind)
         self.single = (self.kind.encode, self.kind.decode) == (encode_pictures, decode_pictures)
-        config = autoencoder.config
-        self.factor = float(
-            scheduler.get("sigma_data", 0.5) if self.kind.edm else config.get("scaling_factor", 1)
-        )
+        self.factor = factor(autoencoder, self.kind, scheduler)
         self.register_buffer("mean", statistic(autoencoder, self.kind, "latents_mean", 0.0), persistent=False)
         self.register_buffer("std", statistic(autoencoder, self.kind, "latents_std", 1.0), persistent=False)
 
@@ -77,6 +78,11 @@ class VAE(nn.Module):
             latents = torch.stack([self.encode_unscaled(_pictures(clip)) for clip in clips])
         self._require(t, latents.shape[1])
         output: Tensor = self.scale(latents).reshape(*front, *latents.shape[1:])
+        if not is_finite(output):
+            place = origin(
+                self.autoencoder, lambda: [self.encode_unscaled(_pictures(clip)) for clip in clips[:1]]
+            )
+            raise V2WError(f"encode pictures with the {self._name}", f"{place} not finite", REPAIR)
         return output
 
     @torch.no_grad()
@@ -117,7 +123,17 @@ class VAE(nn.Module):
             pictures = torch.stack([self.kind.decode(self.autoencoder, clip) for clip in clips])
             self._require(pictures.shape[1], j)
             pictures = pictures[:, self.packing.frames(seen) :]
+        self._require_finite(pictures)
         return (pictures.float() / 2 + 0.5).clamp(0, 1).reshape(*front, *pictures.shape[1:])
+
+    def _require_finite(self, pictures: Tensor) -> None:
+        """Raises V2WError if some of what was decoded is not finite."""
+        if not is_finite(pictures):
+            raise V2WError(f"decode latents with the {self._name}", "pictures are not finite", REPAIR)
+
+    @property
+    def _name(self) -> str:
+        return type(self.autoencoder).__name__
 
     def _for_frames(self, values: Tensor, clips: Tensor) -> Tensor:
         """(c m) -> (j c 1 1), for clips (… j c h w)."""
@@ -126,8 +142,8 @@ class VAE(nn.Module):
 
     def _require(self, t: int, j: int) -> None:
         if self.packing.frames(j) != t:
-            name, said = type(self.autoencoder).__name__, f"its config.json says {self.packing}"
-            raise V2WError(f"use the {name}", f"{t} video frames go with {j} latent frames, and {said}")
+            said = f"its config.json says {self.packing}"
+            raise V2WError(f"use the {self._name}", f"{t} video frames go with {j} latent frames, and {said}")
 
 
 def open_vae(folder: Path, device: str | torch.device = "cpu") -> VAE:
@@ -136,11 +152,11 @@ def open_vae(folder: Path, device: str | torch.device = "cpu") -> VAE:
     Raises:
         V2WError: There is none, or one that is not served.
     """
-    autoencoder = read_autoencoder(find_autoencoder(folder))
+    autoencoder = read_autoencoder(find_autoencoder(folder), f"read the autoencoder of {folder}")
     scheduler = folder / "scheduler" / "scheduler_config.json"
     is_edm = KINDS[type(autoencoder).__name__].edm and scheduler.is_file()
     try:
-        return VAE(autoencoder, read_object(scheduler) if is_edm else {}).to(device)
+        return VAE(autoencoder, read_object(scheduler, infinity=True) if is_edm else {}).to(device)
     except ValueError as error:
         raise V2WError(f"read the autoencoder of {folder}", f"its vae/config.json: {error}") from None
 
@@ -156,8 +172,8 @@ def require_frame_size(pixels: VAE, frames: NDArray[np.uint8], asked: str) -> No
     try:
         latent = pixels.encode(frames[: pixels.packing.frames(1)])
         back = pixels.decode(latent).shape[-2:]
-    except (RuntimeError, ValueError) as error:
-        found += f"do not go through the autoencoder ({error})"
+    except (RuntimeError, ValueError, ArithmeticError, TypeError, LookupError) as error:
+        found += f"do not go through the autoencoder ({one_line(error)})"
         raise V2WError(asked, found, "another size of pictures") from None
     if back != size:
         unit = back[0] // latent.shape[-2]

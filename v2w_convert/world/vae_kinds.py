@@ -3,7 +3,8 @@
 A coder takes and returns one clip, frames first: pictures (t 3 height width) in [-1, 1], latents (j c h w) unscaled.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,13 +133,57 @@ REFUSED = {
 }
 
 
+SMALLEST = 1e-6  # of a scale
+MAX_RATIO = 64  # video frames in a latent frame: eight times the largest that there is
+
+
 def packing(autoencoder: Any, kind: Kind) -> TemporalCompression:
-    """Its temporal compression, by its config or, where that says nothing, by an attribute of the model."""
+    """Its temporal compression, by its config or, where that says nothing, by an attribute of the model.
+
+    Raises:
+        ValueError: It is no number of frames.
+    """
     if kind.ratio is None:
         return TemporalCompression()
-    return TemporalCompression(
-        int(autoencoder.config.get(kind.ratio) or getattr(autoencoder, kind.ratio)), kind.alone
-    )
+    k = autoencoder.config.get(kind.ratio) or getattr(autoencoder, kind.ratio)
+    if not (isinstance(k, int | float) and k == int(k) and 1 <= k <= MAX_RATIO):
+        raise ValueError(f"{kind.ratio} is {k!r:.80}, not 1 to {MAX_RATIO}")
+    return TemporalCompression(int(k), kind.alone)
+
+
+def factor(autoencoder: Any, kind: Kind, scheduler: Mapping[str, Any]) -> float:
+    """By which latents are scaled.
+
+    Args:
+        autoencoder: The model.
+        kind: How its class is called.
+        scheduler: The config of its pipeline's scheduler, where the kind needs it.
+
+    Raises:
+        ValueError: It is no number that latents can be scaled by.
+    """
+    if kind.edm:
+        name, said = "sigma_data", scheduler.get("sigma_data", 0.5)
+    else:
+        name, said = "scaling_factor", autoencoder.config.get("scaling_factor", 1)
+    scaled = _number(name, said)
+    if not SMALLEST <= abs(scaled) <= 1 / SMALLEST:
+        raise ValueError(f"{name} is {said!r:.80}, by which latents cannot be scaled")
+    return scaled
+
+
+def check_numbers(autoencoder: Any, kind: Kind) -> None:
+    """Check what of its config latents are made with.
+
+    Raises:
+        ValueError: A number is missing, not finite, or 0 where it divides.
+    """
+    packing(autoencoder, kind)
+    factor(autoencoder, kind, {})
+    statistic(autoencoder, kind, "latents_mean", 0.0)
+    statistic(autoencoder, kind, "latents_std", 1.0)
+    if (shift := autoencoder.config.get("shift_factor")) is not None:
+        _number("shift_factor", shift)
 
 
 def statistic(autoencoder: Any, kind: Kind, name: str, default: float) -> Tensor:
@@ -154,13 +199,24 @@ def statistic(autoencoder: Any, kind: Kind, name: str, default: float) -> Tensor
         (c m) float32; m = 1 unless the statistic depends on the frame.
 
     Raises:
-        ValueError: It does not fit the number of channels.
+        ValueError: It does not fit the number of channels, is not finite, or is a deviation that is not above 0.
     """
     channels = autoencoder.config.get("latent_channels") or autoencoder.config["z_dim"]
     stored = autoencoder.state_dict().get(name, autoencoder.config.get(name))
     if stored is None:
         return torch.full((channels, 1), default)
-    values = torch.as_tensor(stored, dtype=torch.float32).flatten()
-    if values.numel() % channels or (values.numel() > channels and not kind.edm):
+    try:
+        values = torch.as_tensor(stored, dtype=torch.float32).flatten()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} is {stored!r:.80}, not numbers") from None
+    if not values.numel() or values.numel() % channels or (values.numel() > channels and not kind.edm):
         raise ValueError(f"{name} has {values.numel()} numbers for {channels} channels")
+    if not values.isfinite().all() or (name == "latents_std" and not (values >= SMALLEST).all()):
+        raise ValueError(f"{name} has a number by which latents cannot be scaled")
     return values.view(channels, -1)
+
+
+def _number(name: str, said: Any) -> float:
+    if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said):
+        raise ValueError(f"{name} is {said!r:.80}, not a number")
+    return float(said)

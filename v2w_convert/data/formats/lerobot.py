@@ -114,7 +114,7 @@ def write(
 
     pq.write_table(pa.Table.from_pylist(rows), folder / EPISODES_PATH)
     tasks = pa.table({"task_index": pa.array([0]), "task": pa.array([task])})
-    tasks = tasks.replace_schema_metadata({b"pandas": json.dumps(TASKS_PANDAS).encode()})
+    tasks = tasks.replace_schema_metadata({b"pandas": json.dumps(TASKS_PANDAS, allow_nan=False).encode()})
     pq.write_table(tasks, folder / "meta/tasks.parquet")
     scalar = {"dtype": "int64", "shape": [1], "names": None}
     info = {
@@ -147,9 +147,9 @@ def write(
             **dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), scalar),
         },
     }
-    (folder / "meta/info.json").write_text(json.dumps(info, indent=2) + "\n")
+    (folder / "meta/info.json").write_text(json.dumps(info, indent=2, allow_nan=False) + "\n")
     stats = {"action": _stats(np.concatenate(actions)), CAMERA: frame_stats.stats()}
-    (folder / "meta/stats.json").write_text(json.dumps(stats, indent=2) + "\n")
+    (folder / "meta/stats.json").write_text(json.dumps(stats, indent=2, allow_nan=False) + "\n")
 
 
 class LeRobotFormat(Format):
@@ -338,7 +338,10 @@ def _data_schema(a: int, action_names: list[str]) -> pa.Schema:
     features |= {name: {"dtype": "int64", "_type": "Value"} for name in integers}
     fields = [pa.field("action", pa.list_(pa.float32(), a)), pa.field("timestamp", pa.float32())]
     fields += [pa.field(name, pa.int64()) for name in integers]
-    return pa.schema(fields, metadata={b"huggingface": json.dumps({"info": {"features": features}}).encode()})
+    return pa.schema(
+        fields,
+        metadata={b"huggingface": json.dumps({"info": {"features": features}}, allow_nan=False).encode()},
+    )
 
 
 def _stats(values: NDArray[np.float32]) -> dict[str, list[Any]]:

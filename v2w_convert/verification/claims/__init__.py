@@ -24,6 +24,7 @@ from v2w_convert.verification.claims import (
     noise,
     pipeline,
     receptive_field,
+    rollout,
     streaming,
     tensors,
     weights,
@@ -51,6 +52,7 @@ MODULES = (
     determinism,
     gradients,
     streaming,
+    rollout,
     experts,
 )
 CHECKS: tuple[Check, ...] = tuple(check for module in MODULES for check in module.CHECKS)

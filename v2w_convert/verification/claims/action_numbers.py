@@ -17,7 +17,6 @@ from v2w_convert.verification.report.fixes import fix_text
 from v2w_convert.world.model import World
 
 LEAST = 1e-4  # of the largest effect of any number
-LEAST_OF_OUTPUT = 1e-7  # of the output's norm: less is lost in float32
 MAX_NUMBERS = 32  # that are changed, evenly spaced
 MAX_NUMBERS_BRIEF = 8
 SHOWN = 16  # numbers, where the data's are not known
@@ -74,15 +73,15 @@ def measure_heeded(
     deaf = [
         number
         for number, effect in effects.items()
-        if varies[number] and not (effect >= LEAST * largest and effect >= LEAST_OF_OUTPUT)
+        if varies[number] and not (effect > 0 and effect >= LEAST * largest)
     ]
     unit = "a standard deviation of the data" if statistics is not None else "what the model divides it by"
     excused = [number for number in numbers if not varies[number]]
     told = ", ".join(f"{number}: {effect:.1e}" for number, effect in effects.items())
     return HEEDED.count(
         [f"action number {number}" for number in deaf],
-        f"numbers, of {count}{'' if count == a else f' of {a}'}, with an effect below {LEAST:g} of the largest one, or below "
-        f"{LEAST_OF_OUTPUT:g} of the output; effect of {unit}, over the norm of the output: {told}"
+        f"numbers, of {count}{'' if count == a else f' of {a}'}, with no effect, or one below {LEAST:g} of the largest; effect "
+        f"of {unit}, over the norm of the output: {told}"
         + (f"; never changed in the data: {', '.join(map(str, excused))}" if excused else "")
         + f"; {weights}, float64",
     )

@@ -167,7 +167,7 @@ def _window(world: ExpertsWorld, t: int = 2) -> int | None:
 def _measure(context: VerifyContext) -> list[Claim]:
     folder = context.converted
     scheduler = folder / "scheduler" / "scheduler_config.json"
-    config = read_object(scheduler) if scheduler.is_file() else {}
+    config = read_object(scheduler, infinity=True) if scheduler.is_file() else {}
     boundary = context.origin.boundary if context.origin is not None else None
     if boundary is None:
         boundary = read_object(folder / "model_index.json")[BOUNDARY]

@@ -38,6 +38,9 @@ LEVELS = ClaimSpec(
 FALL = ClaimSpec(
     "noise-falls", "noise", "The noise levels of a rollout fall to the scheduler's clean end", fix=FIX
 )
+BEGINS = ClaimSpec(
+    "noise-begins", "noise", "A rollout begins with noise of the size with which the pipeline begins", fix=FIX
+)
 ADDED = ClaimSpec("noise-added", "noise", "Noise is added as the checkpoint's scheduler adds it", fix=FIX)
 SPLIT = ClaimSpec(
     "noise-split",
@@ -54,7 +57,7 @@ RECOVERED = ClaimSpec(
     "With a perfect model, the checkpoint's scheduler ends at the clean frames",
     fix=FIX,
 )
-SPECS = (LEVELS, FALL, ADDED, SPLIT, STEPPED, RECOVERED)
+SPECS = (LEVELS, FALL, BEGINS, ADDED, SPLIT, STEPPED, RECOVERED)
 
 
 class Reference:
@@ -70,7 +73,13 @@ class Reference:
         self.scheduler: Any = with_timesteps(built, **given)
         self.timesteps = torch.as_tensor(self.scheduler.timesteps).double()
         self.scheduler.is_scale_input_called = True  # it would warn
-        self.kind, self.steps = spec.kind, len(self.timesteps)
+        self.kind, self.steps, self.edm = spec.kind, len(self.timesteps), spec.prediction == "edm"
+
+    def first(self, noise: Tensor) -> Tensor:
+        """The scheduler's frames before the first step, of standard normal noise."""
+        if self.edm:  # Cosmos's pipeline does not ask its scheduler
+            return noise * float(self.scheduler.config.sigma_max)
+        return noise * float(getattr(self.scheduler, "init_noise_sigma", 1.0))
 
     def input(self, frames: Tensor, i: int) -> Tensor:
         """What the base is given of the scheduler's frames at step i."""
@@ -116,7 +125,7 @@ def measure_noise(noise: Noise, config: Mapping[str, Any] | None, tokens: int) -
     """
     if config is None:
         return [spec.not_measured("no scheduler of diffusers samples this kind of noise") for spec in SPECS]
-    claims = [_told(noise, config, tokens), _falls(noise, config, tokens), _added(noise, config, tokens)]
+    claims = [measure(noise, config, tokens) for measure in (_told, _falls, _begins, _added)]
     claims.append(_split(noise, tokens))
     if getattr(noise.spec, "base_scale", 1.0) != 1.0:
         why = "clean frames are scaled as DynamiCrafter does it, which no scheduler of diffusers knows"
@@ -153,6 +162,21 @@ def _falls(noise: Noise, config: Mapping[str, Any], tokens: int) -> Claim:
         broken += [f"the end of {steps}"] if abs(float(levels[-1]) - end) > ROUNDING else []
     return FALL.count_frames(
         broken, where="", how=f"steps at which they do not, in rollouts of {_steps()} steps"
+    )
+
+
+def _begins(noise: Noise, config: Mapping[str, Any], tokens: int) -> Claim:
+    def off(steps: int) -> float:
+        reference, (eps,) = Reference(noise, config, steps, tokens), _random(1)
+        expected = reference.first(eps)
+        if noise.spec.kind == "ddpm":
+            expected = reference.input(expected, 0)
+        return _relative(noise.sampler(steps, tokens).start(eps), expected)
+
+    return BEGINS.result(
+        nan_max(map(off, STEPS)),
+        allowed=ROUNDING,
+        how=f"largest difference of the first frames, over their size, in rollouts of {_steps()} steps",
     )
 
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.checkpoint.source import Source
-from v2w_convert.families.build import build_model
+from v2w_convert.errors import V2WError, one_line
+from v2w_convert.families.build import build_empty, build_model, require_shapes
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.change import install_operations
 from v2w_convert.surgery.load import Converted, build_world, open_converted
@@ -53,8 +54,17 @@ def open_world(
 
 
 def open_base(source: Source, memory: float = float("inf")) -> nn.Module:
-    """Open the base in float64, with at most `memory` bytes of its weights in memory."""
-    model = build_model(source.class_name, source.config, unfilled=True)
+    """Open the base in float64, with at most `memory` bytes of its weights in memory.
+
+    Raises:
+        V2WError: Its weights are not those that its config describes.
+    """
+    try:
+        shapes = {name: info.shape for name, info in source.tensors.items()}
+        require_shapes(build_empty(source.class_name, source.config), shapes)
+        model = build_model(source.class_name, source.config, unfilled=True)
+    except Exception as error:  # whatever a class makes of a config it was not given by its authors
+        raise V2WError(f"read the base {source.folder}", one_line(error)) from None
     model.load_state_dict(read_weights(source.tensors, torch.float64, memory), assign=True)
     nn.Module.to(model, torch.float64)  # diffusers' own `to` warns about layers that it would keep in float32
     return model.eval().requires_grad_(False)

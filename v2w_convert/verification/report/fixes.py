@@ -118,14 +118,17 @@ def missing_rules(names: list[str], context: FixContext) -> list[str]:
         if " " in label:
             lines.append(f"{label}: {', '.join(group[:MAX_LINES])}")
         else:
-            rules += [f"- {label}: {{at: {json.dumps(at)}}}" for at in patterns(group, context.modules)]
+            rules += [
+                f"- {label}: {{at: {json.dumps(at, allow_nan=False)}}}"
+                for at in patterns(group, context.modules)
+            ]
     return [*(["add to the plan's operations, and convert again:", *rules] if rules else []), *lines]
 
 
 def rule(operation: Operation) -> str:
     """Return the operation as the plan has it."""
     fields = {"at": operation.at} | operation.model_dump(exclude_defaults=True, exclude_none=True)
-    written = ", ".join(f"{key}: {json.dumps(value)}" for key, value in fields.items())
+    written = ", ".join(f"{key}: {json.dumps(value, allow_nan=False)}" for key, value in fields.items())
     return f"- {operation.name}: {{{written}}}"
 
 

@@ -21,6 +21,12 @@ TOPICS = {
         "A world model runs step by step and keeps a stream state. That must give the same output as one pass over the "
         "whole clip.",
     ),
+    "rollout": (
+        "Is a rollout what it should be?",
+        "Frames are generated one after the other from noise: shown the history with its actions, told every noise level in "
+        "turn, guided, committed. A second loop, written for this comparison, passes the whole clip through the model at "
+        "every step and keeps no stream state. Both must give the same frames.",
+    ),
     "actions": (
         "What do actions change?",
         "Before training, an action must have no effect. After training, it must change the frame that it leads to, and "
