@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.cli.commands import refused
 from tests.mutations import faults
 from v2w_convert.errors import V2WError
 from v2w_convert.surgery.action_statistics import ActionStatistics, recorded_actions
@@ -120,7 +121,10 @@ def test_a_record_without_statistics_shows_what_the_model_has(rewritten: Rewritt
         (7, "ActionStatistics"),
     ],
 )
-def test_a_record_that_is_no_statistics_is_refused(rewritten: Rewritten, wrong: Any, found: str) -> None:
-    folder = rewritten(stage="finetuned", finetuning={"actions": wrong})
+def test_a_record_that_is_no_statistics_is_refused(
+    rewritten: Rewritten, wrong: Any, found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = rewritten(stage="finetuned", finetuning={"steps": 1, "actions": wrong})
     with pytest.raises(V2WError, match=found):
         recorded_actions(read_manifest(folder))
+    assert found in refused(capsys, "verify", folder)
