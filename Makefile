@@ -43,6 +43,19 @@ mutations: setup
 mutations-all: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutations --both --jobs 2 --docs
 
+# What leans on other packages most, tested with the lowest and with the newest versions that pyproject.toml allows.
+LEANS := tests/plan tests/surgery tests/data tests/noise tests/onnx_export tests/cli/test_help.py tests/cli/test_options.py tests/hostile/test_text.py
+TESTERS := pytest hypothesis jsonschema scikit-image
+
+.PHONY: lowest newest
+lowest newest:
+	mkdir -p build
+	$(PYTHON) -m venv --clear build/$@
+	$(PYTHON) .ci/floors.py $@ > build/$@.txt
+	build/$@/bin/pip install --quiet --disable-pip-version-check --constraint build/$@.txt --editable '.[export,text]' $(TESTERS)
+	build/$@/bin/pip freeze --exclude-editable > build/$@-installed.txt
+	OMP_NUM_THREADS=1 build/$@/bin/python -m pytest -q -W ignore::DeprecationWarning -m "not slow" $(LEANS)
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
 """From a pipeline folder with a video autoencoder to a rollout, as a user types it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -204,9 +204,9 @@ def test_predictions_know_nothing_of_the_frames_to_come(
     found: list[torch.Tensor] = []
     history = 8 if family == "allegro" else 9
 
-    def recorded(*args: Any) -> torch.Tensor:
-        found.append(rollout_frames(*args))
-        return found[-1]
+    def recorded(*args: Any) -> Iterator[torch.Tensor]:
+        found.append(torch.cat(list(rollout_frames(*args)), 1))
+        yield found[-1]
 
     monkeypatch.setattr(context, "rollout_frames", recorded)
     read = context.read_episodes
@@ -234,7 +234,7 @@ def test_a_rollout_follows_its_packed_actions_and_decodes_in_context(runs: Make,
     latents = pixels.encode(frames[None])
 
     def roll(actions: torch.Tensor) -> torch.Tensor:
-        return rollout_frames(world, pixels, latents, actions, 9, Sampling(2), 0)[0]
+        return torch.cat(list(rollout_frames(world, pixels, latents, actions, 9, Sampling(2), 0)), 1)[0]
 
     rolled = roll(actions)
     assert rolled.shape == (11, 3, 16, 16)  # of three latent frames, the last of which is cut

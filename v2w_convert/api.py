@@ -12,6 +12,7 @@ from v2w_convert.config_file import CONFIG, save_settings
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
 from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.new_file import write_text
 from v2w_convert.onnx_export.settings import ExportSettings
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.settings import ConvertSettings, InspectSettings
@@ -199,7 +200,8 @@ def verify(
         progress: Called as the work advances.
 
     Returns:
-        All claims. Its `ok` is False if one fails.
+        All claims. Its `ok` is False if one fails, or if `settings.budget` left no time for one of the core: `exit_code` is
+        1 or 3 then.
 
     Raises:
         V2WError: A folder cannot be read as what it should be.
@@ -345,7 +347,7 @@ def evaluate(
 
     result = measure(world_folder, data, settings, progress=progress)
     if output is not None:
-        _write_text(Path(output), result_json(result, indent=1) + "\n")
+        write_text(Path(output), result_json(result, indent=1) + "\n")
         _save_beside(settings, Path(output), "evaluate RUN --data DATA -o FIGURES.json")
     return result
 
@@ -390,14 +392,6 @@ def _folder(path: Folder) -> Path:
     if not path.is_dir():
         raise V2WError(f"read {path}", "no such folder", "check the path")
     return path
-
-
-def _write_text(file: Path, text: str) -> None:
-    try:
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(text)
-    except OSError as error:
-        raise V2WError(f"write {file}", error.strerror or str(error)) from None
 
 
 def _save(settings: "BaseModel", folder: Path, command: str) -> None:

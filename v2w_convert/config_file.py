@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from v2w_convert.errors import V2WError
+from v2w_convert.new_file import write_text
 from v2w_convert.plan.document import Lines, read_document
 from v2w_convert.strict_json import read_object
 
@@ -57,13 +58,7 @@ def save_settings(settings: BaseModel, file: Path, title: str) -> None:
         V2WError: The file cannot be written.
     """
     text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        partial.write_text(f"# {title}\n{text}", encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise V2WError(f"write {file}", error.strerror or str(error)) from None
+    write_text(file, f"# {title}\n{text}", replace=True)
 
 
 def _read(file: Path) -> tuple[dict[str, Any], Lines]:

@@ -2,11 +2,12 @@
 
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
@@ -16,28 +17,43 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from v2w_convert.errors import V2WError, printable
+from v2w_convert.errors import V2WError
+from v2w_convert.escape import printable
 from v2w_convert.progress import Progress, ProgressEvent
 from v2w_convert.to_json import Result, result_data
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on: that nobody reads what is said on the way is no reason to stop."""
+        self.quiet = True
+
+
+console = _Console(stderr=True, highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = 150  # a log has no width of its own
 
 
-def print_line(text: str) -> None:
-    """Print a line on standard error."""
-    console.print(Text(text))
+def print_line(text: str, *more: str) -> None:
+    """Print a line on standard error, and more lines below it, indented."""
+    for line in (text, *(f"  {line}" for line in more)):
+        console.print(Text(printable(line)))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Print a table on standard error. Cells are shown as they are: no markup, no control characters."""
-    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    """Print a table on standard error. All text is shown as it is: nothing in it is markup."""
+    shown = Table(
+        title=_plain(title), title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD
+    )
     for column in columns:
-        shown.add_column(column, overflow="fold")
+        shown.add_column(_plain(column), overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(printable(str(cell))) for cell in row))
+        shown.add_row(*map(_plain, row))
     console.print(shown, soft_wrap=False)
+
+
+def _plain(text: Any) -> Text:
+    return Text(printable(str(text)))
 
 
 def print_result(result: Result, settings: BaseModel | None = None) -> None:
@@ -61,9 +77,20 @@ def print_json(data: dict[str, Any]) -> None:
 
 def print_error(error: V2WError, as_json: bool) -> None:
     """Print an error as one line on standard error, and as JSON on standard output if `as_json`."""
-    sys.stderr.write(f"v2w: {error}\n")
-    if as_json:
-        print_json(error.as_json())
+    try:
+        sys.stderr.write(f"v2w: {error}\n")
+    except OSError:
+        discard(sys.stderr)
+    try:
+        if as_json:
+            print_json(error.as_json())
+    except OSError:
+        discard(sys.stdout)
+
+
+def discard(stream: TextIO) -> None:
+    """Have what is still in a stream, which nobody reads or whose disk is full, vanish without another error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
@@ -73,13 +100,18 @@ def show_progress(title: str) -> Iterator[Progress]:
     Where standard error is not a terminal there is no bar. The details of "note" events are printed as lines
     in any case.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
         def progress(event: ProgressEvent) -> None:
             if event.task == "note":
-                print_line(printable(event.detail))
+                print_line(event.detail)
                 return
             if event.task not in tasks:
                 for task in tasks.values():

@@ -29,7 +29,9 @@ def resolve_device(name: str) -> "torch.device":
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise V2WError(asked, "torch knows no such device", "auto, cpu, cuda, cuda:1 or mps") from None
+        device = None
+    if device is None or str(device) != name:  # torch reads cpu:255 as cpu
+        raise V2WError(asked, "torch knows no such device", "auto, cpu, cuda, cuda:1 or mps")
     if not _available(device.type):
         raise V2WError(asked, f"this machine has no {device.type} that torch can use", "auto or cpu")
     if device.index is not None and device.index >= _count(device.type):

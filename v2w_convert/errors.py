@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-MAX_MESSAGE_LENGTH = 4000  # characters of one field of a message
+from v2w_convert.escape import printable
+
 MAX_LIBRARY_MESSAGE = 400  # characters of another library's message
 
 
@@ -53,16 +54,6 @@ def error_context(*files: Path | None) -> Iterator[None]:
         if not unnamed:
             raise
         raise V2WError(f"{error.asked} ({', '.join(unnamed)})", error.found, error.try_) from None
-
-
-def printable(text: str) -> str:
-    """Return `text` on one line, of bounded length and without control characters.
-
-    What a file contains may not reach a terminal as it is.
-    """
-    rest = len(text) - MAX_MESSAGE_LENGTH
-    shown = text if rest <= 0 else f"{text[:MAX_MESSAGE_LENGTH]}… and {rest} more characters"
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)
 
 
 def one_line(error: BaseException) -> str:

@@ -14,6 +14,8 @@ block, window and data type.
 - **stage**: the models to which a claim applies. Claims about equality with the base's weights hold for a *converted*
   model; a base that was *trained with actions* (Vid2World) has lost some of them, and a *finetuned* one more.
 - **base**: whether the base is needed, by `--base`.
+- **core**: a model is verified only if these were measured, as far as they apply to its stage and the base is given. If
+  `--budget` leaves no time for one, `v2w verify` ends with exit code 3.
 - A **figure** is a measurement that cannot fail.
 """
 
@@ -27,9 +29,17 @@ def claims_page() -> str:
             if spec.topic == topic:
                 stages = "all" if spec.stages == ALL_STAGES else ", ".join(spec.stages).replace("_", " ")
                 sentence = spec.sentence + (" (figure)" if spec.figure else "")
-                rows.append((code(spec.id), sentence, stages, "needed" if spec.needs_base else ""))
+                rows.append(
+                    (
+                        code(spec.id),
+                        sentence,
+                        stages,
+                        "needed" if spec.needs_base else "",
+                        "core" if spec.core else "",
+                    )
+                )
         if rows:
             sections.append(
-                f"## {heading}\n\n{introduction}\n\n{table(['id', 'claim', 'stage', 'base'], rows)}"
+                f"## {heading}\n\n{introduction}\n\n{table(['id', 'claim', 'stage', 'base', 'core'], rows)}"
             )
     return "\n".join(sections)

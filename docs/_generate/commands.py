@@ -18,7 +18,8 @@ HEAD = """# Commands
 - `--config FILE` reads settings from YAML or JSON with the settings' names as keys, such as `action_dim: 7`. Flags override
   it. The resolved settings are saved with the output.
 - Exit codes: 0 done, 1 a claim does not hold or an export differs from torch, 2 a mistake in the command or the input,
-  stated in one line.
+  stated in one line, 3 (`v2w verify --budget`) no claim fails, but not all claims of the core could be measured. 130 after
+  Ctrl-C, 143 after SIGTERM, 141 if nobody reads standard output, 70 after a fault of v2w.
 
 `v2w --install-completion` sets up shell completion.
 """

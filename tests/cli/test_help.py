@@ -113,4 +113,4 @@ def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
     monkeypatch.setattr(api, "inspect", interrupt)
     assert run(["inspect", "somewhere"]) == 130
-    assert capsys.readouterr().err.strip() == "v2w: interrupted"
+    assert capsys.readouterr().err.strip() == "v2w: interrupted: no output was written"

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -113,3 +114,28 @@ def test_a_long_caption_is_wrapped_not_lost() -> None:
     assert two.shape[1] > one.shape[1]
     ink = (255 - strip[..., 0].astype(int)).sum()
     assert ink == 2 * (255 - one[0, : one.shape[1] - 16, :, 0].astype(int)).sum()
+
+
+def test_a_long_gif_is_written_as_its_frames_come(tmp_path: Path) -> None:
+    """Over two of the pieces that Pillow writes; every frame as Pillow alone has it."""
+    frames = np.random.default_rng(0).integers(0, 256, (37, 9, 7, 3), dtype=np.uint8)
+    frames[20] = frames[19]
+    given = 0
+
+    def come() -> Iterator[np.ndarray]:
+        nonlocal given
+        for frame in frames:
+            given += 1
+            yield frame
+
+    write_video(come(), tmp_path / "a.gif", fps=10)
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    first.save(tmp_path / "b.gif", save_all=True, append_images=rest, duration=100, loop=0)
+    with Image.open(tmp_path / "a.gif") as ours, Image.open(tmp_path / "b.gif") as theirs:
+        assert ours.n_frames == theirs.n_frames == 36  # one of two equal neighbours is shown for longer
+        assert ours.info["loop"] == 0
+        for number in range(36):
+            ours.seek(number)
+            theirs.seek(number)
+            assert ours.info["duration"] == theirs.info["duration"] == (200 if number == 19 else 100)
+            assert np.array_equal(ours.convert("RGB"), theirs.convert("RGB"))

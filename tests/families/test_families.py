@@ -29,8 +29,7 @@ from v2w_convert.plan.call import call_base
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
-from v2w_convert.verification.claims import streaming
-from v2w_convert.verification.engine import inputs
+from v2w_convert.verification.engine import inputs, manners
 from v2w_convert.verification.run import verify
 
 PLANS = sorted(shipped_plans().keys() - TRAINED)
@@ -97,7 +96,7 @@ def test_a_family_converts_passes_verify_and_trains(
 
     # Longer and upright, where it was shorter and wide before.
     wide = inputs.latent_size
-    for module in (inputs, streaming):
+    for module in (inputs, manners):
         monkeypatch.setattr(module, "latent_size", lambda world: (3 * wide(world)[0], wide(world)[0]))
     monkeypatch.setattr(inputs, "MIN_FRAMES", 9)
     report = verify(run, base)

@@ -128,7 +128,7 @@ def test_what_is_finetuned_and_rolled_out_with_conditions_is_verified(
     assert result["conditions"] == own and result["notes"] == []
     given = []
 
-    def spy(*arguments: Any) -> torch.Tensor:
+    def spy(*arguments: Any) -> Any:
         given.append(arguments[-1])
         return rollout_frames(*arguments)
 

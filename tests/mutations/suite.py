@@ -8,6 +8,7 @@ import torch
 
 from tests.mutations import faults
 from tests.mutations.base_calls import changed_base_calls
+from tests.mutations.conditions import conditionally_broken
 from tests.mutations.edited import changed_by_hand
 from tests.mutations.experts import changed_experts
 from tests.mutations.faults import Fault
@@ -317,7 +318,9 @@ def _all() -> Iterator[Mutation]:
     yield from _conditions()
     yield from _pipeline()
     yield from _checkpointing()
+    yield from _modes()
     yield from _zero_initialised()
+    yield from conditionally_broken()
     yield from changed_folders()
     yield from changed_plans()
     yield from changed_experts()
@@ -422,6 +425,42 @@ def _checkpointing() -> Iterator[Mutation]:
         yield live(
             "context lost before recomputation", model, site, CHECKPOINTED, faults.loses_context_after_call
         )
+
+
+CAUSAL_MODES, PAST_MODES, STREAM_MODES = "causal-modes", "sites-receptive-field-modes", "stream-modes"
+TRAINING_EQUAL = "training-equal"
+FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
+# Dtypes and modes of rollouts and training, each with a fault that shows only there. Weights are stored in bfloat16.
+MODES = (
+    ("future, in float32", faults.sees_future, faults.computing_in(FLOAT32), CAUSAL_MODES, MIXING),
+    ("future, in float16", faults.sees_future, faults.computing_in(FLOAT16), CAUSAL_MODES, MIXING),
+    ("future, in training in float32", faults.sees_future, faults.computing_in(FLOAT32, training=True), CAUSAL_MODES, MIXING),
+    ("future, in training under autocast", faults.sees_future, faults.under_autocast(BFLOAT16), CAUSAL_MODES, MIXING),
+    ("future, in training under autocast to float16", faults.sees_future, faults.under_autocast(FLOAT16), CAUSAL_MODES, MIXING),
+    ("future, in validation under autocast", faults.sees_future, faults.under_autocast(BFLOAT16, training=False), CAUSAL_MODES, MIXING),
+    ("future, in training without checkpointing", faults.sees_future, faults.in_training(gradients=True), CAUSAL_MODES, MIXING),
+    ("future, in training without gradients", faults.sees_future, faults.in_training(gradients=False), CAUSAL_MODES, MIXING),
+    ("past forgotten, in float32", faults.forgets_past, faults.computing_in(FLOAT32), PAST_MODES, CARRYING),
+    ("past forgotten, in float16", faults.forgets_past, faults.computing_in(FLOAT16), PAST_MODES, CARRYING),
+    ("past forgotten, in training under autocast", faults.forgets_past, faults.under_autocast(BFLOAT16), PAST_MODES, CARRYING),
+    ("past forgotten, in training without checkpointing", faults.forgets_past, faults.in_training(gradients=True), TRAINING_EQUAL, CARRYING),
+    ("different in training without checkpointing", faults.differs_in_training, faults.in_training(gradients=True), TRAINING_EQUAL, MIXING),
+    ("stream state not read, in float32", faults.ignores_stream_state, faults.computing_in(FLOAT32, streaming=True), STREAM_MODES, CARRYING),
+    ("stream state shifted, in float32", faults.state_shifted, faults.computing_in(FLOAT32, streaming=True), STREAM_MODES, CARRYING),
+    ("newest frame missing in the stream state, in float32", faults.newest_frame_missing, faults.computing_in(FLOAT32), STREAM_MODES, CARRYING),
+    ("stream state not read, in float16", faults.ignores_stream_state, faults.computing_in(FLOAT16, streaming=True), STREAM_MODES, CARRYING),
+    ("stream state not read, in bfloat16", faults.ignores_stream_state, faults.computing_in(BFLOAT16, streaming=True), STREAM_MODES, ATTENTION),
+)  # fmt: skip
+
+
+def _modes() -> Iterator[Mutation]:
+    for number, (kind, fault, when, claim, operations) in enumerate(MODES):
+        having = [model for model in EVERYWHERE if MODELS[model].at(*operations)]
+        if kind.endswith("in bfloat16"):  # elsewhere what is lost is smaller than what bfloat16 rounds away
+            having = ["wan", "cogvideox"]
+        for model in _affordable(having, number, 2):
+            for site in chosen(MODELS[model].at(*operations), 1, number):
+                yield live(kind, model, site, claim, faults.only(fault, when))
 
 
 def _zero_initialised() -> Iterator[Mutation]:

@@ -89,7 +89,7 @@ def test_a_card_that_cannot_be_written_stays_unchanged(folder: Path, monkeypatch
     def full(*paths: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("v2w_convert.surgery.card.flush_to_disk", full)
+    monkeypatch.setattr("v2w_convert.new_file.flush_to_disk", full)
     with pytest.raises(V2WError, match="No space left"):
         write_card(folder, text, "measured\n")
     assert (folder / "README.md").read_text() == text

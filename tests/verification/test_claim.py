@@ -34,12 +34,25 @@ def test_what_is_not_measured_holds_and_says_why() -> None:
         "sentence": FILES.sentence,
         "status": "not measured",
         "ok": True,
+        "core": True,
+        "missing": False,
         "measured": None,
         "allowed": None,
         "where": "",
         "how": "not measured: it needs the base",
         "fix": "",
     }
+
+
+def test_what_there_was_no_time_for_is_missing_if_it_is_of_the_core() -> None:
+    core, other = (SPECS[name].out_of_time("no time") for name in ("causal", "noise-falls"))
+    assert (core.missing, other.missing) == (True, False)
+    assert core.ok
+    held, failed = CAUSAL.result(0.0, how=""), CAUSAL.result(1.0, how="")
+    given = ([held, other], [held, FILES.not_measured("it needs the base")], [held, core], [failed, core])
+    assert [VerifyReport(claims).exit_code for claims in given] == [0, 0, 3, 1]
+    assert [VerifyReport(claims).ok for claims in given] == [True, True, False, False]
+    assert VerifyReport([core, core.of_expert("low")]).missing == ["causal"]
 
 
 def test_a_figure_neither_holds_nor_fails_and_every_other_claim_has_a_limit() -> None:

@@ -1,6 +1,7 @@
 """Autoencoders as their families' pipelines use them. Expected scalings are spelt out here as diffusers' pipelines do."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,60 @@ def test_cosmos_takes_the_std_of_its_data_from_the_scheduler(tmp_path: Path) -> 
     (tmp_path / "scheduler/scheduler_config.json").write_text('{"sigma_data": 0.25}')
     half, quarter = (p.encode(noise(9)) for p in (VAE(model, {}), open_vae(tmp_path)))
     torch.testing.assert_close(half / 2, quarter)
+
+
+IN_CHUNKS = [
+    "AutoencoderKLTemporalDecoder",
+    "AutoencoderKLCogVideoX",
+    "AutoencoderKLMagvit",
+    "AutoencoderKLWan",
+]
+WHOLE = ["AutoencoderKLLTXVideo"]  # one of those that cannot be cut
+
+
+@pytest.mark.parametrize("name", IN_CHUNKS + WHOLE)
+@pytest.mark.parametrize("j", [1, 2, 5])
+def test_block_by_block_decodes_to_the_same_pictures(name: str, j: int) -> None:
+    """Bit for bit, whatever the blocks are, of several clips in turns; and what diffusers decodes of the whole clip."""
+    pixels = tiny_pixels(name)
+    latents = torch.randn(2, j, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    whole = pixels.decode(latents)
+    for blocks in ([1] * j, [j], [1, j - 1]):
+        found = torch.cat(list(pixels.decode_blocks(latents.split([b for b in blocks if b], 1))), 1)
+        assert torch.equal(found, whole)
+    seen = torch.cat(list(pixels.decode_blocks(latents.split(1, 1), seen=j - 1)), 1)
+    assert torch.equal(seen, whole[:, pixels.packing.frames(j - 1) :])
+    if name in ("AutoencoderKLCogVideoX", "AutoencoderKLMagvit", "AutoencoderKLWan") and j % 2:
+        scaled = latents[:1] * pixels.std[:, :1].T[..., None, None] / pixels.factor
+        scaled = scaled + pixels.mean[:, :1].T[..., None, None]
+        with torch.no_grad():
+            pictures = pixels.autoencoder.decode(scaled.transpose(1, 2)).sample.transpose(1, 2)
+        torch.testing.assert_close(whole[:1], (pictures / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", IN_CHUNKS)
+def test_pictures_come_before_the_last_latents_and_all_memory_is_one_chunks(name: str) -> None:
+    pixels = tiny_pixels(name)
+    asked = 0
+
+    def blocks() -> Iterator[Tensor]:
+        nonlocal asked
+        while asked < 28:
+            asked += 1
+            yield torch.zeros(1, 1, 4, 2, 2)
+
+    first, later = pixels.kind.chunks
+    for number, pictures in enumerate(pixels.decode_blocks(blocks())):
+        last = asked == 28
+        assert last or asked == first + number * later
+        assert last or pictures.shape[1] == pixels.packing.frames(asked) - pixels.packing.frames(
+            max(asked - (later if number else first), 0)
+        )
+
+
+def test_pictures_of_one_frame_each_come_in_full_batches(tiny_base: Path) -> None:
+    pixels = open_vae(tiny_base)
+    latents = torch.randn(2, 70, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    shown = list(pixels.decode_blocks(latents.split(1, 1), seen=3))
+    assert [pictures.shape[1] for pictures in shown] == [29, 32, 6]
+    assert torch.equal(torch.cat(shown, 1), pixels.decode(latents, seen=3))

@@ -1,6 +1,5 @@
 """Write a checkpoint folder completely or not at all."""
 
-import errno
 import hashlib
 import json
 import math
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from v2w_convert.checkpoint.headers import DTYPES
 from v2w_convert.errors import V2WError
+from v2w_convert.new_file import ADVICE, disk_error
+from v2w_convert.new_file import flush_to_disk as flush_to_disk
 
 if TYPE_CHECKING:
     import torch
@@ -48,8 +49,8 @@ def staging_folder(folder: Path, source: Path | None = None) -> Iterator[Path]:
         with suppress(OSError):  # a folder that others use by now stays
             for parent in made:
                 parent.rmdir()
-        if isinstance(error, OSError):
-            raise V2WError(asked, str(error), "a writable folder, on a disk with enough space") from error
+        if (found := disk_error(error)) is not None:
+            raise V2WError(asked, found, ADVICE) from error
         raise
     flush_to_disk(target.parent, *(parent.parent for parent in made))
 
@@ -158,17 +159,3 @@ def rename_into_place(stage: Path, target: Path, asked: str) -> None:
     except OSError as error:
         found = f"the finished folder cannot be put in place: {error.strerror}"
         raise V2WError(asked, found, "a new folder that nothing else writes") from error
-
-
-def flush_to_disk(*paths: Path) -> None:
-    """Flush files and folders to the disk."""
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            # Some network file systems sync files only.
-            if not (path.is_dir() and error.errno == errno.EINVAL):
-                raise
-        finally:
-            os.close(descriptor)

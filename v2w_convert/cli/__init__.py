@@ -1,5 +1,6 @@
 """The command line: each command parses its arguments, makes one call of the API, and prints the result."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -7,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from v2w_convert.cli.convert import convert
+from v2w_convert.cli.ending import INTERRUPTED, TERMINATED, Terminated, fault, nobody_reads, prepare, stopped
 from v2w_convert.cli.evaluate import evaluate
 from v2w_convert.cli.export import export
 from v2w_convert.cli.finetune import finetune
@@ -17,7 +19,6 @@ from v2w_convert.cli.rollout import rollout
 from v2w_convert.cli.verify import verify
 from v2w_convert.errors import V2WError
 
-INTERRUPTED = 130  # 128 + SIGINT
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "inspect": (inspect, "Show what a checkpoint is and what a plan would change"),
     "plan": (plan, "Write the plan that fits a checkpoint, or draft one"),
@@ -51,7 +52,12 @@ def _root(version: Annotated[bool, typer.Option("--version", help="print the ver
 
 def main() -> None:
     """The console entry: exit with the code that `run` returns."""
-    sys.exit(run(sys.argv[1:]))
+    prepare()
+    try:
+        code = run(sys.argv[1:])
+    except Exception:
+        code = fault()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -59,32 +65,38 @@ def run(arguments: list[str]) -> int:
 
     Returns:
         The exit code: 0 done, 1 a claim or check fails, 2 a mistake of the user (one line, no traceback),
-        130 interrupted.
+        3 no claim fails, but not all claims of the core could be measured, 130 interrupted, 143 terminated, 141 if nobody
+        reads what is printed.
     """
     from v2w_convert.console import print_error, quiet_libraries
 
     as_json = "--json" in arguments
-    command = " ".join(["v2w", *arguments[:1]]) if arguments and not arguments[0].startswith("-") else "v2w"
+    name = arguments[0] if arguments and not arguments[0].startswith("-") else ""
+    command = f"v2w {name}".strip()
     try:
-        with quiet_libraries():
+        with quiet_libraries(logging.CRITICAL):
             code = app(arguments, prog_name="v2w", standalone_mode=False)
         if code == INTERRUPTED:
-            sys.stderr.write("v2w: interrupted\n")
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except V2WError as error:
         print_error(error, as_json)
     except OSError as error:  # of a disk or a file name, wherever it occurs
         print_error(V2WError(f"run {command}", str(error)), as_json)
-    except KeyboardInterrupt:
-        sys.stderr.write("v2w: interrupted\n")
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write(f"v2w: {stopped('interrupted', name)}\n")
         return INTERRUPTED
+    except Terminated:
+        sys.stderr.write(f"v2w: {stopped('terminated', name)}\n")
+        return TERMINATED
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        return nobody_reads()
     except Exception as error:
         message: Callable[[], str] | None = getattr(error, "format_message", None)
         if message is None:  # not a usage error of the command line's parser
-            if type(error).__name__ != "Abort":
-                raise
-            sys.stderr.write("v2w: interrupted\n")
-            return INTERRUPTED
+            raise
         if type(error).__name__ == "NoArgsIsHelpError":  # whose message is the help
             sys.stderr.write(f"{message()}\n")
             return 2

@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
 from v2w_convert.config_file import read_settings
+from v2w_convert.errors import V2WError
+from v2w_convert.settings import SLIPS
 
 # Sections of a command's help, in their order. Flags that are in none are in the last but one.
 ARGUMENTS, FILES, SETTINGS, COMPUTE, OTHER = (
@@ -26,6 +28,7 @@ ARGUMENTS, FILES, SETTINGS, COMPUTE, OTHER = (
     "Computation",
     "Other",
 )
+MAY_BE_EMPTY = "--prompt"
 SECTIONS = {
     **dict.fromkeys(
         ("plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips", "camera"), FILES
@@ -76,6 +79,17 @@ class SectionedCommand(TyperCommand):
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Name arguments in the usage line as the documentation does: BASE, not {BASE}."""
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse empty values: as a path, "" would be the present folder."""
+        for before, value in zip(["", *args], args, strict=False):
+            flag, empty, rest = value.partition("=")
+            if (value == "" and before != MAY_BE_EMPTY) or (
+                flag.startswith("--") and empty and not rest and flag != MAY_BE_EMPTY
+            ):
+                found = f"an empty value{f' for {name}' if (name := flag or before).startswith('-') else ''}"
+                raise V2WError(f"run v2w {ctx.info_name}", found, f"v2w {ctx.info_name} --help")
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the sections."""
@@ -153,10 +167,10 @@ def _is_given(context: typer.Context, name: str) -> bool:
 def _option(name: str, field: FieldInfo) -> Any:
     limits = {}
     if {int, float} & set(_plain_types(field.annotation)):
-        for constraint in field.metadata:
-            if (least := getattr(constraint, "ge", None)) is not None:
+        for constraint in _constraints(field):
+            if (least := getattr(constraint, "ge", None)) is not None and -least not in SLIPS:
                 limits["min"] = least
-            if (largest := getattr(constraint, "le", None)) is not None:
+            if (largest := getattr(constraint, "le", None)) is not None and largest not in SLIPS:
                 limits["max"] = largest
     is_flag = bool in _plain_types(field.annotation)
     help = _help(field) + ("  [required]" if field.is_required() else "")
@@ -196,6 +210,14 @@ def _plain_types(annotation: Any) -> list[Any]:
     if origin in (list, tuple):
         return _plain_types(get_args(annotation)[0])
     return [] if annotation is type(None) else [annotation]
+
+
+def _constraints(field: FieldInfo) -> Iterator[Any]:
+    """Bounds of a field: its own, or of the type in a union with None or in a tuple."""
+    yield from field.metadata
+    for part in get_args(field.annotation):
+        if get_origin(part) is Annotated:
+            yield from (bound for given in part.__metadata__ for bound in getattr(given, "metadata", ()))
 
 
 def _type(annotation: Any) -> Any:

@@ -31,9 +31,10 @@ def verify(
     ] = False,
     json: Json = False,
 ) -> int:
-    """Verify a converted model: measure every claim on its own weights. Exit 1 if one fails.
+    """Verify a converted model: measure every claim on its own weights.
 
-    Without --base, claims that compare with the base are not measured.
+    Exit 1 if a claim fails, 3 if none does but --budget left no time for all claims of the core. Without --base, claims
+    that compare with the base are not measured.
     """
     from v2w_convert.console import print_result, show_progress
 
@@ -42,7 +43,7 @@ def verify(
     show_report(report.as_json(), converted, output, card=card)
     if json:
         print_result(report, settings)
-    return 0 if report.ok else 1
+    return report.exit_code
 
 
 def show_report(report: dict[str, Any], converted: Path, folder: Path | None, *, card: bool) -> None:
@@ -69,13 +70,16 @@ def show_report(report: dict[str, Any], converted: Path, folder: Path | None, *,
     for claim in claims:
         if not claim["ok"]:
             where = ", ".join(fold_paths(claim["where"].split(", "))) or "no module could be blamed"
-            fix = f"\n  {claim['fix']}" if claim["fix"] else ""
-            print_line(f"FAILS: {claim['sentence']}: {where} ({claim['how']}){fix}")
+            print_line(f"FAILS: {claim['sentence']}: {where} ({claim['how']})", *claim["fix"].splitlines())
     print_line(f"{converted}: {verdict(claims)}")
     budget = report["figures"].get("budget", {})
     if left := budget.get("unmeasured"):
         minutes = budget["minutes"]
         print_line(f"not measured, because the budget of {minutes:g} minutes ran out: {', '.join(left)}")
+    if report["missing"]:
+        print_line(
+            f"not verified: of the core, {', '.join(report['missing'])} must be measured; raise --budget"
+        )
     if folder is not None:
         print_line(f"{folder / 'report.html'}: the report as a page, with pictures")
     if card:

@@ -6,7 +6,7 @@ from pathlib import Path
 from v2w_convert.data import formats
 from v2w_convert.data.dataset import Dataset
 from v2w_convert.data.episode import Episode
-from v2w_convert.data.formats.lerobot import write
+from v2w_convert.data.formats.lerobot_writer import write
 from v2w_convert.errors import V2WError
 
 

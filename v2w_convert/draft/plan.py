@@ -6,6 +6,7 @@ from v2w_convert.checkpoint.open import open_source
 from v2w_convert.checkpoint.source import Choice
 from v2w_convert.draft.result import PlanResult
 from v2w_convert.errors import V2WError
+from v2w_convert.new_file import write_text
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 
 
@@ -56,9 +57,5 @@ def write_plan(base: Path, output: Path | None = None, progress: Progress = no_p
             open_questions=open_questions(drafted),
         )
     if output is not None:
-        try:
-            with output.open("x", encoding="utf-8") as opened:
-                opened.write(result.text)
-        except OSError as error:
-            raise V2WError(f"write {output}", error.strerror or str(error)) from None
+        write_text(output, result.text)
     return result

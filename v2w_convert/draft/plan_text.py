@@ -1,12 +1,12 @@
 """A draft as YAML for a person to read: what was measured at the top, what is open above each line."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from v2w_convert.draft.draft import Draft
+from v2w_convert.escape import printable
 from v2w_convert.verification.claims.identity import ALLOWED
 
 HEADER = """\
@@ -52,7 +52,7 @@ def open_questions(draft: Draft) -> list[str]:
 def identity_summary(draft: Draft) -> str:
     """What the identity claim measured, in a sentence."""
     if draft.gap is None:
-        return f"open: the folded model does not run ({_printable(draft.where)})"
+        return f"open: the folded model does not run ({printable(draft.where)})"
     if not draft.gap <= ALLOWED:
         where = draft.where or "?"
         return f"open: the folded model differs from the base by {draft.gap:.1e} of its largest value; first at {where}"
@@ -107,18 +107,13 @@ def _operation_lines(draft: Draft) -> list[str]:
         where = f"in {site.name}" if site.name else "in the model's own forward"
         lines.append(f"  # open: frames mix {where} ({site.module}), and no operation fits it")
     for entry in draft.entries:
-        lines += [f"  # open: {_printable(sentence)}" for sentence in entry.open]
+        lines += [f"  # open: {printable(sentence)}" for sentence in entry.open]
         lines.append(f"  - {entry.name + ':':<18} {_flow(entry.fields)}")
     return lines
 
 
 def _open_lines(notes: Mapping[str, str], key: str, indent: str) -> list[str]:
-    return [f"{indent}# open: {_printable(notes[key])}"] if key in notes else []
-
-
-def _printable(text: str) -> str:
-    """The text on one line, with printable characters only: error messages quote what files contain."""
-    return re.sub(r"[^\x20-\x7e\xa0-\uffff]", " ", " ".join(text.split()))
+    return [f"{indent}# open: {printable(notes[key])}"] if key in notes else []
 
 
 def _flow(value: Any) -> str:

@@ -1,5 +1,6 @@
 """What all figures of one evaluation are measured on."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +55,10 @@ class EvaluationContext:
 
     def rollout(self, actions: Tensor, seed: int) -> Tensor:
         """Generate frames (k t-history 3 height width) of the first k clips, for their `actions` (k t a)."""
+        return torch.cat(list(self.rollout_stream(actions, seed)), 1)
+
+    def rollout_stream(self, actions: Tensor, seed: int) -> Iterator[Tensor]:
+        """The same frames, some (k m 3 height width) after others."""
         latents = self.latents[: len(actions)]
         own = {name: value[: len(actions)] for name, value in self.conditions.items()}
         return rollout_frames(self.world, self.vae, latents, actions, self.history, self.sampling, seed, own)
@@ -81,6 +86,7 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
     """
     device = resolve_device(settings.device)
     manifest, _, resolved = open_converted(world_folder)
+    resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
     vae = open_vae(world_folder, device)
     compression, longest = vae.packing, max(settings.horizons)
     history = history_length(resolved.frames_per_block, compression, settings.history)

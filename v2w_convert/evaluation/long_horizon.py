@@ -24,8 +24,11 @@ def long_horizon(context: EvaluationContext) -> LongHorizonFigures:
     actions = joined_actions(
         context.clips.actions, torch.arange(count), context.history + settings.long_frames
     )
-    frames = context.rollout(actions, settings.seed + SEED_OFFSET)
-    statistics = [picture_statistics(rollout) for rollout in frames]
+    found = [
+        [picture_statistics(rollout) for rollout in frames]
+        for frames in context.rollout_stream(actions, settings.seed + SEED_OFFSET)
+    ]
+    statistics = [torch.cat(of_rollout) for of_rollout in zip(*found, strict=True)]
 
     def share(reference_frames: Tensor) -> ShareWithin:
         """The share of generated frames within the range of these frames."""

@@ -1,5 +1,7 @@
 """Rollouts in video frames: encode the history, generate latents, decode them."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -33,8 +35,10 @@ def rollout_frames(
     sampling: Sampling,
     seed: int,
     conditions: Conditions | None = None,
-) -> Tensor:
-    """Generate the frames after `history` observed ones.
+) -> Iterator[Tensor]:
+    """Generate the frames after `history` observed ones, and decode them as they come: memory does not grow with t.
+
+    Of autoencoders that can only decode a clip whole (`Kind.chunks`), all frames come at the end.
 
     Where a latent frame holds several video frames, or latent frames are generated in blocks, the last block
     is generated whole, its last action repeated, and cut. The history's latents are decoded, too: an
@@ -50,8 +54,8 @@ def rollout_frames(
         seed: The seed of their noise.
         conditions: Of each rollout (n …); those that are not there are the model's own.
 
-    Returns:
-        Video frames (n t-history 3 height width) in [0, 1], on the CPU.
+    Yields:
+        Video frames (n m 3 height width) in [0, 1], on the CPU, of any m; t - history in all.
     """
     n, t = actions.shape[:2]
     compression = vae.packing
@@ -63,10 +67,16 @@ def rollout_frames(
     own: dict[str, Any] = {name: value.to(world.device) for name, value in (conditions or {}).items()}
     stream = start_stream(world, n, *latents.shape[-2:], sampling=sampling, seed=seed, **own)
     stream.observe(latents, latent_actions[:, :observed])
-    starts = range(observed, latent_actions.shape[1], world.frames_per_block)
-    generated = [stream.step_block(latent_actions[:, j : j + world.frames_per_block]) for j in starts]
-    whole = torch.cat([latents, *generated], 1)[:, : compression.latents(compression.whole_blocks(t))]
-    return vae.decode(whole, observed)[:, : t - history].cpu()
+    needed = compression.latents(compression.whole_blocks(t))
+    n_block = world.frames_per_block
+    generated = (
+        stream.step_block(latent_actions[:, j : j + n_block])[:, : needed - j]
+        for j in range(observed, latent_actions.shape[1], n_block)
+    )
+    left = t - history
+    for frames in vae.decode_blocks(chain([latents], generated), observed):
+        yield frames[:, :left].cpu()
+        left -= min(frames.shape[1], left)
 
 
 def history_length(frames_per_block: int, compression: TemporalCompression, history: int | None) -> int:

@@ -1,18 +1,21 @@
 """A rollout as a file: truth, rollout, and the same start with other actions, side by side."""
 
 import os
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from v2w_convert.data import Episode, open_dataset
 from v2w_convert.device import resolve_device, resolve_dtype
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.clips import read_episodes
 from v2w_convert.evaluation.conditions import rollout_conditions
-from v2w_convert.evaluation.pictures import captioned, contact_sheet, write_png, write_video
+from v2w_convert.evaluation.pictures import caption, captioned, contact_sheet, write_png, write_video
 from v2w_convert.evaluation.result import RolloutResult
 from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames, sampling_of
 from v2w_convert.evaluation.settings import RolloutSettings
@@ -26,7 +29,10 @@ SHEET_GAP = 4  # white pixels between frames of a contact sheet
 MAX_SHEET_FRAMES = 16  # in a row of a contact sheet
 GREY = 128  # where the truth has ended
 
+Frame = NDArray[np.uint8]
+"""(h w 3)"""
 Frames = NDArray[np.uint8]
+"""(t h w 3)"""
 
 
 def rollout(
@@ -60,6 +66,7 @@ def rollout(
     device = resolve_device(settings.device)
     report(ProgressEvent("rollout", detail="loading"))
     manifest, _, resolved = open_converted(world_folder)
+    resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
     vae = open_vae(world_folder, device)
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
     data_set = open_dataset(data, camera=settings.camera)
@@ -85,17 +92,12 @@ def rollout(
     report(ProgressEvent("rollout", detail=f"generating {settings.frames} frames"))
     sampling = sampling_of(settings, world.noise)
     generated = rollout_frames(world, vae, latents, actions, history, sampling, settings.seed, both)
-    grey = np.full((max(total - len(start), 0), *observed.shape[1:]), GREY, np.uint8)
-    truth = np.concatenate([start.frames[:total], grey])
-    panels = {
-        f"truth, episode {settings.episode}": truth,
-        "rollout": np.concatenate([observed, as_uint8(generated[0])]),
-        "same start, other actions": np.concatenate([observed, as_uint8(generated[1])]),
-    }
+    titles = [f"truth, episode {settings.episode}", "rollout", "same start, other actions"]
+    frames = panel_frames(start.frames, history, generated)
     if output.suffix == ".png":
-        write_sheet(panels, output)
+        write_sheet(titles, frames, total, output)
     else:
-        write_side_by_side(panels, output, data_set.fps)
+        write_video(side_by_side(titles, frames), output, data_set.fps)
     return RolloutResult(
         output=str(output),
         world=world_folder.name,
@@ -103,7 +105,7 @@ def rollout(
         episode=settings.episode,
         history=history,
         frames=settings.frames,
-        panels=list(panels),
+        panels=titles,
         settings={
             **settings.model_dump(mode="json"),
             "history": history,
@@ -142,27 +144,44 @@ def true_and_other_actions(
     return np.stack([true, np.concatenate([true[:history], other[history:]])])
 
 
-def write_sheet(panels: dict[str, Frames], output: Path) -> None:
-    """Write a contact sheet: under each title evenly spaced frames (t h w 3) of its panel."""
+def panel_frames(true: Frames, history: int, generated: Iterable[Tensor]) -> Iterator[list[Frame]]:
+    """One frame of each panel after another: the truth's, the rollout's, and the other rollout's.
+
+    Args:
+        true: (t h w 3); grey follows.
+        history: How many frames the rollouts share with the truth.
+        generated: Frames of both rollouts (2 m 3 h w) in [0, 1] after the history, some after others.
+    """
+    for frame in true[:history]:
+        yield [frame] * 3
+    grey = np.full_like(true[0], GREY)
+    truth = chain(true[history:], repeat(grey))
+    for frames in generated:
+        for one, other in zip(*map(as_uint8, frames), strict=True):
+            yield [next(truth), one, other]
+
+
+def write_sheet(titles: list[str], frames: Iterable[list[Frame]], total: int, output: Path) -> None:
+    """Write a contact sheet: under each title some frames of its panel, evenly spaced among its `total`."""
+    chosen = set(np.linspace(0, total - 1, min(MAX_SHEET_FRAMES, total)).round().astype(int).tolist())
+    kept = [shown for number, shown in enumerate(frames) if number in chosen]
     rows = []
-    for title, frames in panels.items():
-        chosen = np.linspace(0, len(frames) - 1, min(MAX_SHEET_FRAMES, len(frames))).round().astype(int)
-        row = contact_sheet([frames[chosen]], scale=SHEET_SCALE, gap=SHEET_GAP)[None]
+    for title, panel in zip(titles, zip(*kept, strict=True), strict=True):
+        row = contact_sheet([np.stack(panel)], scale=SHEET_SCALE, gap=SHEET_GAP)[None]
         rows.append(captioned(row, title)[0])
     write_png(np.concatenate(rows), output)
 
 
-def write_side_by_side(panels: dict[str, Frames], output: Path, fps: float) -> None:
-    """Write a video of all panels (t h w 3) beside each other, each under its title."""
-    titled = [
-        captioned(frames.repeat(VIDEO_SCALE, 1).repeat(VIDEO_SCALE, 2), title)
-        for title, frames in panels.items()
-    ]
-    height = max(frames.shape[1] for frames in titled)  # where a title takes more lines than another
-    padded = [
-        np.pad(x, ((0, 0), (height - x.shape[1], 0), (0, 0), (0, 0)), constant_values=255) for x in titled
-    ]
-    write_video(np.concatenate(padded, 2), output, fps)
+def side_by_side(titles: list[str], frames: Iterable[list[Frame]]) -> Iterator[Frame]:
+    """One picture (h w 3) of all panels beside each other, each under its title, for every frame of them."""
+    strips: list[Frame] = []
+    for shown in frames:
+        large = [frame.repeat(VIDEO_SCALE, 0).repeat(VIDEO_SCALE, 1) for frame in shown]
+        if not strips:
+            strips = [caption(title, frame.shape[1]) for title, frame in zip(titles, large, strict=True)]
+            height = max(map(len, strips))  # where a title takes more lines than another
+            strips = [np.pad(x, ((height - len(x), 0), (0, 0), (0, 0)), constant_values=255) for x in strips]
+        yield np.concatenate([np.concatenate(strips, 1), np.concatenate(large, 1)])
 
 
 def _first_rows(pieces: list[NDArray[np.float32]], total: int) -> NDArray[np.float32]:

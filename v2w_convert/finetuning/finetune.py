@@ -73,6 +73,7 @@ def finetune(
     """
     settings = settings or FinetuneSettings()
     progress = progress or no_progress
+    resolve_device(settings.device)
     model = open_converted(converted)
     manifest, _, resolved = model
     trained = experts_to_train(model, settings)

@@ -17,8 +17,9 @@ from v2w_convert.finetuning import objective
 from v2w_convert.finetuning.batches import generator, sample_batch, sample_clips, seed_of
 from v2w_convert.finetuning.checkpoints import Training, restore, save
 from v2w_convert.finetuning.conditions import Clips
-from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log, sync
+from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log
 from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.new_file import flush_to_disk
 from v2w_convert.plan.call import Conditions
 from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.world.experts import AnyWorld, LevelRange, experts_of
@@ -119,7 +120,7 @@ def train(
             if step % settings.validate_every == 0 or step == settings.steps:
                 validate()
             if step % settings.checkpoint_every == 0 or step == settings.steps:
-                sync(log.file)
+                flush_to_disk(log.file)
                 save(output / CHECKPOINTS, step, training, settings.keep_checkpoints)
             seconds_left = pace.seconds_left(step)
             progress(ProgressEvent("train", step, settings.steps, f"loss {loss:.4f}", seconds_left))

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from v2w_convert.errors import V2WError
 from v2w_convert.links import require_plain
+from v2w_convert.new_file import PARTIAL, disk_error, new_file
 from v2w_convert.strict_json import parse_object, read_object
 
 RECORD = "run.json"
@@ -105,6 +106,8 @@ def locked(output: Path, record: Record, config: str, inputs: list[Path]) -> Ite
             require_own(output, record, inputs)
             for left in (*output.glob(f"{LATENTS}/.*.partial-*"), *output.glob(f"{CHECKPOINTS}/.step-*")):
                 shutil.rmtree(left)  # of a process that was killed
+            for file in output.rglob(PARTIAL):
+                file.unlink()
             if not (output / RECORD).exists():
                 write_json(output / RECORD, record)
             write_atomically(output / CONFIG, lambda file: file.write_text(config, encoding="utf-8"))
@@ -115,10 +118,10 @@ def locked(output: Path, record: Record, config: str, inputs: list[Path]) -> Ite
                     for name in (RECORD, CONFIG, LOCK):
                         (output / name).unlink()
                 raise
-    except OSError as error:
-        raise V2WError(
-            asked, str(error), "a folder that can be written, on a disk with space left"
-        ) from error
+    except Exception as error:
+        if (found := disk_error(error)) is None:
+            raise
+        raise V2WError(asked, found, "a folder that can be written, on a disk with space left") from error
     finally:
         with suppress(OSError):  # folders that hold something stay
             for folder in made:
@@ -142,27 +145,14 @@ def open_lock(file: Path) -> IO[bytes]:
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
     """Have `write` write the file `target`, which is replaced whole or not at all, and flushed to the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    write(partial)
-    sync(partial)
-    partial.replace(target)
-    sync(target.parent)
+    with new_file(target, replace=True) as partial:
+        write(partial)
 
 
 def write_json(target: Path, data: dict[str, Any]) -> None:
     """Write `data` to `target`, whole or not at all."""
     text = json.dumps(data, indent=1, allow_nan=False) + "\n"
     write_atomically(target, lambda file: file.write_text(text, encoding="utf-8"))
-
-
-def sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Log:

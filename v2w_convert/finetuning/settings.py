@@ -1,41 +1,42 @@
 """Settings of `finetune`. Nothing heavy is imported here: the command line reads its flags from them."""
 
-from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Scale, Seed, SettingPath, Settings
 
 
-class FinetuneSettings(BaseModel):
+class FinetuneSettings(Settings):
     """How to finetune. The defaults suit small models on one device.
 
     For its base of 1.4 billion parameters the paper (Vid2World, arXiv 2505.14357, table 3) used lr 1e-5,
     constant and without warmup, 16 clips of 16 frames a step, and 100,000 steps.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     steps: int = Field(
         default=1000,
         ge=1,
+        le=1000 * MAX_COUNT,
         description="optimizer steps; the learning rate schedule ends with them, so that another number is "
         "another run",
     )
-    batch: int = Field(default=8, ge=1, description="clips per optimizer step")
-    gradient_accumulation: int = Field(
+    batch: Count = Field(default=8, description="clips per optimizer step")
+    gradient_accumulation: Count = Field(
         default=1,
-        ge=1,
         description="equal parts in which a batch is computed: less memory, the same gradient",
     )
     frames: int = Field(
         default=16,
         ge=2,
+        le=MAX_COUNT,
         description="latent frames per clip. Where the autoencoder has a temporal compression of k, a clip "
         "covers about k times as many video frames",
     )
     lr: float = Field(
         default=3e-4,
         gt=0,
-        allow_inf_nan=False,
+        le=MAX_SCALE,
         description="peak learning rate of AdamW; 1e-5 suits a base of a billion parameters",
     )
     lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = Field(
@@ -44,9 +45,9 @@ class FinetuneSettings(BaseModel):
     warmup: float = Field(
         default=0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises from 0"
     )
-    weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False, description="weight decay of AdamW")
+    weight_decay: Scale = Field(default=0.01, description="weight decay of AdamW")
     max_gradient_norm: float = Field(
-        default=1.0, gt=0, allow_inf_nan=False, description="gradients are clipped to this norm"
+        default=1.0, gt=0, le=MAX_SCALE, description="gradients are clipped to this norm"
     )
     action_dropout: float = Field(
         default=0.2,
@@ -78,9 +79,8 @@ class FinetuneSettings(BaseModel):
     image_latents_dropout: float = Field(
         default=0.0, ge=0, le=1, description="share of clips whose picture's latents are replaced by zeros"
     )
-    clip_stride: int = Field(
+    clip_stride: Count = Field(
         default=1,
-        ge=1,
         description="latent frames from one clip's beginning to the next one's. What is made of a clip's first frame "
         "is kept on disk for every clip: a larger number makes fewer",
     )
@@ -98,18 +98,18 @@ class FinetuneSettings(BaseModel):
     mixed_precision: Literal["no", "bf16", "fp16"] = Field(
         default="no", description="number format of the forward pass; weights stay float32"
     )
-    seed: int = Field(default=0, ge=0, description="seed of all random numbers")
-    camera: str | None = Field(default=None, description="camera of the data set, where it has several")
-    device: str = Field(default="auto", description="where to train: auto, cpu, cuda, cuda:1, mps")
-    validation: Path | None = Field(
+    seed: Seed = Field(default=0, description="seed of all random numbers")
+    camera: Name | None = Field(default=None, description="camera of the data set, where it has several")
+    device: Name = Field(default="auto", description="where to train: auto, cpu, cuda, cuda:1, mps")
+    validation: SettingPath | None = Field(
         default=None, description="a second data set, on which the loss is measured but not trained"
     )
-    validate_every: int = Field(default=250, ge=1, description="steps between validations")
-    validation_clips: int = Field(
-        default=64, ge=1, description="clips of the validation data to use, spread evenly over it"
+    validate_every: Count = Field(default=250, description="steps between validations")
+    validation_clips: Count = Field(
+        default=64, description="clips of the validation data to use, spread evenly over it"
     )
-    checkpoint_every: int = Field(default=250, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints to keep")
+    checkpoint_every: Count = Field(default=250, description="steps between checkpoints")
+    keep_checkpoints: Count = Field(default=2, description="newest checkpoints to keep")
 
     @property
     def dropout(self) -> dict[Literal["text", "image_embeds", "image_latents"], float]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.listing import first
 from v2w_convert.errors import V2WError
+from v2w_convert.utf8_path import utf8_path
 from v2w_convert.world.finite import is_finite
 
 SHARD_BYTES = 256 * 2**20
@@ -78,7 +79,8 @@ def open_shards(folder: Path) -> dict[str, Stored]:
         header = read_header(path)
         if twice := found.keys() & header.keys():
             raise V2WError(f"read {path}", f"{min(twice)} is in {found[min(twice)].path.name}, too", AGAIN)
-        file: Any = safe_open(path, framework="pt")
+        with utf8_path(path) as opened:
+            file: Any = safe_open(opened, framework="pt")
         found |= {name: Stored(name, info.shape, info.dtype, file, path) for name, info in header.items()}
     return found
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from v2w_convert.errors import V2WError
 from v2w_convert.noise.predictions import split_output, target_of, weighted_sum, wide
 from v2w_convert.noise.sampler import Sampler
 
@@ -60,6 +61,27 @@ class Noise(ABC):
         Raises:
             V2WError: The scheduler needs `tokens`.
         """
+
+    def check_sampling(self, steps: int, context_noise: float | None = None) -> None:
+        """Check that a rollout can be sampled so, before a model is loaded.
+
+        Args:
+            steps: Denoising steps.
+            context_noise: The level that history is given; None: what this noise says.
+
+        Raises:
+            V2WError: There are more steps than training timesteps, or the level is beyond the largest.
+        """
+        timesteps = self.spec.scheduler.get("num_train_timesteps", 1000)
+        if steps > timesteps:
+            raise V2WError(
+                f"denoise in {steps} steps", f"the schedule has {timesteps} timesteps", "fewer steps"
+            )
+        if context_noise is not None and context_noise > self.max_level:
+            found = f"the largest noise level is {self.max_level:g}"
+            raise V2WError(
+                f"give history at the noise level {context_noise:g}", found, "a smaller level, such as 0"
+            )
 
     def sampler(self, steps: int, tokens: int | None = None) -> Sampler:
         """The checkpoint's own solver, for one block; arguments as for `inference_levels`."""

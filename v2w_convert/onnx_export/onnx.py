@@ -24,6 +24,7 @@ from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.sites import State
 from v2w_convert.surgery.conditions import picture_frames
 from v2w_convert.surgery.load import load, open_converted
+from v2w_convert.utf8_path import utf8_path
 from v2w_convert.world.experts import experts_of
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling, start_stream
@@ -71,6 +72,7 @@ def export(
     require_target(output)
     require_packages()
     h, w, window = resolve_sizes(converted, settings)
+    open_converted(converted)[2].noise.build().check_sampling(settings.steps)
     size = settings.batch, h, w
     report(ProgressEvent("export", detail="loading"))
     world = experts_of(load(converted, dtype=torch.float32))[""]
@@ -213,7 +215,8 @@ def compare(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        with utf8_path(file) as path:
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's have no class in common
         raise V2WError("run the graph by onnxruntime", one_line(error), advice(conditions or {})) from error
     generator = torch.Generator().manual_seed(1)

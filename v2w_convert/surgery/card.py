@@ -1,13 +1,12 @@
 """The model card (README.md) of a converted folder."""
 
-import os
 import re
-import secrets
 from pathlib import Path
 from typing import Any
 
-from v2w_convert.checkpoint.output import flush_to_disk
 from v2w_convert.errors import V2WError
+from v2w_convert.escape import markdown, markdown_code
+from v2w_convert.new_file import write_text
 from v2w_convert.surgery.manifest import Manifest
 
 CARD = "README.md"
@@ -26,7 +25,7 @@ def card_text(manifest: Manifest) -> str:
     fates = list(manifest.all_tensors.values())
     counts = ", ".join(f"{fates.count(fate)} {fate}" for fate in ("kept", "transferred", "added"))
     operations = [
-        f"- `{name}` at `{fields['at']}`{_options(fields)}"
+        f"- {markdown_code(name)} at {markdown_code(str(fields['at']))}{_options(fields)}"
         for op in plan["operations"]
         for name, fields in op.items()
     ]
@@ -36,11 +35,11 @@ def card_text(manifest: Manifest) -> str:
         if imported
         else "It is **converted, not yet finetuned**: actions have no effect yet, and image quality suffers from the missing future frames."
         if manifest.finetuning is None
-        else f"It was finetuned on action data for {manifest.finetuning['steps']} steps."
+        else f"It was finetuned on action data for {markdown(str(manifest.finetuning['steps']))} steps."
     )
     ignoring = [part.component for part in manifest.experts.values() if part.stage == "converted"]
     untrained = (
-        f" `{ignoring[0]}` has not been finetuned and ignores actions."
+        f" {markdown_code(ignoring[0])} has not been finetuned and ignores actions."
         if manifest.finetuning and ignoring
         else ""
     )
@@ -48,8 +47,8 @@ def card_text(manifest: Manifest) -> str:
         ""
         if manifest.boundary is None
         else f"""
-It has two denoisers, of which each is asked in its range of noise levels: `{manifest.component}` from timestep
-{manifest.boundary:g} N on, `{manifest.experts["low"].component}` below it, of N training timesteps.{untrained}
+It has two denoisers, of which each is asked in its range of noise levels: {markdown_code(manifest.component)} from timestep
+{manifest.boundary:g} N on, {markdown_code(manifest.experts["low"].component)} below it, of N training timesteps.{untrained}
 """
     )
     return f"""---
@@ -58,7 +57,7 @@ base_model_relation: finetune
 tags: [world-model, video]
 ---
 
-# World model converted from {base}
+# World model converted from {markdown(base)}
 
 A causal, action-conditioned video denoiser: frame t is predicted from frames up to t and the action that led to it
 ({manifest.action_dim} numbers). {stage}
@@ -70,7 +69,7 @@ world = v2w_convert.load("this folder")
 
 diffusers alone would load the same files as a bidirectional video model, which they no longer are.
 
-Made by v2w {manifest.version} with the plan `{plan["name"]}` ([Vid2World](https://arxiv.org/abs/2505.14357)); tensors of the
+Made by v2w {markdown(manifest.version)} with the plan {markdown_code(plan["name"])} ([Vid2World](https://arxiv.org/abs/2505.14357)); tensors of the
 base: {counts}. `v2w.json` has the full record.
 
 {chr(10).join(operations)}
@@ -111,16 +110,7 @@ def write_card(folder: Path, text: str, summary: str) -> None:
         if pattern.search(text)
         else f"{text.rstrip()}\n\n{section}"
     )
-    partial = folder / f".{CARD}.partial-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        with partial.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-        flush_to_disk(partial)
-        partial.replace(folder / CARD)
-        flush_to_disk(folder)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise V2WError(f"write {folder / CARD}", error.strerror or str(error)) from None
+    write_text(folder / CARD, text, replace=True)
 
 
 def _section(text: str) -> str:
@@ -131,4 +121,4 @@ def _options(fields: dict[str, Any]) -> str:
     shown = {key: value for key, value in fields.items() if key != "at" and value not in (None, False)}
     options = [f"{key} {value}" for key, value in shown.items() if not isinstance(value, dict)]
     options += [key for key, value in shown.items() if isinstance(value, dict)]
-    return f": {', '.join(options)}" if options else ""
+    return f": {markdown(', '.join(options))}" if options else ""

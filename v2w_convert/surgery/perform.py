@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.output import check_target, hashes_match
 from v2w_convert.checkpoint.source import MANIFEST, Choice
+from v2w_convert.device import resolve_device
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.choose import choose_plan
@@ -43,6 +44,8 @@ def convert_checkpoint(
         V2WError: Before anything is written, if the base, the plan or the folder does not fit; later, if the
             disk fails or the base changes.
     """
+    if settings.device != "auto":
+        resolve_device(settings.device)
     if settings.conditions is not None:
         read_header(settings.conditions)  # a file of another format is refused before torch is imported
     if output.is_dir() and (output / MANIFEST).is_file():

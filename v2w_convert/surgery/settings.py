@@ -1,20 +1,21 @@
 """Settings of `inspect` and `convert`. Importing this module is cheap: neither torch nor diffusers."""
 
-from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from v2w_convert.settings import MAX_COUNT, Count, Name, Prompt, Seed, SettingPath, Settings
 
 MAX_ACTION_DIM = 100_000
 VARIANT = r"^[A-Za-z0-9_-]{1,40}$"
 
 
-class InspectSettings(BaseModel):
+class InspectSettings(Settings):
     """How to inspect a base."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    plan: Path | None = Field(default=None, description="plan to try; default: the shipped plan that fits")
+    plan: SettingPath | None = Field(
+        default=None, description="plan to try; default: the shipped plan that fits"
+    )
     variant: str | None = Field(
         default=None,
         pattern=VARIANT,
@@ -26,17 +27,17 @@ class InspectSettings(BaseModel):
     )
 
 
-class ConvertSettings(BaseModel):
+class ConvertSettings(Settings):
     """How to convert a base into a world model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     action_dim: int = Field(
         ge=1,
         le=MAX_ACTION_DIM,
         description="numbers in one action, times the video frames that make one latent frame",
     )
-    plan: Path | None = Field(default=None, description="plan to apply; default: the shipped plan that fits")
+    plan: SettingPath | None = Field(
+        default=None, description="plan to apply; default: the shipped plan that fits"
+    )
     variant: str | None = Field(
         default=None,
         pattern=VARIANT,
@@ -50,35 +51,35 @@ class ConvertSettings(BaseModel):
         default=None,
         description="how kernels of temporal convolutions become causal; default: as the plan says",
     )
-    frames_per_block: int | None = Field(
-        default=None, ge=1, description="latent frames denoised together; default: as the plan says"
+    frames_per_block: Count | None = Field(
+        default=None, description="latent frames denoised together; default: as the plan says"
     )
-    window: int | None = Field(
+    window: Count | None = Field(
         default=None,
-        ge=1,
         description="latent frames in the context, the current ones included; default: as the plan says",
     )
     sinks: int | None = Field(
         default=None,
         ge=0,
+        le=MAX_COUNT,
         description="first latent frames that stay in the context for ever; default: as the plan says",
     )
-    conditions: Path | None = Field(
+    conditions: SettingPath | None = Field(
         default=None, description="safetensors file with the conditions to use where a caller passes none"
     )
-    prompt: str | None = Field(
+    prompt: Prompt | None = Field(
         default=None,
         description="prompt whose embedding, by the base's own encoders, to use where a caller passes none; default: "
         "the empty prompt, where the base has encoders",
     )
-    device: str = Field(
+    device: Name = Field(
         default="auto", description="where the prompt is encoded: auto, cpu, cuda, cuda:1, mps"
     )
     repair: bool = Field(
         default=False,
         description="repair the layers that let frames of a released Vid2World model see later ones",
     )
-    seed: int = Field(default=0, ge=0, description="seed of the added weights")
+    seed: Seed = Field(default=0, description="seed of the added weights")
     link: bool = Field(
         default=False, description="hard-link files that are copied unchanged; editing one then edits both"
     )

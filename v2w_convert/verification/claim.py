@@ -31,6 +31,8 @@ class ClaimSpec:
         stages: The stages at which it applies; at other stages it is reported as not measured.
         figure: True for a measurement that is neither right nor wrong, such as a distance.
         needs_base: True if it cannot be measured without the base.
+        core: True if the model counts as verified only where this was measured: what makes it a world model that is
+            true to its base. Where it cannot apply (no base, another stage) it is not asked for.
         fix: Suggests how to fix a model for which it fails, a line for each step. None: name the plan's rule
             that made each of the modules in `where`.
     """
@@ -41,6 +43,7 @@ class ClaimSpec:
     stages: tuple[Stage, ...] = ALL_STAGES
     figure: bool = False
     needs_base: bool = False
+    core: bool = False
     fix: "Fix | None" = None
 
     def result(
@@ -60,6 +63,10 @@ class ClaimSpec:
     def not_measured(self, why: str) -> "Claim":
         """Return the claim without a measurement; `why` completes "not measured: "."""
         return Claim(self, None, None, "", f"{NOT_MEASURED}{why}")
+
+    def out_of_time(self, why: str) -> "Claim":
+        """Return the claim without a measurement, for which there was no time."""
+        return replace(self.not_measured(why), missing=self.core)
 
     def count(self, broken: Iterable[str], how: str, sentence: str = "") -> "Claim":
         """Return a claim about many modules, tensors or files: the number of those in `broken`, of which none is allowed."""
@@ -95,6 +102,7 @@ class Claim:
         fix: Where it fails, how to fix it, a line for each step; "" where that is not known.
         sentence: The sentence; that of `spec` unless a more exact one is given.
         expert: Of which denoiser it is, "high" or "low", where there are two; "": of the whole model.
+        missing: True if it is of the core, and there was no time to measure it.
     """
 
     spec: ClaimSpec
@@ -105,6 +113,7 @@ class Claim:
     fix: str = ""
     sentence: str = ""
     expert: str = ""
+    missing: bool = False
 
     def __post_init__(self) -> None:
         assert (self.allowed is None) == (self.measured is None or self.spec.figure), self.spec.id
@@ -142,6 +151,8 @@ class Claim:
             "sentence": self.sentence,
             "status": self.status,
             "ok": self.ok,
+            "core": self.spec.core,
+            "missing": self.missing,
             "measured": self.measured if finite else None,
             "allowed": self.allowed,
             "where": self.where,

@@ -6,7 +6,8 @@ from typing import Any
 
 from v2w_convert.verification.claim import Claim
 
-REPORT_VERSION = 2
+REPORT_VERSION = 3
+FAILS, INCOMPLETE = 1, 3  # exit codes
 FIGURES = ("influence", "leak", "distance")  # null in a report until they are measured
 
 
@@ -28,14 +29,27 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """True if no claim fails."""
-        return all(claim.ok for claim in self.claims)
+        """True if no claim fails, and all of the core were measured, as far as they apply."""
+        return self.exit_code == 0
+
+    @property
+    def missing(self) -> list[str]:
+        """Ids of the claims of the core for which there was no time."""
+        return list(dict.fromkeys(claim.id for claim in self.claims if claim.missing))
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a claim fails; else 3 if there was no time for a claim of the core; else 0."""
+        if not all(claim.ok for claim in self.claims):
+            return FAILS
+        return INCOMPLETE if self.missing else 0
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data, as `docs/schemas/verify.schema.json` describes it."""
         return {
             "v2w_report": REPORT_VERSION,
             "ok": self.ok,
+            "missing": self.missing,
             "not_measured": sum(claim.measured is None for claim in self.claims),
             "claims": [claim.as_json() for claim in self.claims],
             "figures": finite(self.figures),

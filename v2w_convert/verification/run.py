@@ -1,6 +1,7 @@
 """`v2w verify`: every claim about a converted model, measured on the user's own weights."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,12 @@ def verify(
         describe_run(converted, base, settings, report),
     )
     if report is not None:
-        publish(result.as_json(), report)
+        try:
+            publish(result.as_json(), report)
+        except V2WError:
+            with suppress(OSError):  # a folder that holds something stays
+                report.rmdir()
+            raise
     return result
 
 

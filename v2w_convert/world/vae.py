@@ -1,5 +1,7 @@
 """Pixels <-> latents by the pipeline's own autoencoder."""
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,9 @@ from torch import Tensor, nn
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.strict_json import read_object
 from v2w_convert.world.autoencoder_files import find_autoencoder, read_autoencoder
+from v2w_convert.world.decoding import BATCH, decode_pictures, in_chunks
 from v2w_convert.world.finite import is_finite, origin
-from v2w_convert.world.vae_kinds import (
-    KINDS,
-    decode_pictures,
-    encode_pictures,
-    factor,
-    packing,
-    statistic,
-)
+from v2w_convert.world.vae_kinds import KINDS, encode_pictures, factor, packing, statistic
 
 REPAIR = "the autoencoder that belongs to this denoiser"
 
@@ -102,7 +98,6 @@ class VAE(nn.Module):
         scaled = (latents - self._for_frames(self.mean, latents)) * self.factor
         return scaled / self._for_frames(self.std, latents)
 
-    @torch.no_grad()
     def decode(self, latents: Tensor, seen: int = 0) -> Tensor:
         """Pictures of clips of latents.
 
@@ -113,18 +108,54 @@ class VAE(nn.Module):
         Returns:
             (… t 3 height width) float32 in [0, 1].
         """
-        front, j = latents.shape[:-4], latents.shape[-4]
-        clips = latents.reshape(-1, *latents.shape[-4:]).to(next(self.parameters()))
-        clips = clips * self._for_frames(self.std, clips) / self.factor + self._for_frames(self.mean, clips)
-        if self.kind.decode is decode_pictures:
-            pictures = self.kind.decode(self.autoencoder, clips[:, seen:].flatten(0, 1))
-            pictures = pictures.unflatten(0, (len(clips), -1))
-        else:
-            pictures = torch.stack([self.kind.decode(self.autoencoder, clip) for clip in clips])
-            self._require(pictures.shape[1], j)
-            pictures = pictures[:, self.packing.frames(seen) :]
-        self._require_finite(pictures)
-        return (pictures.float() / 2 + 0.5).clamp(0, 1).reshape(*front, *pictures.shape[1:])
+        front, clips = latents.shape[:-4], latents.reshape(-1, *latents.shape[-4:])
+        pictures = torch.cat(list(self.decode_blocks([clips], seen)), 1)
+        return pictures.reshape(*front, *pictures.shape[1:])
+
+    @torch.no_grad()
+    def decode_blocks(self, blocks: Iterable[Tensor], seen: int = 0) -> Iterator[Tensor]:
+        """As `decode`, of latents that come block by block: the same pictures, bit for bit, however they are cut.
+
+        Of a clip that can only be decoded whole (`kind.chunks` is None) all pictures come at its end.
+
+        Args:
+            blocks: (n j c h w) each.
+            seen: As `decode` takes it.
+
+        Yields:
+            (n t 3 height width) float32 in [0, 1], each as soon as the latents are there that it depends on.
+        """
+        blocks = iter(blocks)
+        block = next(blocks)
+        n, j, t = len(block), 0, 0
+        together = max(BATCH // n, 1)
+        states = [None] * n
+        for chunk in in_chunks(
+            chain([block], blocks), (together, together) if self.single else self.kind.chunks
+        ):
+            latents = chunk.to(next(self.parameters()))
+            latents = latents * self._for_frames(self.std, latents, j) / self.factor
+            latents = latents + self._for_frames(self.mean, latents, j)
+            first, j = j, j + chunk.shape[1]
+            if self.single:
+                latents = latents[:, max(seen - first, 0) :]
+                if not latents.shape[1]:
+                    continue
+                pictures, _ = self.kind.decode(self.autoencoder, latents.flatten(0, 1), None)
+                pictures = pictures.unflatten(0, (n, -1))
+            else:
+                found = [
+                    self.kind.decode(self.autoencoder, *each) for each in zip(latents, states, strict=True)
+                ]
+                states = [state for _, state in found]
+                pictures = torch.stack([shown for shown, _ in found])
+                left_out = max(self.packing.frames(seen) - t, 0)
+                t += pictures.shape[1]
+                self._require(t, j)
+                pictures = pictures[:, left_out:]
+            if pictures.shape[1]:
+                self._require_finite(pictures)
+                yield (pictures.float() / 2 + 0.5).clamp(0, 1)
 
     def _require_finite(self, pictures: Tensor) -> None:
         """Raises V2WError if some of what was decoded is not finite."""
@@ -135,9 +166,10 @@ class VAE(nn.Module):
     def _name(self) -> str:
         return type(self.autoencoder).__name__
 
-    def _for_frames(self, values: Tensor, clips: Tensor) -> Tensor:
-        """(c m) -> (j c 1 1), for clips (… j c h w)."""
-        index = torch.arange(clips.shape[-4], device=values.device).clamp(max=values.shape[1] - 1)
+    def _for_frames(self, values: Tensor, clips: Tensor, first: int = 0) -> Tensor:
+        """(c m) -> (j c 1 1), for clips (… j c h w) from latent frame `first` on."""
+        index = torch.arange(first, first + clips.shape[-4], device=values.device)
+        index = index.clamp(max=values.shape[1] - 1)
         return values[:, index].T[..., None, None].to(clips)
 
     def _require(self, t: int, j: int) -> None:

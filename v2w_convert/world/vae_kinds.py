@@ -1,6 +1,7 @@
 """The autoencoders of diffusers that are served, and how each is called: as its family's pipeline does it.
 
-A coder takes and returns one clip, frames first: pictures (t 3 height width) in [-1, 1], latents (j c h w) unscaled.
+An encoder takes one clip, frames first, pictures (t 3 height width) in [-1, 1], and returns latents (j c h w), unscaled;
+for decoders see `decoding`.
 """
 
 import math
@@ -11,12 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from v2w_convert.world.decoding import (
+    BATCH,
+    CHUNK,
+    Decode,
+    as_video,
+    decode_allegro,
+    decode_cogvideox,
+    decode_easyanimate,
+    decode_ltx,
+    decode_pictures,
+    decode_together,
+    decode_video,
+    decode_wan,
+    frames_first,
+    one_tile,
+)
 from v2w_convert.world.temporal_compression import TemporalCompression
 
-BATCH = 64  # pictures at a time
-CHUNK = 25  # frames that the decoder of Stable Video Diffusion sees together: as many as its model makes
-
-Coder = Callable[[Any, Tensor], Tensor]
+Encode = Callable[[Any, Tensor], Tensor]
 
 
 def encode_pictures(autoencoder: Any, pictures: Tensor) -> Tensor:
@@ -24,71 +38,15 @@ def encode_pictures(autoencoder: Any, pictures: Tensor) -> Tensor:
     return torch.cat([autoencoder.encode(p).latent_dist.mode() for p in pictures.split(BATCH)])
 
 
-def decode_pictures(autoencoder: Any, latents: Tensor) -> Tensor:
-    """Picture by picture, in batches."""
-    return torch.cat([autoencoder.decode(z).sample for z in latents.split(BATCH)])
-
-
-def decode_together(autoencoder: Any, latents: Tensor) -> Tensor:
-    """Frames that see each other, in chunks."""
-    return torch.cat([autoencoder.decode(z, num_frames=len(z)).sample for z in latents.split(CHUNK)])
-
-
 def encode_video(autoencoder: Any, pictures: Tensor) -> Tensor:
     """The clip at once."""
-    return _frames_first(autoencoder.encode(_as_video(pictures)).latent_dist.mode())
-
-
-def decode_video(autoencoder: Any, latents: Tensor) -> Tensor:
-    """The clip at once."""
-    return _frames_first(autoencoder.decode(_as_video(latents)).sample)
-
-
-def decode_cogvideox(autoencoder: Any, latents: Tensor) -> Tensor:
-    """The clip at once. Only with an odd number of latent frames, the first is one picture's."""
-    if len(latents) % 2:
-        return decode_video(autoencoder, latents)
-    pictures = decode_video(autoencoder, torch.cat([latents, latents[-1:]]))
-    return pictures[: -int(autoencoder.config.temporal_compression_ratio)]
-
-
-def decode_ltx(autoencoder: Any, latents: Tensor) -> Tensor:
-    """At timestep 0 where the decoder takes one. The noise that some of its layers add is the same every time."""
-    timestep = latents.new_zeros(1) if autoencoder.config.timestep_conditioning else None
-    with torch.random.fork_rng([latents.device] if latents.is_cuda else []):
-        torch.manual_seed(0)
-        return _frames_first(autoencoder.decode(_as_video(latents), timestep).sample)
+    return frames_first(autoencoder.encode(as_video(pictures)).latent_dist.mode())
 
 
 def encode_allegro(autoencoder: Any, pictures: Tensor) -> Tensor:
     """The clip as one tile."""
-    _one_tile(autoencoder, len(pictures), *pictures.shape[-2:])
+    one_tile(autoencoder, len(pictures), *pictures.shape[-2:])
     return encode_video(autoencoder, pictures)
-
-
-def decode_allegro(autoencoder: Any, latents: Tensor) -> Tensor:
-    """The clip as one tile."""
-    t = len(latents) * autoencoder.config.temporal_compression_ratio
-    height, width = (size * autoencoder.spatial_compression_ratio for size in latents.shape[-2:])
-    _one_tile(autoencoder, t, height, width)
-    pictures: Tensor = autoencoder.decode(_as_video(latents)).sample[
-        0
-    ]  # the only one that returns frames first
-    return pictures
-
-
-def _one_tile(autoencoder: Any, *size: int) -> None:
-    """Make the tile as large as the clip, t height width: this autoencoder only codes tile by tile."""
-    autoencoder.use_tiling = True
-    autoencoder.kernel = autoencoder.stride = size
-
-
-def _as_video(frames: Tensor) -> Tensor:
-    return frames.transpose(0, 1)[None]
-
-
-def _frames_first(video: Tensor) -> Tensor:
-    return video[0].transpose(0, 1)
 
 
 @dataclass(frozen=True)
@@ -98,32 +56,34 @@ class Kind:
     Attributes:
         encode: Its encoder.
         decode: Its decoder.
+        chunks: Latent frames that are decoded at a time, first and later; None: a clip can only be decoded whole.
         ratio: The attribute or config entry that says how many video frames make one latent frame; None: one.
         alone: The first video frame makes the first latent frame by itself.
         edm: Cosmos: latents_mean and latents_std are of each latent frame by its index in the clip, and latents are
             scaled to the standard deviation `sigma_data` of the scheduler, not by scaling_factor.
     """
 
-    encode: Coder = encode_video
-    decode: Coder = decode_video
+    encode: Encode = encode_video
+    decode: Decode = decode_video
+    chunks: tuple[int, int] | None = None
     ratio: str | None = "temporal_compression_ratio"
     alone: bool = True
     edm: bool = False
 
 
 KINDS = {
-    "AutoencoderKL": Kind(encode_pictures, decode_pictures, ratio=None),
-    "AutoencoderKLTemporalDecoder": Kind(encode_pictures, decode_together, ratio=None),
+    "AutoencoderKL": Kind(encode_pictures, decode_pictures, (1, 1), ratio=None),
+    "AutoencoderKLTemporalDecoder": Kind(encode_pictures, decode_together, (CHUNK, CHUNK), ratio=None),
     "AutoencoderKLAllegro": Kind(encode_allegro, decode_allegro, alone=False),
-    "AutoencoderKLCogVideoX": Kind(decode=decode_cogvideox),
+    "AutoencoderKLCogVideoX": Kind(decode=decode_cogvideox, chunks=(3, 2)),
     "AutoencoderKLCosmos": Kind(edm=True),
     "AutoencoderKLHunyuanVideo": Kind(),
     "AutoencoderKLHunyuanVideo15": Kind(),
     "AutoencoderKLLTXVideo": Kind(decode=decode_ltx),
     "AutoencoderKLLTX2Video": Kind(decode=decode_ltx),
-    "AutoencoderKLMagvit": Kind(),
+    "AutoencoderKLMagvit": Kind(decode=decode_easyanimate, chunks=(1, 1)),
     "AutoencoderKLMochi": Kind(),
-    "AutoencoderKLWan": Kind(ratio="scale_factor_temporal"),
+    "AutoencoderKLWan": Kind(decode=decode_wan, chunks=(1, 1), ratio="scale_factor_temporal"),
 }
 
 REFUSED = {

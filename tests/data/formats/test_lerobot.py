@@ -55,6 +55,12 @@ def two_cameras(folder: Path) -> Path:
     info["features"]["left"] = info["features"]["observation.image"]
     file.write_text(json.dumps(info))
     shutil.copytree(folder / "videos/observation.image", folder / "videos/left")
+    file = folder / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    for name in table.column_names:
+        if "observation.image" in name:
+            table = table.append_column(name.replace("observation.image", "left"), table[name])
+    pq.write_table(table, file)
     return folder
 
 
@@ -74,20 +80,23 @@ def test_the_fingerprint_is_of_the_content_and_of_the_camera(folder: Path, tmp_p
     assert fingerprint(copied) == fingerprint(folder)
     files = [path for path in copied.glob("*/**/*") if path.is_file()]
     assert len(files) == 6
+    opened = open_dataset(copied)
     for file in files:
-        before = fingerprint(copied)
+        before = opened.fingerprint()
         file.write_bytes(file.read_bytes() + b" ")
-        assert fingerprint(copied) != before, file
+        assert opened.fingerprint() != before, file
     two_cameras(folder)
     assert fingerprint(folder, "left") != fingerprint(folder, "observation.image")
 
 
 def test_a_missing_list_of_episodes_is_refused(folder: Path) -> None:
     file = folder / "meta/episodes/chunk-000/file-000.parquet"
-    for damage in (lambda: file.write_bytes(b"PAR1"), lambda: shutil.rmtree(folder / "meta/episodes")):
-        damage()
-        with pytest.raises(V2WError, match="its meta/episodes cannot be read"):
-            _ = open_dataset(folder).lengths
+    file.write_bytes(b"PAR1")
+    with pytest.raises(V2WError, match="it has 4 bytes"):
+        open_dataset(folder)
+    shutil.rmtree(folder / "meta/episodes")
+    with pytest.raises(V2WError, match="there is no parquet file in meta/episodes"):
+        open_dataset(folder)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +104,10 @@ def test_a_missing_list_of_episodes_is_refused(folder: Path) -> None:
     [
         ({"total_episodes": 0}, "no episode"),
         ({"codebase_version": "v2.1"}, "its layout is v2.1"),
-        ({"features": {}}, "KeyError"),
-        ({"features": []}, "TypeError"),
-        ({"fps": None}, "TypeError"),
-        ({"data_path": "../../{chunk_index}{file_index}.parquet"}, "points outside"),
+        ({"features": {}}, "there is no 'action'; features: it has no video feature"),
+        ({"features": []}, "features: Input should be a valid dictionary"),
+        ({"fps": None}, "fps: Input should be a valid number"),
+        ({"data_path": "../../{chunk_index}{file_index}.parquet"}, "data_path: .*points outside"),
     ],
 )
 def test_a_wrong_description(folder: Path, change: dict[str, object], expected: str) -> None:
@@ -110,7 +119,7 @@ def test_a_wrong_description(folder: Path, change: dict[str, object], expected: 
 
 def test_missing_parts(folder: Path) -> None:
     shutil.rmtree(folder / "videos")
-    with pytest.raises(V2WError, match="file-000.mp4 is missing"):
+    with pytest.raises(V2WError, match=r"file-000.mp4: no such file"):
         read(folder)
     with pytest.raises(V2WError, match="no such folder"):
         read(folder / "nowhere")
@@ -160,7 +169,7 @@ def test_tasks_are_read_in_the_order_in_which_frames_have_them(folder: Path) -> 
     with pytest.raises(V2WError, match=r"a frame has task 2, which meta/tasks.parquet does not have"):
         _ = open_dataset(folder).tasks
     pq.write_table(pa.table({"task_index": [0, 1, 2], "task": [1, 2, 3]}), folder / "meta/tasks.parquet")
-    with pytest.raises(V2WError, match="a task is not a text"):
+    with pytest.raises(V2WError, match="column 'task' is of type int64, not text"):
         read(folder)
     (folder / "meta/tasks.parquet").unlink()
     assert open_dataset(folder).tasks == [()] * 3

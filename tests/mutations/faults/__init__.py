@@ -4,8 +4,10 @@ Faults of one module are functions of it, and can be made rarer: `only(fault, wh
 """
 
 from tests.mutations.faults.actions import *  # noqa: F403
+from tests.mutations.faults.conditional import *  # noqa: F403
 from tests.mutations.faults.convolution import *  # noqa: F403
 from tests.mutations.faults.determinism import *  # noqa: F403
+from tests.mutations.faults.modes import *  # noqa: F403
 from tests.mutations.faults.noise import *  # noqa: F403
 from tests.mutations.faults.pipeline import *  # noqa: F403
 from tests.mutations.faults.positions import *  # noqa: F403

@@ -94,7 +94,7 @@ def test_a_fault_in_clips_longer_than_the_window_is_found(randomized: World) -> 
     assert window is not None
     faults.sees_future_if(randomized.sites[CONV], lambda now: now.t > window)
     usual = [trial for trial in choose_trials(randomized) if trial.blocks <= window]
-    assert [trial.blocks for trial in usual] == [2]  # this model's window is five frames: seven are beyond it
+    assert {trial.blocks for trial in usual} == {2}  # this model's window is five frames: seven are beyond it
     assert measure_causality(randomized, trials=usual).ok
     assert measure_causality(randomized).where == CONV
 

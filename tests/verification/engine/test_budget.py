@@ -62,9 +62,8 @@ def test_the_two_models_are_never_in_memory_together(
     monkeypatch.setattr(phases, "open_world", watch(open_world))
     report = verify(tiny_converted, tiny_base)
     assert report.ok
-    assert (
-        len(opened) == 4
-    )  # the base, the world model, that in the stored precision, and that which is trained
+    # the base, the world model, that in the stored precision, that which is trained, and that of all modes
+    assert len(opened) == 5
 
 
 @pytest.mark.slow
@@ -80,10 +79,11 @@ def test_a_model_too_large_for_the_memory_is_verified_all_the_same(
     assert "0% can be held in memory" in err
 
 
-def test_a_budget_of_zero_measures_nothing_and_says_so(
-    tiny_converted: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
+def test_a_budget_of_zero_measures_nothing_says_so_and_ends_with_3(
+    tiny_converted: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert v2w(["verify", str(tiny_converted), "--base", str(tiny_base), "--budget", "0", "--json"]) == 0
+    command = ["verify", str(tiny_converted), "--base", str(tiny_base), "--budget", "0", "--json"]
+    assert v2w([*command, "-o", str(tmp_path / "report")]) == 3
     out, err = capsys.readouterr()
     result = json.loads(out.splitlines()[-1])
     unmeasured = [claim for claim in result["claims"] if claim["measured"] is None]
@@ -95,7 +95,14 @@ def test_a_budget_of_zero_measures_nothing_and_says_so(
     assert all("the budget of 0 minutes was used up" in claim["how"] for claim in unmeasured)
     assert f"{len(unmeasured)} were not measured" in " ".join(err.split())
     assert result["figures"]["budget"]["unmeasured"] == [claim["id"] for claim in unmeasured]
-    assert "causal" in err
+    core = [spec.id for spec in SPECS.values() if spec.core and spec.topic != "experts"]
+    assert not result["ok"]
+    assert sorted(result["missing"]) == sorted(set(core) & {claim["id"] for claim in unmeasured})
+    assert {"causal", "identity", "stream-by-block"} <= set(result["missing"])
+    assert f"not verified: of the core, {', '.join(result['missing'])}" in " ".join(err.split())
+    for name in ("report.html", "summary.md"):
+        text = (tmp_path / "report" / name).read_text()
+        assert "Not verified" in text and "stream-by-block" in text, name
 
 
 @pytest.mark.slow
@@ -115,7 +122,7 @@ def test_what_the_budget_still_allowed_is_measured(
     monkeypatch.setattr(run, "Budget", lambda minutes: Budget(minutes, clock))
     report = verify(tiny_converted, tiny_base, VerifySettings(budget=10))
     found = {claim.id: claim for claim in report.claims}
-    assert report.ok
+    assert report.exit_code == 3
     for name in (
         "identity",
         "coverage",

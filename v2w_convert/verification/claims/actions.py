@@ -32,9 +32,10 @@ NO_EFFECT = ClaimSpec(
     "Before training, no action has an effect",
     stages=BEFORE_ACTION_TRAINING,
     fix=fix_rules(advise_converting_again),
+    core=True,
 )
 HAS_EFFECT, CAUSAL, FIRST_IGNORED, NULL, DROPPED, ROLLOUT = EFFECTS = tuple(
-    ClaimSpec(id, "actions", sentence, fix=fix_rules(advise_finetuning))
+    ClaimSpec(id, "actions", sentence, fix=fix_rules(advise_finetuning), core=True)
     for id, sentence in (
         ("action-has-effect", "An action changes the frame that it leads to"),
         ("action-causal", "An action changes no frame before the one that it leads to"),

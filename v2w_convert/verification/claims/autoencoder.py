@@ -19,6 +19,7 @@ from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.context import VerifyContext
 from v2w_convert.verification.engine.phases import FILES
 from v2w_convert.verification.module import influence
+from v2w_convert.world.decoding import decode_clip
 from v2w_convert.world.vae import VAE, open_vae
 
 LATENT_FRAMES = 3
@@ -104,7 +105,7 @@ def measure_look_ahead(vae: VAE) -> dict[str, LookAhead]:
     }
     runs: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
         "encode": (lambda x: vae.kind.encode(model, x), frames),
-        "decode": (lambda z: vae.kind.decode(model, z), latents),
+        "decode": (lambda z: decode_clip(vae.kind.decode, vae.kind.chunks, model, z), latents),
     }
     found = {}
     for way, (run, x) in runs.items():
@@ -123,7 +124,7 @@ def _clip(vae: VAE, t: int) -> tuple[Tensor, Tensor]:
         frames = torch.rand(t, 3, side, side, generator=generator).double() * 2 - 1
         try:
             latents = vae.kind.encode(vae.autoencoder, frames)
-            vae.kind.decode(vae.autoencoder, latents)
+            decode_clip(vae.kind.decode, vae.kind.chunks, vae.autoencoder, latents)
         except (RuntimeError, ValueError):
             if side == SIDES[-1]:
                 raise

@@ -26,6 +26,7 @@ CALL = ClaimSpec(
     "pipeline",
     "Called as the plan says, the base gives what it gives when its family's published code calls it",
     needs_base=True,
+    core=True,
     fix=fix_text("`call` in the plan: the layout of frames, the timestep, or another argument"),
 )
 

@@ -24,7 +24,7 @@ from v2w_convert.world.model import World
 PROBED_TOKENS = 5  # frames of tokens: unlike all other sizes, so that the probe can distinguish the axes
 
 COVERAGE = ClaimSpec(
-    "coverage", "coverage", "Every module through which the base's frames mix has an operation"
+    "coverage", "coverage", "Every module through which the base's frames mix has an operation", core=True
 )
 FAMILY_SENTENCE = "Every module through which the family's frames mix has an operation"
 CONTROL = ClaimSpec(

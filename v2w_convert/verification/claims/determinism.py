@@ -1,6 +1,5 @@
 """The same input gives the same output: again, after other inputs, in a stream, and with gradient checkpointing."""
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -9,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from v2w_convert.operations.base import max_abs_diff
-from v2w_convert.plan.probe import Visit, watched
+from v2w_convert.plan.probe import Visit
 from v2w_convert.verification.claim import Claim, ClaimSpec, nan_max
+from v2w_convert.verification.engine.blame import first_different, record_visits
 from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.inputs import Inputs, conditions_of, enough_frames, random_inputs
 from v2w_convert.verification.engine.phases import STORED, TRAINING, WORLD_RANDOMIZED, Cost
@@ -18,7 +18,7 @@ from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
 DETERMINISTIC = ClaimSpec(
-    "deterministic", "determinism", "The same input gives the same output, bit for bit, in float64"
+    "deterministic", "determinism", "The same input gives the same output, bit for bit, in float64", core=True
 )
 DETERMINISTIC_STORED = ClaimSpec(
     "deterministic-stored",
@@ -29,6 +29,7 @@ CHECKPOINTING = ClaimSpec(
     "checkpointing-equal",
     "determinism",
     "With gradient checkpointing, output and gradient are the same",
+    core=True,
 )
 
 
@@ -100,13 +101,13 @@ def measure_checkpointing(world: World) -> Claim:
                 with suppress(RuntimeError):
                     _output_and_gradient(world, inputs)
 
-            visits = _record_visits(world.base, run_again)
+            visits = record_visits(world.base, run_again)
     finally:
         world.eval()
         base.disable_gradient_checkpointing()
     if visits:
-        where = _first_different(
-            _record_visits(world.base, lambda: _output_and_gradient(world, inputs)), visits
+        where = first_different(
+            record_visits(world.base, lambda: _output_and_gradient(world, inputs)), visits
         )
     return CHECKPOINTING.result(
         measured,
@@ -156,41 +157,11 @@ def _output_and_gradient(world: World, inputs: Inputs) -> tuple[Tensor, Tensor]:
 def _first_changing_module(model: nn.Module, run: Callable[[], Any], between: Callable[[], Any]) -> str:
     """The first module whose output changes for the same input: in a second run, or in one after `between`."""
     run()
-    before = _record_visits(model, run)
-    if at_once := _first_different(before, _record_visits(model, run)):
+    before = record_visits(model, run)
+    if at_once := first_different(before, record_visits(model, run)):
         return at_once
     between()
-    return _first_different(before, _record_visits(model, run))
-
-
-def _record_visits(model: nn.Module, run: Callable[[], Any]) -> list[tuple[str, Visit]]:
-    """Every call of every module in the order of completion, copied."""
-    found: list[tuple[str, Visit]] = []
-
-    def keep(name: str, now: Visit) -> None:
-        found.append((name, Visit([x.clone() for x in now.inputs], [x.clone() for x in now.outputs])))
-
-    with watched(model, keep):
-        run()
-    return found
-
-
-def _first_different(before: list[tuple[str, Visit]], after: list[tuple[str, Visit]]) -> str:
-    """The first module whose outputs differ for the same inputs. It may be called again in `after`."""
-    known: dict[str, list[Visit]] = {}
-    for name, visit in before:
-        known.setdefault(name, []).append(visit)
-    calls: Counter[str] = Counter()
-    for name, now in after:
-        then = known[name][calls[name] % len(known[name])]
-        calls[name] += 1
-        if _same(then.inputs, now.inputs) and not _same(then.outputs, now.outputs):
-            return name
-    return ""
-
-
-def _same(a: list[Tensor], b: list[Tensor]) -> bool:
-    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    return first_different(before, record_visits(model, run))
 
 
 CHECKS = (

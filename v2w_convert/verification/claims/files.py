@@ -16,6 +16,7 @@ FILES = ClaimSpec(
     "equivalence",
     "The files are those that the manifest describes",
     fix=fix_text(f"{CONVERT_AGAIN}; a finetuned model: copy its files again"),
+    core=True,
 )
 BASE_FILES = ClaimSpec(
     "base-files-match-manifest",

@@ -27,6 +27,7 @@ CAUSAL = ClaimSpec(
     "causality",
     "No gradient flows from a frame's output to a later frame",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 RECEPTIVE_FIELD = ClaimSpec(
     "gradients-receptive-field",

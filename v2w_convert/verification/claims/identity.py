@@ -29,6 +29,7 @@ IDENTITY = ClaimSpec(
     "With every operation in its bidirectional form, the folded model equals the base",
     needs_base=True,
     fix=fix_rules(otherwise="`call` in the plan: the folded model does not receive what the base does"),
+    core=True,
 )
 
 

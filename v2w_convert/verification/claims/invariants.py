@@ -22,6 +22,7 @@ INVARIANTS = ClaimSpec(
     stages=BEFORE_FINETUNING,
     needs_base=True,
     fix=fix_rules(advise_converting_again),
+    core=True,
 )
 
 

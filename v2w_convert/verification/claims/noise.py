@@ -34,6 +34,7 @@ LEVELS = ClaimSpec(
     "noise",
     "At every step of a rollout the base is told the number that the checkpoint's scheduler tells it",
     fix=FIX,
+    core=True,
 )
 FALL = ClaimSpec(
     "noise-falls", "noise", "The noise levels of a rollout fall to the scheduler's clean end", fix=FIX
@@ -49,7 +50,11 @@ SPLIT = ClaimSpec(
     fix=FIX,
 )
 STEPPED = ClaimSpec(
-    "noise-stepped", "noise", "Every step of a rollout equals the step of the checkpoint's scheduler", fix=FIX
+    "noise-stepped",
+    "noise",
+    "Every step of a rollout equals the step of the checkpoint's scheduler",
+    fix=FIX,
+    core=True,
 )
 RECOVERED = ClaimSpec(
     "noise-recovered",

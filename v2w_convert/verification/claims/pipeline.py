@@ -46,6 +46,7 @@ ARGUMENTS = ClaimSpec(
     "pipeline",
     "The base receives every argument that its own pipeline gives it, and no other",
     fix=fix_text("`call` in the plan: an argument that is missing, or another value"),
+    core=True,
 )
 PICTURE = ClaimSpec(
     "pipeline-picture",

@@ -1,5 +1,8 @@
 """Every frame sees its past: the model as a whole, and every site that should."""
 
+from functools import partial
+from typing import NamedTuple
+
 import torch
 
 from v2w_convert.operations.base import max_abs_diff
@@ -7,36 +10,50 @@ from v2w_convert.verification.claim import MODEL_FORWARD, Claim, ClaimSpec, join
 from v2w_convert.verification.engine.check import Check
 from v2w_convert.verification.engine.context import VerifyContext
 from v2w_convert.verification.engine.inputs import (
+    Inputs,
     enough_frames,
     random_inputs,
     sites_with_past,
     visible_blocks,
 )
+from v2w_convert.verification.engine.manners import (
+    HISTORY,
+    MIXED,
+    UNIFORM,
+    UNKNOWN,
+    clips_in_manners,
+    other_sizes,
+)
 from v2w_convert.verification.engine.phases import STORED, WORLD_RANDOMIZED, Cost
-from v2w_convert.verification.engine.recorded_calls import record_calls
+from v2w_convert.verification.engine.recorded_calls import RecordedCall, record_calls
 from v2w_convert.verification.module import influence
 from v2w_convert.verification.report.fixes import advise_against, fix_rules
 from v2w_convert.world.model import World
 
 ALLOWED = 1e-9  # of the output's largest value, float64
+SHORT = 3  # blocks
+SPIKE = 40.0  # an activation as trained models have them, and small random ones do not
 
 RECEPTIVE_FIELD = ClaimSpec(
     "receptive-field",
     "receptive-field",
     "Every frame sees itself and the frames before it",
     fix=fix_rules(advise_against("forgets_past")),
+    core=True,
 )
 SITES = ClaimSpec(
     "sites-receptive-field",
     "receptive-field",
     "Every site sees its past, as far back as the plan says",
     fix=fix_rules(advise_against("forgets_past")),
+    core=True,
 )
 SITES_CAUSAL = ClaimSpec(
     "sites-causal",
     "causality",
     "No site sees a later frame or another clip",
     fix=fix_rules(advise_against("leaks_future")),
+    core=True,
 )
 SITES_STORED = ClaimSpec(
     "sites-receptive-field-stored",
@@ -78,69 +95,124 @@ def first_blind_site(world: World) -> str:
     return seeing.where.split(", ")[0]
 
 
-def measure_sites(world: World, leak: dict[str, float] | None = None) -> list[Claim]:
+class SiteTrial(NamedTuple):
+    """A forward of the whole model in which every site's call is recorded, and which blocks of its input are changed.
+
+    Attributes:
+        inputs: Arguments of `World.forward`.
+        t: Blocks of each clip.
+        changes: (clip, block), one at a time.
+        spike: One activation of every block of a site's input is set to this; 0: none is.
+    """
+
+    inputs: Inputs
+    t: int
+    changes: tuple[tuple[int, int], ...]
+    spike: float = 0.0
+
+
+def choose_site_trials(world: World) -> list[SiteTrial]:
+    """Return the plain trial, in which the last frame of the first clip would leak into the second, were they one; then others.
+
+    These are as in rollouts and in training: many clips of history, no actions, large pictures, large activations.
+    """
+    n = world.frames_per_block
+    reaches = [2 + reach.first + (reach.back or 0) for reach in sites_with_past(world).values()]
+    t = max([enough_frames(world) // n, *reaches])
+    plain = random_inputs(world, 2, t * n, seed=0)
+    trials = [
+        SiteTrial(plain, t, ((0, 0), (1, t // 2), (0, t - 1))),
+        SiteTrial(plain, t, ((1, t // 2),), spike=SPIKE),
+    ]
+    several = [(manners, None) for manners in ([HISTORY] * 9, [UNKNOWN], [UNIFORM[3]], [UNIFORM[4]])]
+    pictures = [([MIXED], size) for size in other_sizes(world)[-1:]]
+    for manners, size in (*several, *pictures):
+        usual = [
+            manner._replace(scale=1.0) for manner in manners
+        ]  # softmax hides small effects behind large values
+        inputs = clips_in_manners(world, usual, SHORT * n, 0, size)
+        trials.append(SiteTrial(inputs, SHORT, ((len(manners) - 1, 1),)))
+    return trials
+
+
+def measure_sites(world: World, leak: dict[str, float] | None = None, brief: bool = False) -> list[Claim]:
     """Call each site alone, so that a broken one is named even when others hide it.
 
-    Each site runs on its own input from a forward of the whole model, with one frame of that input changed: the
-    first, the middle or the last, in one of two clips. (The last frame of the first clip would leak into the second,
-    were they one.)
+    Each site runs on its own input from a forward of the whole model, with one block of that input changed.
 
     Args:
         world: The world model.
         leak: Receives, for every site, the largest change where there should be none, over its output's largest value.
+        brief: True for a large model: the first trial only.
 
     Returns:
         Two claims: which sites do not see their past, and which see the future or another clip.
     """
     seeing = sites_with_past(world)
-    t = max(
-        [
-            enough_frames(world) // world.frames_per_block,
-            *(2 + reach.first + (reach.back or 0) for reach in seeing.values()),
-        ]
-    )
+    trials = choose_site_trials(world)
+    blind: list[str] = []
     leaky: list[str] = []
+    called: dict[str, None] = {}
     largest = 0.0
     leak = {} if leak is None else leak
-    calls = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
-    blind = [name for name in seeing if name not in calls]  # never called, or not installed
-    for name, call in calls.items():
-        expected = seeing[name].visible(t) if name in seeing else torch.zeros(t, t, dtype=torch.bool)
-        before = call.output(t)
-        leak[name] = 0.0
-        for clip, frame in ((0, 0), (1, t // 2), (0, t - 1)):
-            effect = (call.output(t, clip, frame) - before).abs().flatten(2).amax(2)
-            if bool((effect[clip, expected[:, frame]] == 0).any()):
-                blind.append(name)
-            stray = effect.clone()
-            stray[clip, frame:] = 0
-            if bool((stray != 0).any()):
-                leaky.append(name)
-                largest = max(largest, float(stray.max()))
-                leak[name] = max(leak[name], float(stray.max()) / (float(before.abs().max()) or 1.0))
-    how = f"each site alone on its own input, one of {t} frames changed, float64; zero-initialised layers randomised"
+    calls: dict[str, RecordedCall] = {}
+    recorded: Inputs | None = None
+    for trial in trials[:1] if brief else trials:
+        if trial.inputs is not recorded:
+            recorded = trial.inputs
+            calls = record_calls(world, partial(world, **recorded))
+        t = trial.t
+        called |= dict.fromkeys(calls)
+        blind += [name for name in seeing if name not in calls]  # never called, or not installed
+        for name, recorded_call in calls.items():
+            call = recorded_call.spiked(trial.spike) if trial.spike else recorded_call
+            expected = seeing[name].visible(t) if name in seeing else torch.zeros(t, t, dtype=torch.bool)
+            before = call.output(t)
+            for clip, frame in trial.changes:
+                effect = (call.output(t, clip, frame) - before).abs().flatten(2).amax(2)
+                if bool((effect[clip, expected[:, frame]] == 0).any()):
+                    blind.append(name)
+                stray = effect.clone()
+                stray[clip, frame:] = 0
+                if bool((stray != 0).any()):
+                    leaky.append(name)
+                    largest = max(largest, float(stray.max()))
+                share = float(stray.max()) / (float(before.abs().max()) or 1.0)
+                leak[name] = max(leak.get(name, 0.0), share)
+    how = f"each site alone on its own input, one of {trials[0].t} frames changed, float64; zero-initialised layers randomised"
+    if not brief:
+        how += (
+            f"; clips of {SHORT} as well, in a batch of {len(trials[2].inputs['latents'])}; history; clean, "
+            f"actions dropped; one level, no actions or conditions; the largest level; larger pictures; an activation of {SPIKE:g}"
+        )
     return [
         SITES.count(blind, f"{len(seeing)} sites: {how}"),
-        SITES_CAUSAL.count(leaky, f"{len(calls)} sites: {how}; largest change {largest:.1e}"),
+        SITES_CAUSAL.count(leaky, f"{len(called)} sites: {how}; largest change {largest:.1e}"),
     ]
 
 
 def measure_sites_stored(world: World) -> Claim:
     """Call each site alone with the frame before changed: the only effect that the stored dtype surely does not round away."""
-    seeing, t = sites_with_past(world), enough_frames(world) // world.frames_per_block
-    calls = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
-    blind = [name for name in seeing if name not in calls]
-    for name in seeing.keys() & calls.keys():
-        for clip in (0, 1):
-            effect = calls[name].output(t, clip, 1) - calls[name].output(t)
-            if not bool((effect[clip, 2] != 0).any()):
-                blind.append(name)
     precision = str(world.dtype).removeprefix("torch.")
     return SITES_STORED.count(
-        sorted(blind),
-        f"{len(seeing)} sites: each alone on its own input, one of {t} frames changed; zero-initialised layers randomised",
+        sites_blind_to_frame_before(world),
+        f"{len(sites_with_past(world))} sites: each alone on its own input, one of "
+        f"{enough_frames(world) // world.frames_per_block} frames changed; zero-initialised layers randomised",
         sentence=f"Every site sees the frame before, in {precision}",
     )
+
+
+def sites_blind_to_frame_before(world: World) -> list[str]:
+    """Return the sites of which an output does not change with the frame before it, in either of two clips, sorted."""
+    seeing, t = sites_with_past(world), enough_frames(world) // world.frames_per_block
+    calls = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
+    blind = {name for name in seeing if name not in calls}
+    for name in seeing.keys() & calls.keys():
+        before = calls[name].output(t)
+        for clip in (0, 1):
+            if not bool((calls[name].output(t, clip, 1)[clip, 2] != before[clip, 2]).any()):
+                blind.add(name)
+    return sorted(blind)
 
 
 def measure_last_frame(world: World) -> Claim:
@@ -172,7 +244,7 @@ def measure_last_frame(world: World) -> Claim:
 
 def _measure_sites(context: VerifyContext) -> list[Claim]:
     leak: dict[str, float] = {}
-    claims = measure_sites(context.world, leak)
+    claims = measure_sites(context.world, leak, context.large)
     context.figures["leak"] = {"base": context.base_record.leak, "world": leak}
     return [*claims, measure_last_frame(context.world)]
 
@@ -190,7 +262,7 @@ CHECKS = (
         (SITES, SITES_CAUSAL, LAST_FRAME),
         WORLD_RANDOMIZED,
         _measure_sites,
-        Cost(passes=6),
+        lambda c: Cost(passes=6 if c.large else 14),
     ),
     Check(
         "every site in the stored precision",

@@ -34,24 +34,28 @@ LOOP = ClaimSpec(
     "rollout",
     "A rollout shows the model every frame, action, noise level and condition as defined, and returns what it commits",
     fix=FIX,
+    core=True,
 )
 HISTORY = ClaimSpec(
     "rollout-history",
     "rollout",
     "History has the context noise that was asked for, and the model is told so",
     fix=FIX,
+    core=True,
 )
 GUIDANCE = ClaimSpec(
     "rollout-guidance",
     "rollout",
     "Guidance leads away from the model without the newest action, by its scale",
     fix=FIX,
+    core=True,
 )
 BRANCH = ClaimSpec(
     "rollout-branch",
     "rollout",
     "A branch has its stem's past, and the stem's noise to come or another seed's; neither disturbs the other",
     fix=FIX,
+    core=True,
 )
 SPECS = (LOOP, HISTORY, GUIDANCE, BRANCH)
 

@@ -22,6 +22,7 @@ COMPLETE = ClaimSpec(
     "equivalence",
     "The model has exactly the tensors that the plan describes",
     fix=fix_text(CONVERT_AGAIN),
+    core=True,
 )
 BASE_COMPLETE = ClaimSpec(
     "base-tensors-complete",
@@ -29,6 +30,7 @@ BASE_COMPLETE = ClaimSpec(
     "The base has exactly the tensors that its config describes",
     needs_base=True,
     fix=fix_text("--base: a base whose files are complete; v2w.json has their names and hashes"),
+    core=True,
 )
 KEPT, TRANSFERRED, ADDED, EXACT = (
     ClaimSpec(
@@ -38,6 +40,7 @@ KEPT, TRANSFERRED, ADDED, EXACT = (
         stages=BEFORE_FINETUNING,
         needs_base=True,
         fix=fix_text(CONVERT_AGAIN),
+        core=True,
     )
     for id, sentence in (
         ("tensors-kept", "Every kept tensor equals the base's, bit for bit"),

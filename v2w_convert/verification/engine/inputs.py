@@ -15,7 +15,10 @@ TOKENS = 3  # of a prompt, if the model accepts any number
 MIN_FRAMES = 7  # unlike every height and width
 
 Inputs = dict[str, Tensor]
-"""Arguments of `World.forward`, each (b t …); conditions have one entry for each block, pictures one for each frame."""
+"""Arguments of `World.forward`, each (b t …); conditions have one entry for each block, pictures one for each frame.
+`offset` is (b,)."""
+OTHERWISE: dict[str, Callable[[Tensor], Tensor]] = {"dropped": torch.logical_not, "offset": lambda x: x + 1}
+"""How to change what is not drawn anew."""
 
 
 def latent_size(world: World) -> tuple[int, int]:
@@ -31,41 +34,58 @@ def latent_size(world: World) -> tuple[int, int]:
     return side, 2 * side
 
 
-def random_inputs(world: World, b: int, t: int, seed: int) -> Inputs:
+def random_inputs(
+    world: World,
+    b: int,
+    t: int,
+    seed: int,
+    *,
+    size: tuple[int, int] | None = None,
+    level: Tensor | None = None,
+    dropped: Tensor | None = None,
+    clean: Tensor | None = None,
+) -> Inputs:
     """Return noisy frames at training's noise levels, actions, and every condition of the plan.
-
-    In every second clip, every other frame's action is dropped.
 
     Args:
         world: The world model.
         b: Clips.
         t: Frames, whole blocks.
         seed: Of the random numbers.
+        size: h and w of the latents; None: `latent_size`.
+        level: (b t), in place of training's.
+        dropped: (b t) bool; None: in every second clip, every other frame's action.
+        clean: Latents (b t c h w) to which noise is added; None: random ones.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(b, t, *shape, generator=generator)
 
-    frame = (world.channels, *latent_size(world))
-    level = world.noise.sample_training_levels((b, t), generator)
-    level = level[:, :: world.frames_per_block]  # one for each block
-    level = level.repeat_interleave(world.frames_per_block, 1)
+    h, w = size or latent_size(world)
+    if level is None:
+        level = world.noise.sample_training_levels((b, t), generator)
+        level = level[:, :: world.frames_per_block]  # one for each block
+        level = level.repeat_interleave(world.frames_per_block, 1)
+    if dropped is None:
+        dropped = (torch.arange(b)[:, None] % 2 == 1) & (torch.arange(t) % 2 == 1)
+    if clean is None:
+        clean = normal(world.channels, h, w)
     inputs = {
-        "latents": world.noise.add_noise(normal(*frame), normal(*frame), level).to(world.dtype),
+        "latents": world.noise.add_noise(clean, normal(world.channels, h, w), level).to(world.dtype),
         "noise_level": level,
         "actions": normal(world.action_dim).to(world.dtype),
-        "dropped": (torch.arange(b)[:, None] % 2 == 1) & (torch.arange(t) % 2 == 1),
+        "dropped": dropped,
     }
     blocks = t // world.frames_per_block
     for name, condition in world.resolved.call.conditions.items():
-        size = (*latent_size(world), TOKENS)
+        shape = condition.shape(h, w, TOKENS)
         if condition.dtype == "float":
             entries = t if condition.is_per_frame else blocks
-            sample = torch.randn(b, entries, *condition.shape(*size), generator=generator)
+            sample = torch.randn(b, entries, *shape, generator=generator)
             inputs[name] = sample.to(world.dtype)
             continue
-        value = condition.null(*size).expand(b, blocks, *condition.shape(*size))
+        value = condition.null(h, w, TOKENS).expand(b, blocks, *shape)
         if condition.has_tokens:  # a text mask: one of the tokens is padding, never the first
             gap = torch.randint(1, TOKENS, (b, blocks, 1), generator=generator)
             value = torch.ones_like(value).scatter(2, gap, 0)
@@ -73,8 +93,15 @@ def random_inputs(world: World, b: int, t: int, seed: int) -> Inputs:
     return inputs
 
 
-def change_frames(inputs: Inputs, seed: int, world: World, kinds: Collection[str], frames: Tensor) -> Inputs:
-    """Return `inputs` with other values at some frames.
+def change_frames(
+    inputs: Inputs,
+    seed: int,
+    world: World,
+    kinds: Collection[str],
+    frames: Tensor,
+    others: Inputs | None = None,
+) -> Inputs:
+    """Return `inputs` with other values at some frames; with another `offset` in clips of which all frames change.
 
     Args:
         inputs: Arguments of `World.forward`.
@@ -82,11 +109,17 @@ def change_frames(inputs: Inputs, seed: int, world: World, kinds: Collection[str
         world: The world model.
         kinds: The inputs that are changed.
         frames: (b t) bool, the frames at which they are changed: whole blocks, if an input has one entry for each block.
+        others: Of the same shapes, the other values; None: plain random ones of that seed.
     """
     b, t = frames.shape
-    others = random_inputs(world, b, t, seed) | {"dropped": ~inputs["dropped"]}
+    if others is None:
+        h, w = inputs["latents"].shape[-2:]
+        others = random_inputs(world, b, t, seed, size=(h, w))
+        others |= {kind: change(inputs[kind]) for kind, change in OTHERWISE.items() if kind in inputs}
 
     def marked(x: Tensor) -> Tensor:
+        if x.ndim == 1:
+            return frames.all(1)
         marks = frames[:, :: t // x.shape[1]]
         return marks.view(*marks.shape, *[1] * (x.ndim - 2))
 

@@ -86,17 +86,21 @@ def begin_world_randomized(context: VerifyContext) -> None:
 def begin_stored(context: VerifyContext) -> None:
     """Open the world model in the dtype of its weights, or in float32 where this machine cannot run that."""
     free_models(context)
-    context.loaded_world = open_world(context.model, context.stored_dtype, context.weight_memory)
+    open_randomized(context, context.stored_dtype)
     if not can_run(context.world):
-        context.loaded_world = open_world(context.model, torch.float32, context.weight_memory)
-    randomize_zero_init(context.world.base)
-    context.budget.watch(context.world.base, [])
+        open_randomized(context, torch.float32)
 
 
 def begin_training(context: VerifyContext) -> None:
     """Open the world model in float32, in which it can be trained."""
     free_models(context)
-    context.loaded_world = open_world(context.model, torch.float32, context.weight_memory)
+    open_randomized(context, torch.float32)
+
+
+def open_randomized(context: VerifyContext, dtype: torch.dtype) -> None:
+    """Open the world model in a dtype of rollouts or training, and randomise its zero-initialised layers."""
+    context.loaded_world = None
+    context.loaded_world = open_world(context.model, dtype, context.weight_memory)
     randomize_zero_init(context.world.base)
     context.budget.watch(context.world.base, [])
 
@@ -154,5 +158,20 @@ WORLD_RANDOMIZED = Phase(
 # Not exact: tables of positions in float64 are not those of the stored model.
 STORED = Phase("stored precision", begin_stored, cost=Cost(reads=1))
 TRAINING = Phase("training", begin_training, cost=Cost(reads=1))
+MODES = Phase(
+    "dtypes and modes", begin_training, cost=Cost(reads=1)
+)  # its check opens other dtypes after float32
 EXPERTS = Phase("two experts", begin_experts, exact=True, cost=Cost(reads=2))
-PHASES = (HEADERS, HASHES, FILES, BASE, BASE_RANDOMIZED, WORLD, WORLD_RANDOMIZED, STORED, TRAINING, EXPERTS)
+PHASES = (
+    HEADERS,
+    HASHES,
+    FILES,
+    BASE,
+    BASE_RANDOMIZED,
+    WORLD,
+    WORLD_RANDOMIZED,
+    STORED,
+    TRAINING,
+    MODES,
+    EXPERTS,
+)

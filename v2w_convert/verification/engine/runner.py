@@ -80,7 +80,7 @@ class Runner:
             return check.measure(self.context)
         except OutOfTime:
             self.unmeasured += [spec.id for spec in check.specs]
-            return [spec.not_measured(self.context.budget.why) for spec in check.specs]
+            return [spec.out_of_time(self.context.budget.why) for spec in check.specs]
         except MemoryError:
             raise
         except Exception as error:  # no claim holds for a model that cannot be run

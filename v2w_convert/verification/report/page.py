@@ -1,6 +1,6 @@
 """The report's page, self-contained, for a reader who does not know v2w: `page.html`, filled in.
 
-Names come from files: the template escapes everything, and control characters are spelled out.
+Names come from files: everything that the template shows is escaped.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from v2w_convert.errors import printable
+from v2w_convert.escape import html
 from v2w_convert.text import fold_paths
 from v2w_convert.verification.report import svg
 from v2w_convert.verification.report.wording import (
@@ -86,7 +86,8 @@ def _part(expert: str, figures: dict[str, Any], frames_per_block: int) -> dict[s
 
 
 def _finalize(value: Any) -> Any:
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    """What the template shows, escaped; what was escaped before, or is the page's own, is `Markup`."""
+    return value if isinstance(value, Markup) else Markup(html(str(value)))
 
 
 def _by_topic(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,12 +1,14 @@
 """Write a report: a page, its data, its pictures, and a summary."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from v2w_convert.new_file import new_file
 from v2w_convert.verification.report.distance_png import draw_distance
 from v2w_convert.verification.report.influence_png import draw_influence
 from v2w_convert.verification.report.page import page
@@ -36,17 +38,20 @@ def publish(result: dict[str, Any], folder: Path) -> None:
         "report.html": page(result),
         "summary.md": summary(result),
     }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
     frames_per_block = result["model"]["frames_per_block"]
     pictures = _pictures(result["figures"], frames_per_block)
     low = result["figures"].get("low_noise", NO_FIGURES)
     pictures |= {f"low-noise-{name}": picture for name, picture in _pictures(low, frames_per_block).items()}
+    with ExitStack() as written:  # where one cannot be written, none is replaced
+        for name, text in texts.items():
+            written.enter_context(new_file(folder / name, replace=True)).write_text(text, encoding="utf-8")
+        for name, picture in pictures.items():
+            if picture is not None:
+                file = written.enter_context(new_file(folder / name, replace=True))
+                Image.fromarray(picture).save(file, format="PNG", optimize=True)
     for name, picture in pictures.items():
         if picture is None:
             (folder / name).unlink(missing_ok=True)
-        else:
-            Image.fromarray(picture).save(folder / name, optimize=True)
 
 
 def _pictures(figures: dict[str, Any], frames_per_block: int) -> dict[str, Picture | None]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from v2w_convert.errors import printable
+from v2w_convert.escape import markdown, markdown_code
 from v2w_convert.text import fold_paths
 from v2w_convert.verification.report.wording import (
     figures_of,
@@ -39,18 +39,18 @@ def summary(result: dict[str, Any]) -> str:
     reasons = [reason(claim) for claim in claims if state(claim) == "not measured"]
     lines = [
         f"**{verdict(claims)}** Measured by `v2w verify` {run['v2w']} (torch {run['torch']}) on {run['date']}, on the weights "
-        f"of this {model['stage']} model and of its base {_code(model['source']['name'])}.",
+        f"of this {model['stage']} model and of its base {markdown_code(model['source']['name'])}.",
         "",
     ]
     for failure in failures[:MAX_FAILURES]:
         sentences = [
-            f"{claim['sentence']}: {number(claim['measured'])}, allowed {number(claim['allowed'])}"
+            f"{markdown(claim['sentence'])}: {number(claim['measured'])}, allowed {number(claim['allowed'])}"
             for claim in failure["claims"]
         ]
         more = f"; and {len(sentences) - MAX_NAMES} more" if len(sentences) > MAX_NAMES else ""
         lines.append(f"- **Fails** {_where(failure['where'])}: {'; '.join(sentences[:MAX_NAMES])}{more}.")
         if failure["fixes"]:
-            lines.append(f"  To fix it: {_code('; '.join(failure['fixes']))}")
+            lines.append(f"  To fix it: {markdown_code('; '.join(failure['fixes']))}")
     if len(failures) > MAX_FAILURES:
         lines.append(f"- and at {len(failures) - MAX_FAILURES} more places")
     if failures:
@@ -58,24 +58,30 @@ def summary(result: dict[str, Any]) -> str:
     if table:
         lines += ["| claim | measured | allowed |", "|---|---|---|"]
         lines += [
-            f"| {claim['sentence']} | {number(claim['measured'])} | {number(claim['allowed'])} |"
+            f"| {markdown(claim['sentence'])} | {number(claim['measured'])} | {number(claim['allowed'])} |"
             for claim in table
         ]
         lines.append("")
     for expert, figures in figures_of(result["figures"]).items():
         lines += _distance(figures["distance"], of_expert(expert))
-    grouped = [f"{reasons.count(why)} because {_plain(why)}" for why in dict.fromkeys(reasons)]
+    grouped = [f"{reasons.count(why)} because {markdown(why)}" for why in dict.fromkeys(reasons)]
     lines.append(
         f"Not measured: {'; '.join(grouped)}." if grouped else "Everything that applies was measured."
     )
-    lines += ["", f"Measure it again: {_code(run['command'])}"]
+    if result["missing"]:
+        lines.append(
+            f"Of the core, there was no time for {', '.join(map(markdown_code, result['missing']))}."
+        )
+    lines += ["", f"Measure it again: {markdown_code(run['command'])}"]
     return "\n".join(lines) + "\n"
 
 
 def _where(where: str) -> str:
     names = [*fold_paths(where.split(", "))] if where else []
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return f"at {', '.join(map(_code, names[:MAX_NAMES]))}{more}" if names else "at no particular module"
+    return (
+        f"at {', '.join(map(markdown_code, names[:MAX_NAMES]))}{more}" if names else "at no particular module"
+    )
 
 
 def _distance(found: dict[str, Any] | None, of: str) -> list[str]:
@@ -90,14 +96,3 @@ def _distance(found: dict[str, Any] | None, of: str) -> list[str]:
         f"Largest difference of a frame from the base's{of}, as a share of the base's output: {', '.join(levels)}.",
         "",
     ]
-
-
-def _code(text: str) -> str:
-    """A code span on one line, which its text cannot end."""
-    shown = printable(text).replace("`", "'").replace("|", "¦").strip()
-    return f"`{shown or ' '}`"
-
-
-def _plain(text: str) -> str:
-    """Prose that may quote a file: characters with a meaning in Markdown or HTML are escaped."""
-    return "".join(f"&#{ord(char)};" if char in "<>&[]()!|`*_#\\" else char for char in printable(text))

@@ -149,10 +149,14 @@ def verdict(claims: list[ClaimData]) -> str:
     states = [state(claim) for claim in claims]
     holding, failing = states.count("holds"), states.count("fails")
     rest = states.count("not measured")
+    missing = sum(claim["missing"] for claim in claims)
     left_out = f"; {rest} {'was' if rest == 1 else 'were'} not measured" if rest else ""
+    if missing:
+        left_out += f", {missing} of them of the core"
     if failing:
         return f"{failing} of {count(holding + failing, 'claim')} {'fails' if failing == 1 else 'fail'}{left_out}."
-    return f"All {count(holding, 'claim')} that {'was' if holding == 1 else 'were'} measured hold{left_out}."
+    held = f"ll {count(holding, 'claim')} that {'was' if holding == 1 else 'were'} measured hold{left_out}."
+    return f"Not verified: a{held}" if missing else f"A{held}"
 
 
 def number(value: float | None) -> str:

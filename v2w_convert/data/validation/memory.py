@@ -1,0 +1,29 @@
+"""How much memory data may take."""
+
+import resource
+from pathlib import Path
+
+from v2w_convert.errors import V2WError
+
+
+def require_memory(size: int, asked: str, what: str) -> None:
+    """Check that so many bytes can be had, before they are filled.
+
+    Raises:
+        V2WError: They cannot.
+    """
+    if (free := _free()) is not None and size > free:
+        raise V2WError(
+            asked, f"{what} take {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free", "less at once"
+        )
+
+
+def _free() -> float | None:
+    """Bytes; None where the machine does not say."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        lines = []
+    found = [float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+    return min([*found, *([float(limit)] if limit != resource.RLIM_INFINITY else [])], default=None)

@@ -1,0 +1,109 @@
+"""Videos, opened as what their names say and in no other way, with bounds on what decoding takes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from v2w_convert.errors import V2WError, one_line
+
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
+"""Suffix -> the one container that such a file may be."""
+MAX_SIDE = 16_384
+MAX_PIXELS = 2**25  # of 8K
+PADDING = 256  # pixels that codecs may add to each side
+TRY = "download or record the data again"
+
+
+def check_size(height: int, width: int) -> None:
+    """Check the size of frames that a description gives.
+
+    Raises:
+        ValueError: No video is so large.
+    """
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS):
+        raise ValueError(f"frames of {height} x {width}, not of 1 to {MAX_PIXELS} pixels")
+
+
+def decode(
+    file: Path, *, fps: float, height: int, width: int, frames: int
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Seconds and frame (height, width, 3) in RGB, one after the other.
+
+    No other file is opened than this one, whatever it says, and no container but that of its suffix.
+
+    Args:
+        file: A regular file.
+        fps: Frames a second that it is said to have.
+        height: Said of its frames.
+        width: The same.
+        frames: As many as will be asked for, or more.
+
+    Raises:
+        V2WError: It is another container, damaged, of another size, without times, or has more frames a second.
+    """
+    asked = f"decode {file}"
+    if file.suffix not in CONTAINERS:
+        raise V2WError(asked, f"no container is known by the name {file.suffix!r}", ", ".join(CONTAINERS))
+    options = {
+        "protocol_whitelist": "file",
+        "max_pixels": str((height + PADDING) * (width + PADDING)),
+        "max_streams": "100",
+    }
+    if file.suffix in (".mp4", ".mov"):
+        options |= {"enable_drefs": "0", "use_absolute_path": "0"}
+    try:
+        with (
+            file.open("rb") as stream,
+            av.open(
+                stream,
+                "r",
+                format=CONTAINERS[file.suffix],
+                options=options,
+                metadata_errors="replace",
+                io_open=_refuse,
+            ) as container,
+        ):
+            video = container.streams.video[0]
+            if (found := video.codec_context) is None:
+                raise ValueError("no decoder is known for it")
+            if (found.height, found.width) != (height, width):
+                raise V2WError(
+                    asked,
+                    f"its frames are {found.height} x {found.width}, the data set's {height} x {width}",
+                    TRY,
+                )
+            if 0 < video.frames < frames:
+                raise V2WError(asked, f"it has {video.frames} frames, {frames} are listed", TRY)
+            found.options = {"max_pixels": options["max_pixels"]}
+            last = -1.0
+            for number, frame in enumerate(container.decode(video)):
+                time = _time(frame, last, number, fps)
+                if (frame.height, frame.width) != (height, width):
+                    raise ValueError(f"frame {number} is {frame.height} x {frame.width}")
+                yield time, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+                last = time
+    except IndexError:
+        raise V2WError(asked, "there is no video in it", TRY) from None
+    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+        found_text = one_line(error)
+        raise V2WError(asked, f"it is damaged or not such a video ({found_text})", TRY) from None
+
+
+def _refuse(*_: Any) -> NoReturn:
+    raise ValueError("it refers to another file")
+
+
+def _time(frame: Any, last: float, number: int, fps: float) -> float:
+    """The frame's time in seconds, later than the last one's."""
+    if frame.pts is None or frame.time is None:
+        raise ValueError(f"frame {number} has no time")
+    time = float(frame.time)
+    if not last < time < np.inf:
+        raise ValueError(f"frame {number} is at {time} s, the one before at {last} s")
+    if number > (time + 1) * fps + 1:
+        raise ValueError(f"{number} frames in {time:.3f} s, at {fps} a second")
+    return time
