@@ -156,6 +156,7 @@ CHECKS = (
         (SCALED,),
         FILES,
         lambda c: [measure_scaled(c.source, c.resolved, c.manifest)],
+        applies=lambda c: c.stage == "finetuned",
     ),
     Check(
         "numbers of an action",

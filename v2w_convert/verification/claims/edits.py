@@ -312,6 +312,7 @@ CHECKS = (
         (PROMPT,),
         FILES,
         lambda c: [measure_prompt(c.converted, c.resolved, c.manifest, c.origin)],
+        applies=lambda c: c.manifest.prompt is not None,
         whole=True,
     ),
     Check("files beside the denoiser", (COPIES,), HASHES, _copies, whole=True),

@@ -81,4 +81,13 @@ def _measure(context: VerifyContext) -> list[Claim]:
     return [measure_weights(context.origin, context.source, context.resolved, context.budget.check)]
 
 
-CHECKS = (Check("distance of the weights", (WEIGHTS,), FILES, _measure, Cost(reads=2)),)
+CHECKS = (
+    Check(
+        "distance of the weights",
+        (WEIGHTS,),
+        FILES,
+        _measure,
+        Cost(reads=2),
+        applies=lambda c: c.stage == "finetuned",
+    ),
+)
