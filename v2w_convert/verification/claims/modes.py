@@ -139,7 +139,8 @@ def measure_modes(context: VerifyContext) -> list[Claim]:
             _measure_past(context.world, Mode(), _name(dtype), past)
         _measure_stream(context.world, exact, stream, brief)
     why = "brief for a large model" if brief else "it does not run in that dtype here"
-    note = f"; not measured in {' and '.join(left_out)}: {why}" if left_out else ""
+    left_out += ["autocast to float16"] if brief else []
+    note = f"; not measured in {', '.join(left_out)}: {why}" if left_out else ""
     return [
         CAUSAL.result(
             causal.most,
