@@ -90,7 +90,7 @@ def choose_trials(
 
     Args:
         world: The world model.
-        brief: True for a large model: each kind alone after the middle only, a smaller batch, no long clip.
+        brief: True for a large model: each kind alone after the middle only, a smaller batch, no clip longer than two.
         stored: True for the stored precision: many clips in all manners, and each kind alone.
         clean: Clips of the user's data (b t c h w), which are tried in all manners, too.
     """
@@ -110,7 +110,9 @@ def choose_trials(
         Trial(3, 2, [0], manners=(manner,)) for manner in UNIFORM
     ]  # a batch of one, as short as possible
     trials += [Trial(4, 2, [0], manners=(MIXED,), size=size) for size in other_sizes(world, brief)]
-    if not brief:
+    if brief:
+        trials.append(Trial(5, 2 * t, [2 * t - 2], manners=(MIXED,)))
+    else:
         trials.append(Trial(5, LONG, [LONG_CUT], manners=(MIXED,)))
         window = world.resolved.window
         if window is not None and t <= (window := window // world.frames_per_block) < LONG:
@@ -227,7 +229,8 @@ CHECKS = (
         (CAUSAL,),
         WORLD_RANDOMIZED,
         _measure,
-        cost=lambda c: Cost(passes=16 if c.large else 35),
+        cost=lambda c: Cost(passes=18 if c.large else 35),
+        not_if_large="longer clips, batches of 8, each kind of input alone at the ends of a clip",
     ),
     Check(
         "independence of clips",
@@ -235,6 +238,7 @@ CHECKS = (
         WORLD_RANDOMIZED,
         lambda c: [measure_batch_independence(c.world, 3 if c.large else BATCH)],
         cost=lambda c: Cost(passes=7 if c.large else 14),
+        not_if_large="batches of 8",
     ),
     Check("causality in the stored precision", (CAUSAL_STORED,), STORED, _measure_stored, Cost(passes=5)),
 )

@@ -263,6 +263,8 @@ CHECKS = (
         WORLD_RANDOMIZED,
         _measure_sites,
         lambda c: Cost(passes=6 if c.large else 14),
+        not_if_large="each site with all frames at one noise level, with offset positions, without actions, in batches of 8 and "
+        "in other sizes",
     ),
     Check(
         "every site in the stored precision",
