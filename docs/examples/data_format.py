@@ -5,12 +5,14 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
-from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from v2w_convert.data.dataset import Dataset, Format, choose_camera
 from v2w_convert.data.episode import Episode
+from v2w_convert.data.validation.arrays import read_array
+from v2w_convert.data.validation.files import file_in
 from v2w_convert.errors import V2WError
 
 
@@ -32,12 +34,13 @@ class NpzDataset(Dataset):
 
     def __init__(self, path: Path, camera: str | None):
         self.path = path
-        self.files = sorted(path.glob("*.npz"))
+        names = sorted(file.name for file in path.glob("*.npz"))
+        self.files = [file_in(path, name) for name in names]
         self.camera = choose_camera(path, self.cameras, camera)
 
     @property
     def fps(self) -> float:
-        return float(_read(self.files[0], "fps"))
+        return float(_read(self.files[0], "fps", axes=0))
 
     @property
     def cameras(self) -> list[str]:
@@ -45,33 +48,33 @@ class NpzDataset(Dataset):
 
     @property
     def action_names(self) -> list[str]:
-        count = _read(self.files[0], "actions").shape[-1]
+        count = _read(self.files[0], "actions", axes=2).shape[-1]
         return [f"action_{number}" for number in range(count)]
 
     @property
     def lengths(self) -> list[int]:
-        return [len(_read(file, "actions")) for file in self.files]
+        return [len(_read(file, "actions", axes=2)) for file in self.files]
 
     def episodes(self) -> Iterator[Episode]:
         for file in self.files:
-            actions = _read(file, "actions").astype(np.float32)
-            yield Episode(_read(file, self.camera), actions)
+            actions = _read(file, "actions", axes=2).astype(np.float32)
+            yield Episode(_read(file, self.camera, axes=4), actions)
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
         return digest.hexdigest()
 
 
-def _read(file: Path, key: str) -> Any:
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            return arrays[key]
-    except (OSError, ValueError, KeyError, BadZipFile):
+def _read(file: Path, key: str, axes: int) -> NDArray[Any]:
+    found = read_array(file, key)
+    if found.ndim != axes or not len(np.atleast_1d(found)):
         raise V2WError(
-            f"read {file}", f"no array {key!r} can be read from it", "save it again"
-        ) from None
+            f"read {file}", f"{key} is of shape {found.shape}", f"{axes} axes"
+        )
+    return found
 
 
 # --8<-- [end:format]

@@ -51,6 +51,13 @@ def test_data_format(tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.M
     (folder / "000.npz").write_bytes(b"PK\3\4 damaged")
     with pytest.raises(V2WError, match=r"000\.npz"):
         _ = open_dataset(folder).lengths
+    np.savez(folder / "000.npz", actions=np.zeros(3))
+    with pytest.raises(V2WError, match=r"000\.npz: actions is of shape"):
+        _ = open_dataset(folder).lengths
+    (folder / "000.npz").rename(tmp_path / "000.npz")
+    (folder / "000.npz").symlink_to(tmp_path / "000.npz")
+    with pytest.raises(V2WError, match=r"000\.npz: it is a link to"):
+        open_dataset(folder)
 
 
 @pytest.mark.parametrize("every_claim", [False, pytest.param(True, marks=pytest.mark.slow)])

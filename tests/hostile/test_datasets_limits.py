@@ -22,12 +22,14 @@ from tests.hostile.datasets.whole import (
     CAMERA,
     DATA,
     EPISODES,
+    FPS,
     INFO,
     TASKS,
     VIDEO,
     column,
     content,
     info,
+    table,
     write,
 )
 from tests.hostile.test_datasets import assert_documented
@@ -74,6 +76,26 @@ def constant(type_: pa.DataType, count: int) -> pa.Array:
     if pa.types.is_list(type_):
         return pa.array([["x"]] * count)
     return pa.array(np.zeros(count)).cast(type_)
+
+
+def listed_rows(folder: Path) -> None:
+    """3 million rows in 200 KB, all of one episode, as the list and the description say; the video has 16 frames."""
+    count = 3_000_000
+    columns = {
+        "action": pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2 * count, np.float32)), 2),
+        "timestamp": pa.array(np.arange(count) / FPS),
+        **{name: pa.array(np.zeros(count, np.int64)) for name in ("episode_index", "task_index")},
+        **{name: pa.array(np.arange(count)) for name in ("frame_index", "index")},
+    }
+    pq.write_table(pa.table(columns), folder / DATA, compression="zstd", column_encoding={
+        "timestamp": "BYTE_STREAM_SPLIT", "frame_index": "DELTA_BINARY_PACKED", "index": "DELTA_BINARY_PACKED"
+    }, use_dictionary=False)  # fmt: skip
+    table(EPISODES, lambda whole: whole.slice(0, 1))(folder)
+    for name, value in (("length", count), ("dataset_to_index", count)):
+        column(EPISODES, name, at(0, value))(folder)
+    column(EPISODES, f"videos/{CAMERA}/to_timestamp", at(0, count / FPS))(folder)
+    info("total_episodes", to=1)(folder)
+    info("total_frames", to=count)(folder)
 
 
 def one_row(folder: Path) -> None:
@@ -180,6 +202,7 @@ CASES: dict[str, Spoil] = {
     "a description of 6 MB": content(INFO, lambda text: text[:-2] + b',"x":"' + b"x" * 6_000_000 + b'"}'),
     "2 million episodes": rows(EPISODES, 2_000_000),
     "60 million tasks": rows(TASKS, 60_000_000),
+    "3 million rows, listed": listed_rows,
     "a row of 20 million numbers": one_row,
     "a text of 100 MB, ten thousand times": long_texts,
     "texts that swell": swelling_texts,

@@ -16,6 +16,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.manifest import Manifest
 
+MAX_BYTES = 2**28  # of a condition; prompts of the largest encoders take 20 MB
 FRAMES = 16  # latent frames that a picture's conditions are made for, where nothing says how many
 
 
@@ -106,6 +107,8 @@ def stored_conditions(resolved: ResolvedPlan, file: Path | None) -> dict[str, Te
     for name in header.keys() & nulls.keys():
         if not resolved.call.conditions[name].accepts(header[name].shape):
             faults.append(f"{name} is {header[name].shape}, not {tuple(nulls[name].shape)}")
+        elif header[name].size > MAX_BYTES:
+            faults.append(f"{name} has {header[name].size} bytes, over the limit of {MAX_BYTES}")
         elif header[name].dtype == "C64":
             faults.append(f"{name} is complex")
         else:

@@ -20,7 +20,7 @@ from v2w_convert.data.formats.lerobot_info import ACTION, INFO, read_info
 from v2w_convert.data.formats.lerobot_rows import DataFile
 from v2w_convert.data.formats.lerobot_tasks import named_tasks, task_texts
 from v2w_convert.data.validation.files import files_below
-from v2w_convert.data.validation.memory import require_memory
+from v2w_convert.data.validation.memory import new_frames
 from v2w_convert.data.validation.videos import decode
 from v2w_convert.errors import V2WError
 
@@ -127,8 +127,7 @@ class LeRobotDataset(Dataset):
         """The frames of one episode from a `video` that is decoded up to its beginning."""
         asked = f"read the data set {self.path}"
         shape = (row.length, *self.info.frame_size(self.camera), 3)
-        require_memory(int(np.prod(shape, dtype=object)), asked, f"the frames of episode {row.number}")
-        frames = np.empty(shape, np.uint8)
+        frames = new_frames(shape, asked, f"the frames of episode {row.number}")
         half = 0.5 / self.fps  # timestamps are rounded; a frame belongs to the nearest tick
         found = 0
         for time, frame in video:

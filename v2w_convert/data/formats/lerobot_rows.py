@@ -60,7 +60,9 @@ class DataFile:
         if self._columns is None:
             columns = self.table.read()
             order = np.lexsort((columns["frame_index"], columns["episode_index"]))
-            self._columns = {key: column[order] for key, column in columns.items()}
+            if (order[1:] < order[:-1]).any():  # not in order already, which needs no copy
+                columns = {key: column[order] for key, column in columns.items()}
+            self._columns = columns
         ends = (
             np.searchsorted(self._columns["episode_index"], row.number, side) for side in ("left", "right")
         )

@@ -1,7 +1,11 @@
 """How much memory data may take."""
 
+import math
 import resource
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from v2w_convert.errors import V2WError
 
@@ -16,6 +20,19 @@ def require_memory(size: int, asked: str, what: str) -> None:
         raise V2WError(
             asked, f"{what} take {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free", "less at once"
         )
+
+
+def new_frames(shape: tuple[int, ...], asked: str, what: str) -> NDArray[np.uint8]:
+    """A new array of frames, to be filled.
+
+    Raises:
+        V2WError: It does not fit into memory.
+    """
+    require_memory(math.prod(shape), asked, what)
+    try:
+        return np.empty(shape, np.uint8)
+    except MemoryError:
+        raise V2WError(asked, f"there is no memory for {what}", "less at once") from None
 
 
 def _free() -> float | None:

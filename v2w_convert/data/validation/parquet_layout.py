@@ -15,8 +15,8 @@ MAX_FOOTER = 32 * 2**20  # of 20,000 row groups of ten columns
 MAX_ELEMENTS = 4_000_000  # lists' entries in a footer
 MAX_CHUNKS = 400_000  # columns × row groups
 MAX_DEPTH = 16  # of columns in columns; some libraries crash at thousands
-MAX_BYTES = 2**30  # of one file's columns that are read, decompressed
-MAX_VALUES = 50_000_000
+MAX_BYTES = 2**29  # of one file's columns that are read, decompressed
+MAX_VALUES = 25_000_000  # two days at 30 frames a second
 MAX_PAGES = 1_000_000
 DELTA_BYTE_ARRAY = 7  # each text begins as the one before: it can swell without bound
 DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 = 0, 2, 3
@@ -53,12 +53,13 @@ def check_footer(file: Path) -> None:
             walk.skip(kind)
 
 
-def check_pages(file: Path, chunks: list[Any]) -> None:
+def check_pages(file: Path, chunks: list[Any], most: int = MAX_BYTES) -> None:
     """Check the pages of the columns that are to be read.
 
     Args:
         file: The parquet file.
         chunks: pyarrow's metadata of each column in each row group.
+        most: Bytes that they may have, decompressed.
 
     Raises:
         ValueError: They would be larger than they say, or than the limits.
@@ -71,9 +72,9 @@ def check_pages(file: Path, chunks: list[Any]) -> None:
         for chunk in chunks:
             found = _pages(stream, chunk)
             total, pages = total + sum(page.size for page in found), pages + len(found)
-            if total > MAX_BYTES or pages > MAX_PAGES:
+            if total > most or pages > MAX_PAGES:
                 raise ValueError(
-                    f"its columns are larger than {MAX_BYTES} bytes, decompressed, or {MAX_PAGES} pages"
+                    f"its columns are larger than {most} bytes, decompressed, or {MAX_PAGES} pages"
                 )
             count = sum(page.values for page in found if page.kind != DICTIONARY_PAGE)
             if count != chunk.num_values:

@@ -18,6 +18,7 @@ Kind = Literal["whole", "seconds", "text"] | int
 MAX_WHOLE = 2**53
 MAX_SECONDS = 1e8
 MAX_TEXT = 10_000  # characters
+MAX_TEXT_BYTES = 2**26  # of a column
 TRY = "download or record the data again"
 
 
@@ -66,7 +67,8 @@ class Table:
             return {name: _values(name, table[name], kind) for name, kind in self.columns.items()}
 
     def _check_sizes(self, metadata: Any) -> None:
-        found = []
+        numbers: list[Any] = []
+        texts: list[Any] = []
         if metadata.num_rows != self.rows:
             raise ValueError("it changed while it was read")
         for number in range(metadata.num_row_groups):
@@ -82,8 +84,9 @@ class Table:
                     raise ValueError(
                         f"column {name!r} has {chunk.num_values} values in {group.num_rows} rows"
                     )
-                found.append(chunk)
-        check_pages(self.file, found)
+                (texts if kind == "text" else numbers).append(chunk)
+        check_pages(self.file, numbers)
+        check_pages(self.file, texts, MAX_TEXT_BYTES)
 
 
 class _naming:

@@ -1,0 +1,50 @@
+"""A video is the container that its suffix names, and opens nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.datasets.videos import HLS, encoded
+from v2w_convert.data.validation.videos import CONTAINERS, decode
+from v2w_convert.errors import V2WError
+
+CODECS = {".avi": "mpeg4", ".webm": "libvpx-vp9"}
+
+
+def read(file: Path, frames: int = 16) -> int:
+    return sum(1 for _ in decode(file, fps=9, height=16, width=16, frames=frames))
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_every_container_is_read_by_its_own_name_alone(suffix: str, tmp_path: Path) -> None:
+    data = encoded(CONTAINERS[suffix], CODECS.get(suffix, "libx264"))
+    (tmp_path / "a").with_suffix(suffix).write_bytes(data)
+    assert read((tmp_path / "a").with_suffix(suffix)) == 16
+    family = {".mp4", ".mov"} if suffix in (".mp4", ".mov") else {".mkv", ".webm"} if suffix in (".mkv", ".webm") else {suffix}  # fmt: skip
+    for other in CONTAINERS.keys() - family:
+        wrong = (tmp_path / "wrong").with_suffix(other)
+        wrong.write_bytes(data)
+        with pytest.raises(V2WError, match="damaged or not such a video"):
+            read(wrong)
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+@pytest.mark.parametrize("text", [HLS.format("other.mp4"), "ffconcat version 1.0\nfile other.mp4\n"])
+def test_no_other_file_is_opened(suffix: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "other.mp4").write_bytes(encoded("mp4"))
+    (tmp_path / "a").with_suffix(suffix).write_text(text)
+    with pytest.raises(V2WError, match="damaged or not such a video"):
+        read((tmp_path / "a").with_suffix(suffix))
+
+
+def test_what_is_said_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.mp4"
+    file.write_bytes(encoded("mp4"))
+    with pytest.raises(V2WError, match="it has 16 frames, 17 are listed"):
+        read(file, 17)
+    with pytest.raises(V2WError, match="its frames are 16 x 16, the data set's 16 x 32"):
+        next(decode(file, fps=9, height=16, width=32, frames=16))
+    with pytest.raises(V2WError, match="frames in .* s, at 1 a second"):
+        list(decode(file, fps=1, height=16, width=16, frames=16))
+    with pytest.raises(V2WError, match=r"no container is known by the name '\.m3u8'"):
+        read(file.rename(tmp_path / "a.m3u8"))
