@@ -111,8 +111,9 @@ def choose_trials(world: World, brief: bool = False) -> dict[ClaimSpec, list[Str
             trials[IN_CHUNKS].append(
                 StreamTrial(clips_for_stream(world, b, t, size), [n * size for size in sizes], len(sizes))
             )
-    bare = clips_in_manners(world, [UNIFORM[3]], 3 * n, 0)
-    trials[IN_CHUNKS].append(StreamTrial(bare, [n, 2 * n], 2))
+    last = 3 if brief else 2  # blocks: of a large model, no other chunk is of three
+    bare = clips_in_manners(world, [UNIFORM[3]], (1 + last) * n, 0)
+    trials[IN_CHUNKS].append(StreamTrial(bare, [n, last * n], 2))
     return trials
 
 
