@@ -452,6 +452,22 @@ MODES = (
 NOT_IN_BRIEF = {
     *(kind for kind, _, _, claim, _ in MODES if claim == PAST_MODES),
     *(kind for kind, *_ in MODES if "float16" in kind),
+    "future, in clips over 32",
+    "future, in square pictures",
+    "past forgotten, if all frames are clean",
+    "past forgotten, if all frames have the largest level",
+    "past forgotten, with offset positions",
+    "past forgotten, if all actions are dropped",
+    "past forgotten, if no action is given",
+    "past forgotten, in batches of 8 and more",
+    "past forgotten, in pictures over 4 × 8",
+    "past forgotten, in clips over 8",
+    "past forgotten, in clips over 32",
+    "stream state not read after 40 blocks",
+    "stream state not read after 1000 blocks",
+    "stream state not read in chunks over 16",
+    "stream state not read in batches of 8 and more",
+    "stream state not read in pictures over 4 × 8",
 }
 
 
