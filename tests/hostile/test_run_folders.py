@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.hostile.outcomes import READ, REFUSED, of_command, some, strict, violations
+from tests.hostile.outcomes import READ, REFUSED, documented, of_command, some, strict, violations
 
 STEPS = 2
 OPTIONS = ["--steps", STEPS, "--batch", 2, "--frames", 6, "--checkpoint-every", 1, "--seed", 3]
 KEPT = "conv_in.weight"
+FEW, MANY = 3, 60  # of the cases, always the same
 
 
 @pytest.fixture(scope="module")
@@ -232,19 +233,17 @@ def resumed(
     return outcome, said
 
 
-@pytest.mark.slow
+def test_counts() -> None:
+    assert documented("run folders: files") == (MANY, 0)
+    assert documented("run folders: what is of another run") == (len(LIES), 0)
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_files_of_a_run_that_are_none_are_refused_or_made_again(
-    unfinished: Path, tiny_converted: Path, tiny_data: Path, tmp_path: Path
+    count: int, unfinished: Path, tiny_converted: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     found = {}
-    for case, spoil in every():
-        found[case], _ = resumed(case, spoil, unfinished, tmp_path / "home", tiny_converted, tiny_data)
-    assert not violations(found)
-
-
-def test_some_of_them(unfinished: Path, tiny_converted: Path, tiny_data: Path, tmp_path: Path) -> None:
-    found = {}
-    for case, spoil in some(every(), 4):
+    for case, spoil in some(every(), count, seed=count):
         found[case], _ = resumed(case, spoil, unfinished, tmp_path / "home", tiny_converted, tiny_data)
     assert not violations(found)
 

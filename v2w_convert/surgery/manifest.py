@@ -130,7 +130,7 @@ class Manifest(BaseModel):
     @classmethod
     def _trained(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         try:
-            TrainedClips.model_validate(value or {"steps": 1}, strict=True)
+            TrainedClips.model_validate({"steps": 1} if value is None else value, strict=True)
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
             raise ValueError("; ".join(faults[:3])) from None

@@ -143,7 +143,7 @@ def measure_sites(world: World, leak: dict[str, float] | None = None, brief: boo
     Args:
         world: The world model.
         leak: Receives, for every site, the largest change where there should be none, over its output's largest value.
-        brief: True for a large model: the first trial only.
+        brief: True for a large model: the clips of the first trial only.
 
     Returns:
         Two claims: which sites do not see their past, and which see the future or another clip.
@@ -157,7 +157,7 @@ def measure_sites(world: World, leak: dict[str, float] | None = None, brief: boo
     leak = {} if leak is None else leak
     calls: dict[str, RecordedCall] = {}
     recorded: Inputs | None = None
-    for trial in trials[:1] if brief else trials:
+    for trial in trials[:2] if brief else trials:
         if trial.inputs is not recorded:
             recorded = trial.inputs
             calls = record_calls(world, partial(world, **recorded))
@@ -179,11 +179,14 @@ def measure_sites(world: World, leak: dict[str, float] | None = None, brief: boo
                     largest = max(largest, float(stray.max()))
                 share = float(stray.max()) / (float(before.abs().max()) or 1.0)
                 leak[name] = max(leak.get(name, 0.0), share)
-    how = f"each site alone on its own input, one of {trials[0].t} frames changed, float64; zero-initialised layers randomised"
+    how = (
+        f"each site alone on its own input, one of {trials[0].t} frames changed, also with an activation of {SPIKE:g}; "
+        "float64; zero-initialised layers randomised"
+    )
     if not brief:
         how += (
             f"; clips of {SHORT} as well, in a batch of {len(trials[2].inputs['latents'])}; history; clean, "
-            f"actions dropped; one level, no actions or conditions; the largest level; larger pictures; an activation of {SPIKE:g}"
+            f"actions dropped; one level, no actions or conditions; the largest level; larger pictures"
         )
     return [
         SITES.count(blind, f"{len(seeing)} sites: {how}"),
@@ -262,7 +265,7 @@ CHECKS = (
         (SITES, SITES_CAUSAL, LAST_FRAME),
         WORLD_RANDOMIZED,
         _measure_sites,
-        lambda c: Cost(passes=6 if c.large else 14),
+        lambda c: Cost(passes=8 if c.large else 14),
     ),
     Check(
         "every site in the stored precision",

@@ -361,7 +361,7 @@ def _first_different_block(whole: Sums, passes: list[Sums], rounding: float) -> 
 def _cost(context: VerifyContext) -> Cost:
     frames_per_block = context.resolved.frames_per_block
     frames = (1.4 if context.large else 8) * clip_blocks(context.resolved, context.large) * frames_per_block
-    return Cost(passes=frames / 7, reads=0.3 * frames)
+    return Cost(passes=frames / 7, reads=0.3 * frames + 5)
 
 
 CHECKS = (

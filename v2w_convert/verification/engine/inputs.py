@@ -52,17 +52,17 @@ def random_inputs(
         b: Clips.
         t: Frames, whole blocks.
         seed: Of the random numbers.
-        size: h and w of the latents; None: `latent_size`.
+        size: h and w of the latents; None: `clean`'s, or `latent_size`.
         level: (b t), in place of training's.
         dropped: (b t) bool; None: in every second clip, every other frame's action.
-        clean: Latents (b t c h w) to which noise is added; None: random ones.
+        clean: Latents (b t c h w) to which noise is added, t or more frames; None: random ones.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(b, t, *shape, generator=generator)
 
-    h, w = size or latent_size(world)
+    h, w = size or (latent_size(world) if clean is None else clean.shape[-2:])
     if level is None:
         level = world.noise.sample_training_levels((b, t), generator)
         level = level[:, :: world.frames_per_block]  # one for each block
@@ -72,7 +72,7 @@ def random_inputs(
     if clean is None:
         clean = normal(world.channels, h, w)
     inputs = {
-        "latents": world.noise.add_noise(clean, normal(world.channels, h, w), level).to(world.dtype),
+        "latents": world.noise.add_noise(clean[:, :t], normal(world.channels, h, w), level).to(world.dtype),
         "noise_level": level,
         "actions": normal(world.action_dim).to(world.dtype),
         "dropped": dropped,
