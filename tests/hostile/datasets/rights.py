@@ -125,6 +125,5 @@ CASES: dict[str, Spoil] = {
     "QuickTime": container(".mov", "mov"),
     "AVI": container(".avi", "avi", "mpeg4"),
     "MPEG-4": lambda folder: (folder / VIDEO).write_bytes(encoded("mp4", "mpeg4")),
-    "AV1": lambda folder: (folder / VIDEO).write_bytes(encoded("mp4", "libsvtav1", options={"crf": "18"})),
     "moved to the front": lambda folder: (folder / VIDEO).write_bytes(encoded("mp4", options={"crf": "18"})),
 }  # fmt: skip
