@@ -1,5 +1,6 @@
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file
 from torch import nn
 
+from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import checkpoints
 from v2w_convert.finetuning.checkpoints import Training, restore, save
 
@@ -124,3 +126,27 @@ def test_without_a_checkpoint_training_begins_at_the_beginning(tmp_path: Path) -
     before = everything(one)
     assert restore(tmp_path, one) == 0
     assert everything(one) == before
+
+
+def test_the_loss_scaler_goes_on(tmp_path: Path) -> None:
+    """Where mixed precision is fp16."""
+    scalers = [torch.amp.GradScaler("cpu", init_scale=scale) for scale in (4096.0, 1.0)]
+    one, again = (replace(training(), scaler=scaler) for scaler in scalers)
+    advance(one, range(5))
+    scalers[0].load_state_dict({**scalers[0].state_dict(), "scale": 512.0, "_growth_tracker": 7})
+    save(tmp_path, 5, one, keep=1)
+    assert restore(tmp_path, again) == 5
+    assert scalers[1].state_dict() == {**scalers[0].state_dict(), "scale": 512.0, "_growth_tracker": 7}
+
+
+def test_a_whole_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    other = replace(training(), base=nn.Linear(3, 4))
+    save(tmp_path, 5, training(), keep=1)
+    with pytest.raises(V2WError, match=r"resume from .*step-5/model.safetensors: .* is unknown"):
+        restore(tmp_path, other)
+
+
+def test_a_checkpoint_after_the_last_step_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, 5, training(), keep=1)
+    with pytest.raises(V2WError, match="resume from .*step-5: the run has 4 steps"):
+        restore(tmp_path, training(), last=4)

@@ -107,6 +107,14 @@ def some(cases: Iterator[Any], count: int, seed: int = 0) -> list[Any]:
     return random.Random(seed).sample(every, min(count, len(every)))
 
 
+def documented(kind: str) -> tuple[int, int]:
+    """How many inputs of a kind were tried, and how many violations there were, as docs/hostile-input.md says."""
+    lines = (Path(__file__).parents[2] / "docs/hostile-input.md").read_text(encoding="utf-8").splitlines()
+    [row] = [line for line in lines if line.startswith(f"| {kind} |")]
+    tried, violated = row.split("|")[2:4]
+    return int(tried), int(violated)
+
+
 def strict(file: Path) -> Any:
     """What a file of JSON, or of a line of it each, holds; NaN and infinities are errors."""
 

@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from tests.autoencoders import TINY, tiny_autoencoder
 from tests.hostile.conftest import MODEL
-from tests.hostile.outcomes import REFUSED, of_call, of_command, some, spoiled, violations
+from tests.hostile.outcomes import REFUSED, documented, of_call, of_command, some, spoiled, violations
 from v2w_convert.errors import V2WError
 from v2w_convert.world.vae import open_vae, require_frame_size
 from v2w_convert.world.vae_kinds import KINDS
 
 QUICK, CLASSES = 2, ["AutoencoderKL", *TINY]
 FRAMES = np.zeros((9, 32, 32, 3), np.uint8)
-SAMPLES = {"quick": QUICK, "all": 60}
+SAMPLES = {"quick": QUICK, "all": 12}
 
 
 def use(folder: Path) -> None:
@@ -57,6 +57,7 @@ def test_spoiled_configs_are_read_or_refused(amount: str, written: Callable[[str
             found[f"{name} {case}"] = of_call(lambda home=home: use(home))  # type: ignore[misc]
         file.write_text(whole)
     assert not violations(found)
+    assert amount == "quick" or documented("autoencoders: configs") == (len(found) + 2 * len(NUMBERS), 0)
 
 
 NUMBERS: dict[str, Any] = {
@@ -173,3 +174,4 @@ def test_a_spoiled_autoencoder_stops_a_rollout(
 
 def test_every_class_has_a_case() -> None:
     assert set(CLASSES) == set(KINDS)
+    assert documented("autoencoders: files") == (len(FILES), 0)

@@ -44,6 +44,19 @@ def text(content: str) -> Callable[[Path], Any]:
     return lambda folder: (folder / "v2w.json").write_text(content)
 
 
+def weights(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], Any]:
+    def spoil(folder: Path) -> None:
+        file = folder / "unet" / MODEL
+        tensors = load_file(file)
+        save_file({**tensors, KEPT: change(tensors[KEPT])}, file, {"format": "pt"})
+
+    return spoil
+
+
+def trained(**entries: Any) -> Callable[[Path], Any]:
+    return manifest(lambda content: content.update(finetuning={"steps": 1, **entries}))
+
+
 SHA = "0" * 64
 CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "no object": (text("[]"), ["v2w.json", "not a JSON object"]),
@@ -69,6 +82,15 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "actions as text": (entries(action_dim="three"), ["v2w.json: action_dim"]),
     "a seed below zero": (entries(seed=-1), ["v2w.json: seed"]),
     "a fate that is none": (manifest(lambda content: content["tensors"].update({KEPT: "lost"})), ["v2w.json: tensors"]),
+    "weights of whole numbers": (weights(torch.Tensor.long), [KEPT, "I64"]),
+    "weights that are complex": (weights(lambda x: x.to(torch.complex64)), [KEPT, "C64"]),
+    "weights of truth": (weights(torch.Tensor.bool), [KEPT, "BOOL"]),
+    "clips of a billion frames": (trained(settings={"frames": 10**9}), ["v2w.json: finetuning"]),
+    "clips of frames as text": (trained(settings={"frames": "six"}), ["v2w.json: finetuning"]),
+    "conditions that are a list": (trained(conditions=["text"]), ["v2w.json: finetuning"]),
+    "conditions made of nothing known": (trained(conditions={"text": "evil"}), ["v2w.json: finetuning"]),
+    "a training that is none": (manifest(lambda content: content.update(finetuning={})), ["v2w.json: finetuning"]),
+    "a loss that is NaN": (trained(loss=float("nan")), ["v2w.json", "NaN"]),
     "no plan": (entries(plan={}), ["the plan in", "name"]),
     "a plan that is a list": (entries(plan=[]), ["v2w.json: plan"]),
     "a plan for another class": (plan(base="WanTransformer3DModel"), ["the plan is for WanTransformer3DModel"]),

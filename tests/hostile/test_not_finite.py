@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.hostile.conftest import MODEL
-from tests.hostile.outcomes import REFUSED, of_command, strict
+from tests.hostile.outcomes import REFUSED, documented, of_command, strict
 
 KEPT = "conv_in.weight"
 COMMANDS: dict[str, Callable[[Path, Path, Path], list[object]]] = {
@@ -88,6 +88,13 @@ def test_verify_says_that_claims_fail_and_writes_no_nan(fault: str, converted: P
     assert "Traceback" not in said
     for file in (tmp_path / "report").rglob("*.json"):
         strict(file)
+
+
+def test_counts() -> None:
+    assert documented("numbers that are not finite: rollout, evaluate, finetune, export, verify") == (
+        len(CASES) + 2,
+        0,
+    )
 
 
 def test_no_json_is_written_with_nan() -> None:

@@ -12,11 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.hostile.outcomes import READ, REFUSED, of_command, some, strict, violations
+from tests.hostile.outcomes import READ, REFUSED, documented, of_command, some, strict, violations
+from v2w_convert.checkpoint.headers import read_header
 
 STEPS = 2
 OPTIONS = ["--steps", STEPS, "--batch", 2, "--frames", 6, "--checkpoint-every", 1, "--seed", 3]
 KEPT = "conv_in.weight"
+FEW, MANY = 3, 60  # of the cases, always the same
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,12 @@ def unfinished(tiny_converted: Path, tiny_data: Path, tmp_path_factory: pytest.T
         if file.name not in ("run.json", "log.jsonl", "checkpoints", "latents", "config.yaml", "loss.png"):
             shutil.rmtree(file) if file.is_dir() else file.unlink()
     return run
+
+
+def shard(run: Path, name: str) -> Path:
+    """The file of encoded data that has tensors of that name."""
+    files = sorted(run.glob("latents/*/00000.safetensors"))
+    return next(file for file in files if any(key.endswith(name) for key in read_header(file)))
 
 
 def newest(run: Path) -> Path:
@@ -46,7 +54,8 @@ FILES: dict[str, Callable[[Path], Path]] = {
         name: lambda run, name=name: newest(run) / f"{name}.safetensors"  # type: ignore[misc]
         for name in ("model", "average", "optimizer")
     },
-    "latents": lambda run: next(run.glob("latents/*/00000.safetensors")),
+    "latents": lambda run: shard(run, ".latents"),
+    "conditions": lambda run: shard(run, ".image_latents"),
     "all checkpoints": lambda run: run / "checkpoints",
     "all latents": lambda run: run / "latents",
     "a checkpoint": newest,
@@ -149,13 +158,13 @@ LIES: dict[str, Callable[[Path], Any]] = {
     "weights of another shape": tensors("model", of(lambda x: x[:1])),
     "weights of another dtype": tensors("model", of(torch.Tensor.double)),
     "weights that are NaN": tensors("model", of(lambda x: x * torch.nan)),
-    "a weight too few": tensors("model", lambda held: held.pop(KEPT) and held),
+    "a weight too few": tensors("model", lambda held: held.pop(KEPT) is None or held),
     "a weight too many": tensors("model", lambda held: held | {"evil": torch.ones(1)}),
     "averages that are NaN": tensors("average", of(lambda x: x * torch.nan)),
     "averages of another shape": tensors("average", of(lambda x: x[:1])),
     "moments of another shape": tensors("optimizer", of(lambda x: x[:1], f"exp_avg/{KEPT}")),
     "moments that are infinite": tensors("optimizer", of(lambda x: x / 0 + 1 / x.new_zeros(()), f"exp_avg_sq/{KEPT}")),
-    "a moment too few": tensors("optimizer", lambda held: held.pop(f"exp_avg/{KEPT}") and held),
+    "a moment too few": tensors("optimizer", lambda held: held.pop(f"exp_avg/{KEPT}") is None or held),
     "steps of another dtype": tensors("optimizer", of(torch.Tensor.long, f"step/{KEPT}")),
     "a step after the last": lambda run: newest(run).rename(run / "checkpoints/step-99"),
     "a step without end": lambda run: newest(run).rename(run / f"checkpoints/step-{'9' * 200}"),
@@ -188,8 +197,12 @@ LIES: dict[str, Callable[[Path], Any]] = {
     "latents without actions": tensors("latents", lambda held: held.pop(ACTIONS) is None or held),
     "actions that are infinite": tensors("latents", lambda held: {k: v + torch.inf if "actions" in k else v for k, v in held.items()}),
     "actions of more numbers": tensors("latents", lambda held: {k: torch.cat([v, v], 1) if "actions" in k else v for k, v in held.items()}),
-    "an episode of another name": tensors("latents", lambda held: held | {"evil.latents": held[LATENTS], "evil.actions": held[ACTIONS]}),
+    "an episode of another name": tensors("latents", lambda held: held | {"evil.latents": held[LATENTS].clone(), "evil.actions": held[ACTIONS].clone()}),
     "an episode too few": tensors("latents", lambda held: held.pop(ACTIONS) is None or held.pop(LATENTS) is None or held),
+    "pictures of another shape": tensors("conditions", lambda held: {k: v[..., :1].contiguous() for k, v in held.items()}),
+    "pictures of too few frames": tensors("conditions", lambda held: {k: v[:1].contiguous() for k, v in held.items()}),
+    "pictures that are NaN": untrained(tensors("conditions", lambda held: {k: v * torch.nan for k, v in held.items()})),
+    "no pictures": tensors("conditions", lambda held: {"a": torch.ones(1)}),
     "no latents": tensors("latents", lambda held: {"a": torch.ones(1)}),
     "the same latents twice": lambda run: shutil.copy(FILES["latents"](run), FILES["latents"](run).with_name("00001.safetensors")),
 }  # fmt: skip
@@ -232,19 +245,17 @@ def resumed(
     return outcome, said
 
 
-@pytest.mark.slow
+def test_counts() -> None:
+    assert documented("run folders: files") == (MANY, 0)
+    assert documented("run folders: what is of another run") == (len(LIES), 0)
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_files_of_a_run_that_are_none_are_refused_or_made_again(
-    unfinished: Path, tiny_converted: Path, tiny_data: Path, tmp_path: Path
+    count: int, unfinished: Path, tiny_converted: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     found = {}
-    for case, spoil in every():
-        found[case], _ = resumed(case, spoil, unfinished, tmp_path / "home", tiny_converted, tiny_data)
-    assert not violations(found)
-
-
-def test_some_of_them(unfinished: Path, tiny_converted: Path, tiny_data: Path, tmp_path: Path) -> None:
-    found = {}
-    for case, spoil in some(every(), 4):
+    for case, spoil in some(every(), count, seed=count):
         found[case], _ = resumed(case, spoil, unfinished, tmp_path / "home", tiny_converted, tiny_data)
     assert not violations(found)
 

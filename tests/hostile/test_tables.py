@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.hostile.conftest import TRIED
-from tests.hostile.outcomes import SIZES, of_call, some, spoiled, violations
+from tests.hostile.outcomes import SIZES, documented, of_call, some, spoiled, violations
 from tests.tiny import tiny_plan, tiny_resolved
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.families.build import build_empty, build_model, require_shapes
@@ -65,7 +65,7 @@ def test_numbers_of_every_family_do_not_exhaust_the_memory() -> None:
     """In a process of its own, whose address space is limited."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.hostile.test_tables", "12"],
+        [sys.executable, "-m", "tests.hostile.test_tables", "6"],
         capture_output=True,
         text=True,
         env=environment,
@@ -75,6 +75,7 @@ def test_numbers_of_every_family_do_not_exhaust_the_memory() -> None:
     told = json.loads(done.stdout.splitlines()[-1])
     TRIED["read or refused within 6 GB"] += told["tried"]
     assert not told["violations"]
+    assert documented("converted folders: numbers of a config") == (told["tried"], 0)
 
 
 if __name__ == "__main__":

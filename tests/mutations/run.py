@@ -69,13 +69,19 @@ def judge(mutation: Mutation, folder: Path, brief: bool = False) -> Verdict:
             for of, methods in (mutation.program or {}).items():
                 changed.enter_context(patch.multiple(of, **methods))
             try:
-                failing = [claim for claim in run.verify(out, folder / "base").claims if not claim.ok]
+                claims = run.verify(out, folder / "base").claims
+                failing = [claim for claim in claims if not claim.ok or _named(claim, mutation)]
             except Exception as error:  # a model that verify cannot run at all does not count as caught
                 failing = []
                 refused = f"{type(error).__name__}: {error}"[:300]
             else:
                 refused = ""
     return verdict(mutation, failing, refused, brief, time.monotonic() - begin)
+
+
+def _named(claim: Claim, mutation: Mutation) -> bool:
+    """Whether it is the figure that is expected to name what was broken, and it names something."""
+    return claim.id == mutation.claim and claim.status == "figure" and bool(claim.where)
 
 
 def verdict(mutation: Mutation, failing: list[Claim], refused: str, brief: bool, seconds: float) -> Verdict:

@@ -9,8 +9,10 @@ import torch
 from tests.mutations import faults
 from tests.mutations.base_calls import changed_base_calls
 from tests.mutations.conditions import conditionally_broken
+from tests.mutations.edited import changed_by_hand
 from tests.mutations.experts import changed_experts
 from tests.mutations.faults import Fault
+from tests.mutations.finetuned import changed_finetuned
 from tests.mutations.models import MODELS, SHIPPED, Model
 from tests.mutations.mutation import (
     ACTION,
@@ -130,6 +132,7 @@ SITES = (
     Kind("dropped actions not dropped", faults.never_drops_actions, "dropped-action-equals-none", ACTION, ("svd", "wan", "sana")),
     Kind("first action has an effect", faults.position_one_too_large, "first-action-ignored", ACTION, EVERYWHERE),
     Kind("actions ignored in streams", faults.ignores_actions_in_streams, "action-has-effect-in-rollout", ACTION, EVERYWHERE),
+    Kind("an action number ignored", faults.ignores_number(1), "action-numbers-heeded", ACTION, ("wan", "sana", "cogvideox")),
     # determinism
     Kind("not deterministic", faults.adds_noise, "deterministic", MIXING, EVERYWHERE),
     Kind("previous call leaks", faults.leaks_previous_call, "deterministic", MIXING, EVERYWHERE),
@@ -323,6 +326,8 @@ def _all() -> Iterator[Mutation]:
     yield from changed_experts()
     yield from changed_rollouts()
     yield from changed_base_calls()
+    yield from changed_finetuned()
+    yield from changed_by_hand()
 
 
 def live(kind: str, model: str, site: str, claim: str, fault: Fault) -> Mutation:

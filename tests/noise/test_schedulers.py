@@ -177,6 +177,7 @@ UNSAMPLED = {
     "more betas than timesteps": {"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2]},
     "nothing is left of alpha": {"_class_name": "DDIMScheduler", "beta_start": 2.0, "beta_end": 3.0},
     "levels that do not fall": {"_class_name": "EDMEulerScheduler", "sigma_min": 5.0, "sigma_max": 1.0},
+    "an order of a billion": {"_class_name": "UniPCMultistepScheduler", "solver_order": 10**9},
     "not a number": {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": float("nan")},
 }
 

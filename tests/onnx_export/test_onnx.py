@@ -22,6 +22,7 @@ from v2w_convert.onnx_export.runner import METADATA, OnnxStream
 from v2w_convert.onnx_export.settings import ExportSettings
 from v2w_convert.onnx_export.step import StreamStep
 from v2w_convert.surgery.load import load
+from v2w_convert.verification.engine.reference_rollout import ReferenceRollout
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
@@ -113,11 +114,11 @@ def test_rollout_equals_torchs_past_window_and_period(exported: tuple[Path, Expo
     json.dumps(asdict(report), allow_nan=False)
 
 
-def test_observed_frames_and_unknown_actions_as_in_torch(
+def test_observed_frames_and_unknown_actions_as_without_a_stream(
     world: World, session: onnxruntime.InferenceSession
 ) -> None:
     sampling = Sampling(steps=2, guidance=2.0, context_noise=50.0)
-    ours = world.stream(B, H, W, sampling=sampling, seed=3)
+    ours = ReferenceRollout(world, B, H, W, sampling=sampling, seed=3)
     theirs = OnnxStream(session, sampling, seed=3)
     for frames in (1, WINDOW + 1):
         latents, actions = draw(B, frames, 4, H, W), draw(B, frames, ACTIONS, seed=frames)

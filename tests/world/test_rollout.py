@@ -13,6 +13,7 @@ from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.surgery.load import load
+from v2w_convert.verification.engine.reference_rollout import ReferenceRollout
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
 
@@ -44,66 +45,28 @@ def seen() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(B, 3, 4, H, W, generator=g).double(), torch.randn(B, 9, ACTIONS, generator=g).double()
 
 
-@torch.no_grad()
-def reference(
-    world: World, history: torch.Tensor, actions: torch.Tensor, sampling: Sampling, seed: int
-) -> torch.Tensor:
-    """The same rollout without any stream: every pass over all of the past, ten lines of arithmetic."""
-    generator = torch.Generator().manual_seed(seed)
-    levels = world.noise.inference_levels(sampling.steps).tolist()
-
-    def sample(t: int) -> torch.Tensor:
-        return torch.randn(B, t, 4, H, W, generator=generator).double()
-
-    n, shown = world.frames_per_block, history.shape[1]
-    context = torch.full((B, shown), sampling.context_noise or 0.0)
-    past, levels_so_far = world.noise.add_noise(history, sample(shown), context), context
-    frames = []
-    for t in range(shown, actions.shape[1], n):
-        frame = world.noise.add_noise(
-            torch.zeros(B, n, 4, H, W).double(), sample(n), torch.full((B, n), levels[0])
-        )
-        for level, following in zip(levels, levels[1:], strict=False):
-            here = torch.full((B, n), level)
-            arguments = torch.cat([past, frame], 1), torch.cat([levels_so_far, here], 1), actions[:, : t + n]
-            dropped = torch.zeros(B, t + n, dtype=torch.bool)
-            output = world(*arguments, dropped)[:, -n:]
-            dropped[:, -n:] = True
-            without = world(*arguments, dropped)[:, -n:]
-            output = without + sampling.guidance * (output - without)
-            clean, noise = world.noise.to_clean_and_noise(output, frame, here)
-            frame = world.noise.add_noise(clean, noise, torch.full((B, n), following))
-        frames.append(frame)
-        here = torch.full((B, n), sampling.context_noise or 0.0)
-        past = torch.cat([past, world.noise.add_noise(frame, sample(n), here)], 1)
-        levels_so_far = torch.cat([levels_so_far, here], 1)
-    return torch.cat(frames, 1)
-
-
 @pytest.mark.parametrize(
-    "sampling", [Sampling(4), Sampling(2, guidance=2.5), Sampling(4, context_noise=20.0)]
+    ("name", "sampling"),
+    [
+        ("world", Sampling(4)),
+        ("world", Sampling(2, guidance=2.5)),
+        ("world", Sampling(4, context_noise=20.0)),
+        ("in_pairs", Sampling(2, guidance=2.5, context_noise=20.0)),
+    ],
 )
-def test_a_stream_is_the_rollout_without_one(world: World, sampling: Sampling) -> None:
-    history, actions = seen()
-    stream = world.stream(B, H, W, sampling=sampling, seed=5)
-    stream.observe(history, actions[:, :3])
-    found = torch.stack([stream.step(actions[:, t]) for t in range(3, 9)], 1)
-    torch.testing.assert_close(found, reference(world, history, actions, sampling, 5), rtol=1e-9, atol=1e-9)
-
-
-def test_a_stream_of_pairs_is_the_rollout_without_one(in_pairs: World) -> None:
-    g = torch.Generator().manual_seed(0)
-    history, actions = (
-        torch.randn(B, 4, 4, H, W, generator=g).double(),
-        torch.randn(B, 10, ACTIONS, generator=g).double(),
-    )
-    sampling = Sampling(2, guidance=2.5, context_noise=20.0)
-    stream = in_pairs.stream(B, H, W, sampling=sampling, seed=5)
-    stream.observe(history, actions[:, :4])
-    found = torch.cat([stream.step(actions[:, t : t + 2]) for t in range(4, 10, 2)], 1)
-    torch.testing.assert_close(
-        found, reference(in_pairs, history, actions, sampling, 5), rtol=1e-9, atol=1e-9
-    )
+def test_a_stream_is_the_rollout_without_one(
+    name: str, sampling: Sampling, request: pytest.FixtureRequest
+) -> None:
+    world: World = request.getfixturevalue(name)
+    n, (_, actions) = world.frames_per_block, seen()
+    history = torch.randn(B, 2 * n, 4, H, W, generator=torch.Generator().manual_seed(1))
+    found = world.stream(B, H, W, sampling=sampling, seed=5)
+    expected = ReferenceRollout(world, B, H, W, sampling=sampling, seed=5)
+    for rollout in (found, expected):
+        rollout.observe(history, actions[:, : 2 * n])
+    for t in range(2 * n, 9 - n, n):
+        now = actions[:, t : t + n]
+        torch.testing.assert_close(found.step_block(now), expected.step_block(now), rtol=1e-9, atol=1e-9)
 
 
 def test_a_branch_goes_its_own_way_and_leaves_the_stem(world: World) -> None:

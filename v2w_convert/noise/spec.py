@@ -11,6 +11,7 @@ from v2w_convert.noise.kinds import KINDS
 from v2w_convert.noise.predictions import Prediction
 
 MAX_TIMESTEPS = 100_000
+MAX_NUMBER = 1_000_000  # in a scheduler's config: a solver keeps as many outputs as its order is
 
 
 class NoiseSpec(BaseModel):
@@ -74,8 +75,8 @@ class NoiseSpec(BaseModel):
         said = {k: v for k, v in value.items() if (k, v) != ("lambda_min_clipped", -math.inf)}
         for key, entry in said.items():
             numbers = entry if isinstance(entry, list | tuple) else [entry]
-            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-                raise ValueError(f"{key:.80} is not finite")
+            if any(isinstance(n, int | float) and not abs(n) <= MAX_NUMBER for n in numbers):
+                raise ValueError(f"{key:.80} is not finite, or over {MAX_NUMBER}")
         return said
 
     @model_validator(mode="after")

@@ -65,7 +65,7 @@ def export(
 
     Raises:
         V2WError: `output` exists or is not called .onnx, a package is missing, sizes do not fit the model or are
-            missing, torch cannot export the model, or onnxruntime cannot run the graph.
+            missing, what the model gives is not finite, torch cannot export it, or onnxruntime cannot run the graph.
     """
     settings = settings or ExportSettings()
     report = progress or no_progress
@@ -76,6 +76,7 @@ def export(
     size = settings.batch, h, w
     report(ProgressEvent("export", detail="loading"))
     world = experts_of(load(converted, dtype=torch.float32))[""]
+    start_stream(world, *size, sampling=Sampling(steps=1), window=window).step()  # V2WError, if it is not finite
     state = world.empty_state(*size, window)
     step = StreamStep(world, state, own_conditions(converted, world, size)).eval()
     compared = Comparison(True, 0, None, None)

@@ -121,6 +121,14 @@ def build_world(converted: Converted, read: Read) -> World:
         for name, shape in expected.items()
         if name in found and found[name].shape != shape
     ]
+    numbers = {
+        name for name, _ in resolved.base.named_parameters()
+    } | expected.keys() - resolved.base.state_dict().keys()
+    faults += [
+        f"{name} is of type {found[name].dtype}"
+        for name in numbers & found.keys()
+        if not found[name].dtype.startswith(("F", "BF"))
+    ]
     if faults:
         raise V2WError(f"load {source.folder / source.component}", sorted(faults)[:5], "convert it again")
     base = build_model(resolved.plan.base, resolved.config, unfilled=True)
