@@ -135,9 +135,9 @@ def clips_for_stream(world: World, b: int, blocks: int, size: tuple[int, int] | 
     level = torch.where(block % 5 == 1, world.noise.history_level, level)
     level = torch.where(block % 5 == 2, 0.0, level)
     level = torch.where(block % 5 == 3, world.noise.max_level, level)
-    dropped = torch.rand(b, blocks, n, generator=generator) < 0.5
-    dropped = torch.where((block % 3 == 0)[:, None], False, dropped)
-    dropped = torch.where((block % 3 == 1)[:, None], True, dropped).flatten(1)
+    dropped = ((torch.arange(b)[:, None] + torch.arange(blocks * n)) % 2 == 1).unflatten(1, (blocks, n))
+    dropped = torch.where((block % 3 == 1)[:, None], False, dropped)
+    dropped = torch.where((block % 3 == 2)[:, None], True, dropped).flatten(1)
     inputs = random_inputs(
         world, b, blocks * n, 0, size=size, level=level.repeat_interleave(n, 1), dropped=dropped
     )
