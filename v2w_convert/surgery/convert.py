@@ -149,6 +149,7 @@ def plan_conversion(
         action_dim=action_dim,
         seed=seed,
         prompt=given.prompt,
+        conditions=given.origins,
         source=_origin(source),
         result={},
         tensors=tensors[0],

@@ -40,6 +40,9 @@ Hash = Annotated[str, StringConstraints(pattern=PATTERN)]
 """A file's digest, as `checkpoint.digests` names it."""
 
 
+ConditionOrigin = Literal["null", "prompt", "file"]
+
+
 class WeightsChoice(TypedDict):
     """Which of several weights of the base was read: `checkpoint.source.Choice`."""
 
@@ -110,6 +113,8 @@ class Manifest(BaseModel):
         tensors: Name -> `kept`, `transferred` or `added`.
         seed: From which added tensors were drawn.
         prompt: The prompt whose embedding is stored, if the base's own encoders made it.
+        conditions: Where each stored condition is from: `null`, the plan's; `prompt`, the encoders; `file`, the user's.
+            None in manifests of versions that did not say.
         finetuning: How it was trained, once it was; before, the weights are what surgery made. Of two denoisers only
             those whose stage says so were trained.
         low_noise: The second denoiser, where there are two.
@@ -127,6 +132,7 @@ class Manifest(BaseModel):
     result: dict[Inside, Hash]
     tensors: dict[str, Literal["kept", "transferred", "added"]]
     prompt: str | None = None
+    conditions: dict[str, ConditionOrigin] | None = None
     finetuning: dict[str, Any] | None = None
     low_noise: LowNoiseExpert | None = None
 
