@@ -110,7 +110,7 @@ def verdict(mutation: Mutation, failing: list[Claim], refused: str, brief: bool,
 def judged(
     mutations: Iterable[Mutation], folder: Path, jobs: int, modes: Iterable[bool] = (False,)
 ) -> Iterator[Verdict]:
-    """All of them, brief or not as `modes` say; the models are made in `folder` once."""
+    """All of them, brief or not as `modes` say, as far as the brief mode can see them; the models are made in `folder` once."""
     torch.set_num_threads(1)
     mutations = list(mutations)
     everything = suite()
@@ -118,7 +118,10 @@ def judged(
         model_of(mutation).make(folder / name)
     numbers = {str(mutation): number for number, mutation in enumerate(everything)}
     tasks = [
-        (numbers[str(mutation)], folder / mutation.model, brief) for brief in modes for mutation in mutations
+        (numbers[str(mutation)], folder / mutation.model, brief)
+        for brief in modes
+        for mutation in mutations
+        if mutation.brief or not brief
     ]
     if jobs == 1:
         yield from map(_judge, tasks)
