@@ -61,7 +61,8 @@ class PastNorm(Operation):
 class PastNormSite(Site, nn.GroupNorm):
     """A GroupNorm on folded frames ((b t) c n h w).
 
-    Stream state: `sums` (b groups 2), sums of every block's mean and mean square.
+    Stream state: `sums` (b groups 3), sums of every block's mean and mean square, and of how many blocks. They are counted
+    here because the position in the stream is none: it may begin anywhere, as `v2w verify` tries.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -70,11 +71,12 @@ class PastNormSite(Site, nn.GroupNorm):
             return self.fold(super().forward(self.unfold(input)))
         blocks = input.unflatten(0, (now.b, now.t))  # b t c n h w
         groups = blocks.unflatten(2, (self.num_groups, -1)).flatten(3)  # b t groups m
-        sums = torch.stack([groups.mean(-1), groups.square().mean(-1)], -1).cumsum(1)
+        mean, square = groups.mean(-1), groups.square().mean(-1)
+        sums = torch.stack([mean, square, torch.ones_like(mean)], -1).cumsum(1)
         if self.past is not None:
             sums = sums + self.past["sums"][:, None]
         self.keep({"sums": sums[:, -1]})
-        mean, square = (sums / (self.block_indices()[:, None, None] + 1)).unbind(-1)
+        mean, square = (sums[..., :2] / sums[..., 2:]).unbind(-1)
         scale = (square - mean.square() + self.eps).rsqrt()
         normed = (
             ((groups - mean[..., None]) * scale[..., None])
