@@ -17,8 +17,7 @@ PEAK = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-def test_a_long_rollout_takes_no_more_memory(suffix: str, tiny_converted: Path, tmp_path: Path) -> None:
+def test_a_long_rollout_takes_no_more_memory(tiny_converted: Path, tmp_path: Path) -> None:
     """The frames alone, kept as numbers, would take 12 KB each in every panel, and nine times as many bytes as shown."""
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
@@ -26,8 +25,8 @@ def test_a_long_rollout_takes_no_more_memory(suffix: str, tiny_converted: Path, 
     episodes = [Episode(frames, actions)] * 2
     write_dataset(episodes, tmp_path / "data", fps=9, action_names=["a", "b", "c"], task="t", robot="r")
     peaks = []
-    for count in (40, 340):
-        output = tmp_path / f"{count}{suffix}"
+    for count in (10, 160):
+        output = tmp_path / f"{count}.mp4"
         options = ["--frames", str(count), "--steps", "1", "--history", "2", "--device", "cpu"]
         command = [
             "rollout",

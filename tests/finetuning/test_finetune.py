@@ -24,6 +24,7 @@ from v2w_convert.finetuning.finetune import finetune, make_accelerator
 from v2w_convert.finetuning.result import FinetuneResult
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.progress import ProgressEvent
+from v2w_convert.surgery.action_statistics import recorded_actions
 from v2w_convert.surgery.load import load
 from v2w_convert.surgery.manifest import read_manifest
 
@@ -207,6 +208,10 @@ def test_actions_are_normalised_by_the_data(unbroken: Any, tiny_data: Path) -> N
     expected = {"center": actions.mean(0), "scale": [*actions.std(0)[:2], 1.0]}
     for name, value in expected.items():
         torch.testing.assert_close(embedding.get_buffer(name), torch.tensor(np.array(value)).half())
+    (recorded,) = recorded_actions(read_manifest(unbroken[0]))
+    assert recorded == unbroken[1].actions
+    assert recorded is not None and recorded.count == len(actions)
+    np.testing.assert_allclose(recorded.mean, actions.astype(np.float64).mean(0))
 
 
 def test_the_loss_falls(tiny_converted: Path, write_squares: Data, tmp_path: Path) -> None:

@@ -50,14 +50,17 @@ def test_spread_takes_clips_from_beginning_to_end(cached: LatentDataset) -> None
     assert torch.equal(few, everything[[0, len(cached) // 3, 2 * len(cached) // 3]])
 
 
-def test_moments_are_those_of_the_actions_that_led_somewhere(cached: LatentDataset, tiny_data: Path) -> None:
+def test_statistics_are_those_of_the_actions_that_led_somewhere(
+    cached: LatentDataset, tiny_data: Path
+) -> None:
     actions = np.concatenate([episode.actions[:-1] for episode in open_dataset(tiny_data).episodes()]).astype(
         np.float64
     )
-    mean, deviation = cached.action_moments()
-    np.testing.assert_allclose(mean, actions.mean(0))
-    np.testing.assert_allclose(deviation[:2], actions.std(0)[:2])
-    assert deviation[2] == 1.0  # this action never changes
+    found = cached.action_statistics()
+    assert found.count == len(actions)
+    for name in ("mean", "std", "min", "max"):
+        np.testing.assert_allclose(getattr(found, name), getattr(actions, name)(0))
+    assert (found.std[2], found.varies()) == (0.0, [True, True, False])  # the last one never changes
 
 
 def test_encoding_again_is_not_needed(tiny_data: Path, tiny_converted: Path, tmp_path: Path) -> None:

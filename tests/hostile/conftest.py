@@ -23,7 +23,7 @@ MODEL = "diffusion_pytorch_model.safetensors"
 INDEX = f"{MODEL}.index.json"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
     if TRIED:
         failed = [report for report in terminalreporter.stats.get("failed", []) if "hostile" in report.nodeid]
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(TRIED.items()))

@@ -19,7 +19,7 @@ from tests.hostile.conftest import TRIED, Refused
 from tests.hostile.datasets import Spoil, descriptions, places, rights, tables, videos
 from tests.hostile.datasets.whole import CAMERA, DATA, EPISODES, FILES, INFO, VIDEO, column, info, write
 from v2w_convert import ConvertSettings, convert
-from v2w_convert.data import Dataset, Episode, open_dataset
+from v2w_convert.data import Dataset, Episode, open_dataset, write_dataset
 from v2w_convert.errors import V2WError
 
 KINDS: dict[str, dict[str, Spoil]] = {
@@ -195,6 +195,17 @@ def test_an_action_of_one_number_is_a_column_of_numbers(home: Path) -> None:
     column(DATA, "action", lambda values: [v[0] for v in values])(folder)
     found = everything(folder)[1]
     assert all(np.array_equal(a.actions, b.actions[:, :1]) for a, b in zip(found, episodes(), strict=True))
+
+
+def test_lerobots_own_codec_is_read(home: Path) -> None:
+    """AV1, whose encoders take 64 pixels at least."""
+    folder = home / "set"
+    large = [Episode(e.frames.repeat(4, 1).repeat(4, 2), e.actions) for e in episodes()]
+    write_dataset(large, folder, fps=9, action_names=["x", "y"])
+    (folder / VIDEO).write_bytes(videos.encoded("mp4", "libsvtav1", height=64, width=64))
+    found = [episode.frames.astype(int) for episode in open_dataset(folder).episodes()]
+    assert [frames.shape for frames in found] == [(t, 64, 64, 3) for t in (5, 9, 2)]
+    assert all(np.abs(frames - 99).max() <= 5 for frames in found)
 
 
 # What each command is given, where a data set goes.

@@ -119,3 +119,27 @@ def configured(**entries: Any) -> Edit:
         manifest(result=result)(folder)
 
     return edit
+
+
+def conditions(change: Change) -> Edit:
+    """Other stored conditions, and their hash in the manifest."""
+
+    def edit(folder: Path) -> None:
+        file = folder / "conditions.safetensors"
+        found = load_file(file)
+        change(found)
+        save_file(found, file)
+        replaced("result", file.name, sha256(file))(folder)
+
+    return edit
+
+
+def beside(name: str, **entries: Any) -> Edit:
+    """Other entries in a JSON file beside the denoiser, and its hash in the manifest."""
+
+    def edit(folder: Path) -> None:
+        file = folder / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+        replaced("result", name, sha256(file))(folder)
+
+    return edit

@@ -32,6 +32,7 @@ class Mutation:
     fault   breaks a live world, or
     edit    breaks the converted folder, or
     program replaces methods of the program's own classes, or functions of its modules: class -> name -> method
+    brief   whether the brief mode of large models can see it; else the claim, or its `how`, says what was left out
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Mutation:
     fault: WorldFault | None = None
     edit: Edit | None = None
     program: Program | None = None
+    brief: bool = True
 
     def __str__(self) -> str:
         return " | ".join(filter(None, (self.kind, self.model, self.site)))

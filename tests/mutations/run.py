@@ -69,13 +69,19 @@ def judge(mutation: Mutation, folder: Path, brief: bool = False) -> Verdict:
             for of, methods in (mutation.program or {}).items():
                 changed.enter_context(patch.multiple(of, **methods))
             try:
-                failing = [claim for claim in run.verify(out, folder / "base").claims if not claim.ok]
+                claims = run.verify(out, folder / "base").claims
+                failing = [claim for claim in claims if not claim.ok or _named(claim, mutation)]
             except Exception as error:  # a model that verify cannot run at all does not count as caught
                 failing = []
                 refused = f"{type(error).__name__}: {error}"[:300]
             else:
                 refused = ""
     return verdict(mutation, failing, refused, brief, time.monotonic() - begin)
+
+
+def _named(claim: Claim, mutation: Mutation) -> bool:
+    """Whether it is the figure that is expected to name what was broken, and it names something."""
+    return claim.id == mutation.claim and claim.status == "figure" and bool(claim.where)
 
 
 def verdict(mutation: Mutation, failing: list[Claim], refused: str, brief: bool, seconds: float) -> Verdict:
@@ -104,7 +110,7 @@ def verdict(mutation: Mutation, failing: list[Claim], refused: str, brief: bool,
 def judged(
     mutations: Iterable[Mutation], folder: Path, jobs: int, modes: Iterable[bool] = (False,)
 ) -> Iterator[Verdict]:
-    """All of them, brief or not as `modes` say; the models are made in `folder` once."""
+    """All of them, brief or not as `modes` say, as far as the brief mode can see them; the models are made in `folder` once."""
     torch.set_num_threads(1)
     mutations = list(mutations)
     everything = suite()
@@ -112,7 +118,10 @@ def judged(
         model_of(mutation).make(folder / name)
     numbers = {str(mutation): number for number, mutation in enumerate(everything)}
     tasks = [
-        (numbers[str(mutation)], folder / mutation.model, brief) for brief in modes for mutation in mutations
+        (numbers[str(mutation)], folder / mutation.model, brief)
+        for brief in modes
+        for mutation in mutations
+        if mutation.brief or not brief
     ]
     if jobs == 1:
         yield from map(_judge, tasks)

@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from tests.mutations import faults
 from tests.mutations.base_calls import changed_base_calls
 from tests.mutations.conditions import conditionally_broken
+from tests.mutations.edited import changed_by_hand
 from tests.mutations.experts import changed_experts
 from tests.mutations.faults import Fault
+from tests.mutations.finetuned import changed_finetuned
 from tests.mutations.models import MODELS, SHIPPED, Model
 from tests.mutations.mutation import (
     ACTION,
@@ -130,6 +132,7 @@ SITES = (
     Kind("dropped actions not dropped", faults.never_drops_actions, "dropped-action-equals-none", ACTION, ("svd", "wan", "sana")),
     Kind("first action has an effect", faults.position_one_too_large, "first-action-ignored", ACTION, EVERYWHERE),
     Kind("actions ignored in streams", faults.ignores_actions_in_streams, "action-has-effect-in-rollout", ACTION, EVERYWHERE),
+    Kind("an action number ignored", faults.ignores_number(1), "action-numbers-heeded", ACTION, ("wan", "sana", "cogvideox")),
     # determinism
     Kind("not deterministic", faults.adds_noise, "deterministic", MIXING, EVERYWHERE),
     Kind("previous call leaks", faults.leaks_previous_call, "deterministic", MIXING, EVERYWHERE),
@@ -262,7 +265,7 @@ NOISE = (
 
 
 def suite() -> list[Mutation]:
-    return list(_all())
+    return [replace(mutation, brief=mutation.kind not in NOT_IN_BRIEF) for mutation in _all()]
 
 
 def _all() -> Iterator[Mutation]:
@@ -323,6 +326,8 @@ def _all() -> Iterator[Mutation]:
     yield from changed_experts()
     yield from changed_rollouts()
     yield from changed_base_calls()
+    yield from changed_finetuned()
+    yield from changed_by_hand()
 
 
 def live(kind: str, model: str, site: str, claim: str, fault: Fault) -> Mutation:
@@ -446,6 +451,29 @@ MODES = (
     ("stream state not read, in float16", faults.ignores_stream_state, faults.computing_in(FLOAT16, streaming=True), STREAM_MODES, CARRYING),
     ("stream state not read, in bfloat16", faults.ignores_stream_state, faults.computing_in(BFLOAT16, streaming=True), STREAM_MODES, ATTENTION),
 )  # fmt: skip
+
+
+# What is left out of the brief mode of large models; the claims that see it otherwise say so.
+NOT_IN_BRIEF = {
+    *(kind for kind, _, _, claim, _ in MODES if claim == PAST_MODES),
+    *(kind for kind, *_ in MODES if "float16" in kind),
+    "future, in clips over 32",
+    "future, in square pictures",
+    "past forgotten, if all frames are clean",
+    "past forgotten, if all frames have the largest level",
+    "past forgotten, with offset positions",
+    "past forgotten, if all actions are dropped",
+    "past forgotten, if no action is given",
+    "past forgotten, in batches of 8 and more",
+    "past forgotten, in pictures over 4 × 8",
+    "past forgotten, in clips over 8",
+    "past forgotten, in clips over 32",
+    "stream state not read after 40 blocks",
+    "stream state not read after 1000 blocks",
+    "stream state not read in chunks over 16",
+    "stream state not read in batches of 8 and more",
+    "stream state not read in pictures over 4 × 8",
+}
 
 
 def _modes() -> Iterator[Mutation]:

@@ -17,6 +17,7 @@ measured in it, too.
 {totals}
 
 The last columns say how many models were caught in each mode, with the right name; where it is not all of them, which were not.
+What is *left out* of the brief mode cannot be seen there, and `v2w verify` says so in that claim.
 
 | what is broken | expected claim | models | {modes} |
 |---|---|---|{rules}
@@ -80,6 +81,8 @@ def _row(verdicts: list[Verdict], modes: list[bool]) -> str:
 
 
 def _cell(verdicts: list[Verdict]) -> str:
+    if not verdicts:
+        return "left out"
     wrong = [v for v in verdicts if not v.ok]
     some = f" of {len(verdicts)}; not {', '.join(f'{v.model} ({v.site})' for v in wrong)}" if wrong else ""
     return f"{len(verdicts) - len(wrong)}{some}"

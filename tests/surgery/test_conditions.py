@@ -1,3 +1,6 @@
+import json
+import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -58,3 +61,15 @@ def test_a_file_with_unknown_or_misshapen_conditions_is_refused(
         stored_conditions(resolved, tmp_path / "given.safetensors")
     with pytest.raises(V2WError, match="no such file"):
         stored_conditions(resolved, tmp_path / "absent.safetensors")
+
+
+def test_a_condition_that_would_take_gigabytes_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    source = open_source(tiny_base)
+    resolved = resolve(plan_for(source.class_name), source.config, source.scheduler)
+    file, size = tmp_path / "given.safetensors", 10**9 * 16 * 4  # a sparse file, which takes nothing
+    entry = {"text": {"dtype": "F32", "shape": [10**9, 16], "data_offsets": [0, size]}}
+    header = json.dumps(entry).encode()
+    file.write_bytes(struct.pack("<Q", len(header)) + header)
+    os.truncate(file, 8 + len(header) + size)
+    with pytest.raises(V2WError, match="text has 64000000000 bytes, over the limit"):
+        stored_conditions(resolved, file)

@@ -12,8 +12,7 @@ import torch
 
 from tests.cli.commands import refused
 from tests.conftest import ACTIONS
-from v2w_convert.checkpoint import output_files
-from v2w_convert.checkpoint.output import sha256
+from v2w_convert.checkpoint.digests import ALGORITHM, new_digest
 from v2w_convert.cli import run
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.read import read_plan, shipped_plans
@@ -68,10 +67,39 @@ def test_a_dry_run_lists_every_file_from_headers_alone(
 def test_the_manifest_has_the_hash_of_every_file(tiny_base: Path, tiny_converted: Path) -> None:
     manifest, written, read = read_manifest(tiny_converted), files(tiny_converted), files(tiny_base)
     assert manifest.result.keys() == written.keys() - {"v2w.json", "README.md"}
-    assert manifest.result == {name: sha256(written[name]) for name in manifest.result}
-    assert manifest.source["others"] == {name: sha256(read[name]) for name in WHOLE}
     weights = "diffusion_pytorch_model.safetensors"
-    assert manifest.source["files"] == {weights: sha256(read[f"unet/{weights}"])}
+    made = {
+        f"unet/{weights}",
+        "unet/v2w_added.safetensors",
+        "conditions.safetensors",
+    } & manifest.result.keys()
+    assert manifest.result == {
+        name: by_tensor(written[name]) if name.startswith("unet/") and name in made else whole(written[name])
+        for name in manifest.result
+    }
+    assert manifest.source["others"] == {name: whole(read[name]) for name in WHOLE}
+    assert manifest.source["files"] == {weights: by_tensor(read[f"unet/{weights}"])}
+
+
+def whole(file: Path) -> str:
+    return f"{ALGORITHM}:{digest(file.read_bytes())}"
+
+
+def by_tensor(file: Path) -> str:
+    """Each piece of a safetensors file for itself, then what they gave."""
+    content = file.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header.pop("__metadata__", None)
+    ranges = sorted(entry["data_offsets"] for entry in header.values())
+    pieces = [content[:start], *(content[start + a : start + b] for a, b in ranges if a < b)]
+    return f"{ALGORITHM}-tensors:{digest(b''.join(bytes.fromhex(digest(piece)) for piece in pieces))}"
+
+
+def digest(content: bytes) -> str:
+    found = new_digest()
+    found.update(content)
+    return found.hexdigest()
 
 
 def test_only_unchanged_files_are_linked_and_only_on_request(
@@ -151,22 +179,12 @@ def test_the_source_itself_is_refused(tiny_base: Path, capsys: pytest.CaptureFix
     assert "is inside the source" in refused(capsys, *arguments(tiny_base, tiny_base / "unet" / "out"))
 
 
-@pytest.mark.parametrize("kernel", ["has none", "refuses", "copies nothing", "copies a little"])
-def test_output_is_the_same_where_the_kernel_does_not_copy(
-    kernel: str, tiny_base: Path, tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_output_is_the_same_where_reads_and_writes_fall_short(
+    tiny_base: Path, tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = os.copy_file_range
-
-    def other(source: int, target: int, count: int, *offsets: int) -> int:
-        if kernel == "refuses":
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        return copy(source, target, min(count, 1001), *offsets) if kernel == "copies a little" else 0
-
-    if kernel == "has none":
-        monkeypatch.delattr(os, "copy_file_range")
-    else:
-        monkeypatch.setattr(os, "copy_file_range", other)
-    monkeypatch.setattr(output_files, "READ_CHUNK", 4099)
+    read, write = os.preadv, os.write
+    monkeypatch.setattr(os, "preadv", lambda file, views, at: read(file, [views[0][:1001]], at))
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, memoryview(data)[:4099]))
     assert run(arguments(tiny_base, tmp_path / "out")) == 0
     wanted, written = files(tiny_converted), files(tmp_path / "out")
     assert written.pop("config.yaml").is_file()
@@ -187,5 +205,15 @@ def test_a_source_truncated_during_conversion_is_refused(
         return perform(*given, **options)
 
     monkeypatch.setattr(surgery, "write_conversion", cut)
-    assert "it now ends before byte" in refused(capsys, *arguments(base, tmp_path / "out"))
+    assert "tensors end at byte" in refused(capsys, *arguments(base, tmp_path / "out"))
     assert os.listdir(tmp_path) == ["base"]
+
+
+def test_the_sha256_that_the_hubs_cache_knows_is_recorded(tiny_base: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "models--a--b" / "snapshots" / "abc")
+    weights, blob = base / "unet" / "diffusion_pytorch_model.safetensors", tmp_path / "models--a--b" / "blobs"
+    blob.mkdir()
+    weights.rename(blob / ("12" * 32))
+    weights.symlink_to(blob / ("12" * 32))
+    assert run(arguments(base, tmp_path / "out")) == 0
+    assert read_manifest(tmp_path / "out").source["sha256"] == {weights.name: "12" * 32}

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,14 +113,6 @@ def sha256(file: Path) -> str:
     """The SHA-256 of the content of `file`, in lower-case hexadecimal digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def hashes_match(expected: dict[Path, str]) -> bool:
-    """Whether all these files exist and have these hashes."""
-    if not all(file.is_file() for file in expected):
-        return False
-    with ThreadPoolExecutor(2) as threads:
-        return list(threads.map(sha256, expected)) == list(expected.values())
 
 
 def check_target(folder: Path, source: Path | None, asked: str) -> None:

@@ -1,6 +1,7 @@
 """Read one tensor's values from where a header says that they lie."""
 
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from v2w_convert.checkpoint.headers import DTYPES, TensorInfo
@@ -55,8 +56,13 @@ def _check(info: TensorInfo, data: memoryview, stream: BinaryIO) -> None:
         while left > 0 and (chunk := stream.read(min(CHUNK, left))):
             found, left = zlib.crc32(chunk, found), left - len(chunk)
     if found != info.crc:
-        raise V2WError(
-            f"read {info.file}",
-            f"bytes {start} to {stop} are damaged: they do not match the file's own checksum",
-            "download the file again",
-        )
+        raise damaged(info.file, start, stop)
+
+
+def damaged(file: Path, start: int, stop: int) -> V2WError:
+    """The error for bytes [start, stop) that do not match their checksum."""
+    return V2WError(
+        f"read {file}",
+        f"bytes {start} to {stop} are damaged: they do not match the file's own checksum",
+        "download the file again",
+    )

@@ -26,8 +26,7 @@ class StagingFolder:
 
     Attributes:
         folder: To fill.
-        records: Path in the folder -> SHA-256 of a file that was finished, and of each file that it was made
-            of.
+        records: Path in the folder -> digest of a file that was finished, and of what it was made of.
     """
 
     folder: Path

@@ -19,7 +19,7 @@ from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.conditions import Clips, Conditioned, cached_conditions, require_tasks
 from v2w_convert.finetuning.experts import by_expert, experts_to_train, level_range
-from v2w_convert.finetuning.latents import LatentDataset, cached_latents, require_clips
+from v2w_convert.finetuning.latents import cached_latents, require_clips
 from v2w_convert.finetuning.loop import prepare, train
 from v2w_convert.finetuning.loss_curve import draw_log
 from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
@@ -35,6 +35,7 @@ from v2w_convert.finetuning.run_folder import (
 from v2w_convert.finetuning.save import save_model
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.progress import Progress, no_progress
+from v2w_convert.surgery.action_statistics import ActionStatistics
 from v2w_convert.surgery.load import load_experts, open_converted
 from v2w_convert.surgery.manifest import MANIFEST, read_manifest
 from v2w_convert.world.experts import AnyWorld, experts_of
@@ -118,13 +119,14 @@ def finetune(
         ]
         del vae  # its memory is needed now
         world.to(accelerator.device)
+        actions = cached[0].latents.action_statistics()
         for expert, part in zip(trained.values(), experts_of(world).values(), strict=True):
             if expert.manifest.stage == "converted":  # one that was finetuned before has learned with its own
-                set_action_statistics(part, cached[0].latents, expert.source)
+                set_action_statistics(part, actions, expert.source)
         training = prepare(world, settings, accelerator, level_range(settings, model.source.boundary))
         clips, validation = cached[0], cached[1] if len(cached) > 1 else None
         log = train(world, training, clips, validation, settings, accelerator, output, progress)
-        result = make_result(output, record, log, facts, manifest.finetuning, sources)
+        result = make_result(output, record, log, facts, manifest.finetuning, sources, actions)
         write_atomically(output / LOSS_CURVE, lambda file: draw_log(log.lines, file))
         save_model(model, by_expert(training.averaged(), trained), result.for_manifest(), output)
     return result
@@ -183,6 +185,7 @@ def make_result(
     facts: AutoencoderFacts | None,
     before: dict[str, Any] | None,
     sources: Sources,
+    actions: ActionStatistics,
 ) -> FinetuneResult:
     """The result of a run with this log.
 
@@ -193,6 +196,7 @@ def make_result(
         facts: What was measured of the autoencoder.
         before: The record of the run that trained the converted model, if any.
         sources: Which conditions were an episode's own.
+        actions: Statistics of the data's actions.
     """
     losses, validation = log.all("loss"), log.all("validation_loss")
     last = losses[-LOSS_STEPS:]
@@ -210,6 +214,7 @@ def make_result(
         before=before,
         conditions=sources.record(),
         notes=list(sources.notes),
+        actions=actions,
     )
 
 
@@ -281,16 +286,17 @@ def require_fit(world: AnyWorld, vae: VAE, data: Dataset) -> None:
         raise V2WError(asked, found, "frames of another size") from None
 
 
-def set_action_statistics(world: World, clips: LatentDataset, source: Source) -> None:
+def set_action_statistics(world: World, actions: ActionStatistics, source: Source) -> None:
     """Have the world's action layers normalise the data's actions to mean 0 and standard deviation 1, in place.
 
-    Both numbers are rounded to the dtype that they will be stored in, so that what is trained is what will
-    run.
+    A number that never changes is divided by 1. All are rounded to the dtype that they will be stored in, so that what is
+    trained is what will run.
 
     Raises:
         V2WError: They are not finite in that dtype, or a standard deviation becomes 0.
     """
-    mean, std = clips.action_moments()
+    mean, std = (torch.tensor(x, dtype=torch.float64) for x in (actions.mean, actions.std))
+    std = torch.where(std > 0, std, 1.0)
     for name, operation in world.resolved.sites.items():
         if not operation.embeds_actions:
             continue

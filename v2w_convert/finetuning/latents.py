@@ -16,6 +16,7 @@ from v2w_convert.data import Dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.shards import ShardWriter, Stored, open_shards, require
 from v2w_convert.progress import Pace, Progress, ProgressEvent
+from v2w_convert.surgery.action_statistics import ActionStatistics
 from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
 from v2w_convert.world.vae import VAE
 
@@ -111,15 +112,15 @@ class LatentDataset:
         count = min(count, len(self))
         return [i * len(self) // count for i in range(count)]
 
-    def action_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each (a,) float64, of all actions that led to a frame.
-
-        The standard deviation of a number that never changes is given as 1.
-        """
+    def action_statistics(self) -> ActionStatistics:
+        """Statistics of all actions that led to a frame, in float64."""
         actions = [actions[1:].double() for _, _, actions in self.episodes]
         joined = torch.cat(actions)
-        changes = joined.amin(0) < joined.amax(0)
-        return joined.mean(0), torch.where(changes, joined.std(0, unbiased=False), 1.0)
+        low, high = joined.amin(0), joined.amax(0)
+        std = torch.where(low < high, joined.std(0, unbiased=False), 0.0)  # of one value exactly 0
+        return ActionStatistics(
+            len(joined), joined.mean(0).tolist(), std.tolist(), low.tolist(), high.tolist()
+        )
 
     def _clip(self, index: int) -> tuple[Tensor, Tensor]:
         """Latents and actions of clip `index`, counted over all episodes."""

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from v2w_convert.surgery.action_statistics import ActionStatistics
+
 
 @dataclass(frozen=True)
 class ValidationLoss:
@@ -64,6 +66,7 @@ class FinetuneResult:
         before: The same record of the run that trained `converted`, where it was finetuned before.
         conditions: Conditions that were an episode's own, and what they were made of: "task" or "first frame".
         notes: Why others were not.
+        actions: Statistics of the data's actions; None in records of versions that did not keep them.
     """
 
     output: str
@@ -79,6 +82,7 @@ class FinetuneResult:
     before: dict[str, Any] | None
     conditions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    actions: ActionStatistics | None = None
 
     def for_manifest(self) -> dict[str, Any]:
         """What the model's manifest says under `finetuning`: all but where and when it was made."""

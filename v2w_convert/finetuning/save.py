@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from v2w_convert.checkpoint.digests import file_digest
 from v2w_convert.checkpoint.headers import DTYPES
-from v2w_convert.checkpoint.output import copy_content, sha256, write_safetensors
+from v2w_convert.checkpoint.output import copy_content, write_safetensors
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.run_folder import (
@@ -55,7 +56,7 @@ def save_model(
         write_atomically(output / relative, partial(copy_content, source.folder / relative))
     for name, trained in values.items():
         _save_weights(source.experts[name], trained, output)
-    result = {path: sha256(output / path) for path in manifest.result}
+    result = {path: file_digest(output / path) for path in manifest.result}
     update = {"result": result, "finetuning": finetuning}
     manifest = manifest.trained(values).model_copy(update=update)
     write_atomically(output / CARD, lambda file: file.write_text(card_text(manifest), encoding="utf-8"))

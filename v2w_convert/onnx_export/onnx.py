@@ -76,7 +76,9 @@ def export(
     size = settings.batch, h, w
     report(ProgressEvent("export", detail="loading"))
     world = experts_of(load(converted, dtype=torch.float32))[""]
-    start_stream(world, *size, sampling=Sampling(steps=1), window=window).step()  # V2WError, if it is not finite
+    start_stream(
+        world, *size, sampling=Sampling(steps=1), window=window
+    ).step()  # V2WError, if it is not finite
     state = world.empty_state(*size, window)
     step = StreamStep(world, state, own_conditions(converted, world, size)).eval()
     compared = Comparison(True, 0, None, None)

@@ -1,6 +1,6 @@
 """The conditions that a converted model uses when its caller gives none, such as a prompt's embedding."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from v2w_convert.encoders.open_clip import empty_prompt
 from v2w_convert.encoders.prompt import as_conditions, encode_prompts, prompt_obstacle
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
-from v2w_convert.surgery.manifest import Manifest
+from v2w_convert.surgery.manifest import ConditionOrigin, Manifest
 
 MAX_BYTES = 2**28  # of a condition; prompts of the largest encoders take 20 MB
 FRAMES = 16  # latent frames that a picture's conditions are made for, where nothing says how many
@@ -42,12 +42,20 @@ class StoredConditions:
     Attributes:
         tensors: By name, unbatched.
         prompt: The prompt that was encoded, if one was.
+        given: Names of those that are not the plan's nulls by default, and where they are from.
         notes: What the user should know.
     """
 
     tensors: dict[str, Tensor]
     prompt: str | None
+    given: dict[str, ConditionOrigin] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def origins(self) -> dict[str, ConditionOrigin]:
+        """Where each is from, for the manifest."""
+        null: ConditionOrigin = "null"
+        return dict.fromkeys(self.tensors, null) | self.given
 
 
 def choose_conditions(source: Source, resolved: ResolvedPlan, choice: ConditionChoice) -> StoredConditions:
@@ -57,18 +65,20 @@ def choose_conditions(source: Source, resolved: ResolvedPlan, choice: ConditionC
         V2WError: The file does not fit, a prompt is asked for that cannot be encoded, or the encoders cannot be read.
     """
     if choice.file is not None:
-        return StoredConditions(stored_conditions(resolved, choice.file), None)
+        stored = stored_conditions(resolved, choice.file)
+        return StoredConditions(stored, None, dict.fromkeys(read_header(choice.file), "file"))
     nulls = stored_conditions(resolved, None)
     if (prompt := stored_prompt(source, resolved, choice.prompt)) is None:
         obstacle = prompt_obstacle(source.folder, resolved)
         note = f"no prompt is encoded, its embedding is zeros: {obstacle}"
-        return StoredConditions(nulls, None, (note,) if "text" in nulls and obstacle != NO_PROMPT else ())
+        notes = (note,) if "text" in nulls and obstacle != NO_PROMPT else ()
+        return StoredConditions(nulls, None, notes=notes)
     if source.text_encoder:
         text = empty_prompt(source.text_encoder)
         encoded = as_conditions(resolved, {"text": text[None]}, "encode the empty prompt")
     else:
         [encoded] = encode_prompts(source.folder, resolved, [prompt], resolve_device(choice.device))
-    return StoredConditions(nulls | encoded, prompt)
+    return StoredConditions(nulls | encoded, prompt, dict.fromkeys(encoded, "prompt"))
 
 
 def stored_prompt(source: Source, resolved: ResolvedPlan, prompt: str | None) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
+from v2w_convert.checkpoint.digests import known_sha256
 from v2w_convert.checkpoint.output import check_target
 from v2w_convert.checkpoint.output_files import (
     Hashes,
@@ -90,8 +91,8 @@ class Conversion:
     """Everything that will be written, computed from headers; no weight has been read.
 
     Attributes:
-        items: The files to write, the manifest aside, which names their hashes.
-        manifest: Without hashes.
+        items: The files to write, the manifest aside, which names their digests.
+        manifest: Without digests.
         stamps: Size, time and number of each file that is read, by which a change in the meantime is noticed.
         notes: What the user should know of the conditions.
     """
@@ -148,6 +149,7 @@ def plan_conversion(
         action_dim=action_dim,
         seed=seed,
         prompt=given.prompt,
+        conditions=given.origins,
         source=_origin(source),
         result={},
         tensors=tensors[0],
@@ -185,10 +187,17 @@ def write_conversion(
             raise V2WError(
                 f"convert {source.folder}", f"{changed[0]} changed during the conversion", "convert it again"
             )
+        low = conversion.manifest.low_noise
         files = [
             {file.name: hashes.read[file] for file in expert.files} for expert in source.experts.values()
         ]
         weights = {file for expert in source.experts.values() for file in expert.files}
+        known = {
+            f"{expert.component}/{file.name}" if low else file.name: sha256
+            for expert in source.experts.values()
+            for file in expert.files
+            if (sha256 := known_sha256(file)) is not None
+        }
         origin: Origin = {
             **conversion.manifest.source,
             "files": files[0],
@@ -198,8 +207,9 @@ def write_conversion(
                 if item.is_copy and item.sources[0] not in weights
             },  # copies have the hash of what they are copies of
         }
+        if known:
+            origin["sha256"] = known
         result = {path: digest for path, digest in sorted(hashes.written.items()) if path != CARD}
-        low = conversion.manifest.low_noise
         low = low and low.model_copy(update={"files": files[1]})
         manifest = conversion.manifest.model_copy(
             update={"source": origin, "result": result, "low_noise": low}

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from v2w_convert.checkpoint.digests import PATTERN
 from v2w_convert.checkpoint.source import MANIFEST as MANIFEST
 from v2w_convert.checkpoint.source import Choice
 from v2w_convert.errors import V2WError
@@ -35,7 +36,11 @@ def _inside(path: str) -> str:
 
 
 Inside = Annotated[str, AfterValidator(_inside)]
-Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Hash = Annotated[str, StringConstraints(pattern=PATTERN)]
+"""A file's digest, as `checkpoint.digests` names it."""
+
+
+ConditionOrigin = Literal["null", "prompt", "file"]
 
 
 class WeightsChoice(TypedDict):
@@ -46,13 +51,15 @@ class WeightsChoice(TypedDict):
 
 
 class Origin(TypedDict):
-    """What was converted: the name of its folder or file, the sha256 of each weight file that was read, and of each other
-    file, by its path. `choice`: which of several weights was read, where one was chosen.
+    """What was converted: the name of its folder or file, the digest of each weight file that was read, and of each other
+    file, by its path. `sha256`: of weight files, where the Hub's cache had them under it. `choice`: which of several
+    weights was read, where one was chosen.
     """
 
     name: str
     files: dict[str, Hash]
     others: NotRequired[dict[Inside, Hash]]
+    sha256: NotRequired[dict[Inside, Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]]]
     choice: NotRequired[WeightsChoice]
 
 
@@ -63,7 +70,7 @@ class LowNoiseExpert(BaseModel):
         component: Where it lies.
         stage: As in the manifest.
         boundary: Where its noise levels end and the first one's begin, as a share of the training timesteps.
-        files: Sha256 of each of the base's weight files that was read for it.
+        files: Digest of each of the base's weight files that was read for it.
         tensors: As in the manifest.
     """
 
@@ -99,13 +106,15 @@ class Manifest(BaseModel):
         stage: `converted`: actions have no effect yet; `finetuned`: they have been trained, here or by those
             who made the base.
         plan: The resolved plan, as data.
-        source: Name; `files`: sha256 of each weight file that was read; `others`: of each other file, by its
+        source: Name; `files`: digest of each weight file that was read; `others`: of each other file, by its
             path.
-        result: Sha256 of each file that was written, by its path: all but this one and the card, which may be
+        result: Digest of each file that was written, by its path: all but this one and the card, which may be
             edited.
         tensors: Name -> `kept`, `transferred` or `added`.
         seed: From which added tensors were drawn.
         prompt: The prompt whose embedding is stored, if the base's own encoders made it.
+        conditions: Where each stored condition is from: `null`, the plan's; `prompt`, the encoders; `file`, the user's.
+            None in manifests of versions that did not say.
         finetuning: How it was trained, once it was; before, the weights are what surgery made. Of two denoisers only
             those whose stage says so were trained.
         low_noise: The second denoiser, where there are two.
@@ -123,6 +132,7 @@ class Manifest(BaseModel):
     result: dict[Inside, Hash]
     tensors: dict[str, Literal["kept", "transferred", "added"]]
     prompt: str | None = None
+    conditions: dict[str, ConditionOrigin] | None = None
     finetuning: dict[str, Any] | None = None
     low_noise: LowNoiseExpert | None = None
 

@@ -14,7 +14,7 @@ from v2w_convert.checkpoint.source import WEIGHTS_FILE, WEIGHTS_INDEX, Source, r
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.change import TensorStatus, added_tensors, initial_tensor, transfer_tensor
-from v2w_convert.surgery.pipeline import json_text, kept_parts, weights_file
+from v2w_convert.surgery.pipeline import json_text, kept_parts, ranges_of, weights_file
 
 FLOAT_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 DTYPE_CODES = {dtype: code for code, dtype in FLOAT_DTYPES.items()}
@@ -44,7 +44,7 @@ def model_files(
     def parts(name: str, info: TensorInfo) -> list[ByteRange | Generated]:
         if name not in changed:
             return kept_parts(name, info)
-        return [Generated(info.size, f"{name}, transferred", partial(transfer, name, info), info.file)]
+        return [Generated(info.size, f"{name}, transferred", partial(transfer, name, info), ranges_of(info))]
 
     component = f"{source.component}/" if source.component else ""
     items = []
@@ -54,7 +54,7 @@ def model_files(
         place = WEIGHTS_FILE if len(source.files) == 1 and source.pipeline else f"{file.stem}.safetensors"
         placed |= dict.fromkeys(infos, place)
         as_it_is = place == file.name and not source.renamed
-        if as_it_is and not changed & infos.keys():  # one hash, one link will do
+        if as_it_is and not changed & infos.keys():  # one link will do
             items.append(copied_file(component + place, file))
             continue
         headers = [(name, info.dtype, info.shape) for name, info in infos.items()]

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from v2w_convert.checkpoint.digests import all_recorded
 from v2w_convert.checkpoint.headers import read_header
-from v2w_convert.checkpoint.output import check_target, hashes_match
+from v2w_convert.checkpoint.output import check_target
 from v2w_convert.checkpoint.source import MANIFEST, Choice
 from v2w_convert.device import resolve_device
 from v2w_convert.errors import V2WError, error_context
@@ -139,14 +140,14 @@ def is_result_of(output: Path, source: "Source", resolved: "ResolvedPlan", setti
         and (manifest.action_dim, manifest.seed) == (settings.action_dim, settings.seed)
         and manifest.boundary == source.boundary
         and all(_is_made_of(manifest.experts[name], expert) for name, expert in source.experts.items())
-        and hashes_match({output / name: digest for name, digest in manifest.result.items()})
+        and all_recorded({output / name: digest for name, digest in manifest.result.items()})
     )
 
 
 def _is_made_of(manifest: Manifest, source: "Source") -> bool:
     """Whether the manifest's one denoiser was made of the weight files of `source`, as they are."""
     recorded = manifest.source["files"]
-    return recorded.keys() == {file.name for file in source.files} and hashes_match(
+    return recorded.keys() == {file.name for file in source.files} and all_recorded(
         {file: recorded[file.name] for file in source.files}
     )
 

@@ -9,7 +9,7 @@ import torch
 
 from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.output import safetensors_header
-from v2w_convert.checkpoint.output_files import ByteRange, Generated, OutputFile, concatenated, text_file
+from v2w_convert.checkpoint.output_files import ByteRange, Generated, OutputFile, text_file
 from v2w_convert.checkpoint.source import WEIGHTS_FILE, Source, read_tensor
 from v2w_convert.world.autoencoder_files import FOLDER, build_autoencoder, find_autoencoder
 
@@ -59,14 +59,21 @@ def pipeline_files(source: Source) -> list[OutputFile]:
 
 
 def kept_parts(name: str, info: TensorInfo) -> list[ByteRange | Generated]:
-    """The bytes of a tensor that stays as it is; where the file has a checksum of them, it is checked."""
+    """The bytes of a tensor that stays as it is, in one part; where the file has a checksum of them, it is checked."""
 
     def keep() -> Any:
         return read_tensor(info).flatten().view(torch.uint8).numpy().data
 
-    if info.crc is not None:
-        return [Generated(info.size, f"{name}, kept", keep, info.file)]
-    return [ByteRange(info.file, start, stop) for start, stop in info.ranges]
+    if not info.size:
+        return []
+    if info.rest or info.crc_range is not None:
+        return [Generated(info.size, f"{name}, kept", keep, ranges_of(info))]
+    return [ByteRange(info.file, info.start, info.stop, info.crc)]
+
+
+def ranges_of(info: TensorInfo) -> tuple[ByteRange, ...]:
+    """Where a tensor's bytes lie."""
+    return tuple(ByteRange(info.file, start, stop) for start, stop in info.ranges)
 
 
 def weights_file(
@@ -75,7 +82,7 @@ def weights_file(
     """A safetensors file: name, dtype as safetensors spells it and shape of each tensor, and its bytes."""
     start = safetensors_header(infos, {"format": "pt"})
     first = Generated(len(start), hashlib.sha256(start).hexdigest(), lambda: start)
-    return OutputFile(path, concatenated([first, *parts]))
+    return OutputFile(path, (first, *(part for part in parts if part.size)))
 
 
 def json_text(content: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.plan.coverage import uncovered_sites
 from v2w_convert.progress import Progress, no_progress
+from v2w_convert.surgery.action_statistics import recorded_actions
 from v2w_convert.surgery.load import Converted, open_converted
 from v2w_convert.verification.claim import Claim
 from v2w_convert.verification.claims import CHECKS
@@ -95,6 +96,7 @@ def _open(converted: Path, base: Path | None, settings: VerifySettings) -> tuple
     model = open_converted(converted)
     with error_context(converted):
         uncovered_sites(model.resolved.plan)  # a call that fails is refused here, not in every check
+    recorded_actions(model.manifest)  # refused here, not in one check
     origin = None if base is None else open_source(base, model.manifest.choice)
     if origin is not None:
         asked = f"verify against the base {base}"

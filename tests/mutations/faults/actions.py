@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from tests.mutations.faults.tools import change_actions, change_context
+import torch
+from torch import Tensor
+
+from tests.mutations.faults.tools import Fault, change_actions, change_context
 from v2w_convert.sites import ForwardContext, Site
 
 
@@ -28,6 +31,17 @@ def ignores_actions(site: Site) -> None:
 def ignores_actions_in_streams(site: Site) -> None:
     """Ignore every action, but only when continuing a stream."""
     change_context(site, lambda now: {"actions": None if now.past is not None else now.actions})
+
+
+def ignores_number(number: int) -> Fault:
+    """Read one number of every action as 0."""
+
+    def change(actions: Tensor) -> Tensor:
+        kept = torch.ones(actions.shape[-1], dtype=actions.dtype)
+        kept[number] = 0
+        return actions * kept
+
+    return lambda site: change_actions(site, change)
 
 
 def null_action_as_zero(site: Site) -> None:

@@ -34,6 +34,14 @@ def test_a_new_claim_is_one_check() -> None:
     assert (claim.id, claim.sentence, claim.how) == ("new-claim", "Something holds", "by hand")
 
 
+def test_claims_about_a_large_model_say_what_was_not_tried() -> None:
+    check = Check(
+        "brief", (NEW,), PHASE, lambda c: [NEW.result(0.0, how="by hand")], not_if_large="long clips"
+    )
+    hows = [Runner([check], context(large=large)).run_phase(PHASE)[0].how for large in (False, True)]
+    assert hows == ["by hand", "by hand; not tried on so large a model: long clips"]
+
+
 def test_claims_that_do_not_apply_say_why() -> None:
     def never(c: VerifyContext) -> list[Claim]:
         raise AssertionError

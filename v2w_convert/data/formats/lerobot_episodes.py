@@ -85,7 +85,7 @@ def read_episode_rows(folder: Path, info: Info, camera: str) -> list[EpisodeRow]
 def _read(folder: Path, kinds: dict[str, Kind]) -> dict[str, NDArray[np.int64 | np.float64]]:
     """The columns of all files of the list, in the order of the episodes."""
     asked = f"read the data set {folder}"
-    files = sorted((folder / EPISODES).glob("*/*.parquet"))
+    files = sorted((folder / EPISODES).glob("*/[!.]*.parquet"))
     if not files:
         raise V2WError(asked, f"there is no parquet file in {EPISODES}/*", TRY)
     tables = [Table(file_in(folder, file.relative_to(folder)), kinds) for file in files]

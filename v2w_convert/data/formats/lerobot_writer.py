@@ -57,7 +57,11 @@ def write(
     rows: list[dict[str, Any]] = []
     actions: list[NDArray[np.float32]] = []
     start, frame_stats = 0, _FrameStats()
-    with pq.ParquetWriter(data_file, schema) as parquet, av.open(str(video_file), "w") as video:
+    with (
+        data_file.open("wb") as sink,  # pyarrow takes no path that is not UTF-8
+        pq.ParquetWriter(sink, schema) as parquet,
+        av.open(str(video_file), "w") as video,
+    ):
         # Every second frame is a key frame, so that a clip anywhere can be read without decoding much.
         stream = video.add_stream("libx264", rate=fps, options={"crf": "18", "g": "2", "preset": "veryslow"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -104,10 +108,12 @@ def write(
             start += t
         video.mux(stream.encode())
 
-    pq.write_table(pa.Table.from_pylist(rows), folder / EPISODES_PATH)
+    with (folder / EPISODES_PATH).open("wb") as sink:
+        pq.write_table(pa.Table.from_pylist(rows), sink)
     tasks = pa.table({"task_index": pa.array([0]), "task": pa.array([task])})
     tasks = tasks.replace_schema_metadata({b"pandas": json.dumps(TASKS_PANDAS, allow_nan=False).encode()})
-    pq.write_table(tasks, folder / "meta/tasks.parquet")
+    with (folder / "meta/tasks.parquet").open("wb") as sink:
+        pq.write_table(tasks, sink)
     scalar = {"dtype": "int64", "shape": [1], "names": None}
     info = {
         "codebase_version": "v3.0",

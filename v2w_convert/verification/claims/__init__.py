@@ -6,6 +6,7 @@ A new claim is a `ClaimSpec`, a function that measures it, and a `Check` in one 
 
 from v2w_convert.verification.claim import ClaimSpec
 from v2w_convert.verification.claims import (
+    action_numbers,
     actions,
     autoencoder,
     base_call,
@@ -14,6 +15,7 @@ from v2w_convert.verification.claims import (
     coverage,
     determinism,
     distance,
+    edits,
     experts,
     files,
     gradients,
@@ -27,12 +29,15 @@ from v2w_convert.verification.claims import (
     rollout,
     streaming,
     tensors,
+    weights,
 )
 from v2w_convert.verification.engine.check import Check
 
 MODULES = (
     tensors,
+    weights,
     files,
+    edits,
     autoencoder,
     influence,
     coverage,
@@ -44,6 +49,7 @@ MODULES = (
     causality,
     receptive_field,
     actions,
+    action_numbers,
     distance,
     determinism,
     gradients,

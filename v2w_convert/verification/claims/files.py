@@ -1,6 +1,6 @@
 """The files are those that surgery, or training, wrote, and the base is the one that was converted."""
 
-from v2w_convert.checkpoint.output import sha256
+from v2w_convert.checkpoint.digests import is_recorded
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.surgery.manifest import CONDITIONS, Manifest
 from v2w_convert.verification.claim import Claim, ClaimSpec
@@ -45,11 +45,13 @@ def measure_files(converted: Source, manifest: Manifest) -> Claim:
     broken = [
         name
         for name in manifest.result.keys() | found.keys()
-        if name not in found or name not in manifest.result or sha256(found[name]) != manifest.result[name]
+        if name not in found
+        or name not in manifest.result
+        or not is_recorded(found[name], manifest.result[name])
     ]
     return FILES.count(
         sorted(broken),
-        f"SHA-256 of {len(found)} files; the number of those that differ, are missing or are not in the manifest",
+        f"digests of {len(found)} files; the number of those that differ, are missing or are not in the manifest",
     )
 
 
@@ -60,11 +62,11 @@ def measure_base_files(base: Source, manifest: Manifest) -> Claim:
     broken = [
         name
         for name in expected.keys() | found.keys()
-        if name not in found or name not in expected or sha256(found[name]) != expected[name]
+        if name not in found or name not in expected or not is_recorded(found[name], expected[name])
     ]
     return BASE_FILES.count(
         sorted(broken),
-        f"SHA-256 of {len(found)} weight files; the number of those that differ, are missing or are not in the manifest",
+        f"digests of {len(found)} weight files; the number of those that differ, are missing or are not in the manifest",
     )
 
 

@@ -266,6 +266,7 @@ CHECKS = (
         WORLD_RANDOMIZED,
         _measure_sites,
         lambda c: Cost(passes=8 if c.large else 14),
+        not_if_large="sites with all frames at one noise level, with offset positions, without actions, in other sizes",
     ),
     Check(
         "every site in the stored precision",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.call import Conditions
+from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import State
 from v2w_convert.verification.claim import Claim, ClaimSpec, join_names, nan_max
 from v2w_convert.verification.engine.check import Check
@@ -134,7 +135,7 @@ def measure_rollout(world: AnyWorld, brief: bool = False) -> list[Claim]:
 
 
 def _trials(world: AnyWorld) -> list[Trial]:
-    window = _window_blocks(world)
+    window = _window_blocks(world.resolved)
     context = _context_noise(world)
     once = _after(2, 1)
     return [
@@ -251,9 +252,9 @@ def _sizes(state: State) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _window_blocks(world: AnyWorld) -> int:
+def _window_blocks(resolved: ResolvedPlan) -> int:
     """Blocks in the window; three if there is none."""
-    return 3 if world.resolved.window is None else world.resolved.window // world.frames_per_block
+    return 3 if resolved.window is None else resolved.window // resolved.frames_per_block
 
 
 def _context_noise(world: AnyWorld) -> float:
@@ -271,8 +272,10 @@ def _has_two(context: VerifyContext) -> bool:
 
 
 def _cost(context: VerifyContext) -> Cost:
-    calls, frames = (27, 45) if context.large else (74, 130)
-    return Cost(passes=frames * context.resolved.frames_per_block / 7, reads=calls * 0.3)
+    """Counted: blocks of two clips, of seven to a pass, and calls."""
+    window = _window_blocks(context.resolved)
+    blocks, calls = (78, 36) if context.large else (150 + 7 * window, 78)
+    return Cost(passes=blocks * context.resolved.frames_per_block / 7, reads=0.3 * calls)
 
 
 CHECKS = (

@@ -31,6 +31,7 @@ class Check:
         measure: Returns the measured claims.
         cost: What it takes, or a function that works it out.
         applies: Whether it is part of this verification; one claim may have different checks for different models.
+        not_if_large: What is not tried on a large model, in words; the claims then say so.
         whole: True for what is measured once for a folder, not for each of its denoisers.
     """
 
@@ -40,6 +41,7 @@ class Check:
     measure: Callable[[VerifyContext], list[Claim]]
     cost: Cost | Callable[[VerifyContext], Cost] = NO_COST
     applies: Callable[[VerifyContext], bool] = always
+    not_if_large: str = ""
     whole: bool = False
 
     def is_part_of(self, context: VerifyContext) -> bool:

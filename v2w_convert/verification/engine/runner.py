@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from contextlib import nullcontext
+from dataclasses import replace
 
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.verification.claim import Claim, ClaimSpec
@@ -77,7 +78,7 @@ class Runner:
                 self.context.budget.check()
             self._begin(check.phase)
             begun = True
-            return check.measure(self.context)
+            return [self._noted(check, claim) for claim in check.measure(self.context)]
         except OutOfTime:
             self.unmeasured += [spec.id for spec in check.specs]
             return [spec.out_of_time(self.context.budget.why) for spec in check.specs]
@@ -89,6 +90,11 @@ class Runner:
             return [_failed(spec, error) for spec in check.specs]
         finally:
             release_freed_memory()
+
+    def _noted(self, check: Check, claim: Claim) -> Claim:
+        if not (self.context.large and check.not_if_large and claim.measured is not None):
+            return claim
+        return replace(claim, how=f"{claim.how}; not tried on so large a model: {check.not_if_large}")
 
     def _begin(self, phase: Phase) -> None:
         if phase in self._begun:
