@@ -18,14 +18,14 @@ PEAK = (
 
 @pytest.mark.slow
 def test_a_long_rollout_takes_no_more_memory(tiny_converted: Path, tmp_path: Path) -> None:
-    """The frames alone, kept as numbers, would take 12 KB each in every panel, and nine times as many bytes as shown."""
+    """Kept, a frame would take some 0.4 MB: as numbers, and as shown. Decoder and encoder hold some tens of frames."""
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
     actions = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
     episodes = [Episode(frames, actions)] * 2
     write_dataset(episodes, tmp_path / "data", fps=9, action_names=["a", "b", "c"], task="t", robot="r")
     peaks = []
-    for count in (10, 160):
+    for count in (70, 220):
         output = tmp_path / f"{count}.mp4"
         options = ["--frames", str(count), "--steps", "1", "--history", "2", "--device", "cpu"]
         command = [
@@ -40,4 +40,4 @@ def test_a_long_rollout_takes_no_more_memory(tiny_converted: Path, tmp_path: Pat
         done = subprocess.run([sys.executable, "-c", PEAK, *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout.split()[-1]))
-    assert peaks[1] < peaks[0] + 20, f"{peaks} MB"
+    assert peaks[1] < peaks[0] + 35, f"{peaks} MB"
