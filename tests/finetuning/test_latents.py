@@ -140,5 +140,5 @@ def test_data_without_a_list_of_its_episodes_is_refused(tiny_data: Path, tmp_pat
     file = copied / "meta/episodes/chunk-000/file-000.parquet"
     for damage in (lambda: file.write_bytes(b"PAR1"), lambda: shutil.rmtree(copied / "meta/episodes")):
         damage()
-        with pytest.raises(V2WError, match="its meta/episodes cannot be read"):
+        with pytest.raises(V2WError, match="meta/episodes"):
             require_clips(open_dataset(copied), 3, 6, TemporalCompression())

@@ -19,7 +19,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.world.vae import open_vae, require_frame_size
 from v2w_convert.world.vae_kinds import KINDS
 
-QUICK, CLASSES = 2, ["AutoencoderKL", *TINY]
+QUICK, CLASSES = 1, ["AutoencoderKL", *TINY]
 FRAMES = np.zeros((9, 32, 32, 3), np.uint8)
 SAMPLES = {"quick": QUICK, "all": 12}
 

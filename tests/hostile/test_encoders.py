@@ -162,7 +162,8 @@ MAKERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an empty config": (lambda base: (base / CONFIG).write_text(""), "config.json"),
     "weights that are NaN": (weights(lambda held: {k: v * torch.nan for k, v in held.items()}), "not finite"),
     "one weight that is NaN": (weights(lambda held: held["encoder.final_layer_norm.weight"].fill_(torch.nan) is None), "encoder.final_layer_norm.weight"),
-    "a weight too few": (weights(lambda held: held.pop("encoder.final_layer_norm.weight") is None), "encoder.final_layer_norm.weight"),
+    "a weight too few": (weights(lambda held: held.pop("encoder.final_layer_norm.weight") is None), "weights hold"),
+    "a weight of another name": (weights(lambda held: held | {"a": held.pop("encoder.final_layer_norm.weight")}), "encoder.final_layer_norm.weight"),
     "a weight of another shape": (weights(lambda held: held | {"encoder.final_layer_norm.weight": torch.ones(3)}), "text_encoder"),
     "a pickle": (lambda base: torch.save({}, base / "text_encoder/model.safetensors"), ""),
 }  # fmt: skip

@@ -57,7 +57,7 @@ def test_a_rotary_table_of_ten_million_frames_is_refused(name: str) -> None:
 
 
 def test_some_numbers_of_every_family_are_read_or_refused() -> None:
-    assert not violations(outcomes(1, sorted(shipped_plans())))
+    assert not violations(outcomes(1, sorted(shipped_plans())[::3]))
 
 
 @pytest.mark.slow

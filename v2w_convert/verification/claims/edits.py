@@ -89,7 +89,7 @@ def measure_edits(
         if origin == "file"
     }
     if manifest.prompt:
-        edits["prompt"] = json.dumps(manifest.prompt[:80])
+        edits["prompt"] = json.dumps(manifest.prompt[:80], allow_nan=False)
     told = [f"{field} {change}" for field, change in edits.items()]
     more = f"; and {len(told) - IN_SENTENCE} more" if len(told) > IN_SENTENCE else ""
     return EDITS.result(
@@ -146,7 +146,7 @@ def _fields(plan: Plan) -> dict[str, str]:
             for key, inner in value.items():
                 walk(inner, f"{path}.{key}" if path else str(key))
         else:
-            found[path.removeprefix("operations.")] = json.dumps(value)[:80]
+            found[path.removeprefix("operations.")] = json.dumps(value, allow_nan=False)[:80]
 
     walk(data, "")
     return found
@@ -268,7 +268,7 @@ def _settings(file: Path) -> dict[str, Any] | None:
 
 def _entries(config: Mapping[str, Any]) -> dict[str, Any]:
     """Without what diffusers notes by the way, such as `_name_or_path`; `_class_name` counts."""
-    plain: dict[str, Any] = json.loads(json.dumps(config))
+    plain: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
     return {key: value for key, value in plain.items() if not key.startswith("_") or key == "_class_name"}
 
 
