@@ -21,6 +21,8 @@ from tests.mutations.mutation import Mutation
 from tests.mutations.suite import model_of, suite
 from v2w_convert.verification import run
 from v2w_convert.verification.claim import Claim
+from v2w_convert.verification.engine.check import Check
+from v2w_convert.verification.engine.phases import HEADERS
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Verdict:
     """
     claim     the expected claim
     caught    whether it failed; for an unbroken model, whether all claims hold
-    by        all claims that failed, and what each of them names
+    by        the claims that failed, of those that were measured, and what each of them names
     named     what the expected claim names
     right     whether that is what was broken
     brief     whether it was measured as a large model is
@@ -55,13 +57,18 @@ class Verdict:
 
 
 def judge(mutation: Mutation, folder: Path, brief: bool = False) -> Verdict:
-    """`folder` holds the mutation's model as `Model.make` leaves it; `brief` measures it as a large model is measured."""
+    """`folder` holds the mutation's model as `Model.make` leaves it; `brief` measures it as a large model is measured.
+
+    Of an unbroken model every claim is measured; of a broken one, the claim that must catch it, and those that are measured
+    with it.
+    """
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as other:
         out = folder / "out"
         if mutation.edit is not None:
             out = copied(out, Path(other) / "out", mutation.edit)
         with ExitStack() as changed:
+            changed.enter_context(patch.object(run, "CHECKS", _checks(mutation.claim)))
             if brief:
                 changed.enter_context(patch.object(run, "LARGE_MODEL", 0))
             if mutation.fault:
@@ -77,6 +84,18 @@ def judge(mutation: Mutation, folder: Path, brief: bool = False) -> Verdict:
             else:
                 refused = ""
     return verdict(mutation, failing, refused, brief, time.monotonic() - begin)
+
+
+def _checks(claim: str) -> tuple[Check, ...]:
+    """What `verify` must measure for this claim; all if there is none."""
+    return tuple(
+        check
+        for check in run.CHECKS
+        if not claim
+        or check.phase is HEADERS
+        or not check.specs  # recorded for others
+        or claim in [spec.id for spec in check.specs]
+    )
 
 
 def _named(claim: Claim, mutation: Mutation) -> bool:

@@ -9,7 +9,7 @@ HEAD = """# Broken models
 Written by `python -m tests.mutations --docs`; `make test` checks a sample.
 
 Models were broken on purpose, each in one way, and verified with `v2w verify`. For each, the claim that must catch it was fixed
-beforehand, and the module (tensor, file) that it must name. Large models are measured in a brief mode; here small ones were
+beforehand, and the module (tensor, file) that it must name; of the unbroken ones, all claims must hold. Large models are measured in a brief mode; here small ones were
 measured in it, too.
 {once}
 | mode | broken models | caught by that claim | with the right name | unbroken models | pass |
