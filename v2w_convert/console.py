@@ -34,6 +34,11 @@ if not console.is_terminal:
     console.width = 150  # a log has no width of its own
 
 
+def begin() -> None:
+    """Begin a command: the one before, in the same process, may have lost its reader."""
+    console.quiet = False
+
+
 def print_line(text: str, *more: str) -> None:
     """Print a line on standard error, and more lines below it, indented."""
     for line in (text, *(f"  {line}" for line in more)):

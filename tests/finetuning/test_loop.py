@@ -142,7 +142,7 @@ def test_a_step_that_is_not_finite_is_not_made(
         return value + torch.inf if bad == "loss" else value + (value - value.detach()).sqrt()
 
     monkeypatch.setattr(objective, "loss", broken)
-    with pytest.raises(V2WError, match=r"take step 1: its loss is .*(nan|inf).*lower learning rate"):
+    with pytest.raises(V2WError, match=rf"take step 1: its {bad}.* is (nan|inf).*lower learning rate"):
         train_step(world, training, clips, SETTINGS, accelerator, 0)
     assert all(torch.equal(before[name], tensor) for name, tensor in world.base.state_dict().items())
 

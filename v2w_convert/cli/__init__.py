@@ -68,11 +68,12 @@ def run(arguments: list[str]) -> int:
         3 no claim fails, but not all claims of the core could be measured, 130 interrupted, 143 terminated, 141 if nobody
         reads what is printed.
     """
-    from v2w_convert.console import print_error, quiet_libraries
+    from v2w_convert.console import begin, print_error, quiet_libraries
 
     as_json = "--json" in arguments
     name = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     command = f"v2w {name}".strip()
+    begin()
     try:
         with quiet_libraries(logging.CRITICAL):
             code = app(arguments, prog_name="v2w", standalone_mode=False)

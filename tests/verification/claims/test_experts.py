@@ -98,6 +98,9 @@ def test_every_claim_is_measured_of_both(pair: tuple[Path, Path], tmp_path: Path
         "rollout-guidance",
         "rollout-branch",
         "files-match-manifest",
+        "copies-equal-base",
+        "stored-nulls",
+        "edits",
         "autoencoder-encode",
         "autoencoder-decode",
     }
