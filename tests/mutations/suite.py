@@ -132,7 +132,6 @@ SITES = (
     Kind("dropped actions not dropped", faults.never_drops_actions, "dropped-action-equals-none", ACTION, ("svd", "wan", "sana")),
     Kind("first action has an effect", faults.position_one_too_large, "first-action-ignored", ACTION, EVERYWHERE),
     Kind("actions ignored in streams", faults.ignores_actions_in_streams, "action-has-effect-in-rollout", ACTION, EVERYWHERE),
-    Kind("an action number ignored", faults.ignores_number(1), "action-numbers-heeded", ACTION, ("wan", "sana", "cogvideox")),
     # determinism
     Kind("not deterministic", faults.adds_noise, "deterministic", MIXING, EVERYWHERE),
     Kind("previous call leaks", faults.leaks_previous_call, "deterministic", MIXING, EVERYWHERE),
@@ -320,6 +319,7 @@ def _all() -> Iterator[Mutation]:
     yield from _checkpointing()
     yield from _modes()
     yield from _zero_initialised()
+    yield from _action_numbers()
     yield from conditionally_broken()
     yield from changed_folders()
     yield from changed_plans()
@@ -484,6 +484,14 @@ def _modes() -> Iterator[Mutation]:
         for model in _affordable(having, number, 2):
             for site in chosen(MODELS[model].at(*operations), 1, number):
                 yield live(kind, model, site, claim, faults.only(fault, when))
+
+
+def _action_numbers() -> Iterator[Mutation]:
+    for model in ("wan", "sana", "cogvideox"):
+        (site,) = MODELS[model].at(*ACTION)
+        ignored = faults.at(site, faults.ignores_number(1))
+        names = frozenset({"action number 1"})
+        yield Mutation("an action number ignored", model, site, "action-numbers-heeded", names, ignored)
 
 
 def _zero_initialised() -> Iterator[Mutation]:

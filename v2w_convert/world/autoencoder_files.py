@@ -68,15 +68,21 @@ def build_autoencoder(
         V2WError: Its class is not served, its config describes none, or a parameter is missing or of another shape.
     """
     name = _require_served(config, asked)
-    own = dict(tensors)
+    own, again = dict(tensors), f"download vae/ again, or {WITHOUT}"
     try:
         empty = build_empty(name, config)
         empty._fix_state_dict_keys_on_load(own)  # names of attention from before diffusers 0.17
+    except Exception as error:  # whatever its class raises for a bad config
+        raise V2WError(asked, one_line(error), again) from None
+    try:
         require_shapes(empty, {key: info.shape for key, info in own.items()})
+    except ValueError as error:
+        raise V2WError(asked, str(error), again) from None
+    try:
         model: Any = build_model(name, config, unfilled=True)
         check_numbers(model, KINDS[name])
-    except Exception as error:  # whatever its class raises for a bad config
-        raise V2WError(asked, one_line(error), f"download vae/ again, or {WITHOUT}") from None
+    except Exception as error:
+        raise V2WError(asked, one_line(error), again) from None
     return AutoencoderFiles(model, own)
 
 

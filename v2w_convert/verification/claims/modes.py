@@ -128,13 +128,14 @@ def measure_modes(context: VerifyContext) -> list[Claim]:
 def _measure(context: VerifyContext) -> list[Claim]:
     causal, past, stream, equal = Found(), Found(), Found(), Found()
     world, brief = context.world, context.large
+    left_out = []
     for autocast in (None, torch.bfloat16) if brief else (None, *HALF):
-        _measure_float32(world, autocast, causal, equal)
+        if not _measure_float32(world, autocast, causal, equal):
+            left_out.append(f"autocast to {_name(autocast)}")
     if not brief:
         _measure_past(world, Mode(), "float32", past)
         _measure_past(world, Mode(True, True, autocast=torch.bfloat16), "", past)
     exact = _measure_stream(world, None, stream, brief)
-    left_out = []
     for dtype in () if brief else HALF:
         open_randomized(context, dtype)
         if not can_run(context.world):
@@ -144,7 +145,9 @@ def _measure(context: VerifyContext) -> list[Claim]:
         if dtype != context.stored_dtype:
             _measure_past(context.world, Mode(), _name(dtype), past)
         _measure_stream(context.world, exact, stream, brief)
-    note = f"; not in {' and '.join(left_out)}, in which it does not run here" if left_out else ""
+    note = (
+        f"; not in {' and '.join(left_out)}, in which it does not run here or overflows" if left_out else ""
+    )
     return [
         CAUSAL.result(
             causal.most,
@@ -175,8 +178,8 @@ def _measure(context: VerifyContext) -> list[Claim]:
     ]
 
 
-def _measure_float32(world: World, autocast: torch.dtype | None, causal: Found, equal: Found) -> None:
-    """Every mode with this autocast: the same output in all, and causality."""
+def _measure_float32(world: World, autocast: torch.dtype | None, causal: Found, equal: Found) -> bool:
+    """Every mode with this autocast: the same output in all, and causality. False: its output overflows."""
     modes = [Mode(), Mode(True, True), Mode(True, False), Mode(False, True)]
     if getattr(world.base, "_supports_gradient_checkpointing", False):
         modes.append(Mode(True, True, True))
@@ -190,6 +193,8 @@ def _measure_float32(world: World, autocast: torch.dtype | None, causal: Found, 
         output = _run(world, before, mode)
         if expected is None:
             expected = output
+        if autocast is not None and not expected.isfinite().all():
+            return False
         different = max_abs_diff(output, expected)
         if equal.add(str(mode), different, holds=different == 0):
             equal.where.append(_first_different(world, before, mode))
@@ -204,6 +209,7 @@ def _measure_float32(world: World, autocast: torch.dtype | None, causal: Found, 
         change = max_abs_diff(changed[kept], output[kept])
         if causal.add(f"{mode}, dropout", change, holds=change == 0):
             causal.where.append(MODEL_FORWARD)
+    return True
 
 
 def _measure_half(world: World, causal: Found) -> None:
