@@ -154,6 +154,7 @@ def test_inspect_plan_and_a_dry_run(tiny_base: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_whole_way_in_ten_lines(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:
     v2w.convert(tiny_base, tmp_path / "world", v2w.ConvertSettings(action_dim=ACTIONS))
     report = v2w.verify(tmp_path / "world", tiny_base)

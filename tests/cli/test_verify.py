@@ -19,6 +19,7 @@ CONV = "up_blocks.1.resnets.0.temporal_res_block.conv2"
 ATTENTION = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("site", "fault"),
     [

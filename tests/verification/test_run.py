@@ -98,6 +98,7 @@ def test_a_finetuned_model_passes(finetuned: Path, tiny_base: Path) -> None:
         assert by_name[name].measured is None
 
 
+@pytest.mark.slow
 def test_sites_that_see_the_future(failing: Failing) -> None:
     found = failing(*((site, faults.sees_future) for site in (CONV, ATTENTION, NORM)))
     assert set(found[BY_SITE].where.split(", ")) == {CONV, ATTENTION, NORM}

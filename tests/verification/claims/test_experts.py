@@ -83,6 +83,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return base, convert_pair(base, folder / "out")
 
 
+@pytest.mark.slow
 def test_every_claim_is_measured_of_both(pair: tuple[Path, Path], tmp_path: Path) -> None:
     base, out = pair
     report = verify(out, base, report=tmp_path / "report")
