@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from v2w_convert.errors import V2WError, one_line
@@ -116,7 +117,8 @@ def resolve(
     try:
         if scheduler is not None:
             plan = plan.model_copy(update={"noise": noise_spec_from_scheduler(scheduler, plan.noise)})
-        check_sampling(plan.noise.build())
+        with torch.device("cpu"):  # a model may be made on the meta device
+            check_sampling(plan.noise.build())
     except V2WError as error:
         raise V2WError(asked, f"scheduler_config.json: {error.found}", error.try_) from None
     except Exception as error:  # whatever a scheduler makes of a config it was not given by its authors
