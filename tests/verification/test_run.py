@@ -118,7 +118,7 @@ def test_sites_that_forget_and_positions_that_are_wrong(failing: Failing) -> Non
 def test_a_stream_state_that_is_never_updated(failing: Failing) -> None:
     found = failing((ATTENTION, faults.state_never_updated))
     assert found[STREAMED].where == ATTENTION
-    assert {*found} == {STREAMED, STREAMED.replace("frame by frame", "in chunks of mixed sizes")}
+    assert {*found} >= {STREAMED, STREAMED.replace("frame by frame", "in chunks of mixed sizes")}
 
 
 @pytest.mark.slow
