@@ -15,7 +15,7 @@ from v2w_convert.cli.ending import KEPT, NOTHING_KEPT
 
 # `v2w …`, which sends itself a signal when so many events of progress have happened.
 STOPPED = """
-import os, sys
+import os, signal, sys
 from v2w_convert import console
 from v2w_convert.cli import main
 
@@ -38,6 +38,7 @@ def show_progress(title):
     return Show()
 
 console.show_progress = show_progress
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets jobs in the background ignore it
 main()
 """
 OK = [sys.executable, "-m", "v2w_convert"]
