@@ -191,3 +191,11 @@ def test_a_scheduler_that_cannot_be_sampled_is_found(case: str) -> None:
 def test_settings_of_other_classes_are_left_out() -> None:
     config = {"_class_name": "DDIMScheduler", "clip_sample": False, "skip_prk_steps": True}
     assert "skip_prk_steps" not in build_scheduler(config, {}).config
+
+
+def test_steps_that_a_schedule_does_not_have_are_refused() -> None:
+    """LTX-Video 0.9.1 ends above zero, where one step has no way to go."""
+    noise = tiny_plan("ltx-video").noise.build()
+    noise.check_sampling(2)
+    with pytest.raises(V2WError, match="denoise in 1 steps: the schedule has no such levels"):
+        noise.check_sampling(1)

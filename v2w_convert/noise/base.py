@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from v2w_convert.noise.sampler import Sampler
 
 if TYPE_CHECKING:
     from v2w_convert.noise.spec import NoiseSpec
+
+SOME_TOKENS = 1024  # a size of clips, to try a scheduler that shifts its levels by it
 
 
 class Noise(ABC):
@@ -70,13 +73,18 @@ class Noise(ABC):
             context_noise: The level that history is given; None: what this noise says.
 
         Raises:
-            V2WError: There are more steps than training timesteps, or the level is beyond the largest.
+            V2WError: There are more steps than training timesteps, or too few for this schedule, or the level is beyond the
+                largest.
         """
         timesteps = self.spec.scheduler.get("num_train_timesteps", 1000)
         if steps > timesteps:
             raise V2WError(
                 f"denoise in {steps} steps", f"the schedule has {timesteps} timesteps", "fewer steps"
             )
+        with np.errstate(invalid="ignore"):
+            finite = bool(self.inference_levels(steps, SOME_TOKENS).isfinite().all())
+        if not finite:  # one step to LTX-Video's last level
+            raise V2WError(f"denoise in {steps} steps", "the schedule has no such levels", "more steps")
         if context_noise is not None and context_noise > self.max_level:
             found = f"the largest noise level is {self.max_level:g}"
             raise V2WError(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from v2w_convert.errors import V2WError
-from v2w_convert.noise.base import Noise
+from v2w_convert.noise.base import SOME_TOKENS, Noise
 from v2w_convert.noise.predictions import Prediction
 from v2w_convert.noise.schedulers import ASKED, served
 from v2w_convert.noise.spec import NoiseSpec
@@ -17,7 +17,6 @@ PREDICTIONS: dict[str, Prediction] = {
     "sample": "sample",
     "flow_prediction": "flow",
 }
-PROBE_TOKENS = 1024  # a size of clips, to try a scheduler that shifts its levels by it
 PROBE_STEPS = 3
 ROUNDING = 1e-6
 
@@ -83,7 +82,7 @@ def check_sampling(noise: Noise) -> None:
         V2WError: A step's result is not finite, or the levels do not fall.
         Exception: Whatever the scheduler raises.
     """
-    sampler = noise.sampler(PROBE_STEPS, PROBE_TOKENS)
+    sampler = noise.sampler(PROBE_STEPS, SOME_TOKENS)
     levels = sampler.levels
     rises = levels.diff() > ROUNDING * levels[0]
     if rises.any() or not levels.isfinite().all() or not levels[-1] < levels[0]:
