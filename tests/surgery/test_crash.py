@@ -219,7 +219,7 @@ def test_killed_at_every_fourth_call(ground: Ground, capsys: pytest.CaptureFixtu
 def test_killed_at_calls_while_it_resumes(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
     def stop_half_way() -> None:
         def run() -> None:
-            with watched(at(70, die)):
+            with watched(at(50, die)):
                 write_conversion(ground.conversion, ground.output)
 
         assert forked(run) == -signal.SIGKILL
