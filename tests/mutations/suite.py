@@ -36,7 +36,10 @@ from v2w_convert.verification.claim import MODEL_FORWARD
 
 @dataclass(frozen=True)
 class Kind:
-    """A fault of one site, in some models, at up to `max_sites` of the first, the middle and the last site."""
+    """A fault of one site, in some models, at up to `max_sites` of the first, the middle and the last site.
+
+    `names`: what the claim must name; "": the site.
+    """
 
     name: str
     fault: Fault
@@ -44,6 +47,7 @@ class Kind:
     operations: tuple[str, ...]
     models: tuple[str, ...] = ("svd", "wan", "cogvideox", "sana", "i2vgen")
     max_sites: int = 1
+    names: str = ""
 
 
 EVERYWHERE = ("svd", "wan", "cogvideox", "hunyuan", "sana", "i2vgen", "ltx")
@@ -132,6 +136,7 @@ SITES = (
     Kind("dropped actions not dropped", faults.never_drops_actions, "dropped-action-equals-none", ACTION, ("svd", "wan", "sana")),
     Kind("first action has an effect", faults.position_one_too_large, "first-action-ignored", ACTION, EVERYWHERE),
     Kind("actions ignored in streams", faults.ignores_actions_in_streams, "action-has-effect-in-rollout", ACTION, EVERYWHERE),
+    Kind("an action number ignored", faults.ignores_number(1), "action-numbers-heeded", ACTION, ("wan", "sana", "cogvideox"), names="action number 1"),
     # determinism
     Kind("not deterministic", faults.adds_noise, "deterministic", MIXING, EVERYWHERE),
     Kind("previous call leaks", faults.leaks_previous_call, "deterministic", MIXING, EVERYWHERE),
@@ -275,7 +280,8 @@ def _all() -> Iterator[Mutation]:
     for number, kind in enumerate(SITES):
         for model in _affordable(kind.models, number, 3 if kind.max_sites > 1 else 2):
             for site in chosen(MODELS[model].at(*kind.operations), kind.max_sites, number):
-                yield live(kind.name, model, site, kind.claim, kind.fault)
+                blamed = frozenset({kind.names or site})
+                yield Mutation(kind.name, model, site, kind.claim, blamed, faults.at(site, kind.fault))
     for number, (name, fault, claim, max_sites) in enumerate(MODULES):
         for model in _affordable(PLAIN, number, 3):
             for module in chosen(PLAIN[model], max_sites, number):
@@ -319,7 +325,6 @@ def _all() -> Iterator[Mutation]:
     yield from _checkpointing()
     yield from _modes()
     yield from _zero_initialised()
-    yield from _action_numbers()
     yield from conditionally_broken()
     yield from changed_folders()
     yield from changed_plans()
@@ -484,14 +489,6 @@ def _modes() -> Iterator[Mutation]:
         for model in _affordable(having, number, 2):
             for site in chosen(MODELS[model].at(*operations), 1, number):
                 yield live(kind, model, site, claim, faults.only(fault, when))
-
-
-def _action_numbers() -> Iterator[Mutation]:
-    for model in ("wan", "sana", "cogvideox"):
-        (site,) = MODELS[model].at(*ACTION)
-        ignored = faults.at(site, faults.ignores_number(1))
-        names = frozenset({"action number 1"})
-        yield Mutation("an action number ignored", model, site, "action-numbers-heeded", names, ignored)
 
 
 def _zero_initialised() -> Iterator[Mutation]:

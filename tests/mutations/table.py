@@ -9,19 +9,20 @@ HEAD = """# Broken models
 Written by `python -m tests.mutations --docs`; `make test` checks a sample.
 
 Models were broken on purpose, each in one way, and verified with `v2w verify`. For each, the claim that must catch it was fixed
-beforehand, and the module (tensor, file) that it must name; of the unbroken ones, all claims must hold. Large models are measured in a brief mode; here small ones were
-measured in it, too.
+beforehand, and the module (tensor, file) that it must name; of the unbroken ones, all claims must hold.{brief}
 {once}
 | mode | broken models | caught by that claim | with the right name | unbroken models | pass |
 |---|---|---|---|---|---|
 {totals}
 
 The last columns say how many models were caught in each mode, with the right name; where it is not all of them, which were not.
-What is *left out* of the brief mode cannot be seen there, and `v2w verify` says so in that claim.
 
 | what is broken | expected claim | models | {modes} |
 |---|---|---|{rules}
 """
+BRIEF = """
+Large models are measured in a brief mode; here small ones were measured in it, too. What is *left out* of it cannot be seen
+there, and `v2w verify` says so in that claim."""
 ONCE = """
 This run broke one model, at one site, for each kind; `make mutations-all` breaks every family.
 """
@@ -45,6 +46,7 @@ def page(verdicts: list[Verdict], once: bool = False) -> str:
     """`once`: the run broke one model of each kind only."""
     modes = [mode for mode in (False, True) if any(v.brief is mode for v in verdicts)]
     head = HEAD.format(
+        brief=BRIEF if True in modes else " The brief mode\nof large models was not tried in this run.",
         once=ONCE if once else "",
         totals="\n".join(_totals(mode, [v for v in verdicts if v.brief is mode]) for mode in modes),
         modes=" | ".join(map(_name, modes)),
