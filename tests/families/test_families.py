@@ -30,7 +30,7 @@ from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
 from v2w_convert.verification import run as verification
-from v2w_convert.verification.claims import modes
+from v2w_convert.verification.claims import modes, rollout
 from v2w_convert.verification.engine import inputs, manners
 from v2w_convert.verification.run import verify
 
@@ -102,7 +102,7 @@ def test_a_family_converts_passes_verify_and_trains(
 
     # Longer and upright, where it was shorter and wide before.
     wide = inputs.latent_size
-    for module in (inputs, manners, modes):
+    for module in (inputs, manners, modes, rollout):
         monkeypatch.setattr(module, "latent_size", lambda world: (3 * wide(world)[0], wide(world)[0]))
     monkeypatch.setattr(inputs, "MIN_FRAMES", 9)
     checks = [check for check in verification.CHECKS if SIZES & {spec.id for spec in check.specs}]
