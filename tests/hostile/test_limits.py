@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.hostile.conftest import INDEX, MODEL, TRIED, contents
+from v2w_convert.checkpoint.headers import MAX_TENSORS, VALUES
 from v2w_convert.plan.read import shipped_plans
 
 PLAN = shipped_plans()["stable-video-diffusion"].read_text()
@@ -85,8 +86,8 @@ def bomb(base: Path) -> Path:
 FILES_ALONE: dict[str, Callable[[Path], Any]] = {
     "3 a header of 2^63 bytes": weights(struct.pack("<Q", 2**63)),
     "14 800,000 tensors": weights(tensors(800_000)),
-    "14 as many tensors as may be, and a fault": weights(tensors(15_900)),
-    "14 as many values as may be": weights(header(b"{" + b",".join(b'"%06d":1' % n for n in range(175_000)) + b"}")),
+    "14 as many tensors as may be, and a fault": weights(tensors(MAX_TENSORS - 100)),
+    "14 as many values as may be": weights(header(b"{" + b",".join(b'"%06d":1' % n for n in range(MAX_TENSORS * VALUES - 1)) + b"}")),
     "15 metadata that swells": weights(header(b'{"__metadata__":{"a":"' + b"x" * 4_900_000 + "😀".encode() + b'"}}') + b"x"),
     "23 a shard above": index("../../x.safetensors"),
     "27 a device": lambda base: ((base / MODEL).unlink(), (base / MODEL).symlink_to("/dev/zero"))[2:],

@@ -91,7 +91,7 @@ RENDER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethroug
 def in_terminal(show: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> str:
     """What a terminal would receive, without the styles of v2w's own."""
     shown = io.StringIO()
-    monkeypatch.setattr(console.console, "file", shown)
+    monkeypatch.setattr(console.console, "_file", shown)  # the property would be undone to a fixed stream
     show()
     return shown.getvalue()
 
@@ -119,7 +119,7 @@ def title(text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
 
 def progress(text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
     shown = io.StringIO()
-    monkeypatch.setattr(console.console, "file", shown)
+    monkeypatch.setattr(console.console, "_file", shown)  # the property would be undone to a fixed stream
     monkeypatch.setattr(console.console, "_force_terminal", True)
     monkeypatch.setattr(console.console, "no_color", True)
     monkeypatch.setattr(console.console, "_color_system", None)

@@ -18,7 +18,7 @@ from v2w_convert.strict_json import parse_object
 
 # Video models have some 3,000 tensors; a header of these sizes is read in a second and 100 MB.
 MAX_HEADER_BYTES = 5_000_000
-MAX_TENSORS = 16_000
+MAX_TENSORS = 12_000
 MAX_NAME_LENGTH = 1000
 MAX_RANK = 8
 VALUES = 11  # of a tensor of five axes: commas and opening brackets
