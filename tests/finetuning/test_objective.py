@@ -141,7 +141,7 @@ def test_a_history_of_its_own_is_what_the_model_predicts_in_one_step(world: Worl
 
 
 def test_no_gradient_passes_through_the_models_own_history(world: World) -> None:
-    """Also under autocast, which keeps weights that were cast without gradient."""
+    """Under autocast, too, whose cache once kept the first pass's weights, which have no gradient."""
     randomize_zero_init(world)
     latents, actions, samples = clip_of(world, self_history=1.0)
 

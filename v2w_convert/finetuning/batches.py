@@ -49,8 +49,11 @@ class BatchSamples:
 
     def select(self, clips: slice, device: str | torch.device = "cpu") -> "BatchSamples":
         """Return the numbers of some of the clips, on `device`."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return BatchSamples(**{k: None if x is None else x[clips].to(device) for k, x in values.items()})
+
+        def some(value: Tensor | None) -> Any:
+            return None if value is None else value[clips].to(device)
+
+        return BatchSamples(**{field.name: some(getattr(self, field.name)) for field in fields(self)})
 
 
 def seed_of(*key: object) -> int:

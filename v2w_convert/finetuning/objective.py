@@ -78,7 +78,6 @@ def with_own_history(
     clean, _ = world.noise.to_clean_and_noise(output.float(), noisy, level)
     seen = latents.clone()
     seen[rows] = torch.where(own[..., None, None, None], clean, latents[rows])
-    torch.clear_autocast_cache()  # it keeps weights cast without gradient
     return seen
 
 

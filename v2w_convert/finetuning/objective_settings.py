@@ -108,9 +108,8 @@ class ObjectiveSettings(Settings):
     @classmethod
     def _with_preset(cls, data: Any) -> Any:
         """A preset's values where none are given."""
-        if not isinstance(data, dict) or data.get("preset") not in PRESETS:
-            return data
-        return {**PRESETS[data["preset"]], **data}
+        preset = data.get("preset") if isinstance(data, dict) else None
+        return {**PRESETS.get(preset, {}), **data} if isinstance(preset, str) else data
 
     @model_validator(mode="after")
     def _histories_fit(self) -> Self:
