@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ADAPTER = "adapter"  # folder
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX, DOWN, UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+MAX_RANK, MAX_ALPHA = 1_000_000, 1e6
 ADVICE = "the adapter that v2w finetune wrote"
 
 
@@ -120,7 +121,9 @@ def read_adapter(folder: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, L
         elif weight is None or len(weight.shape) != 2:
             faults.append(f"the model has no linear layer {layer}")
         elif not _fits(weight, down, up):
-            faults.append(f"{layer}: {up.dtype} {up.shape} times {down.dtype} {down.shape} is no update of {weight.shape}")
+            faults.append(
+                f"{layer}: {up.dtype} {up.shape} times {down.dtype} {down.shape} is no update of {weight.shape}"
+            )
         else:
             updates[f"{layer}.weight"] = LowRank(down, up, scale)
     if faults:
@@ -131,7 +134,12 @@ def read_adapter(folder: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, L
 def _fits(weight: TensorInfo, down: TensorInfo, up: TensorInfo) -> bool:
     floating = all(info.dtype in ("F64", "F32", "F16", "BF16") for info in (weight, down, up))
     matrices = len(down.shape) == len(up.shape) == 2
-    return floating and matrices and (up.shape[0], down.shape[1]) == weight.shape and up.shape[1] == down.shape[0] > 0
+    return (
+        floating
+        and matrices
+        and (up.shape[0], down.shape[1]) == weight.shape
+        and up.shape[1] == down.shape[0] > 0
+    )
 
 
 def _read_scale(file: Path) -> float:
@@ -142,16 +150,24 @@ def _read_scale(file: Path) -> float:
     """
     config = read_object(file)
     plain: dict[str, Any] = json.loads(adapter_config(1, 1, []))
-    free = ("r", "lora_alpha", "target_modules", "lora_dropout", "inference_mode", "base_model_name_or_path", "task_type")
+    free = (
+        "r",
+        "lora_alpha",
+        "target_modules",
+        "lora_dropout",
+        "inference_mode",
+        "base_model_name_or_path",
+        "task_type",
+    )
     faults = [
         f"{key} is {str(value)[:60]}"
         for key, value in config.items()
         if key not in free and (value != plain[key] if key in plain else bool(value))
     ]
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if type(rank) is not int or not 0 < rank < 2**20:
+    if type(rank) is not int or not 0 < rank <= MAX_RANK:
         faults.append(f"r is {str(rank)[:60]}")
-    elif type(alpha) not in (int, float) or not 0 < abs(alpha) < math.inf:  # type: ignore[operator]
+    if type(alpha) not in (int, float) or not 0 < float(alpha or 0) <= MAX_ALPHA:
         faults.append(f"lora_alpha is {str(alpha)[:60]}")
     if config.get("peft_type") != "LORA":
         faults.append("its peft_type is not LORA")

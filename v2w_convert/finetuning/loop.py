@@ -65,7 +65,9 @@ def prepare(
                 raise V2WError("use gradient checkpointing", str(error), "train without it") from None
     own = world.base
     masters = {
-        name: master_of(name, p, settings, stored or {}) for name, p in own.named_parameters() if p.requires_grad
+        name: master_of(name, p, settings, stored or {})
+        for name, p in own.named_parameters()
+        if p.requires_grad
     }
     optimizer = make_optimizer(settings.optimizer, masters.values(), settings.lr, settings.weight_decay)
     schedule = get_scheduler(

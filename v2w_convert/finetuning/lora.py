@@ -44,9 +44,7 @@ def target_names(resolved: ResolvedPlan, base: nn.Module, targets: LoraTargets) 
     Raises:
         V2WError: There are none.
     """
-    within = tuple(
-        f"{site}." for site, operation in resolved.sites.items() if not operation.embeds_actions
-    )
+    within = tuple(f"{site}." for site, operation in resolved.sites.items() if not operation.embeds_actions)
     names = [
         name
         for name, module in base.named_modules()
@@ -74,7 +72,9 @@ def add_updates(world: AnyWorld, settings: MemorySettings, seed: int) -> None:
     for expert, part in experts_of(world).items():
         names = target_names(part.resolved, part.base, settings.lora_targets)
         trained = [p for p in part.base.parameters() if p.requires_grad]
-        pattern = "|".join(map(re.escape, names))  # as a list, each would stand for all names that end with it
+        pattern = "|".join(
+            map(re.escape, names)
+        )  # as a list, each would stand for all names that end with it
         config = LoraConfig(r=settings.lora_rank, lora_alpha=alpha, target_modules=pattern, bias="none")
         with torch.random.fork_rng([]):
             inject_adapter_in_model(config, part.base, NAME)
@@ -89,7 +89,9 @@ def updates_in(values: dict[str, Tensor], settings: MemorySettings) -> dict[str,
     """The updates among trained tensors, by the paths of their layers."""
     alpha = settings.lora_alpha or settings.lora_rank
     return {
-        name.removesuffix(DOWN): Update(value, values[name.removesuffix(DOWN) + UP], scale_of(settings.lora_rank, alpha))
+        name.removesuffix(DOWN): Update(
+            value, values[name.removesuffix(DOWN) + UP], scale_of(settings.lora_rank, alpha)
+        )
         for name, value in values.items()
         if name.endswith(DOWN)
     }
