@@ -11,12 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.finetuning.test_finetune import Stop, contents, stop_at
-from v2w_convert.errors import V2WError
-from v2w_convert.finetuning import optimizers
 from v2w_convert.finetuning.finetune import finetune
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.surgery.load import load
-from v2w_convert.surgery.manifest import read_manifest
 
 SETTINGS = FinetuneSettings(steps=3, batch=2, frames=6, lr=1e-2, warmup=0, checkpoint_every=2)
 HALF = {"weights": "bfloat16", "mixed_precision": "bf16"}
@@ -38,7 +35,9 @@ def data(write_squares: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
 def weights(folder: Path) -> dict[str, Tensor]:
     """Every stored tensor of the denoiser."""
     return {
-        name: tensor for file in (folder / "unet").glob("*.safetensors") for name, tensor in load_file(file).items()
+        name: tensor
+        for file in (folder / "unet").glob("*.safetensors")
+        for name, tensor in load_file(file).items()
     }
 
 
@@ -63,6 +62,7 @@ def of(choice: str) -> FinetuneSettings:
     return FinetuneSettings.model_validate(SETTINGS.model_dump() | CHOICES[choice])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_resumed_run_ends_like_an_unbroken_one_and_the_rest_stays(
     choice: str, tiny_converted: Path, data: Path, tmp_path: Path

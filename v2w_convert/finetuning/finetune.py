@@ -20,8 +20,8 @@ from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.conditions import Clips, Conditioned, cached_conditions, require_tasks
 from v2w_convert.finetuning.experts import by_expert, experts_to_train, level_range, stored_weights
 from v2w_convert.finetuning.latents import cached_latents, require_clips
-from v2w_convert.finetuning.lora import require_peft, updates_in
 from v2w_convert.finetuning.loop import prepare, train
+from v2w_convert.finetuning.lora import require_peft, updates_in
 from v2w_convert.finetuning.loss_curve import draw_log
 from v2w_convert.finetuning.optimizers import require_optimizer
 from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
