@@ -16,7 +16,7 @@ VID2WORLD: dict[str, Any] = {
     "warmup": 0.0,
     "weight_decay": 0.01,
     "max_gradient_norm": 0.5,
-    "ema_decay": 0.0,
+    "ema": "off",
     "action_dropout": 0.2,
     "levels": "uniform",
     "loss_weight": "none",
