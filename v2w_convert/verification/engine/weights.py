@@ -11,7 +11,6 @@ from torch.utils._pytree import tree_map_only
 
 from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.source import read_tensor
-from v2w_convert.surgery.load import cast_floating
 
 ALWAYS_HELD = 2**16  # numbers: tensors of no more are in memory in any case
 aten = torch.ops.aten
@@ -52,7 +51,7 @@ def read_weights(
             memory -= size
     # The largest first: the memory that is free after its cast has space for the next.
     weights = {
-        name: cast_floating(read_tensor(tensors[name]), dtype)
+        name: read_tensor(tensors[name], dtype)
         if name in held
         else DiskTensor.of(tensors[name], dtype)
         for name in reversed(by_size)
@@ -137,7 +136,11 @@ class DiskTensor(Tensor):
     def of(cls, info: TensorInfo, dtype: torch.dtype) -> "DiskTensor":
         """Return the tensor that `info` describes, cast to `dtype`."""
         like = torch.empty(info.shape, dtype=dtype, device="meta")
+<<<<<<< HEAD
         return cls(lambda: _read(info, dtype), like)
+=======
+        return cls(lambda: read_tensor(info, dtype), like)
+>>>>>>> main
 
     def values(self) -> Tensor:
         """Return its values, in memory that is used again."""
