@@ -88,7 +88,7 @@ def finetune(
         raise V2WError(f"finetune on clips of {settings.frames} frames", found, fitting)
     vae = open_vae(converted)
     paths = [data] if settings.validation is None else [data, settings.validation]
-    sets = [open_dataset(path, camera=settings.camera) for path in paths]
+    sets = [open_dataset(path, settings) for path in paths]
     for data_set in sets:
         require_clips(data_set, manifest.action_dim, settings.frames, vae.packing)
     sources = choose_sources(
