@@ -54,7 +54,9 @@ def choose_numbers(info: Info, settings: DataSettings, path: Path) -> list[Numbe
     return found
 
 
-def action_space(numbers: Sequence[Numbers], highest: Callable[[str], NDArray[Any]], path: Path) -> ActionSpace:
+def action_space(
+    numbers: Sequence[Numbers], highest: Callable[[str], NDArray[Any]], path: Path
+) -> ActionSpace:
     """What an action vector is made of.
 
     Args:

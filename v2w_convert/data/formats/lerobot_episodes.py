@@ -78,7 +78,7 @@ def read_episode_rows(folder: Path, info: Info, cameras: Sequence[str]) -> list[
     )
     kinds |= {f"videos/{camera}/{end}_timestamp": "seconds" for camera in cameras for end in ("from", "to")}
     columns = _read(folder, kinds)
-    _check(columns, info, folder)
+    _check(columns, info, cameras, folder)
     files: dict[tuple[str, int, int], Path] = {}
 
     def file(template: str, row: int, folder_of: str, camera: str = "") -> Path:
@@ -125,7 +125,9 @@ def _read(folder: Path, kinds: dict[str, Kind]) -> dict[str, NDArray[np.int64 | 
     return {name: column[order] for name, column in joined.items()}
 
 
-def _check(columns: dict[str, NDArray[np.int64 | np.float64]], info: Info, folder: Path) -> None:
+def _check(
+    columns: dict[str, NDArray[np.int64 | np.float64]], info: Info, cameras: Sequence[str], folder: Path
+) -> None:
     number, length = columns["episode_index"], columns["length"]
     start, stop = columns["dataset_from_index"], columns["dataset_to_index"]
     checks = {
@@ -133,6 +135,12 @@ def _check(columns: dict[str, NDArray[np.int64 | np.float64]], info: Info, folde
         "length": length >= 1,
         "dataset_to_index": stop - start == length,
     }
+    for video in (f"videos/{camera}" for camera in cameras):
+        begin, end = columns[f"{video}/from_timestamp"], columns[f"{video}/to_timestamp"]
+        places = np.stack([columns[f"{video}/{part}_index"] for part in ("chunk", "file")])
+        same = (places[:, 1:] == places[:, :-1]).all(axis=0)
+        good = ~same | (end[:-1] <= begin[1:] + 0.5 / info.fps)
+        checks[f"{video}/to_timestamp"] = np.append(good, True)
     found = []
     for name, good in checks.items():
         if not good.all():

@@ -53,9 +53,7 @@ class Feature(BaseModel):
     @property
     def is_numbers(self) -> bool:
         """Whether it is one flat vector of numbers."""
-        return (
-            self.dtype.startswith(NUMBERS) and len(self.shape) == 1 and 1 <= self.shape[0] <= MAX_ACTION
-        )
+        return self.dtype.startswith(NUMBERS) and len(self.shape) == 1 and 1 <= self.shape[0] <= MAX_ACTION
 
     @property
     def is_camera(self) -> bool:

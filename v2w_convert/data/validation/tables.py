@@ -38,7 +38,7 @@ class Table:
             V2WError: Naming the file, and the column.
         """
         self.file, self.columns = file, columns
-        with _naming(file):
+        with naming(file):
             check_footer(file)
             with file.open("rb") as stream, pq.ParquetFile(stream) as parquet:
                 self.rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
@@ -54,7 +54,7 @@ class Table:
         Raises:
             V2WError: Naming the file, the column and the row of what is damaged, too large, missing or out of range.
         """
-        with _naming(self.file):
+        with naming(self.file):
             texts = [name for name, kind in self.columns.items() if kind == "text"]
             with (
                 self.file.open("rb") as stream,  # a stream, since its name may not be UTF-8
@@ -89,7 +89,7 @@ class Table:
         check_pages(self.file, texts, MAX_TEXT_BYTES)
 
 
-class _naming:
+class naming:
     """Turns faults in the block into a V2WError that names the file."""
 
     def __init__(self, file: Path):
