@@ -27,8 +27,8 @@ TEXTURE = 3.0  # weight of how strong the fine detail is, beside the squared err
 def fit(
     world: Path, data: list[Path], validation: list[Path], course: Course, device: torch.device
 ) -> dict[str, float]:
-    """Train the decoder in `world`/vae from `world`/decoder on, which holds checkpoint and log; figures before and after."""
-    folder = world / "decoder"
+    """Train the decoder in `world`/vae; figures of it. Checkpoint and log lie beside `world`, in WORLD-decoder."""
+    folder = world.with_name(f"{world.name}-decoder")
     folder.mkdir(exist_ok=True)
     model = load(world / "vae", device)
     pixels, held_out = (torch.cat(read_frames(folders)) for folders in (data, validation))

@@ -56,6 +56,7 @@ class Course(Settings):
         batch: Pictures, or clips, a step.
         validate_every: Steps between measurements on the validation recordings.
         seed: Of the initial weights and of every random number drawn.
+        checkpoint_seconds: Time between checkpoints; they change nothing.
     """
 
     steps: Count
@@ -63,6 +64,7 @@ class Course(Settings):
     batch: Count
     validate_every: Count
     seed: Seed = 0
+    checkpoint_seconds: Scale = 120
 
 
 class Autoencoder(Settings):
@@ -86,6 +88,16 @@ class Recipe(Settings):
     record: Recordings
     autoencoder: Autoencoder
     base: Base
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        latent = self.autoencoder.model.get("latent_channels")
+        found = (self.base.model.get("in_channels"), self.base.model.get("out_channels"))
+        if not isinstance(latent, int) or found != (2 * latent, latent):
+            raise ValueError(
+                f"of {latent} latent channels the base takes twice as many and gives as many, not {found}"
+            )
+        return self
 
 
 def read_recipe(file: Path) -> Recipe:

@@ -23,7 +23,6 @@ from v2w_convert.errors import V2WError
 from v2w_convert.new_file import new_file, write_text
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
-SECONDS_BETWEEN_CHECKPOINTS = 120
 STEPS_A_LINE = 50  # of the log: the loss is their mean
 WARM_UP = 100  # steps, or a tenth of all
 DECAY = 0.998  # of the averaged weights
@@ -113,7 +112,7 @@ def train(
                     write({"validation": validate()})
                 model.train()
                 average.restore(parameters)
-            late = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
+            late = time.monotonic() - saved >= course.checkpoint_seconds
             if late or received or step == course.steps:
                 save()
                 saved = time.monotonic()
