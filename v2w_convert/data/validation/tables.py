@@ -121,9 +121,9 @@ def _check_type(name: str, type_: pa.DataType, kind: Kind) -> None:
     else:
         fixed = pa.types.is_fixed_size_list(type_)
         if fixed or pa.types.is_list(type_) or pa.types.is_large_list(type_):
-            fits = _is_number(type_.value_type) and (not fixed or type_.list_size == kind)
+            fits = _is_amount(type_.value_type) and (not fixed or type_.list_size == kind)
         else:
-            fits = kind == 1 and _is_number(type_)  # as LeRobot stores one number
+            fits = kind == 1 and _is_amount(type_)  # as LeRobot stores one number
     if not fits:
         wanted = (
             f"{kind} numbers" if isinstance(kind, int) else {"whole": "whole numbers"}.get(str(kind), kind)
@@ -133,6 +133,10 @@ def _check_type(name: str, type_: pa.DataType, kind: Kind) -> None:
 
 def _is_number(type_: pa.DataType) -> bool:
     return bool(pa.types.is_floating(type_) or pa.types.is_integer(type_))
+
+
+def _is_amount(type_: pa.DataType) -> bool:
+    return _is_number(type_) or bool(pa.types.is_boolean(type_))
 
 
 def _values(name: str, column: pa.ChunkedArray, kind: Kind) -> Any:
@@ -150,7 +154,7 @@ def _values(name: str, column: pa.ChunkedArray, kind: Kind) -> Any:
 
 
 def _vectors(name: str, column: pa.ChunkedArray, width: int) -> NDArray[np.float32]:
-    if not _is_number(column.type):
+    if not _is_amount(column.type):
         lengths = pc.list_value_length(column).to_numpy()
         _require(name, lengths == width, lengths, " numbers")
         column = pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
