@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from v2w_convert.data import Dataset, DataSettings, Episode, Format, formats, open_dataset
 from v2w_convert.data.dataset import choose_camera, choose_cameras

@@ -6,7 +6,7 @@ Layout as lerobot 0.1 (v2.0, v2.1) and 0.4 to 0.6 (v3.0) read and write it (gith
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -116,20 +116,17 @@ class LeRobotDataset(Dataset):
             return [()] * len(self._used)
         return [self._tasks(row) for row in self._used]
 
+    def actions(self) -> Iterator[NDArray[np.float32]]:
+        for row, rows in self._files(self._used):
+            yield self._encoded(row, rows)
+
     def episodes(self) -> Iterator[Episode]:
-        asked = f"read the data set {self.path}"
         tiles, readers = Tiles([view.size for view in self._views]), [reader(view) for view in self._views]
-        previous: DataFile | None = None
-        for row in self._used:
-            rows = self._data[row.data_file]
-            # Episodes lie in the files one after the other: one open file of each kind is enough.
-            if previous is not None and previous is not rows:
-                previous.forget()
-            previous = rows
-            actions = self.action_space.encode(
-                rows.numbers(row), f"read episode {row.number} of the data set {self.path}"
+        for row, rows in self._files(self._used):
+            actions = self._encoded(row, rows)
+            frames, parts = tiles.new(
+                row.length, f"read the data set {self.path}", f"the frames of episode {row.number}"
             )
-            frames, parts = tiles.new(row.length, asked, f"the frames of episode {row.number}")
             for source, part in zip(readers, parts, strict=True):
                 source.fill(part, row, rows.places(row))
             yield Episode(frames, actions, self._tasks(row))
@@ -147,18 +144,28 @@ class LeRobotDataset(Dataset):
     def _used(self) -> list[EpisodeRow]:
         return self._cut[0]
 
+    def _files(self, episodes: Iterable[EpisodeRow]) -> Iterator[tuple[EpisodeRow, DataFile]]:
+        """Each episode and the file of its rows."""
+        previous: DataFile | None = None
+        for row in episodes:
+            rows = self._data[row.data_file]
+            # Episodes lie in the files one after the other: one open file is enough.
+            if previous is not None and previous is not rows:
+                previous.forget()
+            previous = rows
+            yield row, rows
+
+    def _encoded(self, row: EpisodeRow, rows: DataFile) -> NDArray[np.float32]:
+        asked = f"read episode {row.number} of the data set {self.path}"
+        return self.action_space.encode(rows.numbers(row), asked)
+
     @cached_property
     def _cut(self) -> tuple[list[EpisodeRow], list[str]]:
         """Episodes up to what can be used of them, and what is wrong with the others. Rows and times are read for it."""
         videos = [view for view in self._views if view.video]
         seen = [list(frames_on_time(view, self._rows)) for view in videos]
         used, faults, lost = [], [], 0
-        previous = self._data[self._rows[0].data_file]
-        for i, row in enumerate(self._rows):
-            rows = self._data[row.data_file]
-            if rows is not previous:
-                previous.forget()
-            previous = rows
+        for i, (row, rows) in enumerate(self._files(self._rows)):
             counts = {}
             for view, found in zip(videos, seen, strict=True):
                 counts[f"camera {view.name!r}"], there = found[i]
@@ -175,7 +182,6 @@ class LeRobotDataset(Dataset):
                 faults.append(
                     f"episode {row.number}: {length} of {row.rows} frames used, {reason} has no more at their times"
                 )
-        previous.forget()
         if lost > MAX_LOST * self.info.total_frames:
             more = [f"… and {len(faults) - MAX_NAMED} more episodes"] if len(faults) > MAX_NAMED else []
             share = f"{lost} of {self.info.total_frames} frames are missing or not at their times ({self.fps:g} a second)"

@@ -61,7 +61,8 @@ class Table:
                 pq.ParquetFile(stream, read_dictionary=texts, pre_buffer=False) as parquet,
             ):
                 self._check_sizes(parquet.metadata)
-                table = parquet.read(columns=list(self.columns), use_threads=False)
+                # pyarrow takes "action" for the beginning of "action.keys", too: what it reads more is not kept.
+                table = parquet.read(columns=list(self.columns), use_threads=False).select(list(self.columns))
             if len(table) != self.rows or table.num_columns != len(self.columns):
                 raise ValueError(f"{len(table)} rows were read, {self.rows} are said to be there")
             return {name: _values(name, table[name], kind) for name, kind in self.columns.items()}
@@ -75,8 +76,12 @@ class Table:
             group = metadata.row_group(number)
             for place in range(group.num_columns):
                 chunk = group.column(place)
-                name = next((n for n in self.columns if f"{chunk.path_in_schema}.".startswith(f"{n}.")), None)
-                if name is None:
+                path = f"{chunk.path_in_schema}."
+                if not any(path.startswith(f"{name}.") for name in self.columns):
+                    continue
+                name = max((name for name in self.names if path.startswith(f"{name}.")), key=len)
+                if name not in self.columns:
+                    numbers.append(chunk)
                     continue
                 kind = self.columns[name]
                 most = group.num_rows * (kind if isinstance(kind, int) else 1)
