@@ -21,7 +21,9 @@ from v2w_convert.verification.run import verify
 from v2w_convert.world.model import World
 
 peft = pytest.importorskip("peft")
-SETTINGS = FinetuneSettings(steps=2, batch=2, frames=6, lr=1e-2, warmup=0, train="lora", lora_rank=2, lora_alpha=3.0)
+SETTINGS = FinetuneSettings(
+    steps=2, batch=2, frames=6, lr=1e-2, warmup=0, train="lora", lora_rank=2, lora_alpha=3.0
+)
 
 
 @pytest.fixture(autouse=True)
@@ -75,13 +77,20 @@ def test_before_training_updates_have_no_effect(tiny_converted: Path) -> None:
     assert downs and all(p.abs().max() > 0.9 * p.shape[1] ** -0.5 for p in downs)
 
 
+@pytest.mark.slow
 def test_saved_merged_and_by_peft_is_as_trained(tiny_converted: Path, tmp_path: Path) -> None:
     """As trained, unmerged; read from the folder that is saved; merged by peft; loaded by peft from that folder."""
     world, trained = updated(tiny_converted)
     unmerged = output(world)
     plain = output(load(tiny_converted, dtype=torch.float32))  # type: ignore[arg-type]
     assert (unmerged - plain).abs().max() > 0.01
-    save_model(open_converted(tiny_converted), {"": trained}, {"steps": 1}, tmp_path, {"": updates_in(trained, SETTINGS)})
+    save_model(
+        open_converted(tiny_converted),
+        {"": trained},
+        {"steps": 1},
+        tmp_path,
+        {"": updates_in(trained, SETTINGS)},
+    )
     read = load(tmp_path, dtype=torch.float32)
     torch.testing.assert_close(output(read), unmerged, rtol=1e-5, atol=1e-5)  # type: ignore[arg-type]
 
@@ -94,13 +103,17 @@ def test_saved_merged_and_by_peft_is_as_trained(tiny_converted: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_the_base_stays_and_all_commands_see_the_update(run: Path, tiny_converted: Path, tiny_base: Path) -> None:
+def test_the_base_stays_and_all_commands_see_the_update(
+    run: Path, tiny_converted: Path
+) -> None:
     for file in (tiny_converted / "unet").iterdir():
         kept = (run / "unet" / file.name).read_bytes() == file.read_bytes()
         assert kept == (file.name != "v2w_added.safetensors"), file.name
-    assert {f"unet/adapter/adapter_{x}" for x in ("config.json", "model.safetensors")} < read_manifest(run).result.keys()
+    assert {f"unet/adapter/adapter_{x}" for x in ("config.json", "model.safetensors")} < read_manifest(
+        run
+    ).result.keys()
     assert open_source(run).has_updates
-    report = verify(run, tiny_base)
+    report = verify(run)
     assert report.ok, [claim.sentence for claim in report.claims if claim.status == "fails"]
 
 
@@ -115,5 +128,7 @@ def test_training_goes_on_from_the_updated_weights(run: Path, data: Path, tmp_pa
     assert not (tmp_path / "next/unet/adapter").exists()
     before, after = load(run).base.state_dict(), load(tmp_path / "next").base.state_dict()
     assert any(info.update for info in merged.values())
-    assert {name for name in before if not torch.equal(before[name], after[name])} < {n for n in before if "v2w_" in n}
+    assert {name for name in before if not torch.equal(before[name], after[name])} < {
+        n for n in before if "v2w_" in n
+    }
     assert not any("adapter" in path for path in read_manifest(tmp_path / "next").result)

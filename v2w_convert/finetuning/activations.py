@@ -27,7 +27,7 @@ class StorageCount(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -80,5 +80,5 @@ def count_step(model: nn.Module, step: Callable[[], Tensor], device: torch.devic
         for tensor in (*model.parameters(), *model.buffers()):
             count.ignore(tensor)
         with count:
-            step().backward()  # type: ignore[no-untyped-call]
+            step().backward()
         return count.peak

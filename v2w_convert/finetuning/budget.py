@@ -1,14 +1,16 @@
 """What a run will take, in bytes, before it begins: by tensor for what it keeps, counted in a step without values for the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from v2w_convert.data.validation.memory import free_memory
+from v2w_convert.errors import V2WError
 from v2w_convert.families.build import build_model
 from v2w_convert.finetuning import objective
 from v2w_convert.finetuning.activations import count_step
@@ -25,6 +27,16 @@ from v2w_convert.world.model import World
 FLOAT32 = 4  # bytes of a number
 SMALLEST_8BIT = 4096  # numbers: bitsandbytes keeps smaller tensors' moments in float32
 BLOCK_8BIT = 256  # numbers that share a scale, in bitsandbytes
+LESS: dict[str, Any] = {  # settings that take less, the cheapest first
+    "mixed_precision": "bf16",
+    "gradient_checkpointing": True,
+    "gradient_accumulation": None,  # the batch
+    "weights": "bfloat16",
+    "ema": "cpu",
+    "optimizer": "adamw-8bit",
+    "train": "lora",
+    "offload_optimizer": True,
+}
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,10 @@ class Budget:
         activations: What a step holds at its peak beside all these; None: it could not be counted for this model.
         computer: What is kept in the computer's memory in place of the device's.
         disk: Of all checkpoints at once, and of the model that is written.
-        available: What the device has; None: it does not say.
-        disk_free: What the disk has.
+        total: Of all that is on the device, as far as it is known.
+        available: What the device has free; None: it does not say.
+        advice: Where the total is more than that: settings that take less, each line with those above it, and what the
+            total is then.
     """
 
     device: str
@@ -56,13 +70,32 @@ class Budget:
     activations: int | None
     computer: int
     disk: int
+    total: int
     available: int | None
-    disk_free: int | None = None
+    advice: tuple[str, ...] = ()
 
     @property
-    def total(self) -> int:
-        """On the device, as far as it is known."""
-        return self.weights + self.gradients + self.optimizer + self.average + (self.activations or 0)
+    def fits(self) -> bool:
+        """Whether the device has so much free, as far as both are known."""
+        return self.available is None or self.total <= self.available
+
+    def words(self) -> str:
+        """The budget in a line."""
+        parts = {
+            f"weights of {self.parameters:,} numbers": self.weights,
+            f"gradients of {self.trained:,}": self.gradients,
+            "optimizer": self.optimizer,
+            "average": self.average,
+        }
+        told = [f"{what} {gigabytes(size)}" for what, size in parts.items() if size]
+        told.append(
+            "activations unknown"
+            if self.activations is None
+            else f"activations {gigabytes(self.activations)}"
+        )
+        beside = f"; {gigabytes(self.computer)} in the computer's memory" if self.computer else ""
+        free = "" if self.available is None else f", of {gigabytes(self.available)} free"
+        return f"{self.device} will hold {', '.join(told)}: {gigabytes(self.total)}{free}{beside}"
 
 
 def empty_world(model: Converted, settings: MemorySettings) -> World:
@@ -117,6 +150,11 @@ def count_budget(
             beside = max(0, peak - gradients, min(copies, CHUNK * FLOAT32))
         except Exception:  # whatever a base's program does with a tensor without values
             beside = None
+    on_device = (
+        sum(map(_bytes, parameters)) + gradients + (0 if settings.offload_optimizer else state),
+        average if settings.ema == "device" else 0,
+        beside or 0,
+    )
     return Budget(
         device=str(device),
         parameters=sum(p.numel() for p in parameters),
@@ -128,8 +166,50 @@ def count_budget(
         activations=beside,
         computer=moved,
         disk=checkpoint * (settings.keep_checkpoints + 1) + stored,
+        total=sum(on_device),
         available=device_memory(device),
     )
+
+
+def advise(budget: Budget, settings: FinetuneSettings, count: Callable[[FinetuneSettings], Budget]) -> Budget:
+    """`budget` with what to change, if it does not fit; `count` returns the budget of other settings."""
+    if budget.fits:
+        return budget
+    lines, changed, now = [], settings.model_dump(), budget
+    for name, value in LESS.items():
+        value = settings.batch if name == "gradient_accumulation" else value
+        if changed[name] == value:
+            continue
+        try:
+            after = count(FinetuneSettings.model_validate(changed | {name: value}))
+        except (V2WError, ValidationError):  # it does not go with the others, or needs a package
+            continue
+        if after.activations is None or after.total >= now.total:
+            continue
+        changed, now = changed | {name: value}, after
+        flag = f"--{name.replace('_', '-')}"
+        lines.append(f"{flag if value is True else f'{flag} {value}'}: {gigabytes(now.total)}")
+        if now.fits:
+            break
+    return replace(budget, advice=tuple(lines))
+
+
+def require_memory(budget: Budget) -> None:
+    """Check that what a run keeps from step to step fits.
+
+    Raises:
+        V2WError: It does not, whatever the activations are.
+    """
+    kept = budget.total - (budget.activations or 0)
+    if budget.available is not None and kept > budget.available:
+        raise V2WError(
+            "finetune", budget.words(), " and ".join(budget.advice) or "v2w budget, for what takes less"
+        )
+
+
+def gigabytes(size: int) -> str:
+    """Bytes for a reader."""
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
 
 
 def state_bytes(parameter: Tensor, settings: MemorySettings) -> int:
@@ -151,7 +231,7 @@ def state_bytes(parameter: Tensor, settings: MemorySettings) -> int:
 def _count(world: World, settings: FinetuneSettings, size: tuple[int, int], device: torch.device) -> int:
     """Bytes that a step of one denoiser holds at its peak, gradients included."""
     clips = settings.batch // settings.gradient_accumulation
-    t, n = settings.frames, world.frames_per_block
+    t = settings.frames
     if settings.gradient_checkpointing:
         base: Any = world.base
         base.enable_gradient_checkpointing()
@@ -165,7 +245,9 @@ def _count(world: World, settings: FinetuneSettings, size: tuple[int, int], devi
             level=level,
             noise=torch.empty_like(latents),
             dropped=torch.empty(clips, t, dtype=torch.bool, device=device),
-            offset=None if world.resolved.period is None else torch.zeros(clips, dtype=torch.int64, device=device),
+            offset=None
+            if world.resolved.period is None
+            else torch.zeros(clips, dtype=torch.int64, device=device),
         )
         actions = torch.empty(clips, t, world.action_dim, device=device)
         with precision:

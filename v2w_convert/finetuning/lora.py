@@ -83,7 +83,9 @@ def inject_updates(world: World, settings: MemorySettings) -> None:
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha or settings.lora_rank,
-        target_modules="|".join(map(re.escape, names)),  # in a list each would stand for all names that end with it
+        target_modules="|".join(
+            map(re.escape, names)
+        ),  # in a list each would stand for all names that end with it
         bias="none",
     )
     with torch.random.fork_rng([]):
