@@ -21,7 +21,7 @@ from v2w_convert.plan.read import shipped_plans
 PLAN = shipped_plans()["stable-video-diffusion"]
 ROOT = Path(__file__).parents[1]
 FUNCTIONS = (
-    "inspect draft_plan convert convert_module load verify open_dataset finetune rollout evaluate export "
+    "inspect draft_plan convert convert_module load verify open_dataset budget finetune rollout evaluate export "
     "read_plan assert_causal assert_streams"
 ).split()
 OVERVIEW = (

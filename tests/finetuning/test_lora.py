@@ -103,9 +103,7 @@ def test_saved_merged_and_by_peft_is_as_trained(tiny_converted: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_the_base_stays_and_all_commands_see_the_update(
-    run: Path, tiny_converted: Path
-) -> None:
+def test_the_base_stays_and_all_commands_see_the_update(run: Path, tiny_converted: Path) -> None:
     for file in (tiny_converted / "unet").iterdir():
         kept = (run / "unet" / file.name).read_bytes() == file.read_bytes()
         assert kept == (file.name != "v2w_added.safetensors"), file.name
