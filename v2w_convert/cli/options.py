@@ -31,7 +31,22 @@ ARGUMENTS, FILES, SETTINGS, COMPUTE, OTHER = (
 MAY_BE_EMPTY = "--prompt"
 SECTIONS = {
     **dict.fromkeys(
-        ("plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips", "camera"), FILES
+        (
+            "plan",
+            "variant",
+            "ema",
+            "conditions",
+            "validation",
+            "classifier_data",
+            "clips",
+            "camera",
+            "lpips",
+            "dreamsim",
+            "fid",
+            "fvd",
+            "frechet",
+        ),
+        FILES,
     ),
     **dict.fromkeys(
         ("device", "dtype", "mixed_precision", "gradient_checkpointing", "memory", "budget", "seed"), COMPUTE
