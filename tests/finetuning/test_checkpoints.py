@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file
 from torch import nn
 
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import checkpoints
-from v2w_convert.finetuning.checkpoints import Training, restore, save
+from v2w_convert.finetuning.average import Average
+from v2w_convert.finetuning.checkpoints import restore, save
+from v2w_convert.finetuning.training import OPTIMIZER, Training
 
 
 def training(seed: int = 0) -> Training:
@@ -20,25 +21,23 @@ def training(seed: int = 0) -> Training:
     base = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     optimizer = torch.optim.AdamW(base.parameters(), lr=0.1, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
-    return Training(base, EMAModel(base.parameters(), decay=0.9, foreach=True), optimizer, schedule, None)
+    masters: dict[str, torch.Tensor] = dict(base.named_parameters())
+    return Training(base, masters, Average(masters, 0.9), optimizer, schedule, None)
 
 
 def advance(of: Training, steps: range) -> None:
     for step in steps:
         x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
         of.base(x).pow(2).mean().backward()
-        of.optimizer.step()
-        of.optimizer.zero_grad()
-        of.schedule.step()
-        of.average.step(of.base.parameters())
+        of.step()
 
 
 def everything(of: Training) -> list[Any]:
-    tensors = [*of.base.state_dict().values(), *of.averaged().values(), *of.moments().values()]
+    tensors = [*of.base.state_dict().values(), *of.averaged().values(), *of.state()[OPTIMIZER].values()]
     rates = [group["lr"] for group in of.optimizer.param_groups]
     return [
         *(tensor.tolist() for tensor in tensors),
-        *(of.schedule.last_epoch, of.schedule.get_last_lr(), rates, of.average.optimization_step),
+        *(of.schedule.last_epoch, of.schedule.get_last_lr(), rates, of.average and of.average.steps),
     ]
 
 

@@ -66,6 +66,7 @@ class TensorInfo:
         crc: Their CRC-32, where the file records it.
         rest: More bytes that follow them, where it is put together of pieces: (start, stop) of each.
         crc_range: The bytes whose CRC-32 `crc` is, where it is only a piece of them.
+        update: What is added to its values when they are read.
     """
 
     dtype: str
@@ -76,6 +77,7 @@ class TensorInfo:
     crc: int | None = None
     rest: tuple[tuple[int, int], ...] = ()
     crc_range: tuple[int, int] | None = None
+    update: "LowRank | None" = None
 
     @property
     def ranges(self) -> tuple[tuple[int, int], ...]:
@@ -86,6 +88,21 @@ class TensorInfo:
     def size(self) -> int:
         """In bytes."""
         return sum(stop - start for start, stop in self.ranges)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """An update of a matrix, `scale` · up @ down.
+
+    Attributes:
+        down: Where A (rank i) lies.
+        up: Where B (o rank) lies.
+        scale: What their product is multiplied by.
+    """
+
+    down: TensorInfo
+    up: TensorInfo
+    scale: float
 
 
 def is_tensor_name(name: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from v2w_convert.checkpoint.adapter import with_adapters
 from v2w_convert.checkpoint.experts import with_low_noise
 from v2w_convert.checkpoint.folder import open_folder
 from v2w_convert.checkpoint.single_file import open_file
@@ -17,13 +18,15 @@ def open_source(path: Path, choice: Choice = Choice()) -> Source:  # noqa: B008 
         choice: Which of several weights to read.
 
     Raises:
-        V2WError: If it is none of these, or if its weights are missing, adapters, quantised, ambiguous, malformed, not what their index says, or linked from elsewhere (Hugging Face's own cache
+        V2WError: If it is none of these, or if its weights are missing, adapters, quantised, ambiguous,
+            malformed, not what their index says, or linked from elsewhere (Hugging Face's own cache
             excepted); and if a file is not what `open_file` reads.
     """
     try:
         if path.exists() and not path.is_dir():
             return open_file(path, choice)
         asked = f"open {path}"
-        return with_low_noise(open_folder(path, asked, choice), open_folder, asked)
+        source = with_low_noise(open_folder(path, asked, choice), open_folder, asked)
+        return with_adapters(source) if source.converted else source
     except OSError as error:
         raise V2WError(f"open {path}", str(error)) from None

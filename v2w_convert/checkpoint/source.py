@@ -90,6 +90,11 @@ class Source:
         return {"high": replace(self, low_noise=None, boundary=None), "low": self.low_noise}
 
     @property
+    def has_updates(self) -> bool:
+        """Whether updates of low rank are added to its weights when they are read."""
+        return any(info.update is not None for info in self.tensors.values())
+
+    @property
     def class_name(self) -> str:
         name: str = self.config["_class_name"]
         return name

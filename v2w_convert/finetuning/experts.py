@@ -1,9 +1,10 @@
 """Which of a model's denoisers are trained. A model with one denoiser has one, named ""."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
+from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.surgery.load import Converted
@@ -31,6 +32,16 @@ def level_range(settings: FinetuneSettings, boundary: float | None) -> LevelRang
         if boundary is None or settings.expert == "both"
         else LevelRange(boundary, settings.expert == "high")
     )
+
+
+def stored_weights(trained: Mapping[str, Converted]) -> dict[str, TensorInfo]:
+    """Where the weights of these denoisers lie, by their names in a world's `base`."""
+    alone = len(trained) == 1
+    return {
+        name if alone else f"{expert}.{name}": info
+        for expert, model in trained.items()
+        for name, info in model.source.tensors.items()
+    }
 
 
 def by_expert(values: dict[str, Tensor], trained: Collection[str]) -> dict[str, dict[str, Tensor]]:

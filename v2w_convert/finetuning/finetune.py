@@ -18,10 +18,13 @@ from v2w_convert.device import resolve_device
 from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.conditions import Clips, Conditioned, cached_conditions, require_tasks
-from v2w_convert.finetuning.experts import by_expert, experts_to_train, level_range
+from v2w_convert.finetuning.experts import by_expert, experts_to_train, level_range, stored_weights
 from v2w_convert.finetuning.latents import cached_latents, require_clips
+from v2w_convert.finetuning.levels import Objective, decide
 from v2w_convert.finetuning.loop import prepare, train
+from v2w_convert.finetuning.lora import require_peft, updates_in
 from v2w_convert.finetuning.loss_curve import draw_log
+from v2w_convert.finetuning.optimizers import require_optimizer
 from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
 from v2w_convert.finetuning.run_folder import (
     LATENTS,
@@ -74,6 +77,9 @@ def finetune(
     settings = settings or FinetuneSettings()
     progress = progress or no_progress
     resolve_device(settings.device)
+    require_optimizer(settings)
+    if settings.train == "lora":
+        require_peft()
     model = open_converted(converted)
     manifest, _, resolved = model
     trained = experts_to_train(model, settings)
@@ -81,6 +87,11 @@ def finetune(
         found = f"the model takes blocks of {resolved.frames_per_block}"
         fitting = f"clips of {resolved.frames(settings.frames)}"
         raise V2WError(f"finetune on clips of {settings.frames} frames", found, fitting)
+    if (settings.first_frames or 0) % resolved.frames_per_block:
+        found = f"the model takes blocks of {resolved.frames_per_block}"
+        fitting = f"--first-frames {resolved.frames(settings.first_frames or 0)}"
+        raise V2WError(f"begin with clips of {settings.first_frames} frames", found, fitting)
+    objective = decide(settings, resolved.noise.build(), settings.action_dropout)
     vae = open_vae(converted)
     paths = [data] if settings.validation is None else [data, settings.validation]
     sets = [open_dataset(path, camera=settings.camera) for path in paths]
@@ -103,10 +114,16 @@ def finetune(
         return finished_result(output)
 
     accelerator = make_accelerator(settings)
-    world = load_experts(trained, model.source.boundary, device=accelerator.device, dtype=torch.float32)
+    world = load_experts(
+        trained,
+        model.source.boundary,
+        device=accelerator.device,
+        dtype=torch.float32,
+        matrices=None if settings.weights == "float32" else torch.bfloat16,
+    )
     vae.to(accelerator.device)
     for data_set in sets:
-        require_fit(world, vae, data_set)
+        require_fit(world, vae, data_set, accelerator)
     facts = None if vae.single else describe_autoencoder(vae, sets[0])
     if facts is not None:
         record["autoencoder"] = asdict(facts)
@@ -123,12 +140,15 @@ def finetune(
         for expert, part in zip(trained.values(), experts_of(world).values(), strict=True):
             if expert.manifest.stage == "converted":  # one that was finetuned before has learned with its own
                 set_action_statistics(part, actions, expert.source)
-        training = prepare(world, settings, accelerator, level_range(settings, model.source.boundary))
+        levels = level_range(settings, model.source.boundary)
+        training = prepare(world, settings, accelerator, levels, stored_weights(trained))
         clips, validation = cached[0], cached[1] if len(cached) > 1 else None
         log = train(world, training, clips, validation, settings, accelerator, output, progress)
-        result = make_result(output, record, log, facts, manifest.finetuning, sources, actions)
+        result = make_result(output, record, log, facts, manifest.finetuning, sources, actions, objective)
         write_atomically(output / LOSS_CURVE, lambda file: draw_log(log.lines, file))
-        save_model(model, by_expert(training.averaged(), trained), result.for_manifest(), output)
+        values = by_expert(training.averaged(), trained)
+        updates = {name: updates_in(tensors, settings) for name, tensors in values.items()}
+        save_model(model, values, result.for_manifest(), output, updates)
     return result
 
 
@@ -186,6 +206,7 @@ def make_result(
     before: dict[str, Any] | None,
     sources: Sources,
     actions: ActionStatistics,
+    objective: Objective,
 ) -> FinetuneResult:
     """The result of a run with this log.
 
@@ -197,6 +218,7 @@ def make_result(
         before: The record of the run that trained the converted model, if any.
         sources: Which conditions were an episode's own.
         actions: Statistics of the data's actions.
+        objective: What was minimised.
     """
     losses, validation = log.all("loss"), log.all("validation_loss")
     last = losses[-LOSS_STEPS:]
@@ -215,6 +237,7 @@ def make_result(
         conditions=sources.record(),
         notes=list(sources.notes),
         actions=actions,
+        objective=objective,
     )
 
 
@@ -264,7 +287,7 @@ def make_accelerator(settings: FinetuneSettings) -> Accelerator:
     return accelerator
 
 
-def require_fit(world: AnyWorld, vae: VAE, data: Dataset) -> None:
+def require_fit(world: AnyWorld, vae: VAE, data: Dataset, accelerator: Accelerator) -> None:
     """Check that frames of `data`, as latents, go through the model.
 
     Raises:
@@ -275,7 +298,7 @@ def require_fit(world: AnyWorld, vae: VAE, data: Dataset) -> None:
     require_frame_size(vae, frames, asked)
     try:
         latent = vae.encode(frames)[None]
-        with torch.no_grad():
+        with torch.no_grad(), accelerator.autocast():
             world(
                 latent.expand(-1, world.frames_per_block, -1, -1, -1),
                 torch.zeros(1, world.frames_per_block, device=latent.device),

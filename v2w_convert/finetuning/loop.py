@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,22 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
 from torch import Tensor
 
+from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import objective
-from v2w_convert.finetuning.batches import generator, sample_batch, sample_clips, seed_of
-from v2w_convert.finetuning.checkpoints import Training, restore, save
+from v2w_convert.finetuning.average import Average
+from v2w_convert.finetuning.batches import generators, sample_batch, sample_clips, sample_dropped, seed_of
+from v2w_convert.finetuning.checkpoints import restore, save
 from v2w_convert.finetuning.conditions import Clips
+from v2w_convert.finetuning.levels import clip_length, decide
+from v2w_convert.finetuning.lora import add_updates, require_peft
+from v2w_convert.finetuning.optimizers import make_optimizer
 from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log
 from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.finetuning.trainable import choose_parameters
+from v2w_convert.finetuning.training import Training, master_of
 from v2w_convert.new_file import flush_to_disk
 from v2w_convert.plan.call import Conditions
 from v2w_convert.progress import Pace, Progress, ProgressEvent
@@ -27,20 +34,29 @@ from v2w_convert.world.finite import is_finite, origin
 
 
 def prepare(
-    world: AnyWorld, settings: FinetuneSettings, accelerator: Accelerator, levels: LevelRange | None = None
+    world: AnyWorld,
+    settings: FinetuneSettings,
+    accelerator: Accelerator,
+    levels: LevelRange | None = None,
+    stored: Mapping[str, TensorInfo] | None = None,
 ) -> Training:
     """Make optimizer, schedule and averaged weights for `world`, as before the first step.
 
     Args:
-        world: The world model.
+        world: The world model. Its parameters require gradients where they are trained from then on.
         settings: The settings.
         accelerator: The accelerator to train with.
         levels: The range of the world, where it is one of two experts.
+        stored: Where its weights are stored, by their names in `world.base`: float32 copies are made of these. None: of
+            the world's own values.
 
     Raises:
-        V2WError: Gradient checkpointing is asked for and the base does not support it.
+        V2WError: Gradient checkpointing is asked for and the base does not support it, or a package is missing.
     """
-    world.train().requires_grad_(True)
+    choose_parameters(world.train(), settings.train)
+    if settings.train == "lora":
+        require_peft()
+        add_updates(world, settings, settings.seed)
     if settings.gradient_checkpointing:
         for expert in experts_of(world).values():
             base: Any = expert.base
@@ -48,16 +64,23 @@ def prepare(
                 base.enable_gradient_checkpointing()
             except ValueError as error:
                 raise V2WError("use gradient checkpointing", str(error), "train without it") from None
-    parameters = list(world.base.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    own = world.base
+    masters = {
+        name: master_of(name, p, settings, stored or {})
+        for name, p in own.named_parameters()
+        if p.requires_grad
+    }
+    optimizer = make_optimizer(settings.optimizer, masters.values(), settings.lr, settings.weight_decay)
     schedule = get_scheduler(
         settings.lr_scheduler,
         optimizer,
         num_warmup_steps=round(settings.warmup * settings.steps),
         num_training_steps=settings.steps,
     )
-    average = EMAModel(parameters, decay=settings.ema_decay, foreach=True)
-    return Training(world.base, average, accelerator.prepare(optimizer), schedule, accelerator.scaler, levels)
+    place = {"off": None, "cpu": "cpu", "device": accelerator.device}[settings.ema]
+    average = None if place is None else Average(masters, settings.ema_decay, place)
+    prepared = accelerator.prepare(optimizer)
+    return Training(own, masters, average, prepared, schedule, accelerator.scaler, levels)
 
 
 def train(
@@ -151,19 +174,20 @@ def train_step(
     Raises:
         V2WError: Either is not finite. The weights are as before.
     """
-    chance = generator(settings.seed, "step", step)
-    chosen_clips = sample_clips(len(clips.latents), settings.batch, chance)
-    latents, actions = clips.latents.clips(chosen_clips)
+    chances = generators(settings.batch, settings.seed, "step", step)
+    chosen_clips = sample_clips(len(clips.latents), chances)
+    conditions = clips.conditions_of(chosen_clips, sample_dropped(settings.dropout, chances))
+    t = clip_length(settings, settings.frames, step, world.frames_per_block)
+    latents, actions = (x[:, :t] for x in clips.latents.clips(chosen_clips))
     samples = sample_batch(
-        tuple(latents.shape),
+        tuple(latents.shape[1:]),
         world.noise,
-        settings.action_dropout,
+        decide(settings, world.noise, settings.action_dropout),
         world.resolved.period,
-        chance,
+        chances,
         world.frames_per_block,
         training.levels,
     )
-    conditions = clips.conditions_of(chosen_clips, settings.dropout, chance)
     torch.manual_seed(seed_of(settings.seed, "base", step))  # for a base with dropout
     device, size = accelerator.device, settings.batch // settings.gradient_accumulation
     total = 0.0
@@ -185,16 +209,13 @@ def train_step(
             raise _not_finite(step, f"its loss is {found}: {place} not finite")
         accelerator.backward(value)  # divides by settings.gradient_accumulation
         total += found / settings.gradient_accumulation
-    norm = float(accelerator.clip_grad_norm_(training.base.parameters(), settings.max_gradient_norm))
+    norm = float(accelerator.clip_grad_norm_(list(training.parameters.values()), settings.max_gradient_norm))
     # With a loss scaler an overflowing gradient is usual: it skips that update.
     if not (math.isfinite(norm) or training.scaler):
         gradients = {name: p.grad for name, p in training.base.named_parameters() if p.grad is not None}
         place = next((name for name, gradient in gradients.items() if not is_finite(gradient)), "the base")
         raise _not_finite(step, f"its gradient's norm is {norm}, first at {place}")
-    training.optimizer.step()
-    training.optimizer.zero_grad()
-    training.schedule.step()
-    training.average.step(training.base.parameters())
+    training.step()
     return total, norm
 
 
@@ -215,12 +236,7 @@ def averaged_loss(
     settings: FinetuneSettings,
 ) -> float:
     """The validation loss with the averaged weights, which the world has during this call only."""
-    parameters = list(training.base.parameters())
-    training.average.store(parameters)
-    training.average.copy_to(parameters)
-    try:
+    with training.averaged_weights():
         return objective.validation_loss(
             world, latents, actions, settings.seed, settings.batch, conditions, training.levels
         )
-    finally:
-        training.average.restore(parameters)

@@ -4,10 +4,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Scale, Seed, SettingPath, Settings
+from v2w_convert.finetuning.memory_settings import MemorySettings
+from v2w_convert.finetuning.objective_settings import ObjectiveSettings
+from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Scale, Seed, SettingPath
 
 
-class FinetuneSettings(Settings):
+class FinetuneSettings(MemorySettings, ObjectiveSettings):
     """How to finetune. The defaults suit small models on one device.
 
     For its base of 1.4 billion parameters the paper (Vid2World, arXiv 2505.14357, table 3) used lr 1e-5,
@@ -37,7 +39,7 @@ class FinetuneSettings(Settings):
         default=3e-4,
         gt=0,
         le=MAX_SCALE,
-        description="peak learning rate of AdamW; 1e-5 suits a base of a billion parameters",
+        description="peak learning rate; 1e-5 suits a base of a billion parameters",
     )
     lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = Field(
         default="cosine", description="learning rate schedule, by its name in diffusers"
@@ -45,7 +47,7 @@ class FinetuneSettings(Settings):
     warmup: float = Field(
         default=0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises from 0"
     )
-    weight_decay: Scale = Field(default=0.01, description="weight decay of AdamW")
+    weight_decay: Scale = Field(default=0.01, description="weight decay, apart from the gradient")
     max_gradient_norm: float = Field(
         default=1.0, gt=0, le=MAX_SCALE, description="gradients are clipped to this norm"
     )
@@ -96,7 +98,7 @@ class FinetuneSettings(Settings):
         default=False, description="compute activations twice: less memory, the same gradient"
     )
     mixed_precision: Literal["no", "bf16", "fp16"] = Field(
-        default="no", description="number format of the forward pass; weights stay float32"
+        default="no", description="number format of the forward pass"
     )
     seed: Seed = Field(default=0, description="seed of all random numbers")
     camera: Name | None = Field(default=None, description="camera of the data set, where it has several")
@@ -119,6 +121,12 @@ class FinetuneSettings(Settings):
             "image_embeds": self.image_embeds_dropout,
             "image_latents": self.image_latents_dropout,
         }
+
+    @model_validator(mode="after")
+    def _clips_grow(self) -> Self:
+        if self.first_frames is not None and self.first_frames > self.frames:
+            raise ValueError(f"`first_frames` {self.first_frames} is more than `frames` {self.frames}")
+        return self
 
     @model_validator(mode="after")
     def _batch_splits_evenly(self) -> Self:

@@ -48,6 +48,10 @@ class Action(Operation):
                 return torch.ones(shape)
         return torch.zeros(shape)
 
+    def action_parameters(self, name: str, root: nn.Module) -> set[str]:
+        place = f"{name}.{ACTION_MODULE}"
+        return {f"{place}.{parameter}" for parameter, _ in root.get_submodule(place).named_parameters()}
+
     def install(
         self,
         module: nn.Module,

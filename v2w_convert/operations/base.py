@@ -186,6 +186,15 @@ class Operation(BaseModel):
         """The first value (float32) of an added tensor."""
         raise NotImplementedError
 
+    def action_parameters(self, name: str, root: nn.Module) -> set[str]:
+        """Names in the base of the parameters that embed actions for the site called `name`.
+
+        Args:
+            name: Path of the site in the base.
+            root: The base, the operation installed, on any device.
+        """
+        return set()
+
     # --------------------------------------------------------------------------------------------- the live model
 
     def install(

@@ -14,6 +14,8 @@ from v2w_convert.errors import V2WError
 from v2w_convert.operations.base import Invariant, Operation
 from v2w_convert.sites import Reference, Site, swap_class
 
+OWN_LAYERS = "action_emb"  # how the names of the base's layers for actions begin
+
 
 class TrainedAction(Operation):
     """Add the base's own embedding of the action that led to a frame to the output of the module at `at`."""
@@ -24,6 +26,9 @@ class TrainedAction(Operation):
     def why_not(self, module: nn.Module) -> str | None:
         linear = any(isinstance(m, nn.Linear) for m in module.modules())
         return None if linear else f"is a {type(module).__name__} without a linear layer"
+
+    def action_parameters(self, name: str, root: nn.Module) -> set[str]:
+        return {name for name, _ in root.named_parameters() if name.startswith(OWN_LAYERS)}
 
     def install(
         self,

@@ -88,14 +88,30 @@ def load_experts(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    matrices: torch.dtype | None = None,
 ) -> AnyWorld:
-    """One denoiser, or two with the `boundary` of their ranges, as a world model. For the rest, see `load`."""
+    """One denoiser, or two with the `boundary` of their ranges, as a world model.
+
+    Args:
+        experts: The denoisers.
+        boundary: Of their ranges; None: there is one.
+        device: As of `load`.
+        dtype: As of `load`.
+        matrices: Dtype of floating weights of two axes or more; None: as `dtype`. Then buffers keep theirs, too.
+
+    Raises:
+        V2WError: As `load`.
+    """
 
     def read(tensors: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
-        return {name: read_finite(name, info, dtype) for name, info in tensors.items()}
+        return {
+            name: read_finite(name, info, matrices if matrices and len(info.shape) > 1 else dtype)
+            for name, info in tensors.items()
+        }
 
+    whole = dtype if matrices is None else None
     worlds = {
-        name: build_world(expert, read).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        name: build_world(expert, read).to(device=device, dtype=whole).eval().requires_grad_(False)
         for name, expert in experts.items()
     }
     if boundary is None or len(worlds) == 1:
@@ -140,13 +156,8 @@ def build_world(converted: Converted, read: Read) -> World:
 
 def read_finite(name: str, info: TensorInfo, dtype: torch.dtype | None) -> Tensor:
     """A tensor's value in `dtype`; V2WError if it holds a number that is not finite."""
-    value = cast_floating(read_tensor(info), dtype)
+    value = read_tensor(info, dtype)
     if not is_finite(value):
         found = f"{name} has numbers that are not finite in {str(value.dtype).removeprefix('torch.')}"
         raise V2WError(f"load {info.file}", found, "weights without NaN or infinity, --dtype float32")
     return value
-
-
-def cast_floating(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """As `nn.Module.to`: floating tensors are cast, others are not."""
-    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
