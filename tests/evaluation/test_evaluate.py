@@ -167,11 +167,15 @@ def test_networks_that_the_user_names(tiny_converted: Path, data: Path, tmp_path
     (tmp_path / "more").mkdir()
     chance = np.random.default_rng(1)
     long = [
-        Episode(chance.integers(0, 256, (12, 16, 16, 3), dtype=np.uint8), np.eye(3, dtype=np.float32)[[0] * 12])
+        Episode(
+            chance.integers(0, 256, (12, 16, 16, 3), dtype=np.uint8), np.eye(3, dtype=np.float32)[[0] * 12]
+        )
         for _ in range(3)
     ]
     write_dataset(long, tmp_path / "more" / "long", fps=5, action_names=["a", "b", "c"])
-    found = evaluate(tiny_converted, tmp_path / "more" / "long", short.model_copy(update={"horizons": (1, 10)}))
+    found = evaluate(
+        tiny_converted, tmp_path / "more" / "long", short.model_copy(update={"horizons": (1, 10)})
+    )
     assert found.not_measured == {}
     quality = found.horizons[10]
     assert quality.lpips is not None and quality.dreamsim is not None
@@ -198,7 +202,11 @@ def test_tables(result: EvaluateResult) -> None:
     assert horizons.rows[0][2] == f"{figure.mean:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
     assert actions.title == "whether actions are followed"
     assert actions.rows[-1][1].startswith("not measured: no other episodes")
-    assert [row[0] for row in long.rows] == [*(f"{n} to {n}" for n in range(1, 6)), "all", "all, within real frames"]
+    assert [row[0] for row in long.rows] == [
+        *(f"{n} to {n}" for n in range(1, 6)),
+        "all",
+        "all, within real frames",
+    ]
     assert dict(missing.rows)["fvd"] == "no network (--fvd i3d_torchscript.pt)"
     assert len(list(tables(replace(result, long_horizon=None)))) == 3
 

@@ -29,7 +29,9 @@ def test_mean_and_covariance_are_numpys() -> None:
     np.testing.assert_allclose(found.covariance, np.cov(values.numpy(), rowvar=False), rtol=1e-10)
 
 
-@pytest.mark.parametrize(("n", "d"), [(300, 16), (500, 64), (20, 48)])  # the last: fewer samples than dimensions
+@pytest.mark.parametrize(
+    ("n", "d"), [(300, 16), (500, 64), (20, 48)]
+)  # the last: fewer samples than dimensions
 def test_the_distance_is_that_of_pytorch_fids_formula(n: int, d: int) -> None:
     """With scipy's matrix square root, as pytorch-fid 0.3.0 and torch-fidelity compute it."""
     linalg = pytest.importorskip("scipy.linalg")

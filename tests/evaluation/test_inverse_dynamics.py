@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from v2w_convert.errors import V2WError
-from v2w_convert.evaluation.action_parts import ActionPart
+from v2w_convert.evaluation.action_parts import MeasuredPart
 from v2w_convert.evaluation.inverse_dynamics import (
     InverseDynamics,
     pairs_of,
@@ -15,9 +15,9 @@ from v2w_convert.evaluation.inverse_dynamics import (
 
 STEPS = 60
 TURN, STRENGTH, LEFT = (
-    ActionPart("turn", "discrete", 0, 3),
-    ActionPart("strength", "continuous", 3),
-    ActionPart("left", "multi_binary", 4),
+    MeasuredPart("turn", "discrete", 0, 3),
+    MeasuredPart("strength", "continuous", 3),
+    MeasuredPart("left", "multi_binary", 4),
 )
 PARTS = [TURN, STRENGTH, LEFT]
 

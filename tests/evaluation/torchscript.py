@@ -41,7 +41,9 @@ class I3D(nn.Module):
         assert not rescale and not resize and return_features
         assert clips.shape[1] == 3 and clips.shape[3] == 224 and clips.shape[4] == 224
         assert clips.min() >= -1 and clips.max() <= 1
-        return torch.cat([clips.mean(dim=[2, 3, 4]), (clips[:, :, 1:] - clips[:, :, :-1]).abs().mean(dim=[2, 3, 4])], 1)
+        return torch.cat(
+            [clips.mean(dim=[2, 3, 4]), (clips[:, :, 1:] - clips[:, :, :-1]).abs().mean(dim=[2, 3, 4])], 1
+        )
 
 
 class Pooled(nn.Module):

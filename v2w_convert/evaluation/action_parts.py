@@ -1,17 +1,16 @@
 """What an action is made of, as far as figures tell: choices, keys and amounts, each measured in its own way."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-Kind = Literal["discrete", "multi_binary", "continuous"]
+from v2w_convert.data.actions import ActionKind, ActionSpace
 
 
 @dataclass(frozen=True)
-class ActionPart:
+class MeasuredPart:
     """Some numbers of an action that belong together.
 
     Attributes:
@@ -22,7 +21,7 @@ class ActionPart:
     """
 
     name: str
-    kind: Kind
+    kind: ActionKind
     start: int
     size: int = 1
 
@@ -58,28 +57,30 @@ class ActionPart:
         return changed
 
 
-def parts_of(space: Sequence[tuple[str, str, Sequence[str]]], actions: Tensor) -> list[ActionPart]:
-    """The parts of an action.
+def parts_of(space: ActionSpace, actions: Tensor) -> list[MeasuredPart]:
+    """The parts of an action, each under a name of its own.
 
     Numbers that the data declares as amounts are measured as what they are: all together as one choice where every row is
     one-hot, a number as a key where it is only 0 or 1.
 
     Args:
-        space: Of each part that the data declares: its name, its kind, and a name for each of its numbers.
+        space: What the data declares.
         actions: Recorded actions (n a).
     """
-    return list(_parts(space, actions))
+    found: list[MeasuredPart] = []
+    for part in _parts(space, actions):
+        same = sum(other.name == part.name for other in found)
+        found.append(replace(part, name=f"{part.name} ({same + 1})") if same else part)
+    return found
 
 
-def _parts(space: Sequence[tuple[str, str, Sequence[str]]], actions: Tensor) -> Iterator[ActionPart]:
-    start = 0
-    for name, kind, numbers in space:
-        own = actions[:, start : start + len(numbers)]
+def _parts(space: ActionSpace, actions: Tensor) -> Iterator[MeasuredPart]:
+    for part, where in space.slices:
+        own = actions[:, where]
         two_states = ((own == 0) | (own == 1)).all(0)
-        if kind == "discrete" or (len(numbers) > 1 and two_states.all() and (own.sum(1) == 1).all()):
-            yield ActionPart(name, "discrete", start, len(numbers))
+        if part.kind == "discrete" or (part.size > 1 and two_states.all() and (own.sum(1) == 1).all()):
+            yield MeasuredPart(part.name, "discrete", where.start, part.size)
         else:
-            for i, number in enumerate(numbers):
-                is_key = kind == "multi_binary" or bool(two_states[i])
-                yield ActionPart(number, "multi_binary" if is_key else "continuous", start + i)
-        start += len(numbers)
+            for i, label in enumerate(part.labels):
+                is_key = part.kind == "multi_binary" or bool(two_states[i])
+                yield MeasuredPart(label, "multi_binary" if is_key else "continuous", where.start + i)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from v2w_convert.data import open_dataset
 from v2w_convert.device import resolve_device, resolve_dtype
-from v2w_convert.evaluation.action_parts import ActionPart, parts_of
+from v2w_convert.evaluation.action_parts import MeasuredPart, parts_of
 from v2w_convert.evaluation.clips import EvaluationClips, cut_clips, other_actions, per_episode, read_episodes
 from v2w_convert.evaluation.conditions import rollout_conditions
 from v2w_convert.evaluation.metrics import bootstrap
@@ -51,7 +51,7 @@ class EvaluationContext:
     fps: float
     clips: EvaluationClips
     other: Tensor
-    parts: list[ActionPart]
+    parts: list[MeasuredPart]
     training: EvaluationClips | None
     encoded: Tensor
     latents: Tensor
@@ -142,7 +142,6 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
         "history": history,
         "context_noise": sampling_of(settings, world.noise).context_noise,
     }
-    space = [("action", "continuous", data_set.action_names)]
     recorded = torch.cat(
         [each.actions[:, 1:].flatten(0, 1) for each in (clips, training) if each is not None]
     )
@@ -154,7 +153,7 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
         data_set.fps,
         clips,
         other,
-        parts_of(space, recorded),
+        parts_of(data_set.action_space, recorded),
         training,
         encoded,
         latents,

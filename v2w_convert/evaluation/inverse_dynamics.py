@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, cross_entropy
 
 from v2w_convert.errors import V2WError
-from v2w_convert.evaluation.action_parts import ActionPart
+from v2w_convert.evaluation.action_parts import MeasuredPart
 
 SIDE = 32  # motion is visible at this size; fine detail, which a generator may blur, is not
 WIDTH = 16
@@ -55,7 +55,7 @@ class InverseDynamics(nn.Module):
 
 
 def train_inverse_dynamics(
-    pairs: Tensor, actions: Tensor, parts: Sequence[ActionPart], seed: int, steps: int = 600
+    pairs: Tensor, actions: Tensor, parts: Sequence[MeasuredPart], seed: int, steps: int = 600
 ) -> InverseDynamics:
     """Train an `InverseDynamics`.
 
@@ -93,7 +93,7 @@ def train_inverse_dynamics(
 
 @torch.no_grad()
 def score_sums(
-    model: nn.Module, pairs: Tensor, actions: Tensor, parts: Sequence[ActionPart], centre: Tensor
+    model: nn.Module, pairs: Tensor, actions: Tensor, parts: Sequence[MeasuredPart], centre: Tensor
 ) -> Tensor:
     """What scores are made of, for each pair and part; added up over pairs, `score` takes it.
 
@@ -128,7 +128,7 @@ def score_sums(
     return sums
 
 
-def score(part: ActionPart, sums: Tensor) -> Tensor:
+def score(part: MeasuredPart, sums: Tensor) -> Tensor:
     """Scores (…) of sums (… 4): accuracy, balanced accuracy, or R². NaN where there was nothing to tell apart."""
     first, of, second, of_second = sums.unbind(-1)
     of = of.where(of > 0, torch.nan)
@@ -137,7 +137,7 @@ def score(part: ActionPart, sums: Tensor) -> Tensor:
     return first / of if part.kind == "discrete" else 1 - first / of
 
 
-def score_ignoring(part: ActionPart, actions: Tensor) -> float:
+def score_ignoring(part: MeasuredPart, actions: Tensor) -> float:
     """The score of one answer to all `actions` (n a): the most frequent choice, one state of the key, the mean."""
     if part.kind == "discrete":
         return int(part.of(actions).argmax(1).bincount().max()) / len(actions)
@@ -155,7 +155,7 @@ def pairs_of(frames: Tensor) -> Tensor:
     return torch.stack([frames[:, :-1], frames[:, 1:]], 2).flatten(0, 1)
 
 
-def _loss(part: ActionPart, output: Tensor, actions: Tensor, scaled: Tensor) -> Tensor:
+def _loss(part: MeasuredPart, output: Tensor, actions: Tensor, scaled: Tensor) -> Tensor:
     own = part.of(output)
     if part.kind == "discrete":
         return cross_entropy(own, part.of(actions).argmax(1))
