@@ -35,9 +35,9 @@ test-all: setup check
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --cov --cov-report=term
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
-# Models, each broken in one way, that `v2w verify` must catch: one of every kind.
+# Models, each broken in one way, that `v2w verify` must catch: one of every kind, measured as small and as large models are.
 mutations: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutations --each-kind-once --jobs 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutations --each-kind-once --both --jobs 2
 
 # Every kind in every family, measured as small and as large models are, an hour on two cores; writes docs/mutations.md.
 mutations-all: setup

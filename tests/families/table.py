@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from tests.families.published import PUBLISHED, TRAINED
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.families import COMPUTED_ARGUMENTS, MODELS, REFUSED, model_class
 from v2w_convert.families.build import build_model, complete_config
-from v2w_convert.finetuning.batches import sample_batch
+from v2w_convert.finetuning.batches import generators, sample_batch
+from v2w_convert.finetuning.levels import plain
 from v2w_convert.finetuning.objective import loss
 from v2w_convert.plan.grammar import Plan
 from v2w_convert.plan.probe import randomize_zero_init
@@ -182,7 +184,14 @@ def trained_a_step(world: World) -> bool:
         world,
         latents,
         actions,
-        sample_batch(shape, world.noise, 0.2, world.resolved.period, generator, world.frames_per_block),
+        sample_batch(
+            shape[1:],
+            world.noise,
+            replace(plain(world.noise), action_dropout=0.2),
+            world.resolved.period,
+            generators(2, "table"),
+            world.frames_per_block,
+        ),
     )
     value.backward()
     optimizer.step()

@@ -218,12 +218,13 @@ def test_clips_and_rollouts_get_the_task_and_the_first_frame(
     assert not torch.equal(other["text"], rolled["text"])
 
     # Dropped, a condition is what the model has stored.
-    dropped = cached.of_clips([0, 1], {"text": 1.0, "image_embeds": 1.0, "image_latents": 1.0})
+    dropped = cached.of_clips(
+        [0, 1], {"text": [False, True], "image_embeds": [True] * 2, "image_latents": [True] * 2}
+    )
     assert torch.equal(dropped["text"][1], empty["text"])
+    assert torch.equal(dropped["text"][0], wander["text"])
     assert not dropped["image_embeds"].any() and not dropped["image_latents"].any()
-    half = cached.of_clips([0] * 64, {"text": 0.5}, torch.Generator().manual_seed(0))
-    share = sum(torch.equal(text, empty["text"]) for text in half["text"]) / 64
-    assert 0.3 < share < 0.7 and torch.equal(half["image_latents"][5], first["image_latents"][0])
+    assert torch.equal(cached.of_clips([0], {"text": [True]})["image_latents"], first["image_latents"])
 
 
 @pytest.mark.slow

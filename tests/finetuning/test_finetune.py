@@ -218,10 +218,10 @@ def test_actions_are_normalised_by_the_data(unbroken: Any, tiny_data: Path) -> N
 def test_the_loss_falls(tiny_converted: Path, write_squares: Data, tmp_path: Path) -> None:
     data = write_squares(tmp_path / "one", (6,))
     settings = FinetuneSettings(
-        steps=12, batch=2, frames=6, lr=3e-3, warmup=0, validation=data, validation_clips=1, ema_decay=0.5
+        steps=16, batch=2, frames=6, lr=3e-3, warmup=0, validation=data, validation_clips=1, ema_decay=0.5
     )
     losses = finetune(tiny_converted, data, tmp_path / "run", settings).validation_loss
-    assert losses is not None and losses.last < 0.5 * losses.first
+    assert losses is not None and losses.last < 0.75 * losses.first
 
 
 def test_a_finetuned_model_can_be_finetuned_further(

@@ -1,11 +1,14 @@
+from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from v2w_convert.finetuning.batches import BatchSamples, generator, sample_batch
-from v2w_convert.finetuning.objective import loss, validation_loss
+from v2w_convert.finetuning.batches import BatchSamples, generator, generators, sample_batch
+from v2w_convert.finetuning.levels import plain
+from v2w_convert.finetuning.objective import loss, validation_loss, with_own_history
 from v2w_convert.noise import NoiseSpec
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.world.model import World
@@ -13,17 +16,19 @@ from v2w_convert.world.model import World
 SHAPE = (2, 5, 4, 8, 8)
 
 
-def clip_of(world: World) -> tuple[Tensor, Tensor, BatchSamples]:
+def clip_of(world: World, **changes: Any) -> tuple[Tensor, Tensor, BatchSamples]:
     chance = generator("objective")
     latents, actions = torch.randn(SHAPE, generator=chance), torch.randn(2, 5, 3, generator=chance)
-    return latents, actions, sample_batch(SHAPE, world.noise, 0.4, world.resolved.period, chance)
+    objective = replace(plain(world.noise), **{"action_dropout": 0.4, **changes})
+    chances = generators(2, "objective")
+    return latents, actions, sample_batch(SHAPE[1:], world.noise, objective, world.resolved.period, chances)
 
 
 def test_the_loss_is_what_diffusers_makes_of_each_frame_by_itself() -> None:
     scheduler: Any = DDIMScheduler(prediction_type="v_prediction")
     noise = NoiseSpec(kind="ddpm", prediction="v", scheduler=dict(scheduler.config)).build()
     latents, actions = torch.randn(SHAPE), torch.randn(2, 5, 3)
-    samples = sample_batch(SHAPE, noise, 0.4, 7, generator(0))
+    samples = sample_batch(SHAPE[1:], noise, replace(plain(noise), action_dropout=0.4), 7, generators(2, 0))
     guess = torch.randn(SHAPE)
     seen: dict[str, Any] = {}
 
@@ -82,9 +87,84 @@ def test_offsets_reach_the_base(world: World) -> None:
     randomize_zero_init(world)
     latents, actions, samples = clip_of(world)
     assert samples.offset is not None
-    moved = BatchSamples(samples.level, samples.noise, samples.dropped, samples.offset + 1)
+    moved = replace(samples, offset=samples.offset + 1)
     with torch.no_grad():
         assert loss(world, latents, actions, samples) != loss(world, latents, actions, moved)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_errors_of_a_history_do_not_count(share: float, world: World) -> None:
+    randomize_zero_init(world)
+    latents, actions, samples = clip_of(world, clean_history=1.0 - share, self_history=share)
+    history = samples.level == 0
+    assert history[:, 0].all() and not history[:, -1].any()
+    output = torch.randn(SHAPE)
+    counted = samples.weight is not None and samples.weight > 0
+    assert torch.equal(counted, ~history)
+
+    def guess(add: Tensor) -> Tensor:
+        stand_in: Any = type(
+            "StandIn", (), {"noise": world.noise, "__call__": lambda *_, **__: output + add}
+        )()
+        return loss(stand_in, latents, actions, samples)
+
+    wide = history[..., None, None, None]
+    assert torch.equal(guess(torch.zeros(())), guess(wide.float()))
+    assert not torch.equal(guess(torch.zeros(())), guess((~wide).float()))
+
+
+def test_a_history_of_its_own_is_what_the_model_predicts_in_one_step(world: World) -> None:
+    randomize_zero_init(world)
+    latents, actions, samples = clip_of(world, self_history=1.0)
+    own, level, noise = samples.own, samples.draft_level, samples.draft_noise
+    assert own is not None and level is not None and noise is not None and own.any()
+    seen = with_own_history(world, latents, actions, samples, {})
+    assert torch.equal(seen[~own], latents[~own]) and not seen.requires_grad
+    # Frame by frame, by a stream's rules: only what came before and the frame's own noise are looked at.
+    for b, t in own.nonzero().tolist():
+        upto = slice(0, t + 1)
+        noisy = world.noise.add_noise(
+            latents[b : b + 1, upto], noise[b : b + 1, upto], level[b : b + 1, upto]
+        )
+        assert samples.offset is not None
+        with torch.no_grad():
+            output = world(
+                noisy,
+                level[b : b + 1, upto],
+                actions[b : b + 1, upto],
+                samples.dropped[b : b + 1, upto],
+                offset=samples.offset[b : b + 1],
+            )
+        clean, _ = world.noise.to_clean_and_noise(output, noisy, level[b : b + 1, upto])
+        torch.testing.assert_close(seen[b, t], clean[0, -1], rtol=1e-4, atol=1e-4)
+    assert (level[~own & (samples.level == 0)] == 0).all()  # the history's other frames are clean
+
+
+def test_no_gradient_passes_through_the_models_own_history(world: World) -> None:
+    """Under autocast, too, whose cache once kept the first pass's weights, which have no gradient."""
+    randomize_zero_init(world)
+    latents, actions, samples = clip_of(world, self_history=1.0)
+
+    def gradients() -> list[Tensor]:
+        world.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss(world, latents, actions, samples).backward()
+        return [p.grad.clone() for p in world.parameters() if p.grad is not None]
+
+    whole = gradients()
+    seen = with_own_history(world, latents, actions, samples, {})
+    samples, latents_of = replace(samples, own=None), world.noise.add_noise
+    given = latents_of(seen, samples.noise, samples.level)
+    world.zero_grad()
+    target = world.noise.target(latents, samples.noise, samples.level)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = world(given, samples.level, actions, samples.dropped, offset=samples.offset)
+    assert samples.weight is not None
+    (samples.weight[..., None, None, None] * (output.float() - target) ** 2).mean().backward()
+    apart = [p.grad for p in world.parameters() if p.grad is not None]
+    assert len(whole) == len(apart) > 100
+    for one, other in zip(whole, apart, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.2, atol=0.02)
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(world: World) -> None:

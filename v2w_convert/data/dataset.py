@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from v2w_convert.data.actions import ActionSpace
 from v2w_convert.data.episode import Episode
 from v2w_convert.errors import V2WError
 
@@ -42,6 +43,11 @@ class Dataset(ABC):
     @abstractmethod
     def action_names(self) -> list[str]:
         """A name for each number of an action, such as "turn_left" or "action_0"."""
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What these numbers are. Where a format does not say: amounts."""
+        return ActionSpace.continuous(self.action_names)
 
     @property
     def action_dim(self) -> int:

@@ -97,20 +97,17 @@ class ConditionDataset:
     def of_clips(
         self,
         chosen: list[int],
-        dropout: Mapping[Kind, float] | None = None,
-        generator: torch.Generator | None = None,
+        dropped: Mapping[Kind, list[bool]] | None = None,
     ) -> Conditions:
         """The conditions (b …) of the chosen clips.
 
         Args:
             chosen: Numbers of clips.
-            dropout: For each kind the share of clips that get what the model has stored instead; None: none do.
-            generator: Of the choice.
+            dropped: For each kind whether each clip gets what the model has stored instead; None: none does.
         """
         found = [self._of_clip(index) for index in chosen]
-        for kind, share in (dropout or {}).items():
-            dropped = (torch.rand(len(chosen), generator=generator) < share).tolist()
-            for own, drop in zip(found, dropped, strict=True):
+        for kind, decisions in (dropped or {}).items():
+            for own, drop in zip(found, decisions, strict=True):
                 if drop:
                     own |= {name: self._stored(name, own[name]) for name in self.sources.names(kind)}
         return {name: _stack([own[name] for own in found]) for name in self.sources.kinds}
@@ -172,13 +169,10 @@ class Clips:
         return *self.latents.clips(chosen), self.conditions_of(chosen)
 
     def conditions_of(
-        self,
-        chosen: list[int],
-        dropout: Mapping[Kind, float] | None = None,
-        generator: torch.Generator | None = None,
+        self, chosen: list[int], dropped: Mapping[Kind, list[bool]] | None = None
     ) -> Conditions:
         """As `ConditionDataset.of_clips`."""
-        return self.conditions.of_clips(chosen, dropout, generator) if self.conditions else {}
+        return self.conditions.of_clips(chosen, dropped) if self.conditions else {}
 
 
 def prompt_key(prompt: str, name: str) -> str:

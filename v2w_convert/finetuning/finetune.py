@@ -20,6 +20,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.conditions import Clips, Conditioned, cached_conditions, require_tasks
 from v2w_convert.finetuning.experts import by_expert, experts_to_train, level_range, stored_weights
 from v2w_convert.finetuning.latents import cached_latents, require_clips
+from v2w_convert.finetuning.levels import Objective, decide
 from v2w_convert.finetuning.loop import prepare, train
 from v2w_convert.finetuning.lora import require_peft, updates_in
 from v2w_convert.finetuning.loss_curve import draw_log
@@ -86,6 +87,11 @@ def finetune(
         found = f"the model takes blocks of {resolved.frames_per_block}"
         fitting = f"clips of {resolved.frames(settings.frames)}"
         raise V2WError(f"finetune on clips of {settings.frames} frames", found, fitting)
+    if (settings.first_frames or 0) % resolved.frames_per_block:
+        found = f"the model takes blocks of {resolved.frames_per_block}"
+        fitting = f"--first-frames {resolved.frames(settings.first_frames or 0)}"
+        raise V2WError(f"begin with clips of {settings.first_frames} frames", found, fitting)
+    objective = decide(settings, resolved.noise.build(), settings.action_dropout)
     vae = open_vae(converted)
     paths = [data] if settings.validation is None else [data, settings.validation]
     sets = [open_dataset(path, camera=settings.camera) for path in paths]
@@ -138,7 +144,7 @@ def finetune(
         training = prepare(world, settings, accelerator, levels, stored_weights(trained))
         clips, validation = cached[0], cached[1] if len(cached) > 1 else None
         log = train(world, training, clips, validation, settings, accelerator, output, progress)
-        result = make_result(output, record, log, facts, manifest.finetuning, sources, actions)
+        result = make_result(output, record, log, facts, manifest.finetuning, sources, actions, objective)
         write_atomically(output / LOSS_CURVE, lambda file: draw_log(log.lines, file))
         values = by_expert(training.averaged(), trained)
         updates = {name: updates_in(tensors, settings) for name, tensors in values.items()}
@@ -200,6 +206,7 @@ def make_result(
     before: dict[str, Any] | None,
     sources: Sources,
     actions: ActionStatistics,
+    objective: Objective,
 ) -> FinetuneResult:
     """The result of a run with this log.
 
@@ -211,6 +218,7 @@ def make_result(
         before: The record of the run that trained the converted model, if any.
         sources: Which conditions were an episode's own.
         actions: Statistics of the data's actions.
+        objective: What was minimised.
     """
     losses, validation = log.all("loss"), log.all("validation_loss")
     last = losses[-LOSS_STEPS:]
@@ -229,6 +237,7 @@ def make_result(
         conditions=sources.record(),
         notes=list(sources.notes),
         actions=actions,
+        objective=objective,
     )
 
 

@@ -16,9 +16,10 @@ from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import objective
 from v2w_convert.finetuning.average import Average
-from v2w_convert.finetuning.batches import generator, sample_batch, sample_clips, seed_of
+from v2w_convert.finetuning.batches import generators, sample_batch, sample_clips, sample_dropped, seed_of
 from v2w_convert.finetuning.checkpoints import restore, save
 from v2w_convert.finetuning.conditions import Clips
+from v2w_convert.finetuning.levels import clip_length, decide
 from v2w_convert.finetuning.lora import add_updates, require_peft
 from v2w_convert.finetuning.optimizers import make_optimizer
 from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log
@@ -173,19 +174,20 @@ def train_step(
     Raises:
         V2WError: Either is not finite. The weights are as before.
     """
-    chance = generator(settings.seed, "step", step)
-    chosen_clips = sample_clips(len(clips.latents), settings.batch, chance)
-    latents, actions = clips.latents.clips(chosen_clips)
+    chances = generators(settings.batch, settings.seed, "step", step)
+    chosen_clips = sample_clips(len(clips.latents), chances)
+    conditions = clips.conditions_of(chosen_clips, sample_dropped(settings.dropout, chances))
+    t = clip_length(settings, settings.frames, step, world.frames_per_block)
+    latents, actions = (x[:, :t] for x in clips.latents.clips(chosen_clips))
     samples = sample_batch(
-        tuple(latents.shape),
+        tuple(latents.shape[1:]),
         world.noise,
-        settings.action_dropout,
+        decide(settings, world.noise, settings.action_dropout),
         world.resolved.period,
-        chance,
+        chances,
         world.frames_per_block,
         training.levels,
     )
-    conditions = clips.conditions_of(chosen_clips, settings.dropout, chance)
     torch.manual_seed(seed_of(settings.seed, "base", step))  # for a base with dropout
     device, size = accelerator.device, settings.batch // settings.gradient_accumulation
     total = 0.0

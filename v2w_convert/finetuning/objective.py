@@ -1,13 +1,15 @@
 """Diffusion forcing: each block of a clip has a noise level of its own, and all are denoised at once.
 
-Chen et al., arXiv 2407.01392; with actions and action dropout: Vid2World, arXiv 2505.14357, algorithm 1.
+Chen et al., arXiv 2407.01392; with actions and action dropout: Vid2World, arXiv 2505.14357, algorithm 1. A history of the
+model's own one-step predictions: as in Stable Video Infinity (arXiv 2510.09212) and Resampling Forcing (arXiv 2512.15702).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from v2w_convert.finetuning.batches import BatchSamples, generator, sample_batch
+from v2w_convert.finetuning.batches import BatchSamples, generators, sample_batch
+from v2w_convert.finetuning.levels import plain
 from v2w_convert.plan.call import Conditions
 from v2w_convert.world.experts import AnyWorld, LevelRange
 
@@ -19,7 +21,7 @@ def loss(
     samples: BatchSamples,
     conditions: Conditions | None = None,
 ) -> Tensor:
-    """Mean squared error of the world's prediction, in the base's own prediction type.
+    """Mean squared error of the world's prediction, in the base's own prediction type, weighted by frame.
 
     Args:
         world: The world model.
@@ -32,13 +34,51 @@ def loss(
     Returns:
         A float32 scalar.
     """
-    noisy = world.noise.add_noise(latents, samples.noise, samples.level)
+    conditions = conditions or {}
+    seen = latents if samples.own is None else with_own_history(world, latents, actions, samples, conditions)
+    noisy = world.noise.add_noise(seen, samples.noise, samples.level)
     target = world.noise.target(latents, samples.noise, samples.level)
-    output = world(noisy, samples.level, actions, samples.dropped, offset=samples.offset, **conditions or {})
+    output = world(noisy, samples.level, actions, samples.dropped, offset=samples.offset, **conditions)
     if samples.weight is None:
         return F.mse_loss(output.float(), target)
     errors = F.mse_loss(output.float(), target, reduction="none")
     return (samples.weight[..., None, None, None] * errors).mean()
+
+
+@torch.no_grad()
+def with_own_history(
+    world: AnyWorld, latents: Tensor, actions: Tensor, samples: BatchSamples, conditions: Conditions
+) -> Tensor:
+    """The clips as the model is to see them: frames of `samples.own` are what it predicts in one step.
+
+    It predicts them all at once, each from its own noise, after the history's other frames, which are the data's.
+
+    Args:
+        world: The world model.
+        latents: Clean latents (b t c h w).
+        actions: As for `loss`, and the arguments that follow.
+        samples: The random numbers.
+        conditions: Of these clips.
+
+    Returns:
+        (b t c h w), without gradient.
+    """
+    assert samples.own is not None and samples.draft_level is not None and samples.draft_noise is not None
+    rows = samples.own.any(1)
+    own, level = samples.own[rows], samples.draft_level[rows]
+    noisy = world.noise.add_noise(latents[rows], samples.draft_noise[rows], level)
+    output = world(
+        noisy,
+        level,
+        actions[rows],
+        samples.dropped[rows],
+        offset=None if samples.offset is None else samples.offset[rows],
+        **{name: value[rows] for name, value in conditions.items()},
+    )
+    clean, _ = world.noise.to_clean_and_noise(output.float(), noisy, level)
+    seen = latents.clone()
+    seen[rows] = torch.where(own[..., None, None, None], clean, latents[rows])
+    return seen
 
 
 @torch.no_grad()
@@ -51,7 +91,9 @@ def validation_loss(
     conditions: Conditions | None = None,
     levels: LevelRange | None = None,
 ) -> float:
-    """The same loss on fixed clips, with random numbers that belong to `seed` and no action dropped.
+    """The loss of diffusion forcing as it is defined, on fixed clips, whatever objective is trained with.
+
+    So that runs of different objectives can be compared. Random numbers belong to `seed`; no action is dropped.
 
     Args:
         world: The world model; it is in its former mode afterwards.
@@ -63,11 +105,11 @@ def validation_loss(
         levels: Those of the one expert that is trained, as for `sample_batch`.
     """
     samples = sample_batch(
-        tuple(latents.shape),
+        tuple(latents.shape[1:]),
         world.noise,
-        0.0,
+        plain(world.noise),
         world.resolved.period,
-        generator(seed, "validation"),
+        generators(len(latents), seed, "validation"),
         world.frames_per_block,
         levels,
     )

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from v2w_convert.finetuning.levels import Objective
 from v2w_convert.surgery.action_statistics import ActionStatistics
 
 
@@ -67,6 +68,7 @@ class FinetuneResult:
         conditions: Conditions that were an episode's own, and what they were made of: "task" or "first frame".
         notes: Why others were not.
         actions: Statistics of the data's actions; None in records of versions that did not keep them.
+        objective: What was minimised, with what the settings left to the model's kind of noise; None as for `actions`.
     """
 
     output: str
@@ -83,6 +85,7 @@ class FinetuneResult:
     conditions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     actions: ActionStatistics | None = None
+    objective: Objective | None = None
 
     def for_manifest(self) -> dict[str, Any]:
         """What the model's manifest says under `finetuning`: all but where and when it was made."""

@@ -5,10 +5,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from v2w_convert.finetuning.memory_settings import MemorySettings
+from v2w_convert.finetuning.objective_settings import ObjectiveSettings
 from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Scale, Seed, SettingPath
 
 
-class FinetuneSettings(MemorySettings):
+class FinetuneSettings(MemorySettings, ObjectiveSettings):
     """How to finetune. The defaults suit small models on one device.
 
     For its base of 1.4 billion parameters the paper (Vid2World, arXiv 2505.14357, table 3) used lr 1e-5,
@@ -120,6 +121,12 @@ class FinetuneSettings(MemorySettings):
             "image_embeds": self.image_embeds_dropout,
             "image_latents": self.image_latents_dropout,
         }
+
+    @model_validator(mode="after")
+    def _clips_grow(self) -> Self:
+        if self.first_frames is not None and self.first_frames > self.frames:
+            raise ValueError(f"`first_frames` {self.first_frames} is more than `frames` {self.frames}")
+        return self
 
     @model_validator(mode="after")
     def _batch_splits_evenly(self) -> Self:

@@ -51,6 +51,19 @@ class Noise(ABC):
     ) -> Tensor:
         """Random levels as in training, float32 on the CPU."""
 
+    def level_at(self, share: Tensor) -> Tensor:
+        """The level, of any shape, that is this share of noise, from 0 (clean) to 1 (nothing else)."""
+        return share * self.max_level
+
+    def share_of(self, level: Tensor) -> Tensor:
+        """The share of noise that a level, of any shape, is: what `level_at` was given."""
+        return level / self.max_level
+
+    @property
+    def training_shift(self) -> float | None:
+        """s of `s u / (1 + (s - 1) u)`, by which the scheduler shifts a rollout's shares of noise; None: unknown, or none."""
+        return None
+
     @abstractmethod
     def inference_levels(self, steps: int, tokens: int | None = None) -> Tensor:
         """The levels of a rollout (steps + 1,), falling, float32, as the family's own pipeline has them.

@@ -73,6 +73,9 @@ class Ddpm(Noise):
     ) -> Tensor:
         return torch.randint(len(self._alphas_cumprod), shape, generator=generator).float()
 
+    def level_at(self, share: Tensor) -> Tensor:
+        return (share * len(self._table)).floor().clamp(max=self.max_level)
+
     def inference_levels(self, steps: int, tokens: int | None = None) -> Tensor:
         return _levels(with_timesteps(self.scheduler, steps))
 

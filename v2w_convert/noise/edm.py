@@ -68,6 +68,13 @@ class Edm(Noise):
         is_history = torch.rand(shape, generator=generator) < HISTORY_SHARE
         return torch.where(is_history, history, usual).exp()
 
+    def level_at(self, share: Tensor) -> Tensor:
+        """As flow matching has it: the noise's deviation over the sum of the noise's and the data's."""
+        return (self.data * share / (1 - share)).clamp(self.min_level, self.max_level)
+
+    def share_of(self, level: Tensor) -> Tensor:
+        return level / (level + self.data)
+
     def inference_levels(self, steps: int, tokens: int | None = None) -> Tensor:
         return _levels(with_timesteps(self.scheduler, steps))
 

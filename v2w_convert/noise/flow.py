@@ -1,5 +1,6 @@
 """A straight line from frame to noise (flow matching, arXiv 2210.02747)."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,6 +58,14 @@ class Flow(Noise):
         self, shape: tuple[int, ...], generator: torch.Generator | None = None
     ) -> Tensor:
         return torch.rand(shape, generator=generator)
+
+    @property
+    def training_shift(self) -> float | None:
+        config = self.scheduler.config
+        if config.get("use_dynamic_shifting", False):  # by the size of a clip, unless the plan says
+            return None if self.spec.mu is None else math.exp(self.spec.mu)
+        shift = config.get("shift", config.get("flow_shift"))
+        return None if shift is None else float(shift)
 
     def inference_levels(self, steps: int, tokens: int | None = None) -> Tensor:
         return self._levels(self._with_timesteps(steps, tokens))

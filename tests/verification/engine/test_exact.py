@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.profiler import profile
 
 from v2w_convert.verification.engine.exact import exact
 
@@ -56,3 +57,14 @@ def test_small_images_are_convolved_as_one_product(
     with exact():
         torch.testing.assert_close(layer(many), expected, rtol=1e-13, atol=1e-13)
         assert torch.equal(grouped(grouped_pictures), expected_grouped)
+
+
+def test_a_weight_is_read_once_for_all_images_and_rows() -> None:
+    layer, linear = nn.Conv2d(3, 5, 3).double(), nn.Linear(6, 2).double()
+    pictures, rows = torch.randn(4, 3, 6, 5, dtype=torch.float64), torch.randn(6, 3, 4, dtype=torch.float64)
+    with profile() as ran, exact():
+        layer(pictures)
+        linear(rows.transpose(0, 2))
+    names = [event.key for event in ran.key_averages()]
+    assert "aten::im2col" in names
+    assert "aten::bmm" not in names and "aten::_slow_conv2d_forward" not in names

@@ -26,6 +26,7 @@ from v2w_convert.verification.claims import (
     streaming,
 )
 from v2w_convert.verification.engine import weights
+from v2w_convert.verification.engine.budget import release_freed_memory
 from v2w_convert.verification.engine.exact import exact
 from v2w_convert.verification.engine.models import Models, open_base, open_world
 from v2w_convert.verification.engine.weights import DiskTensor, read_weights
@@ -128,6 +129,14 @@ def test_any_function_computes_with_the_values(on_disk: None, linear: tuple[nn.L
         unread.weight.T.view(1, 3, 4).permute(2, 0, 1) + 1, held.weight.T[None].permute(2, 0, 1) + 1
     )
     assert unread.weight.dtype == torch.float64
+    several = torch.randn(5, 2, 3, dtype=torch.float64)
+    assert torch.equal(unread(several), held(several))
+    assert torch.equal(F.linear(several, unread.weight), F.linear(several, held.weight))
+    parts = unread.weight.split(2)  # they do not lie where the next values are read to
+    assert torch.equal(
+        torch.cat([parts[0], unread.weight + 1, parts[1]]),
+        torch.cat([held.weight[:2], held.weight + 1, held.weight[2:]]),
+    )
 
 
 def test_randomised_layers_are_kept_though_the_file_is_not_written(
@@ -180,6 +189,7 @@ def test_a_pass_takes_the_memory_of_a_layer(tmp_path: Path) -> None:
         4, 4, dtype=torch.float64
     )  # what the first product brings in
 
+    release_freed_memory()
     before, peak = anonymous(), 0
 
     def sample(*_: object) -> None:

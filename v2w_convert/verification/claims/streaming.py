@@ -56,7 +56,7 @@ def clip_blocks(resolved: ResolvedPlan, brief: bool = False) -> int:
     """Return the number of blocks of the clip: several windows, and a few more."""
     window = _window_blocks(resolved)
     if brief:
-        return window + 3
+        return window + 5
     return (3 if window <= MAX_WINDOW else 2) * window + 4
 
 
@@ -99,7 +99,9 @@ def choose_trials(world: World, brief: bool = False) -> dict[ClaimSpec, list[Str
             inputs[name] = inputs[name][:, : far * n]
     trials = {
         BY_BLOCK: [StreamTrial(inputs, [n] * blocks, draft_every, far)],
-        IN_CHUNKS: [StreamTrial(inputs, [n * size for size in mixed_sizes(blocks, window)], draft_every)],
+        IN_CHUNKS: [
+            StreamTrial(inputs, [n * size for size in mixed_sizes(blocks, window, brief)], draft_every)
+        ],
     }
     if not brief:
         more: list[tuple[int, int, list[int], tuple[int, int] | None]] = [
@@ -181,10 +183,16 @@ def measure_streaming(world: World, brief: bool = False) -> list[Claim]:
     return [_measure(world, each, expected, spec, manners[spec]) for spec, each in trials.items()]
 
 
-def mixed_sizes(t: int, window: int) -> list[int]:
-    """Return sizes that add up to t: a few blocks, then more than a window at once, then few again."""
+def mixed_sizes(t: int, window: int, brief: bool = False) -> list[int]:
+    """Return sizes that add up to t: a few blocks, then more than a window at once, then few again.
+
+    Args:
+        t: Their sum.
+        window: Blocks in the window.
+        brief: True so that `window + 5` blocks hold every kind of chunk that reads a state.
+    """
     sizes: list[int] = []
-    for size in chain((2, window + 1, 1, 2), repeat(3)):
+    for size in chain((1, 2, window + 1, 1) if brief else (2, window + 1, 1, 2), repeat(3)):
         if sum(sizes) == t:
             break
         sizes.append(min(size, t - sum(sizes)))

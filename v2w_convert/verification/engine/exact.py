@@ -17,6 +17,7 @@ CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
 SMALL_IMAGE = 64  # positions
 TABLES = (torch.arange, torch.linspace)  # from which tables of positions are made
 TYPED = frozenset((*CASTS, *TABLES, Tensor.to))  # others receive a dtype by keyword
+PRODUCTS = (torch.conv2d, F.linear)
 
 
 class exact(TorchFunctionMode):
@@ -25,7 +26,7 @@ class exact(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func` without narrowing float64 tensors."""
         kwargs = kwargs or {}
-        if func not in TYPED and "dtype" not in kwargs:  # nearly every call
+        if func not in TYPED and func not in PRODUCTS and "dtype" not in kwargs:  # nearly every call
             return func(*args, **kwargs)
         exact = bool(args) and isinstance(args[0], Tensor) and args[0].dtype == torch.float64
         if exact and func in CASTS:
@@ -34,9 +35,17 @@ class exact(TorchFunctionMode):
             args = (args[0], *(_wide(x) for x in args[1:]))
         if exact and func is torch.conv2d:
             return _convolved(*args, **kwargs)
+        if exact and func is F.linear and args[0].ndim > 2:
+            return _multiplied(*args, **kwargs)
         if exact or func in TABLES:
             kwargs = {name: _wide(x) if name in ("dtype", "tensor") else x for name, x in kwargs.items()}
         return func(*args, **kwargs)
+
+
+def _multiplied(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Run `F.linear` as one matrix product: for axes (… c) that lie otherwise in memory torch copies the weight for each of them."""
+    rows: Tensor = F.linear(x.flatten(0, -2), weight, bias)
+    return rows.unflatten(0, x.shape[:-1])
 
 
 def _convolved(
@@ -61,7 +70,7 @@ def _convolved(
         for i in (0, 1)
     )
     patches = F.unfold(x, tuple(kernel), dilation, padding, stride)
-    rows = F.linear(patches.transpose(1, 2), weight.flatten(1), bias)
+    rows = _multiplied(patches.transpose(1, 2), weight.flatten(1), bias)
     images: Tensor = rows.transpose(1, 2).contiguous().unflatten(2, (h, w))
     return images  # the memory layout of conv2d
 

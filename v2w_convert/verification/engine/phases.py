@@ -14,6 +14,7 @@ from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.verification.engine.context import VerifyContext
 from v2w_convert.verification.engine.inputs import enough_frames, random_inputs
 from v2w_convert.verification.engine.models import open_base, open_world
+from v2w_convert.verification.engine.weights import SCRATCH
 from v2w_convert.world.experts import ExpertsWorld
 from v2w_convert.world.model import World
 
@@ -131,6 +132,7 @@ def free_models(context: VerifyContext) -> None:
     context.loaded_base = None
     context.loaded_world = None
     context.loaded_experts = None
+    SCRATCH.clear()
     gc.collect()  # a model may be part of a reference cycle
 
 

@@ -1,6 +1,7 @@
 """Weights that stay on disk where memory is short: read, cast and dropped again at every use."""
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -63,6 +64,48 @@ def count_numbers(tensors: Mapping[str, TensorInfo]) -> int:
     return sum(map(_numbers, tensors.values()))
 
 
+class Scratch(threading.local):
+    """Memory that weights are read into and cast in, over and over.
+
+    New memory for each would be mapped and zeroed page by page, which takes several times as long as the cast.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no memory."""
+        self.buffers: list[Tensor] = []
+        self.used = 0
+
+    def take(self, size: int) -> Tensor:
+        """Return uint8 of `size`, which no other call since `used` was 0 has returned."""
+        if self.used == len(self.buffers):
+            self.buffers.append(torch.empty(0, dtype=torch.uint8))
+        if len(self.buffers[self.used]) < size:
+            self.buffers[self.used] = torch.empty(0, dtype=torch.uint8)  # freed before there is more
+            self.buffers[self.used] = torch.empty(size, dtype=torch.uint8)
+        self.used += 1
+        return self.buffers[self.used - 1][:size]
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether a tensor lies in this memory."""
+        place = tensor.untyped_storage().data_ptr()
+        return any(buffer.untyped_storage().data_ptr() == place for buffer in self.buffers)
+
+    def clear(self) -> None:
+        """Free the memory."""
+        self.buffers.clear()
+
+
+SCRATCH = Scratch()
+
+
+def _read(info: TensorInfo, dtype: torch.dtype) -> Tensor:
+    """The values, cast to `dtype`, in scratch memory."""
+    stored = read_tensor(info, SCRATCH.take(info.size))
+    if not stored.is_floating_point() or stored.dtype == dtype:
+        return stored
+    return SCRATCH.take(stored.numel() * dtype.itemsize).view(dtype).view(stored.shape).copy_(stored)
+
+
 class DiskTensor(Tensor):
     """A tensor of which only shape and dtype are in memory. Any function of torch that receives it reads its values.
 
@@ -70,7 +113,7 @@ class DiskTensor(Tensor):
     file. No other change in place is possible.
 
     Attributes:
-        read: Returns the values in the file.
+        read: Returns the values in the file, in memory that is used again.
         written: Positions in the flattened tensor, and the values that were written there.
     """
 
@@ -93,10 +136,14 @@ class DiskTensor(Tensor):
     def of(cls, info: TensorInfo, dtype: torch.dtype) -> "DiskTensor":
         """Return the tensor that `info` describes, cast to `dtype`."""
         like = torch.empty(info.shape, dtype=dtype, device="meta")
+<<<<<<< HEAD
+        return cls(lambda: _read(info, dtype), like)
+=======
         return cls(lambda: read_tensor(info, dtype), like)
+>>>>>>> main
 
     def values(self) -> Tensor:
-        """Return its values, in new memory."""
+        """Return its values, in memory that is used again."""
         values = self.read()
         if self.written is not None:
             positions, new = self.written
@@ -117,6 +164,7 @@ class DiskTensor(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Run `func` on the values; views stay on disk."""
         kwargs = kwargs or {}
+        SCRATCH.used = 0
         first = args[0] if args and isinstance(args[0], cls) else None
         if first is not None and func in VIEWS:
             like = torch.empty_strided(first.shape, first.stride(), dtype=first.dtype, device="meta")
@@ -126,7 +174,8 @@ class DiskTensor(Tensor):
             return first
         if first is not None and func._schema.is_mutable:
             raise NotImplementedError(f"{func} changes in place a tensor that is not in memory")
-        return func(*tree_map_only(cls, cls.values, args), **tree_map_only(cls, cls.values, kwargs))
+        result = func(*tree_map_only(cls, cls.values, args), **tree_map_only(cls, cls.values, kwargs))
+        return tree_map_only(Tensor, lambda x: x.clone() if SCRATCH.holds(x) else x, result)
 
 
 def _numbers(info: TensorInfo) -> int:
