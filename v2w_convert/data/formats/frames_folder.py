@@ -17,7 +17,7 @@ import numpy as np
 
 from v2w_convert.data.actions import ActionSpace
 from v2w_convert.data.dataset import Dataset, Format, choose_camera
-from v2w_convert.data.episode import Episode
+from v2w_convert.data.episode import Episode, with_last_row
 from v2w_convert.data.formats.frames_sources import PICTURES, VIDEOS, Source, open_source
 from v2w_convert.data.formats.recorded_actions import (
     RECORDING,
@@ -26,7 +26,6 @@ from v2w_convert.data.formats.recorded_actions import (
     from_table,
     natural,
     space_of,
-    with_frames,
 )
 from v2w_convert.data.settings import DataSettings
 from v2w_convert.data.validation.files import file_in
@@ -90,10 +89,7 @@ class FramesFolder(Dataset):
         self._fps = self._rate(asked)
         self._sizes(asked)
         self._space = space_of(self._recorded, settings, asked)
-        self._encoded = [
-            with_frames(self._space.encode(one.values, f"read {one.source}"), source.length)
-            for one, source in zip(self._recorded, self._sources, strict=True)
-        ]
+        self._encoded = [self._space.encode(one.values, f"read {one.source}") for one in self._recorded]
 
     @property
     def fps(self) -> float:
@@ -121,7 +117,8 @@ class FramesFolder(Dataset):
 
     def episodes(self) -> Iterator[Episode]:
         for source, actions, recorded in zip(self._sources, self._encoded, self._recorded, strict=True):
-            yield Episode(source.frames(), actions, recorded.tasks)
+            whole = actions if len(actions) == source.length else with_last_row(actions)
+            yield Episode(source.frames(), whole, recorded.tasks)
 
     def fingerprint(self) -> str:
         """The SHA-256 of all files that are read, and of what says which columns are actions."""

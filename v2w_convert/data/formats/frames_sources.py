@@ -2,7 +2,6 @@
 
 import os
 from abc import ABC, abstractmethod
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +99,7 @@ class PictureSource(Source):
             raise V2WError(asked, f"{len(names)} pictures, over the limit of {MAX_PICTURES}")
         self.files = [file_in(folder, Path(name, one)) for one in sorted(names, key=natural)]
         self.length = len(self.files)
-
-    @cached_property
-    def size(self) -> tuple[int, int]:  # type: ignore[override]
-        return picture_size(self.files[0], f"read {self.files[0]}")
+        self.size = picture_size(self.files[0], f"read {self.files[0]}")
 
     def frames(self) -> NDArray[np.uint8]:
         made = new_frames((self.length, *self.size, 3), f"read {self.files[0].parent}", "its pictures")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from v2w_convert.data.actions import MAX_CHOICES, ActionPart, ActionSpace
 from v2w_convert.data.settings import DataSettings
-from v2w_convert.data.validation.arrays import read_array
+from v2w_convert.data.validation.arrays import has_array, read_array
 from v2w_convert.data.validation.text_tables import TextTable
 from v2w_convert.errors import V2WError
 
@@ -39,9 +39,9 @@ class Recorded:
     tasks: tuple[str, ...] = ()
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[str, int]]:
     """A key to sort names by, which sorts frame_2 before frame_10."""
-    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d{0,18})", name)]
+    return [*((text, int(part or 0)) for text, part in re.findall(r"(\D*)(\d{0,18})", name)), (name, 0)]
 
 
 def from_table(table: TextTable, rows: NDArray[np.intp], key: str | None) -> Recorded:
@@ -71,7 +71,7 @@ def from_table(table: TextTable, rows: NDArray[np.intp], key: str | None) -> Rec
                 at = int(np.argmin(good))
                 found = f"column {name!r}, line {table.lines[rows[at]]}: {counted[at]:.10g} in row {at} of a recording"
                 raise V2WError(asked, found, "a row for each frame, in their order")
-    _require_finite(values, asked, lambda row: f"line {table.lines[rows[row]]}", names)
+    require_finite(values, asked, lambda row: f"line {table.lines[rows[row]]}", names)
     tasks = dict.fromkeys(table.texts[TASK][row].strip() for row in rows) if TASK in table.texts else {}
     return Recorded(table.file, tuple(names), values, tuple(text for text in tasks if text))
 
@@ -86,7 +86,7 @@ def from_npz(file: Path, key: str | None) -> Recorded:
     name = key or next((name for name in KEYS if has_array(file, name)), KEYS[0])
     values = flat(read_array(file, name), asked, name)
     names = column_names(values.shape[1])
-    _require_finite(values, asked, lambda row: f"row {row}", names)
+    require_finite(values, asked, lambda row: f"row {row}", names)
     return Recorded(file, names, values)
 
 
@@ -133,11 +133,6 @@ def space_of(recorded: Sequence[Recorded], settings: DataSettings, asked: str) -
     return ActionSpace(tuple(parts))
 
 
-def with_frames(values: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """Actions (t, a) for as many frames: where the last frame has none, it takes the one before, which leads nowhere."""
-    return values if len(values) == frames else np.concatenate([values, values[-1:]])
-
-
 def _may_be_choices(values: NDArray[Any]) -> bool:
     return bool(((values >= 0) & (values < MAX_CHOICES) & (values == np.floor(values))).all())
 
@@ -149,7 +144,7 @@ def _columns(name: str, known: Sequence[str]) -> list[str]:
     return [column for column in known if re.fullmatch(rf"{re.escape(name)}_\d+", column)] or [name]
 
 
-def _require_finite(values: NDArray[Any], asked: str, where: Any, names: Sequence[str]) -> None:
+def require_finite(values: NDArray[Any], asked: str, where: Any, names: Sequence[str]) -> None:
     with np.errstate(over="ignore"):
         good = np.isfinite(values.astype(np.float32))
     if not good.all():
