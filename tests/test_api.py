@@ -29,7 +29,7 @@ OVERVIEW = (
     "read_plan assert_causal assert_streams"
 ).split()
 CLASSES = (
-    "V2WError World ExpertsWorld Stream Sampling Plan Episode Dataset ProgressEvent ConvertSettings VerifySettings "
+    "V2WError World ExpertsWorld Stream Sampling Plan Episode Dataset DataSettings ProgressEvent ConvertSettings VerifySettings "
     "FinetuneSettings RolloutSettings EvaluateSettings ExportSettings InspectResult PlanResult ConvertResult "
     "VerifyReport FinetuneResult RolloutResult EvaluateResult ExportResult"
 ).split()

@@ -31,7 +31,7 @@ On models and data in memory:
         A live diffusers module becomes a world model.
     load(folder, *, device, dtype) -> World | ExpertsWorld
         Load a converted folder; an ExpertsWorld has two denoisers, each for a range of noise levels.
-    open_dataset(path, *, camera) -> Dataset
+    open_dataset(path, settings) -> Dataset
         Open recorded episodes, of whatever format.
     read_plan(file) -> Plan
         Read a plan file.
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     )
     from v2w_convert.data.dataset import Dataset
     from v2w_convert.data.episode import Episode
+    from v2w_convert.data.settings import DataSettings
     from v2w_convert.draft.result import PlanResult
     from v2w_convert.errors import V2WError
     from v2w_convert.evaluation.result import EvaluateResult, RolloutResult
@@ -100,6 +101,7 @@ _MODULES = {
     ),
     "v2w_convert.data.dataset": ("Dataset",),
     "v2w_convert.data.episode": ("Episode",),
+    "v2w_convert.data.settings": ("DataSettings",),
     "v2w_convert.draft.result": ("PlanResult",),
     "v2w_convert.errors": ("V2WError",),
     "v2w_convert.evaluation.result": ("EvaluateResult", "RolloutResult"),
@@ -125,6 +127,7 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "ConvertResult",
     "ConvertSettings",
+    "DataSettings",
     "Dataset",
     "Episode",
     "EvaluateResult",

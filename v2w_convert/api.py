@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2w_convert.config_file import CONFIG, save_settings
+from v2w_convert.data.settings import DataSettings
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
 from v2w_convert.finetuning.settings import FinetuneSettings
@@ -232,23 +233,23 @@ def verify(
     return result
 
 
-def open_dataset(path: Folder, *, camera: str | None = None) -> "Dataset":
+def open_dataset(path: Folder, settings: DataSettings | None = None) -> "Dataset":
     """Open a data set of recorded episodes, of whatever format it is.
 
     Args:
         path: The data set's folder.
-        camera: Which of its cameras, where it has several.
+        settings: How to read it; None: as it is.
 
     Returns:
         The data set: lengths, actions, episodes, fingerprint.
 
     Raises:
-        V2WError: The folder is not a data set of a format that is known, or has no such camera.
+        V2WError: The folder is not a data set of a format that is known, or has no use for a setting.
     """
     path = _folder(path)
     from v2w_convert.data.open import open_dataset as open_path
 
-    return open_path(path, camera=camera)
+    return open_path(path, settings)
 
 
 def finetune(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from v2w_convert.data.dataset import Dataset, Format, choose_camera
 from v2w_convert.data.episode import Episode
+from v2w_convert.data.settings import DataSettings
 from v2w_convert.data.validation.arrays import read_array
 from v2w_convert.data.validation.files import file_in
 from v2w_convert.errors import V2WError
@@ -25,18 +26,18 @@ class NpzFormat(Format):
     def matches(self, path: Path) -> bool:
         return path.is_dir() and any(path.glob("*.npz"))
 
-    def open(self, path: Path, camera: str | None) -> Dataset:
-        return NpzDataset(path, camera)
+    def open(self, path: Path, settings: DataSettings) -> Dataset:
+        return NpzDataset(path, settings)
 
 
 class NpzDataset(Dataset):
     """The episodes of a folder, in the order of the files' names."""
 
-    def __init__(self, path: Path, camera: str | None):
+    def __init__(self, path: Path, settings: DataSettings):
         self.path = path
         names = sorted(file.name for file in path.glob("*.npz"))
         self.files = [file_in(path, name) for name in names]
-        self.camera = choose_camera(path, self.cameras, camera)
+        self.camera = choose_camera(path, self.cameras, settings.camera)
 
     @property
     def fps(self) -> float:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from v2w_convert.data import Dataset, Episode, Format, formats, open_dataset
+from v2w_convert.data import Dataset, DataSettings, Episode, Format, formats, open_dataset
 from v2w_convert.data.dataset import choose_camera
 from v2w_convert.errors import V2WError
 
@@ -15,9 +16,9 @@ from v2w_convert.errors import V2WError
 class ArrayDataset(Dataset):
     """One episode in an npz file."""
 
-    def __init__(self, path: Path, camera: str | None):
+    def __init__(self, path: Path, settings: DataSettings):
         self.path = path
-        self.camera = choose_camera(path, self.cameras, camera)
+        self.camera = choose_camera(path, self.cameras, settings.camera)
         self.arrays = dict(np.load(path))
 
     fps = 10.0
@@ -45,8 +46,8 @@ class ArrayFormat(Format):
     def matches(self, path: Path) -> bool:
         return path.suffix == ".npz"
 
-    def open(self, path: Path, camera: str | None) -> Dataset:
-        return ArrayDataset(path, camera)
+    def open(self, path: Path, settings: DataSettings) -> Dataset:
+        return ArrayDataset(path, settings)
 
 
 def test_a_new_format_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +60,7 @@ def test_a_new_format_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.
     assert (found.name, found.action_dim, len(found)) == ("episode.npz", 2, 1)
     assert len(found.first()) == 4
     with pytest.raises(V2WError, match="no camera 'left'"):
-        open_dataset(file, camera="left")
+        open_dataset(file, DataSettings(camera="left"))
     with pytest.raises(V2WError, match=r"or NumPy: a file that ends in \.npz"):
         open_dataset(tmp_path)
 
@@ -76,3 +77,26 @@ def test_cameras(tmp_path: Path) -> None:
         choose_camera(tmp_path, [], None)
     with pytest.raises(V2WError, match=r"several cameras: a, b"):
         choose_camera(tmp_path, ["a", "b"], None)
+
+
+def test_a_setting_that_the_format_has_no_use_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "episode.npz"
+    np.savez(file, frames=np.zeros((4, 8, 8, 3), np.uint8), actions=np.ones((4, 2), np.float32))
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, ArrayFormat()))
+    given = DataSettings(camera="only", key_map="robomimic", state=False)
+    with pytest.raises(V2WError, match="the format NumPy does not take --state, --key-map"):
+        open_dataset(file, given)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"height": 8}, "`height` and `width` go together"),
+        ({"stride": 2, "fps": 5}, "both `stride` and `fps`"),
+    ],
+)
+def test_settings_that_contradict_each_other(given: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValidationError, match=match):
+        DataSettings(**given)

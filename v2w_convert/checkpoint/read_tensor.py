@@ -13,21 +13,12 @@ if TYPE_CHECKING:
 CHUNK = 8 * 2**20  # bytes read at once where a checksum covers more than the tensor
 
 
-<<<<<<< HEAD
-def read_tensor(info: TensorInfo, into: "torch.Tensor | None" = None) -> "torch.Tensor":
-    """The tensor of shape `info.shape` in its stored dtype.
-
-    Args:
-        info: Where it lies.
-        into: Memory for it, uint8 of `info.size`; None: newly allocated.
-=======
 def read_tensor(info: TensorInfo, dtype: "torch.dtype | None" = None) -> "torch.Tensor":
     """The tensor of shape `info.shape`, in newly allocated memory.
 
     Args:
         info: Where it lies, and what is added to it; that is done in float32 or wider, and rounded once.
         dtype: Of a floating tensor; None: as it is stored.
->>>>>>> main
 
     Raises:
         V2WError: If torch has no such dtype, or if the bytes are no longer there or not what their checksum
@@ -56,7 +47,7 @@ def _read(info: TensorInfo) -> "torch.Tensor":
     name = DTYPES[info.dtype].torch
     if name is None:
         raise V2WError(f"read {info.file}", f"a tensor of dtype {info.dtype}, which torch cannot hold")
-    data = torch.empty(info.size, dtype=torch.uint8) if into is None else into
+    data = torch.empty(info.size, dtype=torch.uint8)
     view, at = data.numpy().data, 0
     try:
         with info.file.open("rb") as stream:

@@ -17,13 +17,15 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
 from v2w_convert.config_file import read_settings
+from v2w_convert.data.settings import DataSettings
 from v2w_convert.errors import V2WError
 from v2w_convert.settings import SLIPS
 
 # Sections of a command's help, in their order. Flags that are in none are in the last but one.
-ARGUMENTS, FILES, SETTINGS, COMPUTE, OTHER = (
+ARGUMENTS, FILES, DATA, SETTINGS, COMPUTE, OTHER = (
     "Arguments",
     "Input and output",
+    "Reading the data",
     "Settings",
     "Computation",
     "Other",
@@ -31,8 +33,9 @@ ARGUMENTS, FILES, SETTINGS, COMPUTE, OTHER = (
 MAY_BE_EMPTY = "--prompt"
 SECTIONS = {
     **dict.fromkeys(
-        ("plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips", "camera"), FILES
+        ("plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips"), FILES
     ),
+    **dict.fromkeys(DataSettings.model_fields, DATA),
     **dict.fromkeys(
         ("device", "dtype", "mixed_precision", "gradient_checkpointing", "memory", "budget", "seed"), COMPUTE
     ),
@@ -94,7 +97,7 @@ class SectionedCommand(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the sections."""
         sections: dict[str, list[tuple[str, str]]] = {
-            name: [] for name in (ARGUMENTS, FILES, SETTINGS, COMPUTE, OTHER)
+            name: [] for name in (ARGUMENTS, FILES, DATA, SETTINGS, COMPUTE, OTHER)
         }
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is None:

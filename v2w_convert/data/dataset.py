@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from v2w_convert.data.actions import ActionSpace
 from v2w_convert.data.episode import Episode
+from v2w_convert.data.settings import DataSettings
 from v2w_convert.errors import V2WError
 
 
@@ -105,17 +106,19 @@ class Format(ABC):
     Attributes:
         name: What users call the format.
         contents: What tells it from others, in words, for error messages: "a folder with meta/info.json".
+        takes: The fields of `DataSettings` that `open` goes by. Others, when they are given, are refused.
     """
 
     name: ClassVar[str]
     contents: ClassVar[str]
+    takes: ClassVar[frozenset[str]] = frozenset({"camera"})
 
     @abstractmethod
     def matches(self, path: Path) -> bool:
         """Whether the existing `path` looks like this format. Quick, and raises nothing."""
 
     @abstractmethod
-    def open(self, path: Path, camera: str | None) -> Dataset:
+    def open(self, path: Path, settings: DataSettings) -> Dataset:
         """Open a `path` that `matches`. `open_dataset` says what is raised."""
 
 

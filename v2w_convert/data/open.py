@@ -4,35 +4,49 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from v2w_convert.data import formats
-from v2w_convert.data.dataset import Dataset
+from v2w_convert.data.dataset import Dataset, Format
 from v2w_convert.data.episode import Episode
 from v2w_convert.data.formats.lerobot_writer import write
+from v2w_convert.data.settings import DataSettings
 from v2w_convert.errors import V2WError
 
 
-def open_dataset(path: str | Path, *, camera: str | None = None) -> Dataset:
+def open_dataset(path: str | Path, settings: DataSettings | None = None) -> Dataset:
     """Open a data set of any format in `data.formats.FORMATS`.
 
     Args:
         path: A folder or file.
-        camera: The camera to read; needed only where there are several.
+        settings: How to read it; None: as it is.
 
     Returns:
         The data set. Only its description has been read.
 
     Raises:
-        V2WError: Nothing is there, no format matches, the description is damaged, there is no episode, or
-            the camera is not named or not there.
+        V2WError: Nothing is there, no format matches, the description is damaged, there is no episode, the
+            camera is not named or not there, or a setting is given that the format has no use for.
     """
     path = Path(path)
+    settings = settings or DataSettings()
     asked = f"read the data set {path}"
     if not path.exists():
         raise V2WError(asked, "no such folder or file", "check the path")
     for candidate in formats.FORMATS:
         if candidate.matches(path):
-            return candidate.open(path, camera)
+            require_taken(candidate, settings, asked)
+            return candidate.open(path, settings)
     known = ", or ".join(f"{candidate.name}: {candidate.contents}" for candidate in formats.FORMATS)
     raise V2WError(asked, "its format is not known", known)
+
+
+def require_taken(form: Format, settings: DataSettings, asked: str) -> None:
+    """Check that the format takes every setting that is given.
+
+    Raises:
+        V2WError: It does not.
+    """
+    if refused := [name for name in settings.said() if name not in form.takes]:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in refused)
+        raise V2WError(asked, f"data of the format {form.name} does not take {flags}", "without it")
 
 
 def write_dataset(

@@ -4,10 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Prompt, Scale, Seed, SettingPath, Settings
+from v2w_convert.data.settings import DataSettings
+from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Prompt, Scale, Seed, SettingPath
 
 
-class SamplingSettings(Settings):
+class SamplingSettings(DataSettings):
     """How frames are generated, whatever is done with them afterwards."""
 
     steps: Count = Field(default=10, description="denoising steps per block")
@@ -25,7 +26,6 @@ class SamplingSettings(Settings):
         "the model can take",
     )
     seed: Seed = Field(default=0, description="seed of all random numbers")
-    camera: Name | None = Field(default=None, description="camera of the data set, where it has several")
     device: Name = Field(default="auto", description="where to compute: auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="number format of the denoiser; the autoencoder runs in float32"

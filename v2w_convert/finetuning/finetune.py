@@ -94,7 +94,7 @@ def finetune(
     objective = decide(settings, resolved.noise.build(), settings.action_dropout)
     vae = open_vae(converted)
     paths = [data] if settings.validation is None else [data, settings.validation]
-    sets = [open_dataset(path, camera=settings.camera) for path in paths]
+    sets = [open_dataset(path, settings) for path in paths]
     for data_set in sets:
         require_clips(data_set, manifest.action_dim, settings.frames, vae.packing)
     sources = choose_sources(

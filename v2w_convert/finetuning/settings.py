@@ -4,12 +4,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from v2w_convert.data.settings import DataSettings
 from v2w_convert.finetuning.memory_settings import MemorySettings
 from v2w_convert.finetuning.objective_settings import ObjectiveSettings
 from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Scale, Seed, SettingPath
 
 
-class FinetuneSettings(MemorySettings, ObjectiveSettings):
+class FinetuneSettings(DataSettings, MemorySettings, ObjectiveSettings):
     """How to finetune. The defaults suit small models on one device.
 
     For its base of 1.4 billion parameters the paper (Vid2World, arXiv 2505.14357, table 3) used lr 1e-5,
@@ -101,7 +102,6 @@ class FinetuneSettings(MemorySettings, ObjectiveSettings):
         default="no", description="number format of the forward pass"
     )
     seed: Seed = Field(default=0, description="seed of all random numbers")
-    camera: Name | None = Field(default=None, description="camera of the data set, where it has several")
     device: Name = Field(default="auto", description="where to train: auto, cpu, cuda, cuda:1, mps")
     validation: SettingPath | None = Field(
         default=None, description="a second data set, on which the loss is measured but not trained"

@@ -10,7 +10,7 @@ import torch
 
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.checkpoint.source import Source
-from v2w_convert.data import open_dataset
+from v2w_convert.data import DataSettings, open_dataset
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.plan.coverage import uncovered_sites
 from v2w_convert.progress import Progress, no_progress
@@ -111,7 +111,7 @@ def _open(converted: Path, base: Path | None, settings: VerifySettings) -> tuple
     if settings.clips is not None:
         if base is None:
             raise V2WError(f"measure the distance on clips of {settings.clips}", "no base", "--base")
-        open_dataset(settings.clips, camera=settings.camera)
+        open_dataset(settings.clips, DataSettings(camera=settings.camera))
     return model, origin
 
 

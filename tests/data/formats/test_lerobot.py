@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.coloured import episodes
-from v2w_convert.data import Episode, open_dataset, write_dataset
+from v2w_convert.data import DataSettings, Episode, open_dataset, write_dataset
 from v2w_convert.errors import V2WError
 
 
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(folder: Path, camera: str | None = None) -> list[Episode]:
-    return list(open_dataset(folder, camera=camera).episodes())
+    return list(open_dataset(folder, DataSettings(camera=camera)).episodes())
 
 
 def test_what_is_written_is_read(folder: Path) -> None:
@@ -67,12 +67,12 @@ def two_cameras(folder: Path) -> Path:
 def test_one_of_several_cameras_has_to_be_named(folder: Path) -> None:
     with pytest.raises(V2WError, match=r"several cameras: observation.image, left \(try: .*--camera"):
         open_dataset(two_cameras(folder))
-    assert open_dataset(folder, camera="left").camera == "left"
+    assert open_dataset(folder, DataSettings(camera="left")).camera == "left"
 
 
 def test_the_fingerprint_is_of_the_content_and_of_the_camera(folder: Path, tmp_path: Path) -> None:
     def fingerprint(data: Path, camera: str | None = None) -> str:
-        return open_dataset(data, camera=camera).fingerprint()
+        return open_dataset(data, DataSettings(camera=camera)).fingerprint()
 
     copied = tmp_path / "copied"
     shutil.copytree(folder, copied)

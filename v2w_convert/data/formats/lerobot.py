@@ -19,6 +19,7 @@ from v2w_convert.data.formats.lerobot_episodes import EpisodeRow, read_episode_r
 from v2w_convert.data.formats.lerobot_info import ACTION, INFO, read_info
 from v2w_convert.data.formats.lerobot_rows import DataFile
 from v2w_convert.data.formats.lerobot_tasks import named_tasks, task_texts
+from v2w_convert.data.settings import DataSettings
 from v2w_convert.data.validation.files import files_below
 from v2w_convert.data.validation.memory import new_frames
 from v2w_convert.data.validation.videos import decode
@@ -36,8 +37,8 @@ class LeRobotFormat(Format):
     def matches(self, path: Path) -> bool:
         return os.path.lexists(path / INFO)
 
-    def open(self, path: Path, camera: str | None) -> Dataset:
-        return LeRobotDataset(path, camera)
+    def open(self, path: Path, settings: DataSettings) -> Dataset:
+        return LeRobotDataset(path, settings)
 
 
 class LeRobotDataset(Dataset):
@@ -46,11 +47,11 @@ class LeRobotDataset(Dataset):
     All of meta/ and the heads of data/ are read and checked when it is opened; the rest where it is used.
     """
 
-    def __init__(self, path: Path, camera: str | None = None):
+    def __init__(self, path: Path, settings: DataSettings):
         """Read and check the description. `open_dataset` says what is raised."""
         self.path = path
         self.info = read_info(path)
-        self.camera = choose_camera(path, self.cameras, camera)
+        self.camera = choose_camera(path, self.cameras, settings.camera)
         self._rows = read_episode_rows(path, self.info, self.camera)
         self._texts = task_texts(path)
         width = self.info.action_dim

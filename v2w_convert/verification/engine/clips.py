@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from v2w_convert.data import open_dataset
+from v2w_convert.data import DataSettings, open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.verification.engine.inputs import enough_frames, latent_size
 from v2w_convert.verification.report.provenance import public_path
@@ -54,7 +54,7 @@ def read_clips(data: Path, camera: str | None, converted: Path, world: World) ->
             latents do not fit the model.
     """
     task = f"measure the distance on clips of {data}"
-    data_set = open_dataset(data, camera=camera)
+    data_set = open_dataset(data, DataSettings(camera=camera))
     vae = open_vae(converted)
     t = vae.packing.frames(world.resolved.frames(enough_frames(world)))
     long_enough = (episode.frames for episode in data_set.episodes() if len(episode) >= t)

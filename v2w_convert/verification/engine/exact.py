@@ -45,7 +45,8 @@ class exact(TorchFunctionMode):
 def _multiplied(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Run `F.linear` as one matrix product: for axes (… c) that lie otherwise in memory torch copies the weight for each of them."""
     rows: Tensor = F.linear(x.flatten(0, -2), weight, bias)
-    return rows.unflatten(0, x.shape[:-1])
+    product: Tensor = rows.unflatten(0, x.shape[:-1])
+    return product
 
 
 def _convolved(

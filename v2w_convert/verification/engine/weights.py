@@ -51,9 +51,7 @@ def read_weights(
             memory -= size
     # The largest first: the memory that is free after its cast has space for the next.
     weights = {
-        name: read_tensor(tensors[name], dtype)
-        if name in held
-        else DiskTensor.of(tensors[name], dtype)
+        name: read_tensor(tensors[name], dtype) if name in held else DiskTensor.of(tensors[name], dtype)
         for name in reversed(by_size)
     }
     return {name: weights[name] for name in tensors}
@@ -65,7 +63,7 @@ def count_numbers(tensors: Mapping[str, TensorInfo]) -> int:
 
 
 class Scratch(threading.local):
-    """Memory that weights are read into and cast in, over and over.
+    """Memory that weights are cast in, over and over.
 
     New memory for each would be mapped and zeroed page by page, which takes several times as long as the cast.
     """
@@ -99,8 +97,10 @@ SCRATCH = Scratch()
 
 
 def _read(info: TensorInfo, dtype: torch.dtype) -> Tensor:
-    """The values, cast to `dtype`, in scratch memory."""
-    stored = read_tensor(info, SCRATCH.take(info.size))
+    """The values, cast to `dtype`: in scratch memory, where that is all that is done with them."""
+    if info.update is not None:
+        return read_tensor(info, dtype)
+    stored = read_tensor(info)
     if not stored.is_floating_point() or stored.dtype == dtype:
         return stored
     return SCRATCH.take(stored.numel() * dtype.itemsize).view(dtype).view(stored.shape).copy_(stored)
@@ -113,7 +113,7 @@ class DiskTensor(Tensor):
     file. No other change in place is possible.
 
     Attributes:
-        read: Returns the values in the file, in memory that is used again.
+        read: Returns the values in the file, in memory that may be used again.
         written: Positions in the flattened tensor, and the values that were written there.
     """
 
@@ -136,14 +136,10 @@ class DiskTensor(Tensor):
     def of(cls, info: TensorInfo, dtype: torch.dtype) -> "DiskTensor":
         """Return the tensor that `info` describes, cast to `dtype`."""
         like = torch.empty(info.shape, dtype=dtype, device="meta")
-<<<<<<< HEAD
         return cls(lambda: _read(info, dtype), like)
-=======
-        return cls(lambda: read_tensor(info, dtype), like)
->>>>>>> main
 
     def values(self) -> Tensor:
-        """Return its values, in memory that is used again."""
+        """Return its values, in memory that may be used again."""
         values = self.read()
         if self.written is not None:
             positions, new = self.written

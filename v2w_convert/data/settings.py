@@ -1,0 +1,68 @@
+"""Settings that say how a data set is read. Nothing heavy is imported here: the command line reads its flags from them."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from v2w_convert.settings import MAX_SCALE, Count, Name, Settings, Size
+
+
+class DataSettings(Settings):
+    """How a data set is read. None stands for: not said.
+
+    What was decided when a model was finetuned is recorded with it, and holds wherever nothing else is said.
+    """
+
+    camera: Name | None = Field(
+        default=None,
+        description="camera of the data set, where it has several; several, separated by commas, are tiled into one "
+        "picture in that order",
+    )
+    action_key: Name | None = Field(
+        default=None, description="column or array that holds the actions, where there are several"
+    )
+    action_kind: Literal["continuous", "discrete", "multi_binary"] | None = Field(
+        default=None, description="what the numbers of an action are; default: as the data declares it"
+    )
+    state: bool | None = Field(
+        default=None, description="add the recorded state (proprioception) to the action vector"
+    )
+    key_map: Name | None = Field(
+        default=None,
+        description="where frames and actions lie in a file of arrays: a preset's name, or frames=PATH,actions=PATH",
+    )
+    height: Size | None = Field(default=None, description="height of the frames; default: as recorded")
+    width: Size | None = Field(default=None, description="width of the frames; default: as recorded")
+    fit: Literal["crop", "pad", "stretch"] | None = Field(
+        default=None,
+        description="how recorded frames come to that shape: crop what stands over, pad with black, or stretch; "
+        "default: crop",
+    )
+    stride: Count | None = Field(
+        default=None,
+        description="use every stride-th frame; the actions between two that are used are averaged; default: 1",
+    )
+    fps: float | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_SCALE,
+        description="frames per second to use, in place of a stride: the data's rate divided by a whole number",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        # Names in backticks become flags on the command line.
+        if (self.height is None) != (self.width is None):
+            raise ValueError("`height` and `width` go together")
+        if self.stride is not None and self.fps is not None:
+            raise ValueError("both `stride` and `fps`: give one of them")
+        return self
+
+    def said(self) -> dict[str, Any]:
+        """The settings of this class, of whatever subclass this is, that are not None."""
+        values = {name: getattr(self, name) for name in DataSettings.model_fields}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+VIEW = frozenset({"height", "width", "fit", "stride", "fps"})
+"""Settings that hold for any format: `data.view` applies them to what the format reads."""
