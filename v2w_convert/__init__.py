@@ -16,6 +16,8 @@ Functions, one for each `v2w` command:
         A base becomes a converted folder.
     verify(converted, base, settings, *, report, card, progress) -> VerifyReport
         Measure every claim about a converted folder.
+    record(env, output, settings, *, progress) -> RecordResult
+        Record episodes of a Gymnasium environment as a data set.
     finetune(converted, data, output, settings, *, progress) -> FinetuneResult
         Train a converted folder on episodes with actions.
     rollout(world_folder, data, output, settings, *, progress) -> RolloutResult
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         inspect,
         load,
         open_dataset,
+        record,
         rollout,
         verify,
     )
@@ -75,6 +78,8 @@ if TYPE_CHECKING:
     from v2w_convert.plan.grammar import Plan
     from v2w_convert.plan.read import read_plan
     from v2w_convert.progress import Progress, ProgressEvent
+    from v2w_convert.record.result import RecordResult
+    from v2w_convert.record.settings import RecordSettings
     from v2w_convert.surgery.result import ConvertResult, InspectResult
     from v2w_convert.surgery.settings import ConvertSettings
     from v2w_convert.verification.module import assert_causal, assert_streams
@@ -91,6 +96,7 @@ _MODULES = {
         "draft_plan",
         "convert",
         "verify",
+        "record",
         "finetune",
         "rollout",
         "evaluate",
@@ -113,6 +119,8 @@ _MODULES = {
     "v2w_convert.plan.grammar": ("Plan",),
     "v2w_convert.plan.read": ("read_plan",),
     "v2w_convert.progress": ("Progress", "ProgressEvent"),
+    "v2w_convert.record.result": ("RecordResult",),
+    "v2w_convert.record.settings": ("RecordSettings",),
     "v2w_convert.surgery.result": ("ConvertResult", "InspectResult"),
     "v2w_convert.surgery.settings": ("ConvertSettings",),
     "v2w_convert.verification.module": ("assert_causal", "assert_streams"),
@@ -142,6 +150,8 @@ __all__ = [
     "PlanResult",
     "Progress",
     "ProgressEvent",
+    "RecordResult",
+    "RecordSettings",
     "RolloutResult",
     "RolloutSettings",
     "Sampling",
@@ -162,6 +172,7 @@ __all__ = [
     "load",
     "open_dataset",
     "read_plan",
+    "record",
     "rollout",
     "verify",
 ]  # fmt: skip

@@ -13,7 +13,10 @@ from v2w_convert.record.settings import RecordSettings
 @takes_settings
 def record(
     env: Annotated[
-        str, typer.Argument(metavar="ENV", help="id of a Gymnasium environment, or MODULE:ID to import MODULE before")
+        str,
+        typer.Argument(
+            metavar="ENV", help="id of a Gymnasium environment, or MODULE:ID to import MODULE before"
+        ),
     ],
     output: Annotated[Path, output_option("DATA", "folder to write: new or empty")],
     settings: RecordSettings,

@@ -41,7 +41,7 @@ def load_policy(name: str, hold: int) -> MakePolicy:
 
     def make(env: Any, seed: int) -> Policy:
         with foreign(asked):
-            policy = made(env, seed)
+            policy: Policy = made(env, seed)
         if not callable(policy):
             found = f"it returned {type(policy).__name__} for an environment and a seed"
             raise V2WError(asked, found, "a function of an observation that returns an action")

@@ -45,7 +45,12 @@ def record(env_id: str, output: Path, settings: RecordSettings, progress: Progre
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
             write_dataset(
-                recorder.episodes(), partial, fps=fps, action_space=space, task=settings.task, robot=env_id
+                recorder.episodes(),
+                partial,
+                fps=fps,
+                action_names=space.names,
+                task=settings.task,
+                robot=env_id,
             )
             os.replace(partial, output)
         finally:
@@ -55,7 +60,15 @@ def record(env_id: str, output: Path, settings: RecordSettings, progress: Progre
             env.close()
     height, width = recorder.size
     return RecordResult(
-        env_id, str(output), settings.episodes, recorder.frames, height, width, fps, space.names, recorder.ended
+        env_id,
+        str(output),
+        settings.episodes,
+        recorder.frames,
+        height,
+        width,
+        fps,
+        space.names,
+        recorder.ended,
     )
 
 
@@ -169,15 +182,30 @@ class Recorder:
             keys = list(observation) if isinstance(observation, dict) else []
             if view not in keys:
                 raise V2WError(
-                    self.asked, f"its observation has no {view!r}", ", ".join([RENDER, OBSERVATION, *map(str, keys)])
+                    self.asked,
+                    f"its observation has no {view!r}",
+                    ", ".join([RENDER, OBSERVATION, *map(str, keys)]),
                 )
             picture = observation[view]
-        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            found = f"{picture.dtype} of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
-            raise V2WError(self.asked, f"{view} is {found}, not a picture (height, width, 3) of uint8", "--view")
+        if (
+            not isinstance(picture, np.ndarray)
+            or picture.dtype != np.uint8
+            or picture.ndim != 3
+            or picture.shape[2] != 3
+        ):
+            found = (
+                f"{picture.dtype} of shape {picture.shape}"
+                if isinstance(picture, np.ndarray)
+                else type(picture).__name__
+            )
+            raise V2WError(
+                self.asked, f"{view} is {found}, not a picture (height, width, 3) of uint8", "--view"
+            )
         height, width = self.settings.height or picture.shape[0], self.settings.width or picture.shape[1]
         if height % 2 or width % 2:
-            raise V2WError(self.asked, f"frames of {height} x {width}: videos have even sides", "--height and --width")
+            raise V2WError(
+                self.asked, f"frames of {height} x {width}: videos have even sides", "--height and --width"
+            )
         if picture.shape[:2] == (height, width):
             return picture.copy()  # some environments draw into the same array again
         return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
@@ -189,7 +217,9 @@ def _arguments(settings: RecordSettings, asked: str) -> dict[str, Any]:
     for entry in settings.env_arg:
         name, equals, value = entry.partition("=")
         if not (equals and name.isidentifier()) or name in found or name == "render_mode":
-            raise V2WError(asked, f"--env-arg {entry!r:.100} is not NAME=VALUE, or there twice, or render_mode")
+            raise V2WError(
+                asked, f"--env-arg {entry!r:.100} is not NAME=VALUE, or there twice, or render_mode"
+            )
         try:
             found[name] = json.loads(value)
         except ValueError:

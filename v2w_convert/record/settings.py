@@ -15,12 +15,12 @@ class RecordSettings(Settings):
         description="random, or MODULE:FUNCTION: called with the environment and a seed before each episode, it returns what "
         "is called with each observation and returns an action. It is imported and run",
     )
-    hold: Count = Field(
-        default=1, description="policy random: each action is kept for 1 to so many steps"
-    )
+    hold: Count = Field(default=1, description="policy random: each action is kept for 1 to so many steps")
     episodes: Count = Field(default=10, description="episodes to record")
     length: Count = Field(
-        default=200, ge=2, description="frames of an episode at most; it ends earlier where the environment ends"
+        default=200,
+        ge=2,
+        description="frames of an episode at most; it ends earlier where the environment ends",
     )
     view: Name = Field(
         default="render",

@@ -13,7 +13,9 @@ MAX_NUMBERS = 10_000
 Rows = Callable[[Any], list[NDArray[Any]]]
 
 
-def describe(space: Any, meanings: Sequence[str] | None = None) -> tuple[ActionSpace, Callable[[Any], NDArray[np.float64]]]:
+def describe(
+    space: Any, meanings: Sequence[str] | None = None
+) -> tuple[ActionSpace, Callable[[Any], NDArray[np.float64]]]:
     """The parts of an action space (Discrete, MultiDiscrete, MultiBinary, Box, and Tuple and Dict of them).
 
     Args:
@@ -40,11 +42,15 @@ def _describe(space: Any, name: str, meanings: Sequence[str] | None) -> tuple[li
         labels = [str(one) for one in meanings or ()]
         if len(labels) != count or len(set(labels)) != count:
             labels = [str(start + i) for i in range(_few(count))]
-        return [ActionPart(name, "discrete", count, tuple(labels))], lambda action: [np.array([int(action) - start])]
+        return [ActionPart(name, "discrete", count, tuple(labels))], lambda action: [
+            np.array([int(action) - start])
+        ]
     if isinstance(space, spaces.MultiDiscrete):
         counts, starts = np.ravel(space.nvec).tolist(), np.ravel(space.start)
         parts = [
-            ActionPart(f"{name}_{i}", "discrete", count, tuple(str(starts[i] + k) for k in range(_few(count))))
+            ActionPart(
+                f"{name}_{i}", "discrete", count, tuple(str(starts[i] + k) for k in range(_few(count)))
+            )
             for i, count in enumerate(counts)
         ]
         return parts, lambda action: [np.ravel(action) - starts]

@@ -1,17 +1,17 @@
 """Folders of recordings: videos, or folders of pictures, and tables of what was done at each frame.
 
-    DATA/walk.mp4    DATA/walk.csv          a table for each recording: .csv, .jsonl or .npz
-    DATA/run.mp4     DATA/run.csv
-    DATA/0001/*.png  DATA/0001/actions.csv  pictures, in the order of the numbers in their names
-    DATA/actions.csv                        or one table for all, whose column `video` names the recording
+DATA/walk.mp4    DATA/walk.csv          a table for each recording: .csv, .jsonl or .npz
+DATA/run.mp4     DATA/run.csv
+DATA/0001/*.png  DATA/0001/actions.csv  pictures, in the order of the numbers in their names
+DATA/actions.csv                        or one table for all, whose column `video` names the recording
 """
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,7 @@ SHARED = "actions"
 CAMERA = "frames"
 MAX_RECORDINGS = 100_000
 MAX_FAULTS = 5
+T = TypeVar("T")
 
 
 class FramesFolderFormat(Format):
@@ -44,7 +45,7 @@ class FramesFolderFormat(Format):
 
     name: ClassVar[str] = "folder of recordings"
     contents: ClassVar[str] = "a folder of videos, or of folders of pictures, with tables of actions"
-    takes: ClassVar[frozenset[str]] = frozenset({"camera", "action_key", "action_kind"})
+    takes: ClassVar[frozenset[str]] = frozenset({"camera", "action_key", "action_kind", "fps"})
 
     def matches(self, path: Path) -> bool:
         try:
@@ -70,14 +71,16 @@ class FramesFolder(Dataset):
         self._sources: list[Source] = []
         self._recorded: list[Recorded] = []
         faults: list[str] = []
+        advice = ""
         for name in names:
             try:
                 source = open_source(path, name)
                 recorded = self._actions(source)
                 if not source.length - 1 <= len(recorded.values) <= source.length or not len(recorded.values):
                     found = f"{name} has {source.length} frames, {recorded.source.name} {len(recorded.values)} rows for it"
-                    raise V2WError(asked, found)
+                    raise V2WError(asked, found, "a row for each frame; the last frame may have none")
             except V2WError as error:
+                advice = advice or error.try_
                 faults.append(error.found if error.asked == asked else f"{error.asked}: {error.found}")
                 if len(faults) == MAX_FAULTS:
                     break
@@ -85,7 +88,7 @@ class FramesFolder(Dataset):
             self._sources.append(source)
             self._recorded.append(recorded)
         if faults:
-            raise V2WError(asked, faults, "a row for each frame; the last frame may have none")
+            raise V2WError(asked, faults, advice)
         self._fps = self._rate(asked)
         self._sizes(asked)
         self._space = space_of(self._recorded, settings, asked)
@@ -134,13 +137,20 @@ class FramesFolder(Dataset):
         """Of the table beside a recording, inside it, or for all."""
         stem, key = Path(source.name).stem if source.is_video else source.name, self.settings.action_key
         places = [stem] if source.is_video else [stem, f"{stem}/{SHARED}"]
-        beside = [name for place in places for suffix in TABLES if os.path.lexists(self.path / (name := place + suffix))]
+        beside = [
+            name
+            for place in places
+            for suffix in TABLES
+            if os.path.lexists(self.path / (name := place + suffix))
+        ]
         asked = f"read the data set {self.path}"
         if len(beside) > 1:
             raise V2WError(asked, f"{source.name} has several tables: {', '.join(beside)}")
         if not beside:
             if self._shared is None:
-                raise V2WError(asked, f"{source.name} has no {' or '.join(stem + suffix for suffix in TABLES)}")
+                raise V2WError(
+                    asked, f"{source.name} has no {' or '.join(stem + suffix for suffix in TABLES)}"
+                )
             table, column = self._shared
             wanted = (source.name, stem)
             rows = np.flatnonzero([cell in wanted for cell in column])
@@ -163,11 +173,15 @@ class FramesFolder(Dataset):
                 return table, table.texts[name]
             if name in table.numbers:
                 return table, [f"{value:.17g}" for value in table.numbers[name]]
-        raise V2WError(f"read {table.file}", f"it has no column {', '.join(map(repr, RECORDING))}", "the recording of each row")
+        raise V2WError(
+            f"read {table.file}",
+            f"it has no column {', '.join(map(repr, RECORDING))}",
+            "the recording of each row",
+        )
 
     def _rate(self, asked: str) -> float:
         """Frames a second: of the videos, or as --fps says of pictures, which have none."""
-        rates = {source.fps: source.name for source in reversed(self._sources)}
+        rates = _first_of_each((source.fps, source.name) for source in self._sources)
         if len(rates) > 1:
             found = ", ".join(f"{name} {rate or 'none'}" for rate, name in list(rates.items())[:MAX_FAULTS])
             raise V2WError(asked, f"recordings have other frames a second: {found}", "one rate")
@@ -176,10 +190,20 @@ class FramesFolder(Dataset):
         return rate
 
     def _sizes(self, asked: str) -> None:
-        sizes = {source.size: source.name for source in reversed(self._sources)}
+        sizes = _first_of_each((source.size, source.name) for source in self._sources)
         if len(sizes) > 1 and self.settings.height is None:
-            found = ", ".join(f"{name} {height} x {width}" for (height, width), name in list(sizes.items())[:MAX_FAULTS])
+            found = ", ".join(
+                f"{name} {height} x {width}" for (height, width), name in list(sizes.items())[:MAX_FAULTS]
+            )
             raise V2WError(asked, f"frames are of several sizes: {found}", "--height and --width")
+
+
+def _first_of_each(pairs: Iterable[tuple[T, str]]) -> dict[T, str]:
+    """The first name that has each value."""
+    found: dict[T, str] = {}
+    for value, name in pairs:
+        found.setdefault(value, name)
+    return found
 
 
 def _recordings(path: Path) -> Iterator[str]:

@@ -94,7 +94,9 @@ class PictureSource(Source):
     def __init__(self, folder: Path, name: str):
         self.name = name
         asked = f"read {folder / name}"
-        names = [one for one in os.listdir(folder / name) if Path(one).suffix.lower() in PICTURES and one[0] != "."]
+        names = [
+            one for one in os.listdir(folder / name) if Path(one).suffix.lower() in PICTURES and one[0] != "."
+        ]
         if len(names) > MAX_PICTURES:
             raise V2WError(asked, f"{len(names)} pictures, over the limit of {MAX_PICTURES}")
         self.files = [file_in(folder, Path(name, one)) for one in sorted(names, key=natural)]
@@ -107,6 +109,8 @@ class PictureSource(Source):
             picture = read_picture(file, asked := f"read {file}")
             if picture.shape[:2] != self.size:
                 height, width = picture.shape[:2]
-                raise V2WError(asked, f"it is {height} x {width}, the first picture {self.size[0]} x {self.size[1]}")
+                raise V2WError(
+                    asked, f"it is {height} x {width}, the first picture {self.size[0]} x {self.size[1]}"
+                )
             made[number] = picture
         return made

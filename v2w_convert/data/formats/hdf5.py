@@ -41,7 +41,7 @@ class Hdf5Format(Format):
 
     name: ClassVar[str] = "HDF5"
     contents: ClassVar[str] = "an .hdf5 or .h5 file, or a folder of them"
-    takes: ClassVar[frozenset[str]] = frozenset({"camera", "action_kind", "key_map"})
+    takes: ClassVar[frozenset[str]] = frozenset({"camera", "action_kind", "key_map", "fps"})
 
     def matches(self, path: Path) -> bool:
         return bool(_files(path))
@@ -164,9 +164,15 @@ class Hdf5Dataset(Dataset):
             found = given or recognise(root)
             if found is None:
                 some = ", ".join(members(root)[:10])
-                raise V2WError(asked, f"its layout is not known; {file.name} has {some or 'nothing'}", f"--key-map {HELP}")
+                raise V2WError(
+                    asked,
+                    f"its layout is not known; {file.name} has {some or 'nothing'}",
+                    f"--key-map {HELP}",
+                )
             beside = file.parent / METADATA
-            metadata = read_object(file_in(file.parent, METADATA), infinity=True) if os.path.lexists(beside) else {}
+            metadata = (
+                read_object(file_in(file.parent, METADATA), infinity=True) if os.path.lexists(beside) else {}
+            )
             return complete(found, root, metadata)
 
     def _paths(self, root: Any, file: Path) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -193,7 +199,9 @@ class Hdf5Dataset(Dataset):
         size = frame_size(first, frames[0], asked)
         if len(frames) > 1:
             length = len(frames)
-            rows = [read_numbers(require_plain(find(root, path), path), path, asked).ravel() for path in actions]
+            rows = [
+                read_numbers(require_plain(find(root, path), path), path, asked).ravel() for path in actions
+            ]
             if len({len(row) for row in rows}) != 1:
                 raise ValueError(f"{actions[0]!r:.200} and others have actions of several lengths")
             values = np.stack(rows)
@@ -202,7 +210,9 @@ class Hdf5Dataset(Dataset):
             path = actions[0]
             values = flat(read_numbers(require_plain(find(root, path), path), path, asked), asked, path)
         if not length - 1 <= len(values) <= length:
-            raise ValueError(f"{frames[0]!r:.200} has {length} frames, {actions[0]!r:.200} {len(values)} rows")
+            raise ValueError(
+                f"{frames[0]!r:.200} has {length} frames, {actions[0]!r:.200} {len(values)} rows"
+            )
         names = column_names(values.shape[1])
         require_finite(values, f"{asked}, {actions[0]!r:.200}", lambda row: f"row {row}", names)
         self._entries.append(Entry(file, frames, actions, length, size))

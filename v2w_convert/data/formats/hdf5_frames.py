@@ -27,14 +27,14 @@ def is_pictures(array: Any) -> bool:
             return False
         if array.ndim == 2:
             return bytes(array[0, :4]).startswith(MAGIC)
-        return array.ndim == 4 and (array.shape[3] in CHANNELS or array.shape[1] in CHANNELS)
+        return bool(array.ndim == 4 and (array.shape[3] in CHANNELS or array.shape[1] in CHANNELS))
     except ValueError:
         return False
 
 
 def is_packed(array: Any) -> bool:
     """Whether each row is a packed picture."""
-    return array.dtype.kind == "O" or array.ndim <= 2
+    return bool(array.dtype.kind == "O" or array.ndim <= 2)
 
 
 def frame_size(array: Any, path: str, asked: str) -> tuple[int, int]:

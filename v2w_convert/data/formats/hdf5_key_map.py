@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from v2w_convert.data.actions import ActionPart, ActionSpace
+from v2w_convert.data.formats.hdf5_frames import is_pictures
 from v2w_convert.data.validation.hdf5 import find, members
 from v2w_convert.strict_json import parse_object
 
@@ -133,8 +134,6 @@ def complete(key_map: KeyMap, root: Any, metadata: dict[str, Any]) -> KeyMap:
 
 def _cameras(root: Any, parent: str, child: str) -> tuple[str, ...]:
     """Names of the pictures in `child` of the first group in `parent`: arrays of bytes with four axes, or of packed pictures."""
-    from v2w_convert.data.formats.hdf5_frames import is_pictures
-
     group = find(root, parent) if parent else root
     for name in members(group):
         inside = find(group, f"{name}/{child}")
@@ -144,7 +143,8 @@ def _cameras(root: Any, parent: str, child: str) -> tuple[str, ...]:
 
 def _control_rate(root: Any) -> float | None:
     """Of robomimic: env_args of the group data is JSON, with the rate of the robot's control."""
-    text = find(root, "data").attrs["env_args"]
+    group = find(root, "data")
+    text = None if group is None else group.attrs.get("env_args")
     if not isinstance(text, str | bytes) or len(text) > 1_000_000:
         raise ValueError("env_args of 'data' is no text")
     said = parse_object(text.encode() if isinstance(text, str) else text)

@@ -15,7 +15,16 @@ FORMATS = ("PNG", "JPEG")
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MODES = ("RGB", "RGBA", "L", "LA", "P", "1")  # eight bits a channel; depth pictures have more
 MAX_BYTES = 2**28
-FAULTS = (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError, Warning, Image.DecompressionBombError)
+FAULTS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    Warning,
+    Image.DecompressionBombError,
+)
 TRY = "download or record the data again"
 
 
@@ -46,7 +55,9 @@ def _read(source: Path | bytes, asked: str, decode: bool) -> NDArray[np.uint8]:
             raise ValueError(f"{source.stat().st_size} bytes")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, "r", FORMATS) as picture:
+            with Image.open(
+                io.BytesIO(source) if isinstance(source, bytes) else source, "r", FORMATS
+            ) as picture:
                 check_size(picture.height, picture.width)
                 if picture.mode not in MODES:
                     raise ValueError(f"its pixels are of type {picture.mode}, not colours of 8 bits")

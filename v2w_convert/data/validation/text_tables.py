@@ -41,7 +41,9 @@ class TextTable:
         """The error for a column that was to have numbers: its first cell that has none."""
         row = next(i for i, text in enumerate(self.texts[name]) if _number(text) is None)
         found = f"column {name!r}, line {self.lines[row]}: {self.texts[name][row]!r:.100}, not a number"
-        return V2WError(f"read {self.file}", found, "numbers, or name the columns of actions with --action-key")
+        return V2WError(
+            f"read {self.file}", found, "numbers, or name the columns of actions with --action-key"
+        )
 
 
 def read_text_table(file: Path) -> TextTable:
@@ -118,7 +120,9 @@ def _check_names(names: Sequence[str]) -> None:
         raise ValueError(f"{len(names)} columns")
     for name in names:
         if not name.isprintable() or not 1 <= len(name) <= MAX_NAME:
-            raise ValueError(f"a column's name is {name!r:.100}: 1 to {MAX_NAME} characters that can be shown")
+            raise ValueError(
+                f"a column's name is {name!r:.100}: 1 to {MAX_NAME} characters that can be shown"
+            )
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise ValueError(f"column {twice[0]!r} is there twice")
 
