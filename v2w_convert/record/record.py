@@ -168,7 +168,7 @@ class Recorder:
                 action = action[()] if action.ndim == 0 else action
             fits = space.contains(action)
         if not fits:
-            raise V2WError(asked, f"it returned {action!r:.200}, which is not in {space!s:.200}")
+            raise V2WError(asked, f"it returned {action!s:.200}, which is not in {space!s:.200}")
         return action
 
     def _frame(self, observation: Any) -> NDArray[np.uint8]:

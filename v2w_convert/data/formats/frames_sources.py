@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from v2w_convert.data.formats.recorded_actions import natural
 from v2w_convert.data.validation.files import file_in
 from v2w_convert.data.validation.memory import new_frames
-from v2w_convert.data.validation.pictures import SUFFIXES, picture_size, read_picture
-from v2w_convert.data.validation.videos import CONTAINERS, decode, read_head
+from v2w_convert.data.validation.picture_files import SUFFIXES, picture_size, read_picture
+from v2w_convert.data.validation.video_heads import read_head
+from v2w_convert.data.validation.videos import CONTAINERS, decode
 from v2w_convert.errors import V2WError
 
 VIDEOS, PICTURES = tuple(CONTAINERS), SUFFIXES

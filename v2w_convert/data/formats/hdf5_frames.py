@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from v2w_convert.data.validation.hdf5 import require_plain
 from v2w_convert.data.validation.memory import new_frames
-from v2w_convert.data.validation.pictures import picture_size, read_picture
+from v2w_convert.data.validation.picture_files import picture_size, read_picture
 from v2w_convert.data.validation.videos import check_size
 from v2w_convert.errors import V2WError
 
