@@ -26,6 +26,17 @@ docs: .venv/.docs-ready
 demo: setup
 	$(BIN)/python examples/doom/demo.py --output demo
 
+# A Doom base from nothing, hours on a CPU; goes on where it was stopped, and shows in build/world/world.html how far it is.
+DEVICE ?= auto
+WORLD ?= build/world
+.PHONY: world
+world: .venv/.record-ready
+	$(BIN)/python -m examples.doom.pipeline --output $(WORLD) --device $(DEVICE)
+
+.venv/.record-ready: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[record]'
+	touch $@
+
 # Every subsystem and every family of models, a few minutes on two cores; long sweeps are left out.
 test: setup check
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"

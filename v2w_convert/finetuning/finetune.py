@@ -1,5 +1,6 @@
 """Finetune a converted model on action data, which completes the transfer that surgery began."""
 
+from contextlib import closing
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,7 @@ from v2w_convert.finetuning.loop import prepare, train
 from v2w_convert.finetuning.lora import require_peft, updates_in
 from v2w_convert.finetuning.loss_curve import draw_log
 from v2w_convert.finetuning.optimizers import require_optimizer
+from v2w_convert.finetuning.previews import prepare_previews
 from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
 from v2w_convert.finetuning.run_folder import (
     LATENTS,
@@ -37,6 +39,8 @@ from v2w_convert.finetuning.run_folder import (
 )
 from v2w_convert.finetuning.save import save_model
 from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.finetuning.watch import Watch
+from v2w_convert.finetuning.watch_settings import NOT_COMPARED as WATCHING
 from v2w_convert.progress import Progress, no_progress
 from v2w_convert.surgery.action_statistics import ActionStatistics
 from v2w_convert.surgery.load import load_experts, open_converted
@@ -47,7 +51,7 @@ from v2w_convert.world.vae import VAE, looks_ahead, open_vae, require_frame_size
 
 MAX_TEST_FRAMES = 4  # latent frames on which the autoencoder is tested
 LOSS_STEPS = 100  # last steps over which the training loss that is reported is averaged
-NOT_COMPARED = {"validation", "device"}  # settings that may differ when a run is resumed
+NOT_COMPARED = {"validation", "device", *WATCHING}  # settings that may differ when a run is resumed
 
 
 def finetune(
@@ -80,6 +84,7 @@ def finetune(
     require_optimizer(settings)
     if settings.train == "lora":
         require_peft()
+    watch = Watch(settings, output)
     model = open_converted(converted)
     manifest, _, resolved = model
     trained = experts_to_train(model, settings)
@@ -128,12 +133,15 @@ def finetune(
     if facts is not None:
         record["autoencoder"] = asdict(facts)
     config = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    with locked(output, record, config, inputs):
+    with locked(output, record, config, inputs), closing(watch):
         world.to("cpu")  # encoders need the memory
         cached = [
             cached_clips(data_set, conditioned, output, vae, settings, accelerator, progress)
             for data_set in sets
         ]
+        if watch.every is not None:
+            block, device = resolved.frames_per_block, accelerator.device
+            watch.previews = prepare_previews(converted, sets[-1], vae, device, block, settings)
         del vae  # its memory is needed now
         world.to(accelerator.device)
         actions = cached[0].latents.action_statistics()
@@ -143,7 +151,7 @@ def finetune(
         levels = level_range(settings, model.source.boundary)
         training = prepare(world, settings, accelerator, levels, stored_weights(trained))
         clips, validation = cached[0], cached[1] if len(cached) > 1 else None
-        log = train(world, training, clips, validation, settings, accelerator, output, progress)
+        log = train(world, training, clips, validation, settings, accelerator, output, progress, watch)
         result = make_result(output, record, log, facts, manifest.finetuning, sources, actions, objective)
         write_atomically(output / LOSS_CURVE, lambda file: draw_log(log.lines, file))
         values = by_expert(training.averaged(), trained)

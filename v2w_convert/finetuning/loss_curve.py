@@ -1,13 +1,13 @@
 """Training curves as a picture."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE = (720, 360)
 LEFT, TOP, RIGHT, BOTTOM = 64, 40, 20, 48  # margins
-COLOURS = ("#9db7d5", "#c0392b", "#1f4e79")
+COLOURS = ("#9db7d5", "#c0392b", "#1f4e79", "#2e8b57", "#8e5ea2", "#b8860b")  # as many curves are drawn
 INK, GRID = "#222222", "#dddddd"
 STEPS_PER_POINT = 25  # of the training curve, whose points are means
 Points = list[tuple[float, float]]
@@ -28,13 +28,13 @@ def draw_log(lines: list[dict[str, Any]], file: Path) -> None:
     draw_curves({"training": training} | ({"validation": validation} if validation else {}), title, file)
 
 
-def draw_curves(curves: dict[str, Points], title: str, file: Path) -> None:
+def draw_curves(curves: dict[str, Points], title: str, file: Path | BinaryIO) -> None:
     """Draw several curves over one pair of linear axes that begin at 0.
 
     Args:
         curves: Points (x, y) by name.
         title: The title.
-        file: The PNG to write.
+        file: The PNG to write, or where to write it.
     """
     font = ImageFont.load_default(13)
     picture = Image.new("RGB", SIZE, "white")

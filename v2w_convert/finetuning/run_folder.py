@@ -23,6 +23,9 @@ LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 LATENTS = "latents"
 LOSS_CURVE = "loss.png"
+ROLLOUTS = "rollouts"  # videos, while training
+TENSORBOARD = "tensorboard"
+WANDB = "wandb"
 MAX_LINE = 10_000  # bytes of a line of the log
 
 Record = dict[str, Any]
@@ -158,13 +161,18 @@ def write_json(target: Path, data: dict[str, Any]) -> None:
 class Log:
     """A line of JSON for every step and every validation."""
 
-    def __init__(self, file: Path, step: int):
+    def __init__(self, file: Path, step: int, also: Callable[[dict[str, Any]], object] | None = None):
         """Open the log as it was after `step`: lines of later steps, which are computed again, are removed.
+
+        Args:
+            file: The file.
+            step: The step.
+            also: Called with each line that is written.
 
         Raises:
             V2WError: It is not the log of a run that has come so far.
         """
-        self.file = file
+        self.file, self._also = file, also
         self.lines = list(_read_lines(file, step)) if os.path.lexists(file) else []
         if (logged := len(self.all("loss"))) != step:
             found = f"it has {logged} steps, the checkpoint is of step {step}"
@@ -178,6 +186,8 @@ class Log:
         self.lines.append(line)
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(_line(line))
+        if self._also is not None:
+            self._also(line)
 
     def all(self, key: str) -> list[float]:
         """Return every value logged under `key`, in order."""

@@ -1,0 +1,160 @@
+"""`make world`: stages in order, each finished once; a recipe; a page; the base that comes out."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNetSpatioTemporalConditionModel
+from safetensors.torch import load_file
+
+from examples.doom.pipeline.__main__ import RECIPE, STAGES
+from examples.doom.pipeline.decoder import fit
+from examples.doom.pipeline.page import write_page
+from examples.doom.pipeline.pictures import grid_pattern, psnr
+from examples.doom.pipeline.recipe import Course, read_recipe
+from examples.doom.pipeline.stages import Figures, Job, Stage, perform
+from tests.cli.commands import printed
+from tests.examples.recipes import RECIPE as TINY
+from tests.examples.recipes import write_recipe, write_recordings
+from v2w_convert.errors import V2WError
+
+WEIGHTS = "vae/diffusion_pytorch_model.safetensors"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(read_recipe(write_recipe(tmp_path / "recipe.json")), tmp_path / "out", torch.device("cpu"))
+
+
+def noted(names: list[str], fails: str = "") -> list[Stage]:
+    """The pipeline's stages, which do nothing but add their name to `names`."""
+
+    def note(name: str) -> Callable[[Job], Figures]:
+        def run(job: Job) -> Figures:
+            names.append(name)
+            if name == fails:
+                raise ConnectionError
+            return {"seen": list(names)}
+
+        return run
+
+    return [replace(stage, run=note(stage.name)) for stage in STAGES]
+
+
+def test_stages_run_in_order_and_once(job: Job) -> None:
+    names: list[str] = []
+    with pytest.raises(ConnectionError):
+        perform(noted(names, fails="autoencoder"), job)
+    perform(noted(names), job)
+    perform(noted(names), job)
+    assert names == ["record", "autoencoder", "autoencoder", "base"]
+
+
+def test_another_recipe_is_refused(job: Job, tmp_path: Path) -> None:
+    perform(noted([])[:2], job)
+    longer = {**TINY["autoencoder"], "course": {**TINY["autoencoder"]["course"], "steps": 9}}
+    other = read_recipe(write_recipe(tmp_path / "other.json", autoencoder=longer))
+    names: list[str] = []
+    with pytest.raises(V2WError, match="autoencoder: it was begun with another recipe"):
+        perform(noted(names), replace(job, recipe=other))
+    assert not names
+
+
+def test_a_stage_is_not_made_again_under_a_later_one(job: Job) -> None:
+    perform(noted([]), job)
+    (job.output / "autoencoder/stage.json").unlink()
+    with pytest.raises(V2WError, match="it is not finished, but base was made from an earlier one"):
+        perform(noted([]), job)
+
+
+def test_one_process_at_a_time(job: Job) -> None:
+    job.output.mkdir()
+    with (job.output / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(V2WError, match="another process is at work there"):
+            perform(noted([]), job)
+
+
+def test_faults_of_a_recipe_are_named(tmp_path: Path) -> None:
+    record = {**TINY["record"], "target": {**TINY["record"]["target"], "scenario": "deathmatch"}}
+    with pytest.raises(V2WError, match="the target deathmatch is among the scenarios of pretraining"):
+        read_recipe(write_recipe(tmp_path / "seen.json", record=record))
+    record = {**TINY["record"], "pretraining": {"../up": 10}, "frames": 3}
+    with pytest.raises(V2WError, match=r"record\.pretraining.*pattern.*record\.frames"):
+        read_recipe(write_recipe(tmp_path / "names.json", record=record))
+    base = {**TINY["base"], "model": {**TINY["base"]["model"], "in_channels": 8}}
+    with pytest.raises(V2WError, match=r"of 6 latent channels the base takes twice as many.*not \(8, 6\)"):
+        read_recipe(write_recipe(tmp_path / "channels.json", base=base))
+
+
+def test_the_recipe_of_make_world_can_be_built() -> None:
+    recipe = read_recipe(RECIPE)
+    with torch.device("meta"):
+        models = [
+            AutoencoderKL(**recipe.autoencoder.model),
+            UNetSpatioTemporalConditionModel(**recipe.base.model),
+        ]
+    autoencoder, base = (sum(p.numel() for p in model.parameters()) for model in models)
+    assert autoencoder < 5e6
+    assert base < 10e6
+    assert recipe.autoencoder.model["latent_channels"] == 16
+
+
+def test_pictures_are_measured() -> None:
+    truth = torch.zeros(2, 3, 16, 16)
+    assert psnr(truth + 0.2, truth) == pytest.approx(20)
+    assert grid_pattern(truth + 0.2, truth) == 0
+    marked = truth.clone()
+    marked[:, :, ::8, ::8] = 0.2  # one place of 64: its deviation is sqrt(63) times the mean
+    assert grid_pattern(marked, truth) == pytest.approx(63**0.5, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_from_recordings_to_a_base_that_converts(
+    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_recordings(job.output)
+    watched = replace(job, watch=lambda: write_page(STAGES, job))
+    perform(STAGES, watched)
+    page = (job.output / "world.html").read_text("utf-8")
+    assert page.count(": finished</h2>") == 3
+    assert "validation_loss" in page
+    assert 'http-equiv="refresh"' not in page
+
+    command = [sys.executable, "-m", "examples.doom.pipeline", "--device", "cpu"]
+    command += ["--recipe", str(tmp_path / "recipe.json"), "--output", str(tmp_path / "killed")]
+    write_recordings(tmp_path / "killed")
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    child = subprocess.Popen(command, cwd=ROOT, env=environment)
+    while not (tmp_path / "killed/base/checkpoint.pt").exists():
+        assert child.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    files = [
+        file.relative_to(job.output) for file in (job.output / "base/pipeline").rglob("*") if file.is_file()
+    ]
+    assert len(files) == 6
+    for file in files:
+        assert (tmp_path / "killed" / file).read_bytes() == (job.output / file).read_bytes(), file
+
+    base = tmp_path / "killed/base/pipeline"
+    printed(capsys, "convert", base, "-o", tmp_path / "converted", "--action-dim", 3)
+
+    before = load_file(base / WEIGHTS)
+    course = Course(steps=3, lr=1e-2, batch=2, validate_every=3)
+    data = [job.output / "record/target" / name for name in ("train-0", "validation-0")]
+    fit(base, data[:1], data[1:], course, torch.device("cpu"))
+    after = load_file(base / WEIGHTS)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder", "post_quant_conv"}
