@@ -78,8 +78,8 @@ if TYPE_CHECKING:
     from v2w_convert.plan.grammar import Plan
     from v2w_convert.plan.read import read_plan
     from v2w_convert.progress import Progress, ProgressEvent
-    from v2w_convert.record.result import RecordResult
-    from v2w_convert.record.settings import RecordSettings
+    from v2w_convert.recording.result import RecordResult
+    from v2w_convert.recording.settings import RecordSettings
     from v2w_convert.surgery.result import ConvertResult, InspectResult
     from v2w_convert.surgery.settings import ConvertSettings
     from v2w_convert.verification.module import assert_causal, assert_streams
@@ -119,8 +119,8 @@ _MODULES = {
     "v2w_convert.plan.grammar": ("Plan",),
     "v2w_convert.plan.read": ("read_plan",),
     "v2w_convert.progress": ("Progress", "ProgressEvent"),
-    "v2w_convert.record.result": ("RecordResult",),
-    "v2w_convert.record.settings": ("RecordSettings",),
+    "v2w_convert.recording.result": ("RecordResult",),
+    "v2w_convert.recording.settings": ("RecordSettings",),
     "v2w_convert.surgery.result": ("ConvertResult", "InspectResult"),
     "v2w_convert.surgery.settings": ("ConvertSettings",),
     "v2w_convert.verification.module": ("assert_causal", "assert_streams"),

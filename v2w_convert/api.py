@@ -16,7 +16,7 @@ from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.new_file import write_text
 from v2w_convert.onnx_export.settings import ExportSettings
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
-from v2w_convert.record.settings import RecordSettings
+from v2w_convert.recording.settings import RecordSettings
 from v2w_convert.surgery.settings import ConvertSettings, InspectSettings
 from v2w_convert.to_json import result_json
 from v2w_convert.verification.settings import VerifySettings
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from v2w_convert.finetuning.result import FinetuneResult
     from v2w_convert.onnx_export.result import ExportResult
     from v2w_convert.plan.grammar import Plan
-    from v2w_convert.record.result import RecordResult
+    from v2w_convert.recording.result import RecordResult
     from v2w_convert.surgery.result import ConvertResult, InspectResult
     from v2w_convert.verification.result import VerifyReport
     from v2w_convert.world.experts import ExpertsWorld
@@ -277,7 +277,7 @@ def record(
     Raises:
         V2WError: A package is missing, the environment or the policy fails or does not fit, or something is at `output`.
     """
-    from v2w_convert.record.record import record as record_env
+    from v2w_convert.recording.record import record as record_env
 
     result = record_env(env, Path(output), settings, progress or no_progress)
     _save(settings, Path(output), "record ENV -o DATA")

@@ -67,7 +67,10 @@ def file_cases() -> Iterator[tuple[str, str, Any]]:
                 several = get_origin(field.annotation) is tuple  # none of several choices is an answer, too
                 yield from ((command, name, value) for value in (*values, ["nonsense"] if several else []))
             else:
-                yield from ((command, name, value) for value in IN_FILES[kind(field)])
+                values = [
+                    value for value in IN_FILES[kind(field)] if not (value == [] and field.default == ())
+                ]
+                yield from ((command, name, value) for value in values)
 
 
 def of(command: str, cases: Iterator[tuple[str, str, Any]]) -> list[tuple[str, Any]]:

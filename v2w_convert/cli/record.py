@@ -7,7 +7,7 @@ import typer
 
 from v2w_convert import api
 from v2w_convert.cli.options import Json, output_option, takes_settings
-from v2w_convert.record.settings import RecordSettings
+from v2w_convert.recording.settings import RecordSettings
 
 
 @takes_settings

@@ -1,4 +1,4 @@
-"""Small environments. `gymnasium.make("tests.record.worlds:Dot-v0")` registers them by importing this module."""
+"""Small environments. `gymnasium.make("tests.recording.worlds:Dot-v0")` registers them by importing this module."""
 
 from typing import Any, ClassVar
 

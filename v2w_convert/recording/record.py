@@ -18,11 +18,11 @@ from v2w_convert.data.episode import with_last_row
 from v2w_convert.errors import V2WError
 from v2w_convert.new_file import PARTIAL
 from v2w_convert.progress import Progress, ProgressEvent
-from v2w_convert.record.foreign import foreign
-from v2w_convert.record.policies import MakePolicy, load_policy
-from v2w_convert.record.result import RecordResult
-from v2w_convert.record.settings import RecordSettings
-from v2w_convert.record.spaces import describe
+from v2w_convert.recording.foreign import foreign
+from v2w_convert.recording.policies import MakePolicy, load_policy
+from v2w_convert.recording.result import RecordResult
+from v2w_convert.recording.settings import RecordSettings
+from v2w_convert.recording.spaces import describe
 
 RENDER, OBSERVATION = "render", "observation"
 
@@ -49,7 +49,7 @@ def record(env_id: str, output: Path, settings: RecordSettings, progress: Progre
                 partial,
                 fps=fps,
                 action_names=space.names,
-                task=settings.task,
+                task=settings.task or "",
                 robot=env_id,
             )
             os.replace(partial, output)

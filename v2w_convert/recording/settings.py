@@ -34,7 +34,7 @@ class RecordSettings(Settings):
     fps: int | None = Field(
         default=None, ge=1, le=1000, description="frames a second; default: the environment's render_fps"
     )
-    task: str = Field(default="", max_length=1000, description="what is being done, in words")
+    task: Name | None = Field(default=None, description="what is being done, in words")
     seed: Seed = Field(default=0, description="other seeds give other episodes")
 
     @model_validator(mode="after")

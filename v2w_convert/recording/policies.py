@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from v2w_convert.errors import V2WError
-from v2w_convert.record.foreign import foreign
+from v2w_convert.recording.foreign import foreign
 
 RANDOM = "random"
 Policy = Callable[[Any], Any]

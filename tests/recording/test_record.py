@@ -12,7 +12,7 @@ from v2w_convert.data import open_dataset
 
 pytest.importorskip("gymnasium")
 
-DOT = "tests.record.worlds:Dot-v0"
+DOT = "tests.recording.worlds:Dot-v0"
 Capture = pytest.CaptureFixture[str]
 
 
@@ -65,7 +65,16 @@ def test_a_policy_and_another_view(tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "set"
     view = ["--view", "pixels", "--height", 8, "--width", 12, "--fps", 7]
     result = printed(
-        capsys, "record", DOT, "-o", out, "--policy", "tests.record.worlds:rightwards", "--episodes", 1, *view
+        capsys,
+        "record",
+        DOT,
+        "-o",
+        out,
+        "--policy",
+        "tests.recording.worlds:rightwards",
+        "--episodes",
+        1,
+        *view,
     )
     episode = open_dataset(out).first()
     assert (result["fps"], result["ended"], episode.frames.shape[1:]) == (7, 1, (8, 12, 3))
@@ -85,15 +94,18 @@ def test_a_policy_and_another_view(tmp_path: Path, capsys: Capture) -> None:
         ([DOT, "--env-arg", "action=text"], "of the space Text"),
         ([DOT, "--env-arg", "fail=true"], "ZeroDivisionError: the engine stopped"),
         ([DOT, "--env-arg", "speed=3"], "unexpected keyword argument 'speed'"),
-        ([DOT, "--policy", "tests.record.worlds"], "not of the form MODULE:FUNCTION"),
-        ([DOT, "--policy", "tests.record.worlds:none"], "has no function none"),
-        ([DOT, "--policy", "tests.record.worlds:no_policy"], "it returned int"),
+        ([DOT, "--policy", "tests.recording.worlds"], "not of the form MODULE:FUNCTION"),
+        ([DOT, "--policy", "tests.recording.worlds:none"], "has no function none"),
+        ([DOT, "--policy", "tests.recording.worlds:no_policy"], "it returned int"),
         (
-            [DOT, "--policy", "tests.record.worlds:too_far"],
+            [DOT, "--policy", "tests.recording.worlds:too_far"],
             "it returned 2, which is not in Discrete(3, start=-1)",
         ),
-        ([DOT, "--policy", "tests.record.worlds:broken"], "KeyError: 'nothing' ("),
-        ([DOT, "--policy", "tests.record.worlds:rightwards", "--hold", 2], "--hold is of the policy random"),
+        ([DOT, "--policy", "tests.recording.worlds:broken"], "KeyError: 'nothing' ("),
+        (
+            [DOT, "--policy", "tests.recording.worlds:rightwards", "--hold", 2],
+            "--hold is of the policy random",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_and_leaves_nothing(
