@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from v2w_convert.data.dataset import Dataset
     from v2w_convert.draft.result import PlanResult
     from v2w_convert.evaluation.result import EvaluateResult, RolloutResult
+    from v2w_convert.finetuning.budget import Budget
     from v2w_convert.finetuning.result import FinetuneResult
     from v2w_convert.onnx_export.result import ExportResult
     from v2w_convert.plan.grammar import Plan
@@ -282,6 +283,31 @@ def record(
     result = record_env(env, Path(output), settings, progress or no_progress)
     _save(settings, Path(output), "record ENV -o DATA")
     return result
+
+
+def budget(
+    converted: Folder,
+    data: Folder,
+    settings: FinetuneSettings = FinetuneSettings(),  # noqa: B008 (frozen)
+) -> "Budget":
+    """Tell what `finetune` with these settings would take in memory and on disk. Nothing is trained.
+
+    A step is run on tensors that have shapes and no values, and what it holds is counted.
+
+    Args:
+        converted: What `convert` wrote.
+        data: A data set.
+        settings: How to train.
+
+    Returns:
+        Bytes, and what to change if the device has less.
+
+    Raises:
+        V2WError: The data does not fit the model, or a package is missing that the settings need.
+    """
+    from v2w_convert.finetuning.plan_memory import plan_memory
+
+    return plan_memory(_folder(converted), _data(data), settings)
 
 
 def finetune(

@@ -23,6 +23,7 @@ RESULTS = {
     "plan": "PlanResult",
     "convert": "ConvertResult",
     "record": "RecordResult",
+    "budget": "Budget",
     "finetune": "FinetuneResult",
     "rollout": "RolloutResult",
     "evaluate": "EvaluateResult",

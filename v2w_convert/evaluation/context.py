@@ -90,13 +90,13 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
     vae = open_vae(world_folder, device)
     compression, longest = vae.packing, max(settings.horizons)
     history = history_length(resolved.frames_per_block, compression, settings.history)
-    data_set = open_dataset(data, settings)
+    data_set = open_dataset(data, settings, manifest.view)
     episodes = read_episodes(data_set, manifest.action_dim, compression, settings.episodes)
     require_frame_size(vae, episodes[0].frames, f"evaluate on {data}")
     clips = cut_clips(episodes, history, compression.whole_blocks(history + longest) - history)
     training = None
     if settings.classifier_data is not None:
-        others = open_dataset(settings.classifier_data, settings)
+        others = open_dataset(settings.classifier_data, settings, manifest.view)
         training = cut_clips(
             read_episodes(others, manifest.action_dim, compression, None),
             0,

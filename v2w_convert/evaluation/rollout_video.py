@@ -69,7 +69,7 @@ def rollout(
     resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
     vae = open_vae(world_folder, device)
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
-    data_set = open_dataset(data, settings)
+    data_set = open_dataset(data, settings, manifest.view)
     episodes = read_episodes(data_set, manifest.action_dim, vae.packing)
     asked = f"roll out episode {settings.episode} of {data}"
     if settings.episode >= len(episodes):
