@@ -4,6 +4,7 @@
 function that needs them.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -388,26 +389,40 @@ def evaluate(
         world_folder: What `finetune` wrote.
         data: A data set that it was not trained on.
         settings: What to measure, and how to sample.
-        output: A new JSON file for the figures; None: none is written.
+        output: A new folder for a page, videos and the figures; if it ends in .json, a new file for the figures alone;
+            None: nothing is written.
         progress: Called as the work advances.
 
     Returns:
         The figures, with bootstrap intervals over episodes.
 
     Raises:
-        V2WError: The data does not fit the model, or the file exists.
+        V2WError: The data does not fit the model, a network is not what it should be, or the output exists.
     """
     world_folder, data = _folder(world_folder), _data(data)
     if settings.classifier_data is not None:
         _data(settings.classifier_data)
-    if output is not None and Path(output).exists():
-        raise V2WError(f"write figures to {output}", "the file exists", "another name")
+    target = None if output is None else Path(output)
+    alone = target is None or target.suffix == ".json"
+    if alone and settings.save_frames:
+        found = "no folder to put them into" if target is None else f"{target} is one file"
+        raise V2WError("save frames", found, "-o FOLDER")
+    if target is not None and os.path.lexists(target):
+        raise V2WError(f"write figures to {target}", "the file exists", "another name")
     from v2w_convert.evaluation.evaluate import evaluate as measure
 
-    result = measure(world_folder, data, settings, progress=progress)
-    if output is not None:
-        write_text(Path(output), result_json(result, indent=1) + "\n")
-        _save_beside(settings, Path(output), "evaluate RUN --data DATA -o FIGURES.json")
+    command = "evaluate RUN --data DATA -o OUTPUT"
+    if target is None or alone:
+        result = measure(world_folder, data, settings, progress=progress)
+        if target is not None:
+            write_text(target, result_json(result, indent=1) + "\n")
+            _save_beside(settings, target, command)
+        return result
+    from v2w_convert.evaluation.report.folder import report_folder
+
+    with report_folder(target) as report:
+        result = measure(world_folder, data, settings, report=report, progress=progress)
+        _save(settings, report.folder, command)
     return result
 
 
