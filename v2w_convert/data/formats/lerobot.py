@@ -28,7 +28,7 @@ from v2w_convert.data.formats.lerobot_tasks import named_tasks, task_texts
 from v2w_convert.data.settings import DataSettings
 from v2w_convert.data.tiles import Tiles
 from v2w_convert.data.validation.files import files_below
-from v2w_convert.data.validation.pictures import PictureColumn
+from v2w_convert.data.validation.picture_columns import PictureColumn
 from v2w_convert.errors import V2WError
 
 MAX_LOST = (

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2w_convert.data.formats.lerobot_episodes import TRY, EpisodeRow
-from v2w_convert.data.validation.pictures import PictureColumn, decode_picture
+from v2w_convert.data.validation.picture_columns import PictureColumn
+from v2w_convert.data.validation.picture_files import read_picture
 from v2w_convert.data.validation.videos import decode, frame_times
 from v2w_convert.errors import V2WError
 
@@ -123,4 +124,8 @@ class _Pictures:
             self._column = PictureColumn(row.data_file, self._camera.name)
         asked = f"read column {self._camera.name!r} of episode {row.number} in {row.data_file}"
         for number, data in enumerate(self._column.read(places)):
-            frames[number] = decode_picture(data, asked, self._camera.size)
+            picture, (height, width) = read_picture(data, asked), self._camera.size
+            if picture.shape[:2] != (height, width):
+                found = f"frame {number} is {picture.shape[0]} x {picture.shape[1]}, the data set's {height} x {width}"
+                raise V2WError(asked, found, TRY)
+            frames[number] = picture

@@ -1,8 +1,5 @@
-"""Pictures as bytes: PNG or JPEG, of a size that is known before they are decoded; and columns of them in parquet."""
+"""Columns of pictures in parquet files."""
 
-import io
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,50 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from v2w_convert.data.validation.parquet_layout import check_footer, check_pages
 from v2w_convert.data.validation.tables import naming
-from v2w_convert.errors import V2WError, one_line
-
-FORMATS = ("PNG", "JPEG")
-COLOURS = (
-    "RGB",
-    "RGBA",
-    "L",
-    "LA",
-    "P",
-    "1",
-    "CMYK",
-    "YCbCr",
-)  # of Pillow's modes; others are depths or of 16 bits
-FAULTS = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError, KeyError,
-          AttributeError, TypeError, RuntimeError, MemoryError, OverflowError, Image.DecompressionBombError)  # fmt: skip
-
-
-def decode_picture(data: bytes, asked: str, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """A picture (height, width, 3) in RGB.
-
-    Args:
-        data: A PNG or JPEG file's bytes.
-        asked: What is being done, for the error message.
-        size: Height and width that it is said to have; None: any that `videos.check_size` allows.
-
-    Raises:
-        V2WError: It is something else, damaged, of another size, or sees distances.
-    """
-    from v2w_convert.data.validation.videos import check_size
-
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            check_size(picture.height, picture.width)
-            if size is not None and (picture.height, picture.width) != size:
-                raise ValueError(f"it is {picture.height} x {picture.width}, not {size[0]} x {size[1]}")
-            if picture.mode not in COLOURS:
-                raise ValueError(f"its pixels are no colours of 8 bits but {picture.mode}")
-            return np.asarray(picture.convert("RGB"), np.uint8)
-    except FAULTS as error:
-        raise V2WError(asked, f"no picture that can be read ({one_line(error)})", "record it again") from None
+from v2w_convert.errors import V2WError
 
 
 class PictureColumn:
