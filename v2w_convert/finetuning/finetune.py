@@ -78,9 +78,8 @@ def finetune(
             `output` is not this run's. Later: the loss is not finite (the last checkpoint stays), or the
             disk is full.
     """
-    settings = settings or FinetuneSettings()
+    settings = with_precision(settings or FinetuneSettings())
     progress = progress or no_progress
-    resolve_device(settings.device)
     require_optimizer(settings)
     if settings.train == "lora":
         require_peft()
@@ -267,6 +266,20 @@ def finished_result(output: Path) -> FinetuneResult:
         ) from None
 
 
+def with_precision(settings: FinetuneSettings) -> FinetuneSettings:
+    """The settings with `mixed_precision` decided, so that a run is resumed in the same or not at all.
+
+    Raises:
+        V2WError: The device is not there.
+    """
+    device = resolve_device(settings.device)
+    if settings.mixed_precision != "auto":
+        return settings
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    decided = "bf16" if able or settings.weights == "bfloat16" else "no"
+    return settings.model_copy(update={"mixed_precision": decided})
+
+
 def make_accelerator(settings: FinetuneSettings) -> Accelerator:
     """Start accelerate on the device of the settings.
 
@@ -274,6 +287,7 @@ def make_accelerator(settings: FinetuneSettings) -> Accelerator:
         V2WError: The device is not there, accelerate is in use with other settings already, or there are
             several processes.
     """
+    settings = with_precision(settings)
     device = resolve_device(settings.device)
     asked = f"finetune on {device} with mixed precision {settings.mixed_precision!r}"
     if device.type == "cuda":
