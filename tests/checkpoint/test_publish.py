@@ -88,7 +88,9 @@ def test_a_converted_model_is_uploaded_whole(
     kept = {str(file.relative_to(out)): file.read_bytes() for file in out.rglob("*") if file.is_file()}
     del kept["config.yaml"]  # has paths of this machine
     assert hub.files == kept and "v2w.json" in kept
-    assert hub.made[0].get("visibility") == "private" or hub.made[0]["private"]  # of older versions of the library
+    assert (
+        hub.made[0].get("visibility") == "private" or hub.made[0]["private"]
+    )  # of older versions of the library
 
 
 def test_of_a_run_the_model_is_uploaded(
