@@ -16,6 +16,10 @@ Functions, one for each `v2w` command:
         A base becomes a converted folder.
     verify(converted, base, settings, *, report, card, progress) -> VerifyReport
         Measure every claim about a converted folder.
+    record(env, output, settings, *, progress) -> RecordResult
+        Record episodes of a Gymnasium environment as a data set.
+    budget(converted, data, settings) -> Budget
+        What finetuning would take in memory and on disk.
     finetune(converted, data, output, settings, *, progress) -> FinetuneResult
         Train a converted folder on episodes with actions.
     rollout(world_folder, data, output, settings, *, progress) -> RolloutResult
@@ -49,6 +53,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from v2w_convert.api import (
+        budget,
         convert,
         convert_module,
         draft_plan,
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
         inspect,
         load,
         open_dataset,
+        record,
         rollout,
         verify,
     )
@@ -68,6 +74,7 @@ if TYPE_CHECKING:
     from v2w_convert.errors import V2WError
     from v2w_convert.evaluation.result import EvaluateResult, RolloutResult
     from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
+    from v2w_convert.finetuning.budget import Budget
     from v2w_convert.finetuning.result import FinetuneResult
     from v2w_convert.finetuning.settings import FinetuneSettings
     from v2w_convert.onnx_export.result import ExportResult
@@ -75,6 +82,8 @@ if TYPE_CHECKING:
     from v2w_convert.plan.grammar import Plan
     from v2w_convert.plan.read import read_plan
     from v2w_convert.progress import Progress, ProgressEvent
+    from v2w_convert.recording.result import RecordResult
+    from v2w_convert.recording.settings import RecordSettings
     from v2w_convert.surgery.result import ConvertResult, InspectResult
     from v2w_convert.surgery.settings import ConvertSettings
     from v2w_convert.verification.module import assert_causal, assert_streams
@@ -91,6 +100,8 @@ _MODULES = {
         "draft_plan",
         "convert",
         "verify",
+        "record",
+        "budget",
         "finetune",
         "rollout",
         "evaluate",
@@ -106,6 +117,7 @@ _MODULES = {
     "v2w_convert.errors": ("V2WError",),
     "v2w_convert.evaluation.result": ("EvaluateResult", "RolloutResult"),
     "v2w_convert.evaluation.settings": ("EvaluateSettings", "RolloutSettings"),
+    "v2w_convert.finetuning.budget": ("Budget",),
     "v2w_convert.finetuning.result": ("FinetuneResult",),
     "v2w_convert.finetuning.settings": ("FinetuneSettings",),
     "v2w_convert.onnx_export.result": ("ExportResult",),
@@ -113,6 +125,8 @@ _MODULES = {
     "v2w_convert.plan.grammar": ("Plan",),
     "v2w_convert.plan.read": ("read_plan",),
     "v2w_convert.progress": ("Progress", "ProgressEvent"),
+    "v2w_convert.recording.result": ("RecordResult",),
+    "v2w_convert.recording.settings": ("RecordSettings",),
     "v2w_convert.surgery.result": ("ConvertResult", "InspectResult"),
     "v2w_convert.surgery.settings": ("ConvertSettings",),
     "v2w_convert.verification.module": ("assert_causal", "assert_streams"),
@@ -125,6 +139,7 @@ _MODULES = {
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "Budget",
     "ConvertResult",
     "ConvertSettings",
     "DataSettings",
@@ -142,6 +157,8 @@ __all__ = [
     "PlanResult",
     "Progress",
     "ProgressEvent",
+    "RecordResult",
+    "RecordSettings",
     "RolloutResult",
     "RolloutSettings",
     "Sampling",
@@ -152,6 +169,7 @@ __all__ = [
     "World",
     "assert_causal",
     "assert_streams",
+    "budget",
     "convert",
     "convert_module",
     "draft_plan",
@@ -162,6 +180,7 @@ __all__ = [
     "load",
     "open_dataset",
     "read_plan",
+    "record",
     "rollout",
     "verify",
 ]  # fmt: skip

@@ -4,6 +4,7 @@
 function that needs them.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.new_file import write_text
 from v2w_convert.onnx_export.settings import ExportSettings
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
+from v2w_convert.recording.settings import RecordSettings
 from v2w_convert.surgery.settings import ConvertSettings, InspectSettings
 from v2w_convert.to_json import result_json
 from v2w_convert.verification.settings import VerifySettings
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
     from v2w_convert.data.dataset import Dataset
     from v2w_convert.draft.result import PlanResult
     from v2w_convert.evaluation.result import EvaluateResult, RolloutResult
+    from v2w_convert.finetuning.budget import Budget
     from v2w_convert.finetuning.result import FinetuneResult
     from v2w_convert.onnx_export.result import ExportResult
     from v2w_convert.plan.grammar import Plan
+    from v2w_convert.recording.result import RecordResult
     from v2w_convert.surgery.result import ConvertResult, InspectResult
     from v2w_convert.verification.result import VerifyReport
     from v2w_convert.world.experts import ExpertsWorld
@@ -246,10 +250,65 @@ def open_dataset(path: Folder, settings: DataSettings | None = None) -> "Dataset
     Raises:
         V2WError: The folder is not a data set of a format that is known, or has no use for a setting.
     """
-    path = _folder(path)
+    path = _data(path)
     from v2w_convert.data.open import open_dataset as open_path
 
     return open_path(path, settings)
+
+
+def record(
+    env: str,
+    output: Folder,
+    settings: RecordSettings = RecordSettings(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress | None = None,
+) -> "RecordResult":
+    """Record episodes of a Gymnasium environment as a data set.
+
+    The environment and the policy are code, which is run. A recording that is stopped leaves nothing behind.
+
+    Args:
+        env: An environment's id; MODULE:ID imports a module that registers it.
+        output: The data set's folder: new, or empty.
+        settings: Who acts, how long, and what is seen.
+        progress: Called after each episode.
+
+    Returns:
+        What was recorded.
+
+    Raises:
+        V2WError: A package is missing, the environment or the policy fails or does not fit, or something is at `output`.
+    """
+    from v2w_convert.recording.record import record as record_env
+
+    result = record_env(env, Path(output), settings, progress or no_progress)
+    _save(settings, Path(output), "record ENV -o DATA")
+    return result
+
+
+def budget(
+    converted: Folder,
+    data: Folder,
+    settings: FinetuneSettings = FinetuneSettings(),  # noqa: B008 (frozen)
+) -> "Budget":
+    """Tell what `finetune` with these settings would take in memory and on disk. Nothing is trained.
+
+    A step is run on tensors that have shapes and no values, and what it holds is counted.
+
+    Args:
+        converted: What `convert` wrote.
+        data: A data set.
+        settings: How to train.
+
+    Returns:
+        Bytes, and what to change if the device has less.
+
+    Raises:
+        V2WError: The data does not fit the model, or a package is missing that the settings need.
+    """
+    from v2w_convert.finetuning.plan_memory import plan_memory
+
+    return plan_memory(_folder(converted), _data(data), settings)
 
 
 def finetune(
@@ -275,9 +334,9 @@ def finetune(
     Raises:
         V2WError: The data does not fit the model, the folder holds another run, or the loss is not finite.
     """
-    converted, data, output = _folder(converted), _folder(data), Path(output)
+    converted, data, output = _folder(converted), _data(data), Path(output)
     if settings.validation is not None:
-        _folder(settings.validation)
+        _data(settings.validation)
     from v2w_convert.finetuning.finetune import finetune as train
 
     return train(converted, data, output, settings, progress=progress)
@@ -308,7 +367,7 @@ def rollout(
     Raises:
         V2WError: The data does not fit the model, or the file exists.
     """
-    world_folder, data, output = _folder(world_folder), _folder(data), Path(output)
+    world_folder, data, output = _folder(world_folder), _data(data), Path(output)
     from v2w_convert.evaluation.rollout_video import rollout as generate
 
     result = generate(world_folder, data, output, settings, progress=progress)
@@ -330,26 +389,40 @@ def evaluate(
         world_folder: What `finetune` wrote.
         data: A data set that it was not trained on.
         settings: What to measure, and how to sample.
-        output: A new JSON file for the figures; None: none is written.
+        output: A new folder for a page, videos and the figures; if it ends in .json, a new file for the figures alone;
+            None: nothing is written.
         progress: Called as the work advances.
 
     Returns:
         The figures, with bootstrap intervals over episodes.
 
     Raises:
-        V2WError: The data does not fit the model, or the file exists.
+        V2WError: The data does not fit the model, a network is not what it should be, or the output exists.
     """
-    world_folder, data = _folder(world_folder), _folder(data)
+    world_folder, data = _folder(world_folder), _data(data)
     if settings.classifier_data is not None:
-        _folder(settings.classifier_data)
-    if output is not None and Path(output).exists():
-        raise V2WError(f"write figures to {output}", "the file exists", "another name")
+        _data(settings.classifier_data)
+    target = None if output is None else Path(output)
+    alone = target is None or target.suffix == ".json"
+    if alone and settings.save_frames:
+        found = "no folder to put them into" if target is None else f"{target} is one file"
+        raise V2WError("save frames", found, "-o FOLDER")
+    if target is not None and os.path.lexists(target):
+        raise V2WError(f"write figures to {target}", "the file exists", "another name")
     from v2w_convert.evaluation.evaluate import evaluate as measure
 
-    result = measure(world_folder, data, settings, progress=progress)
-    if output is not None:
-        write_text(Path(output), result_json(result, indent=1) + "\n")
-        _save_beside(settings, Path(output), "evaluate RUN --data DATA -o FIGURES.json")
+    command = "evaluate RUN --data DATA -o OUTPUT"
+    if target is None or alone:
+        result = measure(world_folder, data, settings, progress=progress)
+        if target is not None:
+            write_text(target, result_json(result, indent=1) + "\n")
+            _save_beside(settings, target, command)
+        return result
+    from v2w_convert.evaluation.report.folder import report_folder
+
+    with report_folder(target) as report:
+        result = measure(world_folder, data, settings, report=report, progress=progress)
+        _save(settings, report.folder, command)
     return result
 
 
@@ -392,6 +465,14 @@ def _folder(path: Folder) -> Path:
     path = Path(path)
     if not path.is_dir():
         raise V2WError(f"read {path}", "no such folder", "check the path")
+    return path
+
+
+def _data(path: Folder) -> Path:
+    """`path` if a data set may be there, in a folder or a file; else V2WError."""
+    path = Path(path)
+    if not path.exists():
+        raise V2WError(f"read {path}", "no such folder or file", "check the path")
     return path
 
 

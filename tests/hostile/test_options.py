@@ -33,6 +33,7 @@ FILES: dict[str, list[str]] = {  # what a command needs besides settings; nothin
     "inspect": ["nowhere"],
     "convert": ["nowhere", "-o", "out"],
     "verify": ["nowhere"],
+    "record": ["nowhere", "-o", "out"],
     "finetune": ["nowhere", "--data", "nowhere", "-o", "out"],
     "rollout": ["nowhere", "--data", "nowhere", "-o", "out.mp4"],
     "evaluate": ["nowhere", "--data", "nowhere"],
@@ -62,9 +63,14 @@ def file_cases() -> Iterator[tuple[str, str, Any]]:
     for command, model in SETTINGS.items():
         for name, field in model.model_fields.items():
             if kind(field) is Literal:
-                yield from ((command, name, value) for value in ("nonsense", "", 1, [], {}, math.nan))
+                values = ("nonsense", "", 1, {}, math.nan)
+                several = get_origin(field.annotation) is tuple  # none of several choices is an answer, too
+                yield from ((command, name, value) for value in (*values, ["nonsense"] if several else []))
             else:
-                yield from ((command, name, value) for value in IN_FILES[kind(field)])
+                values = [
+                    value for value in IN_FILES[kind(field)] if not (value == [] and field.default == ())
+                ]
+                yield from ((command, name, value) for value in values)
 
 
 def of(command: str, cases: Iterator[tuple[str, str, Any]]) -> list[tuple[str, Any]]:

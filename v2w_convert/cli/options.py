@@ -35,6 +35,7 @@ SECTIONS = {
     **dict.fromkeys(
         ("plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips"), FILES
     ),
+    **dict.fromkeys(("lpips", "dreamsim", "fid", "fvd", "frechet"), FILES),
     **dict.fromkeys(DataSettings.model_fields, DATA),
     **dict.fromkeys(
         ("device", "dtype", "mixed_precision", "gradient_checkpointing", "memory", "budget", "seed"), COMPUTE
@@ -198,7 +199,8 @@ def _metavar(annotation: Any) -> str | None:
     """How the value is named in help; None: as typer does, which lists choices."""
     kinds = _plain_types(annotation)
     if any(get_origin(kind) is Literal for kind in kinds):
-        return None
+        several = get_origin(annotation) in (list, tuple)  # typer lists choices of one value only
+        return f"[{'|'.join(get_args(kinds[0]))}]" if several else None
     names = {int: "N", float: "X", str: "NAME", Path: "PATH"}
     return next((names[kind] for kind in kinds if kind in names), None)
 
@@ -227,7 +229,8 @@ def _type(annotation: Any) -> Any:
     """The field's type as typer takes it: a tuple of any length is a list, constraints are left out."""
     origin = get_origin(annotation)
     if origin in (list, tuple):
-        return list[_plain_types(annotation)[0]]  # type: ignore[misc]
+        [kind] = _plain_types(annotation)
+        return list[str] if get_origin(kind) is Literal else list[kind]  # type: ignore[valid-type]
     [kind] = _plain_types(annotation)
     return kind if kind is annotation or origin is Annotated else kind | None
 

@@ -22,6 +22,8 @@ RESULTS = {
     "inspect": "InspectResult",
     "plan": "PlanResult",
     "convert": "ConvertResult",
+    "record": "RecordResult",
+    "budget": "Budget",
     "finetune": "FinetuneResult",
     "rollout": "RolloutResult",
     "evaluate": "EvaluateResult",

@@ -40,8 +40,9 @@ class Episode:
                 f"{len(self.frames)} frames but actions of shape {self.actions.shape}",
                 "one action row per frame",
             )
-        if not np.isfinite(self.actions).all():
-            raise V2WError(asked, "an action is NaN or infinite", "clean the actions before training on them")
+        if not (finite := np.isfinite(self.actions).all(1)).all():
+            found = f"the action in row {int(np.argmin(finite))} is NaN or infinite"
+            raise V2WError(asked, found, "clean the actions before training on them")
 
     def __len__(self) -> int:
         """Frames, t."""
@@ -55,3 +56,8 @@ class Episode:
         "no action".
         """
         return np.concatenate([np.zeros_like(self.actions[:1]), self.actions[:-1]])
+
+
+def with_last_row(actions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Actions (t, a) for t + 1 frames (t + 1, a). The last frame has none; it takes the row before, which leads nowhere."""
+    return np.concatenate([actions, actions[-1:]])

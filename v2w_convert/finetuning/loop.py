@@ -27,6 +27,7 @@ from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.finetuning.trainable import choose_parameters
 from v2w_convert.finetuning.training import Training, master_of
+from v2w_convert.finetuning.watch import Watch
 from v2w_convert.new_file import flush_to_disk
 from v2w_convert.plan.call import Conditions
 from v2w_convert.progress import Pace, Progress, ProgressEvent
@@ -95,6 +96,7 @@ def train(
     accelerator: Accelerator,
     output: Path,
     progress: Progress,
+    watch: Watch,
 ) -> Log:
     """Take the steps that are left, after the newest checkpoint in `output`.
 
@@ -107,6 +109,7 @@ def train(
         accelerator: The accelerator that `training` was prepared with.
         output: The run folder.
         progress: Called after each step.
+        watch: What is done beside.
 
     Returns:
         The log of the whole run.
@@ -117,7 +120,7 @@ def train(
     with accelerator.main_process_first():  # it puts damaged ones away
         step = restore(output / CHECKPOINTS, training, settings.steps)
     main = accelerator.is_main_process
-    log = Log(output / LOG, step, keep=main)
+    log = Log(output / LOG, step, watch.log, keep=main)
     fixed = validation.read(validation.latents.spread(settings.validation_clips)) if validation else None
     pace = Pace(step, settings.steps)
 
@@ -151,6 +154,7 @@ def train(
                 if main:
                     flush_to_disk(log.file)
                 save(output / CHECKPOINTS, step, training, settings.keep_checkpoints, main)
+            watch.show(world, training, accelerator, step)
             seconds_left = pace.seconds_left(step)
             progress(ProgressEvent("train", step, settings.steps, f"loss {loss:.4f}", seconds_left))
     return log

@@ -80,6 +80,8 @@ class MemorySettings(Settings):
             raise ValueError(
                 "`shard` goes with `weights` float32, `optimizer` adamw and no `offload_optimizer`"
             )
+        if self.shard and getattr(self, "rollout_every", None):
+            raise ValueError("`rollout_every` goes without `shard`")
         if self.shard and precision == "fp16":
             raise ValueError("`shard` goes with `mixed_precision` bf16 or no, not fp16")
         for name, (other, value) in GOES_WITH.items():

@@ -118,7 +118,8 @@ def mean(value: float, accelerator: Accelerator) -> float:
     if accelerator.device.type != "cpu":
         total = total.to(accelerator.device, torch.float32)
     dist.all_reduce(total)
-    return float(total) / accelerator.num_processes
+    found: float = total.item()
+    return found / accelerator.num_processes
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -23,6 +23,9 @@ LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 LATENTS = "latents"
 LOSS_CURVE = "loss.png"
+ROLLOUTS = "rollouts"  # videos, while training
+TENSORBOARD = "tensorboard"
+WANDB = "wandb"
 MAX_LINE = 10_000  # bytes of a line of the log
 
 Record = dict[str, Any]
@@ -158,18 +161,26 @@ def write_json(target: Path, data: dict[str, Any]) -> None:
 class Log:
     """A line of JSON for every step and every validation."""
 
-    def __init__(self, file: Path, step: int, keep: bool = True):
+    def __init__(
+        self,
+        file: Path,
+        step: int,
+        also: Callable[[dict[str, Any]], object] | None = None,
+        *,
+        keep: bool = True,
+    ):
         """Open the log as it was after `step`: lines of later steps, which are computed again, are removed.
 
         Args:
-            file: The log.
+            file: The file.
             step: The step.
+            also: Called with each line that is written.
             keep: Whether it is written; False: it is kept in memory, as another process writes it.
 
         Raises:
             V2WError: It is not the log of a run that has come so far.
         """
-        self.file, self.keep = file, keep
+        self.file, self.keep, self._also = file, keep, also
         self.lines = list(_read_lines(file, step)) if os.path.lexists(file) else []
         if (logged := len(self.all("loss"))) != step:
             found = f"it has {logged} steps, the checkpoint is of step {step}"
@@ -187,6 +198,8 @@ class Log:
             return
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(_line(line))
+        if self._also is not None:
+            self._also(line)
 
     def all(self, key: str) -> list[float]:
         """Return every value logged under `key`, in order."""

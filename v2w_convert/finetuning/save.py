@@ -22,6 +22,9 @@ from v2w_convert.finetuning.run_folder import (
     LOG,
     LOSS_CURVE,
     RECORD,
+    ROLLOUTS,
+    TENSORBOARD,
+    WANDB,
     write_atomically,
     write_json,
 )
@@ -29,7 +32,8 @@ from v2w_convert.surgery.card import CARD, card_text
 from v2w_convert.surgery.load import Converted
 from v2w_convert.surgery.manifest import MANIFEST
 
-RUN_FILES = (CHECKPOINTS, LATENTS, LOG, LOSS_CURVE, RECORD, CONFIG, CARD, MANIFEST)  # not copied
+WATCHED = (ROLLOUTS, TENSORBOARD, WANDB)
+RUN_FILES = (CHECKPOINTS, LATENTS, LOG, LOSS_CURVE, RECORD, CONFIG, CARD, MANIFEST, *WATCHED)  # not copied
 
 
 def save_model(

@@ -7,10 +7,11 @@ from pydantic import Field, model_validator
 from v2w_convert.data.settings import DataSettings
 from v2w_convert.finetuning.memory_settings import MemorySettings
 from v2w_convert.finetuning.objective_settings import ObjectiveSettings
+from v2w_convert.finetuning.watch_settings import WatchSettings
 from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Scale, Seed, SettingPath
 
 
-class FinetuneSettings(DataSettings, MemorySettings, ObjectiveSettings):
+class FinetuneSettings(DataSettings, MemorySettings, ObjectiveSettings, WatchSettings):
     """How to finetune. The defaults suit small models on one device.
 
     For its base of 1.4 billion parameters the paper (Vid2World, arXiv 2505.14357, table 3) used lr 1e-5,
