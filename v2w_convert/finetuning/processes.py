@@ -118,8 +118,7 @@ def mean(value: float, accelerator: Accelerator) -> float:
     if accelerator.device.type != "cpu":
         total = total.to(accelerator.device, torch.float32)
     dist.all_reduce(total)
-    found: float = total.item()
-    return found / accelerator.num_processes
+    return float(total.item() / accelerator.num_processes)
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
