@@ -17,7 +17,6 @@ from v2w_convert.checkpoint.source import Source
 from v2w_convert.data import Dataset, DataSettings, open_dataset
 from v2w_convert.data.check import require_sound, told
 from v2w_convert.data.view import decided
-from v2w_convert.device import resolve_device
 from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.conditions import Clips, Conditioned, cached_conditions, require_tasks
@@ -28,6 +27,7 @@ from v2w_convert.finetuning.loop import prepare, train
 from v2w_convert.finetuning.lora import updates_in
 from v2w_convert.finetuning.loss_curve import draw_log
 from v2w_convert.finetuning.plan_memory import announce_memory, latent_size, require_packages
+from v2w_convert.finetuning.precision import with_precision
 from v2w_convert.finetuning.previews import prepare_previews
 from v2w_convert.finetuning.processes import make_accelerator, whole
 from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
@@ -81,9 +81,8 @@ def finetune(
             `output` is not this run's. Later: the loss is not finite (the last checkpoint stays), or the
             disk is full.
     """
-    settings = settings or FinetuneSettings()
+    settings = with_precision(settings or FinetuneSettings())
     progress = progress or no_progress
-    resolve_device(settings.device)
     require_packages(settings)
     watch = Watch(settings, output)
     model = open_converted(converted)

@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from v2w_convert.device import resolve_device
 from v2w_convert.errors import V2WError
+from v2w_convert.finetuning.precision import with_precision
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.world.experts import AnyWorld, experts_of
 
@@ -34,6 +35,7 @@ def make_accelerator(settings: FinetuneSettings) -> Accelerator:
         V2WError: The device is not there, accelerate is in use with other settings already, or the settings do not go with
             the number of processes.
     """
+    settings = with_precision(settings)
     device = resolve_device(settings.device)
     asked = f"finetune on {device} with mixed precision {settings.mixed_precision!r}"
     try:
