@@ -100,7 +100,7 @@ def convert(
     Args:
         base: A diffusers folder, a file or folder as its makers publish it, or a Hub id (OWNER/NAME).
         output: The folder to write: new, or empty.
-        settings: How to convert; `ConvertSettings(action_dim=…)` is enough.
+        settings: How to convert; `ConvertSettings(action_dim=…)` or `ConvertSettings(data=…)` is enough.
         progress: Called as the work advances.
 
     Returns:
@@ -119,7 +119,7 @@ def convert(
     )
     result = convert_checkpoint(base, output, settings, progress)
     if not (settings.dry_run or result.already_converted or (output / CONFIG).exists()):
-        _save(settings, output, "convert BASE -o OUT")
+        _save(result.settings or settings, output, "convert BASE -o OUT")
     if settings.verify:
         report = verify(output, base, card=True, progress=progress)
         result = replace(result, verify=report.as_json())
