@@ -35,6 +35,7 @@ SECTIONS = {
     **dict.fromkeys(
         ("data", "plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips"), FILES
     ),
+    **dict.fromkeys(("lpips", "dreamsim", "fid", "fvd", "frechet"), FILES),
     **dict.fromkeys(DataSettings.model_fields, DATA),
     **dict.fromkeys(
         ("device", "dtype", "mixed_precision", "gradient_checkpointing", "memory", "budget", "seed"), COMPUTE

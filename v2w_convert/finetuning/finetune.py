@@ -25,9 +25,9 @@ from v2w_convert.finetuning.experts import by_expert, experts_to_train, level_ra
 from v2w_convert.finetuning.latents import cached_latents, require_clips
 from v2w_convert.finetuning.levels import Objective, decide
 from v2w_convert.finetuning.loop import prepare, train
-from v2w_convert.finetuning.lora import require_peft, updates_in
+from v2w_convert.finetuning.lora import updates_in
 from v2w_convert.finetuning.loss_curve import draw_log
-from v2w_convert.finetuning.optimizers import require_optimizer
+from v2w_convert.finetuning.plan_memory import announce_memory, latent_size, require_packages
 from v2w_convert.finetuning.previews import prepare_previews
 from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
 from v2w_convert.finetuning.run_folder import (
@@ -83,9 +83,7 @@ def finetune(
     settings = settings or FinetuneSettings()
     progress = progress or no_progress
     resolve_device(settings.device)
-    require_optimizer(settings)
-    if settings.train == "lora":
-        require_peft()
+    require_packages(settings)
     watch = Watch(settings, output)
     model = open_converted(converted)
     manifest, _, resolved = model
@@ -130,6 +128,8 @@ def finetune(
         progress(ProgressEvent("note", detail=remark))
 
     accelerator = make_accelerator(settings)
+    vae.to(accelerator.device)
+    announce_memory(trained, settings, latent_size(vae, sets[0]), accelerator.device, progress)
     world = load_experts(
         trained,
         model.source.boundary,
@@ -137,7 +137,6 @@ def finetune(
         dtype=torch.float32,
         matrices=None if settings.weights == "float32" else torch.bfloat16,
     )
-    vae.to(accelerator.device)
     for data_set in sets:
         require_fit(world, vae, data_set, accelerator)
     facts = None if vae.single else describe_autoencoder(vae, sets[0])
