@@ -23,6 +23,7 @@ RESULTS = {
     "plan": "PlanResult",
     "convert": "ConvertResult",
     "budget": "Budget",
+    "data": "DataDescription",
     "finetune": "FinetuneResult",
     "rollout": "RolloutResult",
     "evaluate": "EvaluateResult",

@@ -38,7 +38,8 @@ class ConvertSettings(DataSettings):
         description="numbers in one action, times the video frames that make one latent frame",
     )
     data: SettingPath | None = Field(
-        default=None, description="data set that the model will be trained on, to read the action dimension from it"
+        default=None,
+        description="data set that the model will be trained on, to read the action dimension from it",
     )
     plan: SettingPath | None = Field(
         default=None, description="plan to apply; default: the shipped plan that fits"
