@@ -22,8 +22,11 @@ from v2w_convert.finetuning.conditions import Clips
 from v2w_convert.finetuning.levels import clip_length, decide
 from v2w_convert.finetuning.lora import add_updates, require_peft
 from v2w_convert.finetuning.optimizers import make_optimizer
+from v2w_convert.finetuning.resume_from import begin_from
+from v2w_convert.finetuning.room import require_room
 from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log
 from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.finetuning.signals import deferred
 from v2w_convert.finetuning.trainable import choose_parameters
 from v2w_convert.finetuning.training import Training, master_of
 from v2w_convert.finetuning.watch import Watch
@@ -75,7 +78,7 @@ def prepare(
     schedule = get_scheduler(
         settings.lr_scheduler,
         optimizer,
-        num_warmup_steps=round(settings.warmup * settings.steps),
+        num_warmup_steps=settings.warmup_steps,
         num_training_steps=settings.steps,
     )
     place = {"off": None, "cpu": "cpu", "device": accelerator.device}[settings.ema]
@@ -115,6 +118,14 @@ def train(
         V2WError: Loss or gradient is not finite, or what is in `output` is not this run's.
     """
     step = restore(output / CHECKPOINTS, training, settings.steps)
+    if not step and settings.resume_from is not None:
+        begin_from(settings.resume_from, output)
+        if not (step := restore(output / CHECKPOINTS, training, settings.steps)):
+            raise V2WError(f"resume from {settings.resume_from}", "it is damaged", "another checkpoint")
+    if not step:
+        least = sum(tensor.nbytes for tensor in training.masters.values())
+        asked = f"write checkpoints into {output}"
+        require_room(output, least, asked, "a disk with space left, before hours are spent")
     log = Log(output / LOG, step, watch.log)
     fixed = validation.read(validation.latents.spread(settings.validation_clips)) if validation else None
     pace = Pace(step, settings.steps)
@@ -133,7 +144,7 @@ def train(
             log.write({"step": step, "validation_loss": found})
 
     gpus = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(gpus):
+    with torch.random.fork_rng(gpus), deferred() as signal:
         if not log.lines:
             validate()
         while step < settings.steps:
@@ -145,9 +156,10 @@ def train(
             log.write({"step": step, "loss": loss, "gradient_norm": norm, "lr": lr, "seconds": seconds})
             if step % settings.validate_every == 0 or step == settings.steps:
                 validate()
-            if step % settings.checkpoint_every == 0 or step == settings.steps:
+            if signal or step % settings.checkpoint_every == 0 or step == settings.steps:
                 flush_to_disk(log.file)
                 save(output / CHECKPOINTS, step, training, settings.keep_checkpoints)
+            signal.obey()
             watch.show(world, training, accelerator, step)
             seconds_left = pace.seconds_left(step)
             progress(ProgressEvent("train", step, settings.steps, f"loss {loss:.4f}", seconds_left))
@@ -210,7 +222,9 @@ def train_step(
         value = part(chosen)
         if not math.isfinite(found := value.item()):
             place = origin(world.base, partial(part, chosen))
-            raise _not_finite(step, f"its loss is {found}: {place} not finite")
+            bad = (i for i in range(settings.batch)[chosen] if not math.isfinite(part(slice(i, i + 1)).item()))
+            data = "; ".join(clips.place(chosen_clips[i]) for i in bad) or "only of several clips together"
+            raise _not_finite(step, f"its loss is {found} ({data}): {place} not finite")
         accelerator.backward(value)  # divides by settings.gradient_accumulation
         total += found / settings.gradient_accumulation
     norm = float(accelerator.clip_grad_norm_(list(training.parameters.values()), settings.max_gradient_norm))
@@ -218,7 +232,8 @@ def train_step(
     if not (math.isfinite(norm) or training.scaler):
         gradients = {name: p.grad for name, p in training.base.named_parameters() if p.grad is not None}
         place = next((name for name, gradient in gradients.items() if not is_finite(gradient)), "the base")
-        raise _not_finite(step, f"its gradient's norm is {norm}, first at {place}")
+        data = "; ".join(clips.place(index) for index in chosen_clips)
+        raise _not_finite(step, f"its gradient's norm is {norm}, first at {place}; its clips: {data}")
     training.step()
     return total, norm
 
