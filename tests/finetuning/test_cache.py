@@ -99,7 +99,12 @@ def test_no_room_is_told_before_a_shard_is_written(
     monkeypatch.setattr(latents, "require_room", none)
     with pytest.raises(V2WError, match=r"encode .*: no room \(try: a --cache on another disk\)"):
         cached_latents(
-            open_dataset(tiny_data), tiny_converted, tmp_path / "cache", open_vae(tiny_converted), 6, no_progress
+            open_dataset(tiny_data),
+            tiny_converted,
+            tmp_path / "cache",
+            open_vae(tiny_converted),
+            6,
+            no_progress,
         )
     assert list(tmp_path.iterdir()) == []
 

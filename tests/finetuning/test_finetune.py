@@ -432,7 +432,12 @@ def test_a_run_begins_with_a_checkpoint_of_another(
 
 
 def test_what_is_no_checkpoint_of_the_same_model_is_refused(
-    long: Path, unbroken: Any, tiny_converted: Path, tiny_data: Path, constant: FinetuneSettings, tmp_path: Path
+    long: Path,
+    unbroken: Any,
+    tiny_converted: Path,
+    tiny_data: Path,
+    constant: FinetuneSettings,
+    tmp_path: Path,
 ) -> None:
     def refused(match: str, checkpoint: Path, converted: Path = tiny_converted) -> None:
         changes = {"resume_from": checkpoint, "cache": long.parent / "cache"}

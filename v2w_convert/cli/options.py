@@ -33,7 +33,18 @@ ARGUMENTS, FILES, DATA, SETTINGS, COMPUTE, OTHER = (
 MAY_BE_EMPTY = "--prompt"
 SECTIONS = {
     **dict.fromkeys(
-        ("plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips", "cache", "resume_from"), FILES
+        (
+            "plan",
+            "variant",
+            "ema",
+            "conditions",
+            "validation",
+            "classifier_data",
+            "clips",
+            "cache",
+            "resume_from",
+        ),
+        FILES,
     ),
     **dict.fromkeys(DataSettings.model_fields, DATA),
     **dict.fromkeys(

@@ -17,7 +17,14 @@ from v2w_convert.encoders.episode import Kind, Sources, one_task, picture_condit
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.cache import ahead, make_once
 from v2w_convert.finetuning.latents import LatentDataset
-from v2w_convert.finetuning.shards import ShardWriter, Stored, episode_name, next_episode, open_shards, require
+from v2w_convert.finetuning.shards import (
+    ShardWriter,
+    Stored,
+    episode_name,
+    next_episode,
+    open_shards,
+    require,
+)
 from v2w_convert.plan.call import Conditions
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.progress import Pace, Progress, ProgressEvent
@@ -243,7 +250,9 @@ def cached_conditions(
     def encode(stage: Path) -> None:
         writer, there = ShardWriter(stage), open_shards(stage)
         names = model.sources.names("text")
-        said = [p for p in prompts if p is not None and any(prompt_key(p, name) not in there for name in names)]
+        said = [
+            p for p in prompts if p is not None and any(prompt_key(p, name) not in there for name in names)
+        ]
         encode_prompts(said, model, writer, device)
         encode_pictures(data, clips, model, writer, vae, device, progress)
         writer.finish()

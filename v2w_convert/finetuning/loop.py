@@ -222,7 +222,9 @@ def train_step(
         value = part(chosen)
         if not math.isfinite(found := value.item()):
             place = origin(world.base, partial(part, chosen))
-            bad = (i for i in range(settings.batch)[chosen] if not math.isfinite(part(slice(i, i + 1)).item()))
+            bad = (
+                i for i in range(settings.batch)[chosen] if not math.isfinite(part(slice(i, i + 1)).item())
+            )
             data = "; ".join(clips.place(chosen_clips[i]) for i in bad) or "only of several clips together"
             raise _not_finite(step, f"its loss is {found} ({data}): {place} not finite")
         accelerator.backward(value)  # divides by settings.gradient_accumulation

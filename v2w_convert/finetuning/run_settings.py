@@ -50,7 +50,10 @@ class RunSettings(Settings):
         # Names in backticks become flags on the command line.
         if self.warmup >= 1 and self.warmup != int(self.warmup):
             raise ValueError(f"`warmup` {self.warmup} is neither a share below 1 nor a whole number of steps")
-        if self.lr_scheduler == "constant" and self.warmup not in (0, RunSettings.model_fields["warmup"].default):
+        if self.lr_scheduler == "constant" and self.warmup not in (
+            0,
+            RunSettings.model_fields["warmup"].default,
+        ):
             raise ValueError("`warmup` goes with `lr_scheduler` constant_with_warmup, not constant")
         return self
 

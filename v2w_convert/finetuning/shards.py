@@ -65,7 +65,9 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     The library's own `save_file` lets nobody but the owner read it.
     """
     codes = {dtype.torch: code for code, dtype in DTYPES.items()}
-    infos = [(name, codes[str(x.dtype).removeprefix("torch.")], tuple(x.shape)) for name, x in tensors.items()]
+    infos = [
+        (name, codes[str(x.dtype).removeprefix("torch.")], tuple(x.shape)) for name, x in tensors.items()
+    ]
     # Wide numbers first, so that each lies at a multiple of its width: readers map them in place.
     infos.sort(key=lambda info: (-DTYPES[info[1]].bits, info[0]))
     write_safetensors(file, ((name, tensors[name].detach()) for name, _, _ in infos), infos, {})
