@@ -16,6 +16,8 @@ Functions, one for each `v2w` command:
         A base becomes a converted folder.
     verify(converted, base, settings, *, report, card, progress) -> VerifyReport
         Measure every claim about a converted folder.
+    budget(converted, data, settings) -> Budget
+        What finetuning would take in memory and on disk.
     finetune(converted, data, output, settings, *, progress) -> FinetuneResult
         Train a converted folder on episodes with actions.
     rollout(world_folder, data, output, settings, *, progress) -> RolloutResult
@@ -49,6 +51,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from v2w_convert.api import (
+        budget,
         convert,
         convert_module,
         draft_plan,
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from v2w_convert.errors import V2WError
     from v2w_convert.evaluation.result import EvaluateResult, RolloutResult
     from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
+    from v2w_convert.finetuning.budget import Budget
     from v2w_convert.finetuning.result import FinetuneResult
     from v2w_convert.finetuning.settings import FinetuneSettings
     from v2w_convert.onnx_export.result import ExportResult
@@ -91,6 +95,7 @@ _MODULES = {
         "draft_plan",
         "convert",
         "verify",
+        "budget",
         "finetune",
         "rollout",
         "evaluate",
@@ -106,6 +111,7 @@ _MODULES = {
     "v2w_convert.errors": ("V2WError",),
     "v2w_convert.evaluation.result": ("EvaluateResult", "RolloutResult"),
     "v2w_convert.evaluation.settings": ("EvaluateSettings", "RolloutSettings"),
+    "v2w_convert.finetuning.budget": ("Budget",),
     "v2w_convert.finetuning.result": ("FinetuneResult",),
     "v2w_convert.finetuning.settings": ("FinetuneSettings",),
     "v2w_convert.onnx_export.result": ("ExportResult",),
@@ -125,6 +131,7 @@ _MODULES = {
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "Budget",
     "ConvertResult",
     "ConvertSettings",
     "DataSettings",
@@ -152,6 +159,7 @@ __all__ = [
     "World",
     "assert_causal",
     "assert_streams",
+    "budget",
     "convert",
     "convert_module",
     "draft_plan",

@@ -4,6 +4,7 @@
 function that needs them.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from v2w_convert.data.dataset import Dataset
     from v2w_convert.draft.result import PlanResult
     from v2w_convert.evaluation.result import EvaluateResult, RolloutResult
+    from v2w_convert.finetuning.budget import Budget
     from v2w_convert.finetuning.result import FinetuneResult
     from v2w_convert.onnx_export.result import ExportResult
     from v2w_convert.plan.grammar import Plan
@@ -252,6 +254,31 @@ def open_dataset(path: Folder, settings: DataSettings | None = None) -> "Dataset
     return open_path(path, settings)
 
 
+def budget(
+    converted: Folder,
+    data: Folder,
+    settings: FinetuneSettings = FinetuneSettings(),  # noqa: B008 (frozen)
+) -> "Budget":
+    """Tell what `finetune` with these settings would take in memory and on disk. Nothing is trained.
+
+    A step is run on tensors that have shapes and no values, and what it holds is counted.
+
+    Args:
+        converted: What `convert` wrote.
+        data: A data set.
+        settings: How to train.
+
+    Returns:
+        Bytes, and what to change if the device has less.
+
+    Raises:
+        V2WError: The data does not fit the model, or a package is missing that the settings need.
+    """
+    from v2w_convert.finetuning.plan_memory import plan_memory
+
+    return plan_memory(_folder(converted), _folder(data), settings)
+
+
 def finetune(
     converted: Folder,
     data: Folder,
@@ -330,26 +357,40 @@ def evaluate(
         world_folder: What `finetune` wrote.
         data: A data set that it was not trained on.
         settings: What to measure, and how to sample.
-        output: A new JSON file for the figures; None: none is written.
+        output: A new folder for a page, videos and the figures; if it ends in .json, a new file for the figures alone;
+            None: nothing is written.
         progress: Called as the work advances.
 
     Returns:
         The figures, with bootstrap intervals over episodes.
 
     Raises:
-        V2WError: The data does not fit the model, or the file exists.
+        V2WError: The data does not fit the model, a network is not what it should be, or the output exists.
     """
     world_folder, data = _folder(world_folder), _folder(data)
     if settings.classifier_data is not None:
         _folder(settings.classifier_data)
-    if output is not None and Path(output).exists():
-        raise V2WError(f"write figures to {output}", "the file exists", "another name")
+    target = None if output is None else Path(output)
+    alone = target is None or target.suffix == ".json"
+    if alone and settings.save_frames:
+        found = "no folder to put them into" if target is None else f"{target} is one file"
+        raise V2WError("save frames", found, "-o FOLDER")
+    if target is not None and os.path.lexists(target):
+        raise V2WError(f"write figures to {target}", "the file exists", "another name")
     from v2w_convert.evaluation.evaluate import evaluate as measure
 
-    result = measure(world_folder, data, settings, progress=progress)
-    if output is not None:
-        write_text(Path(output), result_json(result, indent=1) + "\n")
-        _save_beside(settings, Path(output), "evaluate RUN --data DATA -o FIGURES.json")
+    command = "evaluate RUN --data DATA -o OUTPUT"
+    if target is None or alone:
+        result = measure(world_folder, data, settings, progress=progress)
+        if target is not None:
+            write_text(target, result_json(result, indent=1) + "\n")
+            _save_beside(settings, target, command)
+        return result
+    from v2w_convert.evaluation.report.folder import report_folder
+
+    with report_folder(target) as report:
+        result = measure(world_folder, data, settings, report=report, progress=progress)
+        _save(settings, report.folder, command)
     return result
 
 

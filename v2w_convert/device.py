@@ -41,14 +41,21 @@ def resolve_device(name: str) -> "torch.device":
     return device
 
 
-def resolve_dtype(name: str) -> "torch.dtype":
+def resolve_dtype(name: str, device: "torch.device | None" = None) -> "torch.dtype":
     """Return torch's floating-point type called `name`, one of `DTYPES`.
+
+    Args:
+        name: "auto": bfloat16 on a CUDA `device` that computes in it, else float32.
+        device: Where it is computed.
 
     Raises:
         V2WError: `name` is not one of them.
     """
     import torch
 
+    if name == "auto":
+        cuda = device is not None and device.type == "cuda"
+        name = "bfloat16" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if name not in DTYPES:
         raise V2WError(f"compute in {name!r}", "not a number format that can be chosen", ", ".join(DTYPES))
     dtype: torch.dtype = getattr(torch, name)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tests.evaluation import torchscript
 from v2w_convert.data import Episode, write_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation import action_following
@@ -51,15 +52,22 @@ def test_the_result_says_what_was_measured_on_what(
     assert (result.world, result.data) == ("converted", "one_hot")
     assert (result.clips, result.episodes, result.history) == (4, 3, 2)
     level = load(tiny_converted).noise.history_level  # where the settings name none
-    expected = SETTINGS.model_copy(update={"context_noise": level})
+    expected = SETTINGS.model_copy(update={"context_noise": level, "dtype": "float32"})
     assert EvaluateSettings.model_validate(result.settings) == expected
     assert result.horizons.keys() == result.actions.psnr_gap.keys() == {1, 3}
     assert result.baselines.last_frame_copied.keys() == {1, 3}
     assert result.long_horizon is not None
     assert (result.long_horizon.frames, result.long_horizon.rollouts) == (5, 2)
     assert 0 <= result.long_horizon.within_real.mean <= 1
+    assert [(x.first, x.last) for x in result.long_horizon.drift] == [(n, n) for n in range(1, 6)]
+    assert {len(curve) for curve in result.psnr_curves.values()} == {3}
+    assert result.psnr_curves["generated"][2] == pytest.approx(result.horizons[3].psnr.mean)
     # Before finetuning no action has an effect: the gap is exactly nothing.
-    assert asdict(result.actions.psnr_gap[1]) == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    nothing = {"mean": 0.0, "low": 0.0, "high": 0.0}
+    changes = result.actions.sensitivity
+    assert asdict(result.actions.psnr_gap[1]) == asdict(changes.other_episode) == nothing
+    assert {name: asdict(effect) for name, effect in changes.parts.items()} == {"action": nothing}
+    assert changes.other_noise.low > 0
 
 
 def test_all_keys_of_the_json_are_snake_case(result: EvaluateResult) -> None:
@@ -79,8 +87,8 @@ def test_the_same_seed_gives_the_same_figures(
     events: list[ProgressEvent] = []
     again = evaluate(tiny_converted, data, SETTINGS, progress=events.append)
     assert again == result
-    assert [event.task for event in events] == ["evaluate"] * 6
-    assert events[2].detail == "rolling out, sample 2 of 2"
+    assert {event.task for event in events} == {"evaluate"}
+    assert events[2].detail == "clips 1 to 4 of 4: rolling out, sample 2 of 2"
 
 
 def test_other_horizons_change_no_figure_of_these(
@@ -103,28 +111,85 @@ def test_half_precision_gives_nearly_the_same(
 
 
 def test_why_actions_were_not_classified(result: EvaluateResult, tiny_converted: Path, data: Path) -> None:
-    assert result.actions.inverse_dynamics is None
+    assert result.actions.inverse_dynamics == []
     assert "no other episodes" in str(result.actions.inverse_dynamics_reason)
 
 
-def test_actions_are_classified(
+def test_actions_are_read(
     tiny_converted: Path, data: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = partial(action_following.train_classifier, steps=3)  # how well is test_inverse_dynamics'
-    monkeypatch.setattr(action_following, "train_classifier", train)
-    figures = evaluate(tiny_converted, data, SETTINGS.model_copy(update={"classifier_data": data})).actions
-    assert figures.inverse_dynamics is not None and figures.inverse_dynamics_reason is None
-    assert 0 <= figures.inverse_dynamics.generated.mean <= 1
-    assert 1 / 3 <= figures.inverse_dynamics.majority_class <= 1
-    others = evaluate(
-        tiny_converted, data, SETTINGS.model_copy(update={"classifier_data": tiny_data})
-    ).actions
-    assert others.inverse_dynamics is None
-    assert others.inverse_dynamics_reason == "actions are not one-hot"
+    train = partial(action_following.train_inverse_dynamics, steps=3)  # how well is test_inverse_dynamics'
+    monkeypatch.setattr(action_following, "train_inverse_dynamics", train)
+    found = evaluate(tiny_converted, data, SETTINGS.model_copy(update={"classifier_data": data}))
+    assert found.actions.inverse_dynamics_reason is None
+    [figures] = found.actions.inverse_dynamics
+    assert (figures.name, figures.measure) == ("action", "accuracy")
+    assert 0 <= figures.generated.mean <= 1
+    assert 1 / 3 <= figures.ignoring_actions <= 1
+    assert found.long_horizon is not None
+    assert all(0 <= x.inverse_dynamics["action"] <= 1 for x in found.long_horizon.drift)
+    # Of other episodes, whose actions are amounts, the same actions are read as amounts.
+    brief = {"classifier_data": tiny_data, "samples": 1, "long_frames": 0}
+    amounts = evaluate(tiny_converted, data, SETTINGS.model_copy(update=brief)).actions
+    read = [(x.name, x.measure, x.ignoring_actions) for x in amounts.inverse_dynamics]
+    assert read == [(name, "r2", 0.0) for name in "ab"]
+    assert str(amounts.inverse_dynamics_reason).endswith("these never change: c")
+
+
+def test_the_figures_do_not_depend_on_what_is_rolled_out_together(
+    result: EvaluateResult, tiny_converted: Path, data: Path
+) -> None:
+    found = evaluate(tiny_converted, data, SETTINGS.model_copy(update={"batch": 3}))
+
+    def numbers(value: object) -> list[float]:
+        if isinstance(value, dict):
+            return [x for inner in value.values() for x in numbers(inner)]
+        if isinstance(value, list | tuple):
+            return [x for inner in value for x in numbers(inner)]
+        return [value] if isinstance(value, float) else []
+
+    ours, theirs = (numbers(asdict(replace(x, settings={}))) for x in (found, result))
+    assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
+
+
+def test_networks_that_the_user_names(tiny_converted: Path, data: Path, tmp_path: Path) -> None:
+    files = {
+        "lpips": torchscript.Lpips(),
+        "dreamsim": torchscript.DreamSim(),
+        "fid": torchscript.Inception(),
+        "fvd": torchscript.I3D(),
+        "frechet": torchscript.Pooled(),
+    }
+    paths = {name: torchscript.write(module, tmp_path / f"{name}.pt") for name, module in files.items()}
+    short = SETTINGS.model_copy(update={**paths, "samples": 1, "long_frames": 0})
+    with pytest.raises(V2WError, match=r"clips of 3 frames; I3D takes 10 at least \(try: --horizons 16\)"):
+        evaluate(tiny_converted, data, short)
+    (tmp_path / "more").mkdir()
+    chance = np.random.default_rng(1)
+    long = [
+        Episode(
+            chance.integers(0, 256, (12, 16, 16, 3), dtype=np.uint8), np.eye(3, dtype=np.float32)[[0] * 12]
+        )
+        for _ in range(3)
+    ]
+    write_dataset(long, tmp_path / "more" / "long", fps=5, action_names=["a", "b", "c"])
+    found = evaluate(
+        tiny_converted, tmp_path / "more" / "long", short.model_copy(update={"horizons": (1, 10)})
+    )
+    assert found.not_measured == {}
+    quality = found.horizons[10]
+    assert quality.lpips is not None and quality.dreamsim is not None
+    # Half the mean square of twice the difference: PSNR says the same in decibels.
+    assert quality.lpips.mean == pytest.approx(2 * 10 ** (-quality.psnr.mean / 10), rel=0.05)
+    shapes = {name: (x.samples, x.dimensions) for name, x in found.frechet.items()}
+    assert shapes == {"fid": (30, 6), "fvd": (3, 6), "frechet[frechet.pt]": (30, 12)}
+    assert all(x.generated > 0 for x in found.frechet.values())
+    named = [table.title for table in tables(found)]
+    assert "Fréchet distances from the recorded frames" in named and "not measured" not in named
 
 
 def test_tables(result: EvaluateResult) -> None:
-    horizons, other = tables(result)
+    horizons, actions, long, missing = tables(result)
     assert horizons.columns == ["", "1", "3"]
     assert all(len(row) == 3 for row in horizons.rows)
     assert [row[0] for row in horizons.rows[:4]] == [
@@ -135,9 +200,15 @@ def test_tables(result: EvaluateResult) -> None:
     ]
     figure = result.horizons[3].psnr
     assert horizons.rows[0][2] == f"{figure.mean:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
-    assert other.title == "actions and long-horizon stability"
-    assert any(row[0] == "inverse dynamics" and "not measured" in row[1] for row in other.rows)
-    assert len(list(tables(replace(result, long_horizon=None)))[1].rows) == len(other.rows) - 2
+    assert actions.title == "whether actions are followed"
+    assert actions.rows[-1][1].startswith("not measured: no other episodes")
+    assert [row[0] for row in long.rows] == [
+        *(f"{n} to {n}" for n in range(1, 6)),
+        "all",
+        "all, within real frames",
+    ]
+    assert dict(missing.rows)["fvd"] == "no network (--fvd i3d_torchscript.pt)"
+    assert len(list(tables(replace(result, long_horizon=None)))) == 3
 
 
 def test_what_cannot_be_evaluated_is_refused(tiny_converted: Path, data: Path) -> None:
@@ -146,6 +217,8 @@ def test_what_cannot_be_evaluated_is_refused(tiny_converted: Path, data: Path) -
             evaluate(tiny_converted, data, SETTINGS.model_copy(update=changes))
 
     refused("the longest of 3 episodes has 11", history=20)
+    refused("only one episode is long enough", history=5)
+    refused("no such file", lpips=data / "none.pt")
     refused("no camera 'left'", camera="left")
     refused("torch knows no such device", device="gpu")
     with pytest.raises(ValidationError):

@@ -42,15 +42,12 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 
 CHOICES: dict[str, dict[str, Any]] = {
-    "temporal": {"train": "temporal"},
     "action": {"train": "action", "ema": "cpu"},
     "bfloat16": {**HALF, "gradient_checkpointing": True},
-    "bfloat16 temporal": {**HALF, "train": "temporal", "ema": "off"},
+    "temporal": {**HALF, "train": "temporal", "ema": "off", "optimizer": "adafactor"},
     "offload": {"offload_optimizer": True},
-    "adafactor": {"optimizer": "adafactor", "ema": "off"},
-    "adamw-8bit": {"optimizer": "adamw-8bit", **HALF},
-    "lora": {"train": "lora", "lora_rank": 2},
-    "lora bfloat16": {"train": "lora", "lora_rank": 2, "lora_alpha": 4.0, "lora_targets": "temporal", **HALF},
+    "adamw-8bit": {**HALF, "train": "temporal", "optimizer": "adamw-8bit"},
+    "lora": {**HALF, "train": "lora", "lora_rank": 2, "lora_alpha": 4.0, "lora_targets": "temporal"},
 }
 
 

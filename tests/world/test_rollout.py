@@ -6,6 +6,7 @@ import torch
 from tests.conftest import ACTIONS, tiny_unet
 from tests.tiny import tiny_world
 from v2w_convert.checkpoint.open import open_source
+from v2w_convert.errors import V2WError
 from v2w_convert.noise.sampler import SolverSampler
 from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.probe import randomize_zero_init
@@ -134,3 +135,27 @@ def test_history_is_given_at_the_level_that_training_visits() -> None:
     world.stream(1, 4, 4).observe(torch.zeros(1, 2, 4, 4, 4))
     world.stream(1, 4, 4, sampling=Sampling(context_noise=0.5)).observe(torch.zeros(1, 1, 4, 4, 4))
     assert [float(levels[0, 0]) for levels in seen] == pytest.approx([level, 0.5])
+
+
+def test_rollouts_with_seeds_of_their_own_come_out_the_same_in_any_company(world: World) -> None:
+    latents = torch.randn(3, 2, world.channels, H, W, generator=torch.Generator().manual_seed(0)).double()
+    actions = torch.ones(3, 2, ACTIONS).double()
+
+    def rolled(rows: list[int], seed: int | list[int]) -> torch.Tensor:
+        stream = world.stream(len(rows), H, W, sampling=Sampling(2), seed=seed)
+        stream.observe(latents[rows], actions[rows])
+        twin = stream.branch()
+        frames = stream.step(actions[rows, 0]), stream.step(actions[rows, 1])
+        assert torch.equal(twin.step(actions[rows, 0]), frames[0])
+        return torch.stack(frames, 1)
+
+    seeds = [5, 6, 5]
+    together = rolled([0, 1, 2], seeds)
+    for row in range(3):
+        alone = rolled([row], seeds[row])  # the noise of a single rollout with this seed
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=0, atol=1e-9)
+    assert not torch.equal(together[1], rolled([0, 1, 2], [5, 7, 5])[1])
+    other = world.stream(3, H, W, sampling=Sampling(2), seed=seeds).branch(1)
+    assert torch.equal(other._noise(latents), world.stream(3, H, W, seed=1)._noise(latents))
+    with pytest.raises(V2WError, match="start 3 rollouts: 2 seeds"):
+        world.stream(3, H, W, seed=[1, 2])

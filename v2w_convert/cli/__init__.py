@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from v2w_convert.cli.budget import budget
 from v2w_convert.cli.convert import convert
 from v2w_convert.cli.ending import INTERRUPTED, TERMINATED, Terminated, fault, nobody_reads, prepare, stopped
 from v2w_convert.cli.evaluate import evaluate
@@ -24,6 +25,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "plan": (plan, "Write the plan that fits a checkpoint, or draft one"),
     "convert": (convert, "Convert a checkpoint into a world model"),
     "verify": (verify, "Measure every claim about a converted model"),
+    "budget": (budget, "Tell what finetuning would take in memory, and on disk"),
     "finetune": (finetune, "Train a converted model on episodes with actions"),
     "rollout": (rollout, "Generate a video beside the recorded one"),
     "evaluate": (evaluate, "Measure quality by horizon and action following"),

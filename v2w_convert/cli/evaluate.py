@@ -14,10 +14,15 @@ def evaluate(
     world: World,
     data: Data,
     settings: EvaluateSettings,
-    output: Annotated[Path | None, output_option("FILE", "new JSON file for the figures")] = None,
+    output: Annotated[
+        Path | None,
+        output_option(
+            "OUTPUT", "new folder for a page, videos and figures; a name in .json: the figures alone"
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Measure picture quality by horizon, action following, and long-horizon stability.
+    """Measure picture quality by horizon, action following, and drift in long rollouts.
 
     Every figure stands beside baselines and has a bootstrap interval over episodes.
     """
@@ -34,6 +39,7 @@ def evaluate(
     for table in tables(result):
         print_table(*table)
     if output is not None:
-        print_line(f"{output}: the figures")
+        what = "the figures" if output.suffix == ".json" else "report.html, figures.json, videos"
+        print_line(f"{output}: {what}")
     if json:
         print_result(result)

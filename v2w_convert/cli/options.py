@@ -46,6 +46,7 @@ SECTIONS = {
         ),
         FILES,
     ),
+    **dict.fromkeys(("lpips", "dreamsim", "fid", "fvd", "frechet"), FILES),
     **dict.fromkeys(DataSettings.model_fields, DATA),
     **dict.fromkeys(
         ("device", "dtype", "mixed_precision", "gradient_checkpointing", "memory", "budget", "seed"), COMPUTE

@@ -22,6 +22,7 @@ RESULTS = {
     "inspect": "InspectResult",
     "plan": "PlanResult",
     "convert": "ConvertResult",
+    "budget": "Budget",
     "finetune": "FinetuneResult",
     "rollout": "RolloutResult",
     "evaluate": "EvaluateResult",

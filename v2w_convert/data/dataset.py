@@ -5,6 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from v2w_convert.data.actions import ActionSpace
 from v2w_convert.data.episode import Episode
 from v2w_convert.data.settings import DataSettings
@@ -76,6 +79,17 @@ class Dataset(ABC):
     def __len__(self) -> int:
         """How many episodes there are."""
         return len(self.lengths)
+
+    def actions(self) -> Iterator[NDArray[np.float32]]:
+        """`Episode.actions` of each episode, in order; NaN and infinities are left for the caller to find.
+
+        Frames are decoded, and such numbers refused, unless the format reads actions by themselves.
+
+        Raises:
+            V2WError: They cannot be read.
+        """
+        for episode in self.episodes():
+            yield episode.actions
 
     @abstractmethod
     def episodes(self) -> Iterator[Episode]:

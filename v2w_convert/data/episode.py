@@ -40,8 +40,9 @@ class Episode:
                 f"{len(self.frames)} frames but actions of shape {self.actions.shape}",
                 "one action row per frame",
             )
-        if not np.isfinite(self.actions).all():
-            raise V2WError(asked, "an action is NaN or infinite", "clean the actions before training on them")
+        if not (finite := np.isfinite(self.actions).all(1)).all():
+            found = f"the action in row {int(np.argmin(finite))} is NaN or infinite"
+            raise V2WError(asked, found, "clean the actions before training on them")
 
     def __len__(self) -> int:
         """Frames, t."""

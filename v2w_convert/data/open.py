@@ -7,23 +7,29 @@ from v2w_convert.data import formats
 from v2w_convert.data.dataset import Dataset, Format
 from v2w_convert.data.episode import Episode
 from v2w_convert.data.formats.lerobot_writer import write
-from v2w_convert.data.settings import DataSettings
+from v2w_convert.data.settings import VIEW, DataSettings
+from v2w_convert.data.view import viewed
 from v2w_convert.errors import V2WError
 
 
-def open_dataset(path: str | Path, settings: DataSettings | None = None) -> Dataset:
+def open_dataset(
+    path: str | Path, settings: DataSettings | None = None, recorded: DataSettings | None = None
+) -> Dataset:
     """Open a data set of any format in `data.formats.FORMATS`.
 
     Args:
         path: A folder or file.
         settings: How to read it; None: as it is.
+        recorded: How the data that a model was trained on was read: holds where `settings` say nothing, as far as the format
+            of this data takes it.
 
     Returns:
         The data set. Only its description has been read.
 
     Raises:
         V2WError: Nothing is there, no format matches, the description is damaged, there is no episode, the
-            camera is not named or not there, or a setting is given that the format has no use for.
+            camera is not named or not there, a setting is given that the format has no use for, or its
+            rate cannot become the one that is asked for.
     """
     path = Path(path)
     settings = settings or DataSettings()
@@ -33,7 +39,8 @@ def open_dataset(path: str | Path, settings: DataSettings | None = None) -> Data
     for candidate in formats.FORMATS:
         if candidate.matches(path):
             require_taken(candidate, settings, asked)
-            return candidate.open(path, settings)
+            settings = settings.over(recorded or DataSettings(), candidate.takes | VIEW)
+            return viewed(candidate.open(path, settings), settings)
     known = ", or ".join(f"{candidate.name}: {candidate.contents}" for candidate in formats.FORMATS)
     raise V2WError(asked, "its format is not known", known)
 
@@ -44,7 +51,7 @@ def require_taken(form: Format, settings: DataSettings, asked: str) -> None:
     Raises:
         V2WError: It does not.
     """
-    if refused := [name for name in settings.said() if name not in form.takes]:
+    if refused := [name for name in settings.said() if name not in form.takes | VIEW]:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in refused)
         raise V2WError(asked, f"data of the format {form.name} does not take {flags}", "without it")
 

@@ -1,5 +1,6 @@
 """Settings that say how a data set is read. Nothing heavy is imported here: the command line reads its flags from them."""
 
+from collections.abc import Collection
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -40,7 +41,8 @@ class DataSettings(Settings):
     )
     stride: Count | None = Field(
         default=None,
-        description="use every stride-th frame; the actions between two that are used are averaged; default: 1",
+        description="use every stride-th frame; its action is then all actions until the next one that is used, stride times as many "
+        "numbers; default: 1",
     )
     fps: float | None = Field(
         default=None,
@@ -62,6 +64,14 @@ class DataSettings(Settings):
         """The settings of this class, of whatever subclass this is, that are not None."""
         values = {name: getattr(self, name) for name in DataSettings.model_fields}
         return {name: value for name, value in values.items() if value is not None}
+
+    def over(self, recorded: "DataSettings", taken: Collection[str]) -> "DataSettings":
+        """These settings, and where they say nothing those of `recorded` that are in `taken`."""
+        said = {name: value for name, value in recorded.said().items() if name in taken}
+        own = self.said()
+        if {"stride", "fps"} & own.keys():
+            said = {name: value for name, value in said.items() if name not in ("stride", "fps")}
+        return DataSettings(**(said | own))
 
 
 VIEW = frozenset({"height", "width", "fit", "stride", "fps"})

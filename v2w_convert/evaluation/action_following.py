@@ -1,89 +1,126 @@
-"""Whether generated frames follow the actions."""
+"""Whether actions can be read from generated frames as they can from recorded ones."""
 
 import torch
 from torch import Tensor
 
-from v2w_convert.errors import V2WError
-from v2w_convert.evaluation.clips import EvaluationClips
-from v2w_convert.evaluation.context import EvaluationContext, as_uint8
-from v2w_convert.evaluation.frame_quality import psnr_gap
-from v2w_convert.evaluation.inverse_dynamics import accuracy, majority, train_classifier
-from v2w_convert.evaluation.result import ActionFigures, Interval, InverseDynamicsFigures
+from v2w_convert.evaluation.clips import per_episode
+from v2w_convert.evaluation.context import EvaluationContext, batches
+from v2w_convert.evaluation.inverse_dynamics import (
+    MEASURES,
+    InverseDynamics,
+    downscaled,
+    pairs_of,
+    score,
+    score_ignoring,
+    score_sums,
+    train_inverse_dynamics,
+)
+from v2w_convert.evaluation.metrics import bootstrap_of
+from v2w_convert.evaluation.result import InverseDynamicsFigures
+from v2w_convert.evaluation.rolled_batch import RolledBatch
 
-NO_TRAINING_DATA = "no other episodes to train the classifier on (--classifier-data)"
-NOT_ONE_HOT = "actions are not one-hot"
+NO_TRAINING_DATA = "no other episodes to train the network on that reads actions (--classifier-data)"
+NEVER_CHANGES = "in these episodes or those for training, these never change: "
 
 
-def action_figures(context: EvaluationContext, generated: Tensor, other: Tensor) -> ActionFigures:
-    """Measure action following.
+class ActionReader:
+    """Reads actions from pairs of frames.
 
-    Args:
+    Attributes:
         context: What is evaluated.
-        generated: Rollouts with the true actions (n t-history 3 height width).
-        other: Rollouts with other actions.
+        reason: Why not every part is read; None if all are.
+        parts: The parts of an action that are read: those that change, in these episodes and in those of the training.
+        model: The trained network, if there is one.
     """
-    reason = why_no_classifier(context)
-    return ActionFigures(
-        psnr_gap=psnr_gap(context, generated, other),
-        inverse_dynamics=None if reason else inverse_dynamics(context, generated),
-        inverse_dynamics_reason=reason,
-    )
+
+    def __init__(self, context: EvaluationContext):
+        """Train it, on round-tripped frames: what the model is shown and generates went through the autoencoder."""
+        self.context, self.model = context, None
+        training = context.training
+        measured = context.clips.actions[:, context.history :].flatten(0, 1)
+        trained = None if training is None else training.actions[:, 1:].flatten(0, 1)
+        self.parts = [
+            part
+            for part in context.parts
+            if part.varies(measured) and trained is not None and part.varies(trained)
+        ]
+        unread = [part.name for part in context.parts if part not in self.parts]
+        self.reason = None
+        if unread:
+            self.reason = NO_TRAINING_DATA if training is None else NEVER_CHANGES + ", ".join(unread)
+        if training is not None and trained is not None and self.parts:
+            frames = [
+                downscaled(context.vae.decode(context.vae.encode(training.frames[rows])).cpu())
+                for rows in batches(len(training), context.settings.batch)
+            ]
+            self.model = train_inverse_dynamics(
+                pairs_of(torch.cat(frames)), trained, self.parts, context.settings.seed
+            )
+
+    def sums(self, frames: Tensor, actions: Tensor) -> Tensor:
+        """What scores are made of: the mean over the pairs of each clip.
+
+        Args:
+            frames: (m t+1 3 height width).
+            actions: That led from each frame to the next (m t a).
+
+        Returns:
+            (m parts 4).
+        """
+        assert isinstance(self.model, InverseDynamics)
+        pairs = pairs_of(downscaled(frames))
+        found = score_sums(self.model, pairs, actions.flatten(0, 1), self.parts, self._centre)
+        means: Tensor = found.unflatten(0, actions.shape[:2]).mean(1)
+        return means
+
+    @property
+    def _centre(self) -> Tensor:
+        """The mean of all actions that are measured (a,)."""
+        return self.context.clips.actions[:, self.context.history :].flatten(0, 1).mean(0)
 
 
-def other_actions(clips: EvaluationClips, history: int) -> Tensor:
-    """Actions (n t a): each clip's own in the history, then those of a clip of the next episode.
+class ActionFollowing:
+    """Collects how well actions can be read, batch by batch."""
 
-    Raises:
-        V2WError: There is only one episode.
-    """
-    episodes = clips.episode.unique()
-    if len(episodes) < 2:
-        raise V2WError("compare with other actions", "there is only one episode", "a data set with several")
-    following = {int(e): int(episodes[(i + 1) % len(episodes)]) for i, e in enumerate(episodes)}
-    chosen = [int((clips.episode == following[int(e)]).nonzero()[0]) for e in clips.episode]
-    return torch.cat([clips.actions[:, :history], clips.actions[chosen, history:]], 1)
+    def __init__(self, reader: ActionReader):
+        """Measure with this `reader`."""
+        self.reader = reader
+        self._sums: dict[str, list[Tensor]] = {"real": [], "round_tripped": [], "generated": []}
 
+    def add(self, batch: RolledBatch) -> None:
+        """Read the actions of some clips, from the last frame of the history on."""
+        if self.reader.model is None:
+            return
+        actions = self.reader.context.clips.actions[batch.rows, batch.history :]
+        observed = batch.round_tripped[:, : batch.history]
+        shown = {
+            "real": batch.recorded,
+            "round_tripped": batch.round_tripped,
+            "generated": torch.cat([observed, batch.samples[0]], 1),
+        }
+        for name, frames in shown.items():
+            self._sums[name].append(self.reader.sums(frames[:, batch.history - 1 :], actions))
 
-def why_no_classifier(context: EvaluationContext) -> str | None:
-    """Why the action classifier cannot be used; None if it can."""
-    if context.training is None:
-        return NO_TRAINING_DATA
-    if not all(is_one_hot(clips.actions) for clips in (context.training, context.clips)):
-        return NOT_ONE_HOT
-    return None
-
-
-def is_one_hot(actions: Tensor) -> bool:
-    """Whether all actions (n t a) but each clip's first, which led to no frame of it, are one-hot."""
-    return bool(((actions == 0) | (actions == 1)).all()) and bool((actions[:, 1:].sum(-1) == 1).all())
-
-
-def inverse_dynamics(context: EvaluationContext, generated: Tensor) -> InverseDynamicsFigures:
-    """Train a classifier on round-tripped pairs of frames; measure it on real, round-tripped and generated ones."""
-    training, clips, history = context.training, context.clips, context.history
-    assert training is not None  # why_no_classifier
-    frames = context.vae.decode(context.vae.encode(as_uint8(training.frames))).cpu()
-    model = train_classifier(
-        pairs_of(frames),
-        training.actions[:, 1:].argmax(-1).flatten(),
-        classes=training.actions.shape[-1],
-        seed=context.settings.seed,
-    )
-    labels = clips.actions[:, history:].argmax(-1)
-
-    def measured(frames: Tensor) -> Interval:
-        """Accuracy on the pairs from the last frame of the history on."""
-        right = accuracy(model, pairs_of(frames[:, history - 1 :]), labels.flatten()).view(labels.shape)
-        return context.interval(right.mean(1))
-
-    return InverseDynamicsFigures(
-        real=measured(clips.frames),
-        round_tripped=measured(context.round_tripped),
-        generated=measured(torch.cat([context.round_tripped[:, :history], generated], 1)),
-        majority_class=majority(labels.flatten()),
-    )
-
-
-def pairs_of(frames: Tensor) -> Tensor:
-    """Frames (n t 3 h w) -> neighbours (n·(t-1) 2 3 h w)."""
-    return torch.stack([frames[:, :-1], frames[:, 1:]], 2).flatten(0, 1)
+    def figures(self) -> list[InverseDynamicsFigures]:
+        """Scores of each part of the actions; none where nothing is read."""
+        if self.reader.model is None:
+            return []
+        context = self.reader.context
+        actions = context.clips.actions[:, context.history :].flatten(0, 1)
+        sums = {name: per_episode(torch.cat(found), context.clips) for name, found in self._sums.items()}
+        return [
+            InverseDynamicsFigures(
+                name=part.name,
+                measure=MEASURES[part.kind],
+                **{
+                    name: bootstrap_of(
+                        found[:, i],
+                        lambda chosen, part=part: score(part, chosen.mean(0)),  # type: ignore[misc]
+                        context.settings.seed,
+                    )
+                    for name, found in sums.items()
+                },
+                ignoring_actions=score_ignoring(part, actions),
+            )
+            for i, part in enumerate(self.reader.parts)
+        ]

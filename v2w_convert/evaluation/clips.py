@@ -15,7 +15,7 @@ class EvaluationClips:
     """n clips of t video frames: history, and what follows it.
 
     Attributes:
-        frames: (n t 3 height width) float32 in [0, 1].
+        frames: (n t height width 3) uint8.
         actions: (n t a) float32; row i led from frame i - 1 to frame i.
         episode: (n,) int64: the episode that each clip comes from.
     """
@@ -23,6 +23,14 @@ class EvaluationClips:
     frames: Tensor
     actions: Tensor
     episode: Tensor
+
+    def __len__(self) -> int:
+        """Clips, n."""
+        return len(self.episode)
+
+    def pictures(self, rows: Tensor) -> Tensor:
+        """Frames of the clips `rows` (m,): (m t 3 height width) float32 in [0, 1]."""
+        return self.frames[rows].permute(0, 1, 4, 2, 3).float() / 255
 
 
 def read_episodes(
@@ -75,8 +83,25 @@ def cut_clips(episodes: list[Episode], history: int, horizon: int) -> Evaluation
             f"the longest of {len(episodes)} episodes has {longest}",
             "a shorter history, or longer episodes",
         )
-    pixels = torch.stack(frames).permute(0, 1, 4, 2, 3).float() / 255
-    return EvaluationClips(pixels, torch.stack(actions), torch.tensor(origin))
+    return EvaluationClips(torch.stack(frames), torch.stack(actions), torch.tensor(origin))
+
+
+def other_actions(clips: EvaluationClips, history: int) -> Tensor:
+    """Actions (n t a): each clip's own in the history, then those of a clip of the next episode.
+
+    Raises:
+        V2WError: There is only one episode.
+    """
+    episodes = clips.episode.unique()
+    if len(episodes) < 2:
+        raise V2WError(
+            "compare with other actions",
+            "only one episode is long enough for a clip",
+            "a data set with several, or a shorter --history and shorter --horizons",
+        )
+    following = {int(e): int(episodes[(i + 1) % len(episodes)]) for i, e in enumerate(episodes)}
+    chosen = [int((clips.episode == following[int(e)]).nonzero()[0]) for e in clips.episode]
+    return torch.cat([clips.actions[:, :history], clips.actions[chosen, history:]], 1)
 
 
 def per_episode(values: Tensor, clips: EvaluationClips) -> Tensor:

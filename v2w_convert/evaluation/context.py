@@ -1,7 +1,9 @@
 """What all figures of one evaluation are measured on."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -9,7 +11,8 @@ from torch import Tensor
 
 from v2w_convert.data import open_dataset
 from v2w_convert.device import resolve_device, resolve_dtype
-from v2w_convert.evaluation.clips import EvaluationClips, cut_clips, per_episode, read_episodes
+from v2w_convert.evaluation.action_parts import MeasuredPart, parts_of
+from v2w_convert.evaluation.clips import EvaluationClips, cut_clips, other_actions, per_episode, read_episodes
 from v2w_convert.evaluation.conditions import rollout_conditions
 from v2w_convert.evaluation.metrics import bootstrap
 from v2w_convert.evaluation.result import Interval
@@ -29,12 +32,15 @@ class EvaluationContext:
     Attributes:
         world: The world model.
         vae: Its autoencoder.
-        settings: The settings.
+        settings: The settings, with those that were left open as they were decided.
         history: Observed video frames per clip.
+        fps: Video frames per second.
         clips: n clips of t video frames.
-        training: Clips to train the action classifier on, if there are any.
-        latents: (n j c h w): at least the history's latents, in which later frames have left no trace.
-        round_tripped: The clips' frames, encoded and decoded: (n t 3 height width).
+        other: The actions of another episode after the history, for each clip (n t a).
+        parts: What an action is made of.
+        training: Clips to train the network on that reads actions, if there are any.
+        encoded: The clips' latents (n j c h w), on the CPU.
+        latents: (n j c h w), on the CPU: at least the history's latents, in which later frames have left no trace.
         conditions: Of each clip (n …).
     """
 
@@ -42,31 +48,46 @@ class EvaluationContext:
     vae: VAE
     settings: EvaluateSettings
     history: int
+    fps: float
     clips: EvaluationClips
+    other: Tensor
+    parts: list[MeasuredPart]
     training: EvaluationClips | None
+    encoded: Tensor
     latents: Tensor
-    round_tripped: Tensor
     conditions: Conditions = field(default_factory=dict)
 
-    @property
-    def truth(self) -> Tensor:
-        """The recorded frames after the history: (n t-history 3 height width)."""
-        return self.clips.frames[:, self.history :]
+    def batches(self, count: int | None = None) -> Iterator[Tensor]:
+        """The clips that are rolled out together: all of them, or the first `count`."""
+        return batches(len(self.clips) if count is None else count, self.settings.batch)
 
-    def rollout(self, actions: Tensor, seed: int) -> Tensor:
-        """Generate frames (k t-history 3 height width) of the first k clips, for their `actions` (k t a)."""
-        return torch.cat(list(self.rollout_stream(actions, seed)), 1)
+    def round_trip(self, rows: Tensor) -> Tensor:
+        """Some clips' frames, encoded and decoded: (m t 3 height width)."""
+        return self.vae.decode(self.encoded[rows].to(self.world.device)).cpu()
 
-    def rollout_stream(self, actions: Tensor, seed: int) -> Iterator[Tensor]:
-        """The same frames, some (k m 3 height width) after others."""
-        latents = self.latents[: len(actions)]
-        own = {name: value[: len(actions)] for name, value in self.conditions.items()}
-        return rollout_frames(self.world, self.vae, latents, actions, self.history, self.sampling, seed, own)
+    def rollout(self, rows: Tensor, actions: Tensor, sample: int | str) -> Tensor:
+        """Generate frames (m t-history 3 height width) of some clips, for their `actions` (m t a)."""
+        return torch.cat(list(self.rollout_stream(rows, actions, sample)), 1)
+
+    def rollout_stream(self, rows: Tensor, actions: Tensor, sample: int | str) -> Iterator[Tensor]:
+        """The same frames, some (m k 3 height width) after others.
+
+        Each clip has noise of its own for each `sample`, whichever clips are rolled out together.
+        """
+        latents = self.latents[rows].to(self.world.device)
+        own = {name: value[rows] for name, value in self.conditions.items()}
+        seeds = [noise_seed(self.settings.seed, sample, clip) for clip in rows.tolist()]
+        return rollout_frames(self.world, self.vae, latents, actions, self.history, self.sampling, seeds, own)
 
     @property
     def sampling(self) -> Sampling:
         """How frames are sampled."""
         return sampling_of(self.settings, self.world.noise)
+
+    @cached_property
+    def recorded_actions(self) -> Tensor:
+        """All actions of the clips that led to a frame of theirs (k a)."""
+        return self.clips.actions[:, 1:].flatten(0, 1)
 
     def interval(self, values: Tensor) -> Interval:
         """Mean and interval over episodes of one number per clip (n,)."""
@@ -82,21 +103,23 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
     """Load the model and encode the clips.
 
     Raises:
-        V2WError: Model or data cannot be read, do not fit together, or the episodes are too short.
+        V2WError: Model or data cannot be read, do not fit together, or the episodes are too short or too few.
     """
     device = resolve_device(settings.device)
+    dtype = resolve_dtype(settings.dtype, device)
     manifest, _, resolved = open_converted(world_folder)
     resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
     vae = open_vae(world_folder, device)
     compression, longest = vae.packing, max(settings.horizons)
     history = history_length(resolved.frames_per_block, compression, settings.history)
-    data_set = open_dataset(data, settings)
+    data_set = open_dataset(data, settings, manifest.view)
     episodes = read_episodes(data_set, manifest.action_dim, compression, settings.episodes)
     require_frame_size(vae, episodes[0].frames, f"evaluate on {data}")
     clips = cut_clips(episodes, history, compression.whole_blocks(history + longest) - history)
+    other = other_actions(clips, history)
     training = None
     if settings.classifier_data is not None:
-        others = open_dataset(settings.classifier_data, settings)
+        others = open_dataset(settings.classifier_data, settings, manifest.view)
         training = cut_clips(
             read_episodes(others, manifest.action_dim, compression, None),
             0,
@@ -106,19 +129,49 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
         world_folder,
         vae,
         [episodes[number].tasks for number in clips.episode.tolist()],
-        list(as_uint8(clips.frames[:, :1])[:, 0].numpy()),
+        list(clips.frames[:, 0].numpy()),
         device,
     )
-    latents = vae.encode(as_uint8(clips.frames))
-    round_tripped = vae.decode(latents).cpu()
-    if not vae.single:  # frames after the history may have left a trace in its latents
-        latents = vae.encode(as_uint8(clips.frames[:, :history]))
-    world = load(world_folder, device=device, dtype=resolve_dtype(settings.dtype))
+    encoded = encode(vae, clips.frames, settings.batch)
+    # Frames after the history may have left a trace in its latents.
+    latents = encoded if vae.single else encode(vae, clips.frames[:, :history], settings.batch)
+    world = load(world_folder, device=device, dtype=dtype)
+    decided = {
+        "device": str(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "history": history,
+        "context_noise": sampling_of(settings, world.noise).context_noise,
+    }
+    recorded = torch.cat(
+        [each.actions[:, 1:].flatten(0, 1) for each in (clips, training) if each is not None]
+    )
     return EvaluationContext(
-        world, vae, settings, history, clips, training, latents, round_tripped, conditions
+        world,
+        vae,
+        settings.model_copy(update=decided),
+        history,
+        data_set.fps,
+        clips,
+        other,
+        parts_of(data_set.action_space, recorded),
+        training,
+        encoded,
+        latents,
+        conditions,
     )
 
 
-def as_uint8(frames: Tensor) -> Tensor:
-    """Frames (n t 3 height width) in [0, 1] -> (n t height width 3) uint8."""
-    return (frames.permute(0, 1, 3, 4, 2) * 255).round().to(torch.uint8)
+def encode(vae: VAE, frames: Tensor, batch: int) -> Tensor:
+    """Latents (n j c h w) of clips (n t height width 3) uint8, on the CPU, some at a time."""
+    return torch.cat([vae.encode(frames[rows]).cpu() for rows in batches(len(frames), batch)])
+
+
+def batches(n: int, batch: int) -> Iterator[Tensor]:
+    """The numbers of n rows, `batch` of them at a time."""
+    return iter(torch.arange(n).split(batch))
+
+
+def noise_seed(seed: int, sample: int | str, clip: int) -> int:
+    """The seed of one rollout's noise."""
+    digest = hashlib.blake2b(f"{seed} {sample} {clip}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1

@@ -2,11 +2,17 @@
 
 from pathlib import Path
 
-from v2w_convert.evaluation.action_following import action_figures, other_actions
-from v2w_convert.evaluation.context import open_context
-from v2w_convert.evaluation.frame_quality import baselines, figures_by_horizon
-from v2w_convert.evaluation.long_horizon import long_horizon
-from v2w_convert.evaluation.result import EvaluateResult
+from v2w_convert.device import resolve_device
+from v2w_convert.evaluation.action_following import ActionFollowing, ActionReader
+from v2w_convert.evaluation.context import EvaluationContext, open_context
+from v2w_convert.evaluation.distributions import Distributions
+from v2w_convert.evaluation.frame_quality import Quality
+from v2w_convert.evaluation.long_horizon import LongHorizon
+from v2w_convert.evaluation.networks import missing, open_distances, open_features
+from v2w_convert.evaluation.report.folder import Report
+from v2w_convert.evaluation.result import ActionFigures, EvaluateResult
+from v2w_convert.evaluation.rolled_batch import roll_out
+from v2w_convert.evaluation.sensitivity import sensitivity
 from v2w_convert.evaluation.settings import EvaluateSettings
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 
@@ -16,6 +22,7 @@ def evaluate(
     data: Path,
     settings: EvaluateSettings | None = None,
     *,
+    report: Report | None = None,
     progress: Progress | None = None,
 ) -> EvaluateResult:
     """Measure the world model in `world_folder` on the episodes in `data`.
@@ -24,41 +31,64 @@ def evaluate(
         world_folder: A converted or finetuned model's folder, with its autoencoder.
         data: A data set that `open_dataset` reads, with two episodes at least.
         settings: The settings; None for the defaults.
+        report: Where videos and frames are put as they come, and then the page and the figures.
         progress: Called before each part of the work.
 
     Raises:
-        V2WError: Model or data cannot be read, do not fit together, or the episodes are too short or too few.
+        V2WError: Model, data or a network cannot be read, do not fit together, or the episodes are too short or too few.
     """
     settings = settings or EvaluateSettings()
-    report = progress or no_progress
-    report(ProgressEvent("evaluate", detail="encoding"))
+    report_progress = progress or no_progress
+
+    def say(what: str) -> None:
+        report_progress(ProgressEvent("evaluate", detail=what))
+
+    device = resolve_device(settings.device)
+    distances, features = open_distances(settings, device), open_features(settings, device)
+    say("encoding")
     context = open_context(world_folder, data, settings)
-    clips = context.clips
-    samples = []
-    for number in range(settings.samples):
-        report(ProgressEvent("evaluate", detail=f"rolling out, sample {number + 1} of {settings.samples}"))
-        samples.append(context.rollout(clips.actions, settings.seed + number))
-    report(ProgressEvent("evaluate", detail="rolling out with other actions"))
-    other = context.rollout(other_actions(clips, context.history), settings.seed)
-    report(ProgressEvent("evaluate", detail="measuring action following"))
-    actions = action_figures(context, samples[0], other)
-    long = None
+    if report is not None:
+        report.begin(context)
+    if context.training is not None:
+        say("learning to read actions")
+    reader = ActionReader(context)
+    quality, distributions = Quality(context, distances), Distributions(context, features)
+    following, long = ActionFollowing(reader), LongHorizon(context, reader)
+    n = len(context.clips)
+    for rows in context.batches():
+        which = f"clips {int(rows[0]) + 1} to {int(rows[-1]) + 1} of {n}: "
+        batch = roll_out(context, rows, lambda what, which=which: say(which + what))  # type: ignore[misc]
+        for collected in (quality, distributions, following, long):
+            collected.add(batch)
+        if report is not None:
+            report.add(batch)
+    changes = sensitivity(context, say)
     if settings.long_frames:
-        report(ProgressEvent("evaluate", detail=f"rolling out {settings.long_frames} frames"))
-        long = long_horizon(context)
-    return EvaluateResult(
+        say(f"rolling out {settings.long_frames} frames")
+    result = EvaluateResult(
         world=world_folder.name,
         data=data.name,
-        clips=len(clips.episode),
-        episodes=int(clips.episode.unique().numel()),
+        clips=n,
+        episodes=int(context.clips.episode.unique().numel()),
         history=context.history,
-        settings={
-            **settings.model_dump(mode="json"),
-            "history": context.history,
-            "context_noise": context.sampling.context_noise,
-        },
-        horizons=figures_by_horizon(context, samples),
-        baselines=baselines(context, other),
-        actions=actions,
-        long_horizon=long,
+        settings=_settings(context),
+        horizons=quality.horizons(),
+        baselines=quality.baselines(),
+        psnr_curves=quality.curves(),
+        frechet=distributions.figures(),
+        not_measured=missing(settings),
+        actions=ActionFigures(
+            psnr_gap=quality.psnr_gap(),
+            sensitivity=changes,
+            inverse_dynamics=following.figures(),
+            inverse_dynamics_reason=reader.reason,
+        ),
+        long_horizon=long.figures() if settings.long_frames else None,
     )
+    if report is not None:
+        report.end(result)
+    return result
+
+
+def _settings(context: EvaluationContext) -> dict[str, object]:
+    return context.settings.model_dump(mode="json")

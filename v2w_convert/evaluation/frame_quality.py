@@ -1,51 +1,77 @@
-"""PSNR and SSIM at each horizon."""
+"""How near frames are to the true ones at each horizon: PSNR, SSIM, and LPIPS and DreamSim where their files are given."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from v2w_convert.evaluation.clips import per_episode
 from v2w_convert.evaluation.context import EvaluationContext
 from v2w_convert.evaluation.metrics import psnr, ssim
 from v2w_convert.evaluation.result import Baselines, FrameQuality, HorizonFigures, Interval
+from v2w_convert.evaluation.rolled_batch import OTHERS, RolledBatch
+
+Metric = Callable[[Tensor, Tensor], Tensor]
 
 
-def quality_by_horizon(context: EvaluationContext, frames: Tensor) -> dict[int, FrameQuality]:
-    """Compare frames (n t-history 3 height width) with the truth, at each horizon of the settings."""
-    horizons = context.settings.horizons
-    indices = [horizon - 1 for horizon in horizons]
-    compared = frames[:, indices].flatten(0, 1), context.truth[:, indices].flatten(0, 1)
-    shape = len(frames), len(horizons)
-    psnrs = context.intervals(psnr(*compared).view(shape))
-    ssims = context.intervals(ssim(*compared).view(shape))
-    return {x: FrameQuality(p, s) for x, p, s in zip(horizons, psnrs, ssims, strict=True)}
+class Quality:
+    """Collects distances to the truth, batch by batch."""
 
+    def __init__(self, context: EvaluationContext, distances: Mapping[str, Metric]):
+        """Measure PSNR, SSIM and these `distances`."""
+        self.context = context
+        self.metrics: dict[str, Metric] = {"psnr": psnr, "ssim": ssim, **distances}
+        self._values: dict[tuple[str, str], list[Tensor]] = {}
+        self._curves: dict[str, list[Tensor]] = {}
 
-def figures_by_horizon(context: EvaluationContext, samples: list[Tensor]) -> dict[int, HorizonFigures]:
-    """Compare the first of several rollouts, and the mean of all, with the truth."""
-    one = quality_by_horizon(context, samples[0])
-    mean = quality_by_horizon(context, torch.stack(samples).mean(0))
-    return {x: HorizonFigures(one[x].psnr, one[x].ssim, mean[x].psnr, mean[x].ssim) for x in one}
+    def add(self, batch: RolledBatch) -> None:
+        """Measure some clips."""
+        indices = [horizon - 1 for horizon in self.context.settings.horizons]
+        truth = batch.truth[:, indices].flatten(0, 1)
+        for series, frames in batch.compared.items():
+            chosen = frames[:, indices].flatten(0, 1)
+            for name, metric in self.metrics.items():
+                values = metric(chosen, truth).view(len(frames), len(indices))
+                self._values.setdefault((series, name), []).append(values)
+            every = psnr(frames.flatten(0, 1), batch.truth.flatten(0, 1)).view(frames.shape[:2])
+            self._curves.setdefault(series, []).append(every)
 
+    def horizons(self) -> dict[int, HorizonFigures]:
+        """The figures of a rollout, and of the mean of all."""
+        one, mean = self._figures("generated"), self._figures("mean")
+        return {
+            x: HorizonFigures(**vars(one[x]), psnr_of_mean=mean[x].psnr, ssim_of_mean=mean[x].ssim)
+            for x in one
+        }
 
-def baselines(context: EvaluationContext, other: Tensor) -> Baselines:
-    """Measure the baselines.
+    def baselines(self) -> Baselines:
+        """The figures of frames that are not the model's prediction for the true actions."""
+        return Baselines(**{name: self._figures(name) for name in OTHERS})
 
-    Args:
-        context: What is evaluated.
-        other: Rollouts with other actions (n t-history 3 height width).
-    """
-    history = context.history
-    copied = context.clips.frames[:, history - 1 : history].expand_as(context.truth)
-    return Baselines(
-        last_frame_copied=quality_by_horizon(context, copied),
-        autoencoder_alone=quality_by_horizon(context, context.round_tripped[:, history:]),
-        other_actions=quality_by_horizon(context, other),
-    )
+    def psnr_gap(self) -> dict[int, Interval]:
+        """PSNR with the true actions minus PSNR with other actions, at each horizon."""
+        gaps = self._of("generated", "psnr") - self._of("other_actions", "psnr")
+        return dict(zip(self.context.settings.horizons, self.context.intervals(gaps), strict=True))
 
+    def curves(self) -> dict[str, list[float]]:
+        """PSNR of each frame after the history, mean over episodes."""
+        longest = max(self.context.settings.horizons)
+        return {
+            series: per_episode(torch.cat(values), self.context.clips).mean(0)[:longest].tolist()
+            for series, values in self._curves.items()
+            if series != "mean"
+        }
 
-def psnr_gap(context: EvaluationContext, generated: Tensor, other: Tensor) -> dict[int, Interval]:
-    """PSNR of `generated` minus PSNR of `other` frames (n t-history 3 height width), at each horizon."""
+    def _of(self, series: str, metric: str) -> Tensor:
+        """(n horizons)."""
+        return torch.cat(self._values[series, metric])
 
-    def gap(i: int) -> Tensor:
-        return psnr(generated[:, i], context.truth[:, i]) - psnr(other[:, i], context.truth[:, i])
-
-    return {horizon: context.interval(gap(horizon - 1)) for horizon in context.settings.horizons}
+    def _figures(self, series: str) -> dict[int, FrameQuality]:
+        horizons = self.context.settings.horizons
+        found: dict[str, Any] = {"lpips": [None] * len(horizons), "dreamsim": [None] * len(horizons)}
+        found |= {name: self.context.intervals(self._of(series, name)) for name in self.metrics}
+        return {
+            horizon: FrameQuality(**{name: values[i] for name, values in found.items()})
+            for i, horizon in enumerate(horizons)
+        }

@@ -1,50 +1,118 @@
-"""Long-horizon stability: whether late frames of long rollouts still look like the data."""
+"""Long-horizon stability: whether late frames of long rollouts still look like the data, and follow actions."""
 
 from dataclasses import asdict
+from math import isfinite
 
 import torch
 from torch import Tensor
 
+from v2w_convert.evaluation.action_following import ActionReader
 from v2w_convert.evaluation.context import EvaluationContext
-from v2w_convert.evaluation.metrics import bootstrap, picture_statistics, share_within
-from v2w_convert.evaluation.result import LongHorizonFigures, ShareWithin
+from v2w_convert.evaluation.inverse_dynamics import downscaled, score
+from v2w_convert.evaluation.metrics import bootstrap, picture_statistics, share_within, within
+from v2w_convert.evaluation.result import DriftFigures, LongHorizonFigures, ShareWithin
+from v2w_convert.evaluation.rolled_batch import RolledBatch
 
 PERCENTILES = (1, 99)
-SEED_OFFSET = 1000  # so that long rollouts have noise of their own
+LOW, HIGH = (percentile / 100 for percentile in PERCENTILES)
+STRETCHES = 10  # that a long rollout is cut into, to show drift
+ENERGY = 2  # which of the picture statistics is the gradient energy
 
 
-def long_horizon(context: EvaluationContext) -> LongHorizonFigures:
-    """Roll out the first clips for many frames and compare statistics of the frames with the data's.
+class LongHorizon:
+    """Rolls out the first clips for many frames and compares statistics of the frames with the data's.
 
     The statistics say whether frames look like the data, not whether they are the true ones: nobody recorded
     what follows these frames with these actions.
     """
-    settings = context.settings
-    count = min(settings.long_rollouts, len(context.latents))
-    actions = joined_actions(
-        context.clips.actions, torch.arange(count), context.history + settings.long_frames
-    )
-    found = [
-        [picture_statistics(rollout) for rollout in frames]
-        for frames in context.rollout_stream(actions, settings.seed + SEED_OFFSET)
-    ]
-    statistics = [torch.cat(of_rollout) for of_rollout in zip(*found, strict=True)]
 
-    def share(reference_frames: Tensor) -> ShareWithin:
-        """The share of generated frames within the range of these frames."""
-        reference = picture_statistics(reference_frames.flatten(0, 1))
-        low, high = (percentile / 100 for percentile in PERCENTILES)
-        shares = [share_within(of_rollout, reference, low, high) for of_rollout in statistics]
-        interval = bootstrap(torch.tensor(shares, dtype=torch.float64), settings.seed)
-        return ShareWithin(**asdict(interval), reference=share_within(reference, reference, low, high))
+    def __init__(self, context: EvaluationContext, reader: ActionReader):
+        """Measure on `context`; actions are read by `reader`."""
+        self.context, self.reader = context, reader
+        self._real: list[Tensor] = []
+        self._round_tripped: list[Tensor] = []
 
-    return LongHorizonFigures(
-        frames=settings.long_frames,
-        rollouts=count,
-        percentiles=PERCENTILES,
-        within_real=share(context.clips.frames),
-        within_round_tripped=share(context.round_tripped),
-    )
+    def add(self, batch: RolledBatch) -> None:
+        """Take in the statistics of some clips' recorded frames."""
+        self._real.append(picture_statistics(batch.recorded.flatten(0, 1)))
+        self._round_tripped.append(picture_statistics(batch.round_tripped.flatten(0, 1)))
+
+    def figures(self) -> LongHorizonFigures:
+        """Roll out, and measure."""
+        context, settings = self.context, self.context.settings
+        count = min(settings.long_rollouts, len(context.clips))
+        actions = joined_actions(
+            context.clips.actions, torch.arange(count), context.history + settings.long_frames
+        )
+        statistics, small = self._roll_out(actions)
+        real, round_tripped = torch.cat(self._real), torch.cat(self._round_tripped)
+
+        def share(reference: Tensor) -> ShareWithin:
+            """The share of generated frames within the range of these frames."""
+            shares = within(statistics.flatten(0, 1), reference, LOW, HIGH).view(count, -1).mean(1)
+            interval = bootstrap(shares, settings.seed)
+            return ShareWithin(**asdict(interval), reference=share_within(reference, reference, LOW, HIGH))
+
+        return LongHorizonFigures(
+            frames=settings.long_frames,
+            rollouts=count,
+            percentiles=PERCENTILES,
+            within_real=share(real),
+            within_round_tripped=share(round_tripped),
+            drift=[
+                self._drift(first, last, statistics, small, actions, round_tripped)
+                for first, last in stretches(settings.long_frames)
+            ],
+        )
+
+    def _roll_out(self, actions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Statistics of the generated frames (k t 3), and small forms of them (k t+1 3 side side) to read actions from."""
+        context, found, kept = self.context, [], []
+        for rows in context.batches(len(actions)):
+            statistics, small = (
+                [],
+                [downscaled(context.round_trip(rows)[:, context.history - 1 : context.history])],
+            )
+            for frames in context.rollout_stream(rows, actions[rows], "long"):
+                statistics.append(picture_statistics(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
+                if self.reader.model is not None:
+                    small.append(downscaled(frames))
+            found.append(torch.cat(statistics, 1))
+            kept.append(torch.cat(small, 1))
+        return torch.cat(found), torch.cat(kept) if self.reader.model is not None else None
+
+    def _drift(
+        self,
+        first: int,
+        last: int,
+        statistics: Tensor,
+        small: Tensor | None,
+        actions: Tensor,
+        reference: Tensor,
+    ) -> DriftFigures:
+        """The figures of the generated frames from `first` to `last`, counted from 1."""
+        seed = self.context.settings.seed
+        own = statistics[:, first - 1 : last]
+        shares = within(own.flatten(0, 1), reference, LOW, HIGH).view(own.shape[:2]).mean(1)
+        detail = own[..., ENERGY].mean(1) / reference[:, ENERGY].mean()
+        scores = {}
+        if small is not None:
+            history = self.context.history
+            sums = self.reader.sums(
+                small[:, first - 1 : last + 1], actions[:, history + first - 1 : history + last]
+            )
+            found = {
+                part.name: float(score(part, sums[:, i].mean(0))) for i, part in enumerate(self.reader.parts)
+            }
+            scores = {name: value for name, value in found.items() if isfinite(value)}
+        return DriftFigures(first, last, bootstrap(shares, seed), bootstrap(detail, seed), scores)
+
+
+def stretches(frames: int) -> list[tuple[int, int]]:
+    """First and last frame of equal parts of a rollout, counted from 1."""
+    count = min(STRETCHES, frames)
+    ends = [frames * i // count for i in range(count + 1)]
+    return [(start + 1, end) for start, end in zip(ends, ends[1:], strict=False)]
 
 
 def joined_actions(actions: Tensor, chosen: Tensor, frames: int) -> Tensor:

@@ -4,6 +4,8 @@ Frames are (n 3 height width), float in [0, 1] or uint8 in [0, 255]. Everything 
 float64.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
@@ -67,16 +69,39 @@ def bootstrap(values: Tensor, seed: int, resamples: int = 2000, level: float = 0
     Raises:
         V2WError: There is no value.
     """
+    return bootstrap_of(values, lambda chosen: chosen.mean(0), seed, resamples, level)
+
+
+def bootstrap_of(
+    values: Tensor,
+    statistic: Callable[[Tensor], Tensor],
+    seed: int,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """As `bootstrap`, of any statistic of what was measured on each episode.
+
+    Args:
+        values: What was measured on each episode (n …).
+        statistic: Of some episodes (m …): one number. Where it is NaN, the resample does not count.
+        seed: The seed of the resampling.
+        resamples: How many resamples of n episodes.
+        level: The share of resamples whose statistic lies in the interval.
+
+    Raises:
+        V2WError: There is no value.
+    """
     if not len(values):
         raise V2WError("bootstrap a mean", "no value", "more or longer episodes")
     values = values.double().cpu()
     n = len(values)
     generator = torch.Generator().manual_seed(seed)
-    means = torch.stack(
-        [values[torch.randint(n, (n,), generator=generator)].mean() for _ in range(resamples)]
+    found = torch.stack(
+        [statistic(values[torch.randint(n, (n,), generator=generator)]) for _ in range(resamples)]
     )
     tail = (1 - level) / 2
-    return Interval(values.mean().item(), means.quantile(tail).item(), means.quantile(1 - tail).item())
+    low, high = (found.nanquantile(share).item() for share in (tail, 1 - tail))
+    return Interval(statistic(values).item(), low, high)
 
 
 def picture_statistics(frames: Tensor) -> Tensor:
@@ -91,10 +116,8 @@ def picture_statistics(frames: Tensor) -> Tensor:
     return torch.stack([frames.mean((1, 2, 3)), frames.std((1, 2, 3), correction=0), energy], 1)
 
 
-def share_within(statistics: Tensor, reference: Tensor, low: float = 0.01, high: float = 0.99) -> float:
-    """The share of frames whose statistics all lie within the range of reference frames.
-
-    Compare it with what other real frames get, a little under high - low, not with 1.
+def within(statistics: Tensor, reference: Tensor, low: float = 0.01, high: float = 0.99) -> Tensor:
+    """Which frames' statistics all lie within the range of reference frames: (n,) float64, 1 or 0.
 
     Args:
         statistics: k statistics of n frames (n k). NaN lies in no range.
@@ -105,7 +128,16 @@ def share_within(statistics: Tensor, reference: Tensor, low: float = 0.01, high:
     bounds = torch.tensor([low, high], dtype=torch.float64, device=reference.device)
     lowest, highest = reference.double().quantile(bounds, dim=0)
     inside = (statistics >= lowest) & (statistics <= highest)
-    return float(inside.all(1).double().mean())
+    every: Tensor = inside.all(1).double()
+    return every
+
+
+def share_within(statistics: Tensor, reference: Tensor, low: float = 0.01, high: float = 0.99) -> float:
+    """The share of frames whose statistics all lie within the range of reference frames: the mean of `within`.
+
+    Compare it with what other real frames get, a little under high - low, not with 1.
+    """
+    return float(within(statistics, reference, low, high).mean())
 
 
 def _comparable(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

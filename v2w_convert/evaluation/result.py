@@ -26,10 +26,14 @@ class FrameQuality:
     Attributes:
         psnr: Peak signal-to-noise ratio in dB.
         ssim: Structural similarity, at most 1.
+        lpips: LPIPS, 0 for equal frames; None where no file was given.
+        dreamsim: DreamSim, 0 for equal frames; None where no file was given.
     """
 
     psnr: Interval
     ssim: Interval
+    lpips: Interval | None
+    dreamsim: Interval | None
 
 
 @dataclass(frozen=True)
@@ -61,21 +65,67 @@ class Baselines:
 
 
 @dataclass(frozen=True)
-class InverseDynamicsFigures:
-    """Accuracy of a classifier that names the action between two frames.
+class FrechetFigures:
+    """Fréchet distances of a network's features from those of the recorded frames, up to the longest horizon.
+
+    They fall with the number of samples: only distances of equally many compare. Where there are fewer samples than
+    dimensions, they say little.
 
     Attributes:
-        real: On recorded frames.
-        round_tripped: On recorded frames, encoded and decoded; the classifier is trained on such frames.
-        generated: On generated frames: near `round_tripped` where actions are followed.
-        majority_class: Of naming the most frequent action always: where `generated` lies if actions have no
-            effect.
+        samples: How many features they are of: frames, or clips for FVD.
+        dimensions: Numbers of a feature.
+        generated: Of generated frames.
+        last_frame_copied: Of the last observed frame, repeated.
+        autoencoder_alone: Of the true frames, encoded and decoded.
+        other_actions: Of rollouts with the actions of another episode.
     """
 
+    samples: int
+    dimensions: int
+    generated: float
+    last_frame_copied: float
+    autoencoder_alone: float
+    other_actions: float
+
+
+@dataclass(frozen=True)
+class InverseDynamicsFigures:
+    """How well a small network reads one part of the action from two frames.
+
+    Attributes:
+        name: The part: a choice, a key or an amount.
+        measure: "accuracy" of choices, "balanced accuracy" of keys (the mean of the shares of pressed and of released ones
+            that are recognised), "r2" of amounts (1 minus the squared error over the variance).
+        real: On recorded frames.
+        round_tripped: On recorded frames, encoded and decoded; the network is trained on such frames.
+        generated: On generated frames: near `round_tripped` where actions are followed.
+        ignoring_actions: Of the one best answer to all: where `generated` lies at most if actions have no effect.
+    """
+
+    name: str
+    measure: str
     real: Interval
     round_tripped: Interval
     generated: Interval
-    majority_class: float
+    ignoring_actions: float
+
+
+@dataclass(frozen=True)
+class SensitivityFigures:
+    """How far the first generated frames change with the action: root mean square over pixels, in grey levels of 255.
+
+    Attributes:
+        clips: How many clips it was measured on.
+        other_noise: With the same actions and other noise: how far samples differ anyway.
+        other_episode: With another episode's actions and the same noise.
+        parts: By part of the action, with this part changed alone and the same noise: the next choice, the key's other
+            state, an amount moved by one standard deviation. 0: it has no effect.
+    """
+
+    clips: int
+    other_noise: Interval
+    other_episode: Interval
+    parts: dict[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -84,12 +134,14 @@ class ActionFigures:
 
     Attributes:
         psnr_gap: By horizon: PSNR with the true actions minus PSNR with another episode's, in dB.
-        inverse_dynamics: Accuracy of the action classifier; None if it was not measured.
-        inverse_dynamics_reason: Why it was not measured; None if it was.
+        sensitivity: How far frames change with each part of the action.
+        inverse_dynamics: How well each part that changes in the data is read from frames.
+        inverse_dynamics_reason: Why parts are not there; None if all are.
     """
 
     psnr_gap: dict[int, Interval]
-    inverse_dynamics: InverseDynamicsFigures | None
+    sensitivity: SensitivityFigures
+    inverse_dynamics: list[InverseDynamicsFigures]
     inverse_dynamics_reason: str | None
 
 
@@ -105,6 +157,26 @@ class ShareWithin(Interval):
 
 
 @dataclass(frozen=True)
+class DriftFigures:
+    """A stretch of the long rollouts.
+
+    Attributes:
+        first: Its first generated video frame, counted from 1.
+        last: Its last.
+        within_round_tripped: Share of its frames within the range of recorded frames that were encoded and decoded.
+        detail: Its gradient energy, as a multiple of that of recorded frames that were encoded and decoded.
+        inverse_dynamics: How well each part of the action is read from its frames, by name, as in `actions`; empty if it
+            was not measured.
+    """
+
+    first: int
+    last: int
+    within_round_tripped: Interval
+    detail: Interval
+    inverse_dynamics: dict[str, float]
+
+
+@dataclass(frozen=True)
 class LongHorizonFigures:
     """Long-horizon stability: whether late frames of long rollouts still look like the data.
 
@@ -117,6 +189,7 @@ class LongHorizonFigures:
         percentiles: The range: from which to which percentile of the reference frames.
         within_real: Share of generated frames within the range of recorded frames.
         within_round_tripped: Share within the range of recorded frames that were encoded and decoded.
+        drift: The same figures along the rollout, stretch by stretch.
     """
 
     frames: int
@@ -124,6 +197,7 @@ class LongHorizonFigures:
     percentiles: tuple[int, int]
     within_real: ShareWithin
     within_round_tripped: ShareWithin
+    drift: list[DriftFigures]
 
 
 @dataclass(frozen=True)
@@ -139,6 +213,10 @@ class EvaluateResult:
         settings: All settings.
         horizons: Figures by horizon, in video frames ahead.
         baselines: The same figures of other frames.
+        psnr_curves: PSNR in dB of each frame after the history, mean over episodes: of generated frames and of each
+            baseline.
+        frechet: Fréchet distances: "fid", "fvd", and "frechet[FILE]" of any other network, where files were given.
+        not_measured: Metrics that were not measured, and why.
         actions: Whether actions are followed.
         long_horizon: Long-horizon stability; None if it was not measured.
     """
@@ -151,6 +229,9 @@ class EvaluateResult:
     settings: dict[str, Any]
     horizons: dict[int, HorizonFigures]
     baselines: Baselines
+    psnr_curves: dict[str, list[float]]
+    frechet: dict[str, FrechetFigures]
+    not_measured: dict[str, str]
     actions: ActionFigures
     long_horizon: LongHorizonFigures | None
 

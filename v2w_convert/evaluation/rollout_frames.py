@@ -1,6 +1,6 @@
 """Rollouts in video frames: encode the history, generate latents, decode them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -33,7 +33,7 @@ def rollout_frames(
     actions: Tensor,
     history: int,
     sampling: Sampling,
-    seed: int,
+    seed: int | Sequence[int],
     conditions: Conditions | None = None,
 ) -> Iterator[Tensor]:
     """Generate the frames after `history` observed ones, and decode them as they come: memory does not grow with t.
@@ -51,7 +51,7 @@ def rollout_frames(
         actions: (n t a), one per video frame, of history and generated frames.
         history: Observed video frames.
         sampling: How latents are sampled.
-        seed: The seed of their noise.
+        seed: The seed of their noise, or n seeds, of each rollout's own.
         conditions: Of each rollout (n …); those that are not there are the model's own.
 
     Yields:

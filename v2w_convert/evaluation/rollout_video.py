@@ -24,7 +24,8 @@ from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.world.vae import as_uint8, open_vae, require_frame_size
 
 SUFFIXES = (".mp4", ".gif", ".png")
-VIDEO_SCALE, SHEET_SCALE = 3, 2  # how often each pixel is repeated
+SHEET_SCALE = 2  # how often each pixel is repeated
+MAX_VIDEO_SCALE, VIDEO_SIDE = 3, 192  # small frames are enlarged up to about this height
 SHEET_GAP = 4  # white pixels between frames of a contact sheet
 MAX_SHEET_FRAMES = 16  # in a row of a contact sheet
 GREY = 128  # where the truth has ended
@@ -69,7 +70,7 @@ def rollout(
     resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
     vae = open_vae(world_folder, device)
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
-    data_set = open_dataset(data, settings)
+    data_set = open_dataset(data, settings, manifest.view)
     episodes = read_episodes(data_set, manifest.action_dim, vae.packing)
     asked = f"roll out episode {settings.episode} of {data}"
     if settings.episode >= len(episodes):
@@ -84,7 +85,7 @@ def rollout(
     conditions, _ = rollout_conditions(
         world_folder, vae, [start.tasks], [start.frames[0]], device, settings.prompt
     )
-    world = load(world_folder, device=device, dtype=resolve_dtype(settings.dtype))
+    world = load(world_folder, device=device, dtype=resolve_dtype(settings.dtype, device))
     both = {name: value.expand(2, *value.shape[1:]) for name, value in conditions.items()}
     actions = torch.from_numpy(true_and_other_actions(episodes, settings.episode, history, total))
     observed = start.frames[:history]
@@ -108,6 +109,8 @@ def rollout(
         panels=titles,
         settings={
             **settings.model_dump(mode="json"),
+            "device": str(device),
+            "dtype": str(resolve_dtype(settings.dtype, device)).removeprefix("torch."),
             "history": history,
             "context_noise": sampling.context_noise,
         },
@@ -176,7 +179,8 @@ def side_by_side(titles: list[str], frames: Iterable[list[Frame]]) -> Iterator[F
     """One picture (h w 3) of all panels beside each other, each under its title, for every frame of them."""
     strips: list[Frame] = []
     for shown in frames:
-        large = [frame.repeat(VIDEO_SCALE, 0).repeat(VIDEO_SCALE, 1) for frame in shown]
+        scale = min(max(VIDEO_SIDE // len(shown[0]), 1), MAX_VIDEO_SCALE)
+        large = [frame.repeat(scale, 0).repeat(scale, 1) for frame in shown]
         if not strips:
             strips = [caption(title, frame.shape[1]) for title, frame in zip(titles, large, strict=True)]
             height = max(map(len, strips))  # where a title takes more lines than another

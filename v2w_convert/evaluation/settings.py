@@ -27,8 +27,10 @@ class SamplingSettings(DataSettings):
     )
     seed: Seed = Field(default=0, description="seed of all random numbers")
     device: Name = Field(default="auto", description="where to compute: auto, cpu, cuda, cuda:1, mps")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        default="float32", description="number format of the denoiser; the autoencoder runs in float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="number format of the denoiser; auto: bfloat16 on a CUDA card that has it, else float32; the "
+        "autoencoder runs in float32",
     )
 
 
@@ -51,7 +53,7 @@ class EvaluateSettings(SamplingSettings):
         default=(1, 4, 8, 16),
         min_length=1,
         max_length=100,
-        description="frames ahead at which PSNR and SSIM are measured",
+        description="frames ahead at which frames are compared with the true ones",
     )
     samples: Count = Field(
         default=4, description="rollouts per clip, whose mean is measured beside a single one"
@@ -59,8 +61,11 @@ class EvaluateSettings(SamplingSettings):
     episodes: int | None = Field(
         default=None, ge=2, le=MAX_COUNT, description="use only the first episodes of the data set, this many"
     )
+    batch: Count = Field(
+        default=16, description="rollouts that are generated together; the figures do not depend on it"
+    )
     classifier_data: SettingPath | None = Field(
-        default=None, description="other episodes, to train the inverse-dynamics classifier on"
+        default=None, description="other episodes, to train the network on that reads actions from frames"
     )
     long_frames: int = Field(
         default=200,
@@ -69,3 +74,23 @@ class EvaluateSettings(SamplingSettings):
         description="length of the rollouts for long-horizon stability; 0 skips them",
     )
     long_rollouts: Count = Field(default=8, description="number of rollouts for long-horizon stability")
+    lpips: SettingPath | None = Field(default=None, description="TorchScript file of LPIPS, to measure it")
+    dreamsim: SettingPath | None = Field(
+        default=None, description="TorchScript file of DreamSim, to measure it"
+    )
+    fid: SettingPath | None = Field(
+        default=None, description="inception-2015-12-05.pt, the TorchScript file of Inception, to measure FID"
+    )
+    fvd: SettingPath | None = Field(
+        default=None, description="i3d_torchscript.pt, the TorchScript file of I3D, to measure FVD"
+    )
+    frechet: SettingPath | None = Field(
+        default=None,
+        description="TorchScript file of any network from frames to features, to measure their Fréchet distance",
+    )
+    videos: int = Field(
+        default=4, ge=0, le=100, description="clips that the page shows, if a folder is written"
+    )
+    save_frames: bool = Field(
+        default=False, description="write all frames as PNG, for other metrics; needs a folder to write into"
+    )

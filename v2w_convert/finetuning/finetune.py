@@ -1,7 +1,7 @@
 """Finetune a converted model on action data, which completes the transfer that surgery began."""
 
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from v2w_convert.checkpoint.headers import DTYPES
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
-from v2w_convert.data import Dataset, open_dataset
+from v2w_convert.data import Dataset, DataSettings, open_dataset
+from v2w_convert.data.check import require_sound, told
+from v2w_convert.data.view import decided
 from v2w_convert.device import resolve_device
 from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
@@ -23,9 +25,9 @@ from v2w_convert.finetuning.experts import by_expert, experts_to_train, level_ra
 from v2w_convert.finetuning.latents import cached_latents, require_clips
 from v2w_convert.finetuning.levels import Objective, decide
 from v2w_convert.finetuning.loop import prepare, train
-from v2w_convert.finetuning.lora import require_peft, updates_in
+from v2w_convert.finetuning.lora import updates_in
 from v2w_convert.finetuning.loss_curve import draw_log
-from v2w_convert.finetuning.optimizers import require_optimizer
+from v2w_convert.finetuning.plan_memory import announce_memory, latent_size, require_packages
 from v2w_convert.finetuning.previews import prepare_previews
 from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
 from v2w_convert.finetuning.resume_from import require_checkpoint
@@ -45,7 +47,7 @@ from v2w_convert.finetuning.save import save_model
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.finetuning.watch import Watch
 from v2w_convert.finetuning.watch_settings import NOT_COMPARED as WATCHING
-from v2w_convert.progress import Progress, no_progress
+from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.action_statistics import ActionStatistics
 from v2w_convert.surgery.load import load_experts, open_converted
 from v2w_convert.surgery.manifest import MANIFEST, read_manifest
@@ -87,9 +89,7 @@ def finetune(
     settings = settings or FinetuneSettings()
     progress = progress or no_progress
     resolve_device(settings.device)
-    require_optimizer(settings)
-    if settings.train == "lora":
-        require_peft()
+    require_packages(settings)
     watch = Watch(settings, output)
     model = open_converted(converted)
     manifest, _, resolved = model
@@ -105,7 +105,10 @@ def finetune(
     objective = decide(settings, resolved.noise.build(), settings.action_dropout)
     vae = open_vae(converted)
     paths = [data] if settings.validation is None else [data, settings.validation]
-    sets = [open_dataset(path, settings) for path in paths]
+    train_set = open_dataset(data, settings, manifest.view)
+    wanted = settings.over(manifest.view, DataSettings.model_fields)
+    view = decided(train_set, wanted, train_set.first().frames[0])
+    sets = [train_set, *(open_dataset(path, settings, view) for path in paths[1:])]
     for data_set in sets:
         require_clips(data_set, manifest.action_dim, settings.frames, vae.packing)
     sources = choose_sources(
@@ -129,8 +132,16 @@ def finetune(
             return finished
     if settings.resume_from is not None and not any((output / CHECKPOINTS).glob("step-*")):
         require_checkpoint(settings.resume_from, record)
+    remarks = []
+    for data_set in sets:
+        ranges = require_sound(data_set, f"finetune on {data_set.path}")
+        remarks += [f"{data_set.name}: {remark}" for remark in told(ranges)]
+    for remark in remarks:
+        progress(ProgressEvent("note", detail=remark))
 
     accelerator = make_accelerator(settings)
+    vae.to(accelerator.device)
+    announce_memory(trained, settings, latent_size(vae, sets[0]), accelerator.device, progress)
     world = load_experts(
         trained,
         model.source.boundary,
@@ -138,7 +149,6 @@ def finetune(
         dtype=torch.float32,
         matrices=None if settings.weights == "float32" else torch.bfloat16,
     )
-    vae.to(accelerator.device)
     for data_set in sets:
         require_fit(world, vae, data_set, accelerator)
     facts = None if vae.single else describe_autoencoder(vae, sets[0])
@@ -165,6 +175,7 @@ def finetune(
         clips, validation = cached[0], cached[1] if len(cached) > 1 else None
         log = train(world, training, clips, validation, settings, accelerator, output, progress, watch)
         result = make_result(output, record, log, facts, manifest.finetuning, sources, actions, objective)
+        result = replace(result, data_view=view.said(), notes=[*result.notes, *remarks])
         write_atomically(output / LOSS_CURVE, lambda file: draw_log(log.lines, file))
         values = by_expert(training.averaged(), trained)
         updates = {name: updates_in(tensors, settings) for name, tensors in values.items()}

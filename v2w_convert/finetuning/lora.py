@@ -17,6 +17,7 @@ from v2w_convert.operations.action import ACTION_MODULE
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import Site
 from v2w_convert.world.experts import AnyWorld, experts_of
+from v2w_convert.world.model import World
 
 NAME = "default"  # peft's, of the adapter
 DOWN, UP = f".lora_A.{NAME}.weight", f".lora_B.{NAME}.weight"
@@ -66,23 +67,34 @@ def add_updates(world: AnyWorld, settings: MemorySettings, seed: int) -> None:
         settings: Rank, scale and targets.
         seed: Of the first values of A, which depend on the layers' names besides, and on nothing else.
     """
-    from peft import LoraConfig, inject_adapter_in_model
-
-    alpha = settings.lora_alpha or settings.lora_rank
     for expert, part in experts_of(world).items():
-        names = target_names(part.resolved, part.base, settings.lora_targets)
-        trained = [p for p in part.base.parameters() if p.requires_grad]
-        pattern = "|".join(
-            map(re.escape, names)
-        )  # as a list, each would stand for all names that end with it
-        config = LoraConfig(r=settings.lora_rank, lora_alpha=alpha, target_modules=pattern, bias="none")
-        with torch.random.fork_rng([]):
-            inject_adapter_in_model(config, part.base, NAME)
-        for parameter in trained:  # peft freezes all that is not its own
-            parameter.requires_grad_(True)
+        inject_updates(part, settings)
         for name, parameter in part.base.named_parameters():
             if name.endswith((DOWN, UP)):
                 parameter.data = _first_value(parameter, name, f"{seed}/lora/{expert}").to(parameter.device)
+
+
+def inject_updates(world: World, settings: MemorySettings) -> None:
+    """Put peft's layers in the place of one denoiser's targets, on any device. What was trained before is trained, too."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    names = target_names(world.resolved, world.base, settings.lora_targets)
+    trained = [p for p in world.base.parameters() if p.requires_grad]
+    config = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha or settings.lora_rank,
+        target_modules="|".join(
+            map(re.escape, names)
+        ),  # in a list each would stand for all names that end with it
+        bias="none",
+    )
+    with torch.random.fork_rng([]):
+        inject_adapter_in_model(config, world.base, NAME)
+    for name, parameter in world.base.named_parameters():
+        if name.endswith((DOWN, UP)):
+            parameter.data = parameter.data.float()
+    for parameter in trained:  # peft freezes all that is not its own
+        parameter.requires_grad_(True)
 
 
 def updates_in(values: dict[str, Tensor], settings: MemorySettings) -> dict[str, Update]:

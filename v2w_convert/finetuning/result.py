@@ -66,8 +66,9 @@ class FinetuneResult:
         validation_loss: Loss on the validation data, if any.
         before: The same record of the run that trained `converted`, where it was finetuned before.
         conditions: Conditions that were an episode's own, and what they were made of: "task" or "first frame".
-        notes: Why others were not.
+        notes: Why others were not, and what was noticed of the data.
         actions: Statistics of the data's actions; None in records of versions that did not keep them.
+        data_view: How the data was read, with the size of the frames and the rate that were used.
         objective: What was minimised, with what the settings left to the model's kind of noise; None as for `actions`.
     """
 
@@ -85,6 +86,7 @@ class FinetuneResult:
     conditions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     actions: ActionStatistics | None = None
+    data_view: dict[str, Any] = field(default_factory=dict)
     objective: Objective | None = None
 
     def for_manifest(self) -> dict[str, Any]:

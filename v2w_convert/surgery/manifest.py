@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 from v2w_convert.checkpoint.digests import PATTERN
 from v2w_convert.checkpoint.source import MANIFEST as MANIFEST
 from v2w_convert.checkpoint.source import Choice
+from v2w_convert.data.settings import DataSettings
 from v2w_convert.errors import V2WError
 from v2w_convert.strict_json import read_object
 from v2w_convert.surgery.settings import MAX_ACTION_DIM
@@ -89,6 +90,7 @@ class TrainedClips(BaseModel):
         steps: Optimizer steps.
         settings: Of the run, `frames` among them: latent frames in a clip.
         conditions: Conditions that were an episode's own, and what they were made of.
+        data_view: How the data was read, with the size of the frames and the rate that were used.
     """
 
     class Settings(BaseModel):
@@ -97,6 +99,7 @@ class TrainedClips(BaseModel):
     steps: int = Field(ge=1)
     settings: Settings = Settings()
     conditions: dict[str, Literal["task", "first frame"]] = {}
+    data_view: DataSettings = DataSettings()
 
 
 class Manifest(BaseModel):
@@ -118,6 +121,7 @@ class Manifest(BaseModel):
         finetuning: How it was trained, once it was; before, the weights are what surgery made. Of two denoisers only
             those whose stage says so were trained.
         low_noise: The second denoiser, where there are two.
+        data_view: How the data was read that the action dimension is of, where it was read from data.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -135,6 +139,7 @@ class Manifest(BaseModel):
     conditions: dict[str, ConditionOrigin] | None = None
     finetuning: dict[str, Any] | None = None
     low_noise: LowNoiseExpert | None = None
+    data_view: DataSettings | None = None
 
     @field_validator("finetuning")
     @classmethod
@@ -181,6 +186,13 @@ class Manifest(BaseModel):
             for expert, manifest in self.experts.items()
             for name, fate in manifest.tensors.items()
         }
+
+    @property
+    def view(self) -> DataSettings:
+        """How data is read for the model: as in the last run that trained it, or as when it was converted."""
+        if self.finetuning is not None and (said := self.finetuning.get("data_view")):
+            return DataSettings.model_validate(said)
+        return self.data_view or DataSettings()
 
     @property
     def choice(self) -> Choice:

@@ -111,7 +111,7 @@ def _open(converted: Path, base: Path | None, settings: VerifySettings) -> tuple
     if settings.clips is not None:
         if base is None:
             raise V2WError(f"measure the distance on clips of {settings.clips}", "no base", "--base")
-        open_dataset(settings.clips, DataSettings(camera=settings.camera))
+        open_dataset(settings.clips, DataSettings(camera=settings.camera), model.manifest.view)
     return model, origin
 
 

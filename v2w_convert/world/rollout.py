@@ -1,5 +1,6 @@
 """Autoregressive rollout: the next frame, or block of frames, from the past and from the action just taken."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -198,6 +199,43 @@ class Stream:
         return torch.randn(like.shape, generator=self.generator).to(like)
 
 
+class SeededStream(Stream):
+    """Rollouts that each have a seed of their own: the same noise, whichever of them are generated together.
+
+    Attributes:
+        generators: Of each rollout's noise, on the CPU.
+    """
+
+    def __init__(
+        self,
+        world: StreamingModel,
+        state: State,
+        size: tuple[int, int, int],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        conditions: dict[str, Any],
+        tokens: int,
+    ):
+        super().__init__(world, state, size, sampling, 0, conditions, tokens)
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def branch(self, seed: int | None = None) -> "Stream":
+        """As `Stream.branch`; with a `seed`, rollouts no longer have noise of their own."""
+        if seed is not None:
+            return super().branch(seed)
+        seeds = [0] * len(self.generators)
+        twin = SeededStream(
+            self.world, self.state, self.size, self.sampling, seeds, self.conditions, self.tokens
+        )
+        for own, theirs in zip(twin.generators, self.generators, strict=True):
+            own.set_state(theirs.get_state())
+        return twin
+
+    def _noise(self, like: Tensor) -> Tensor:
+        rows = [torch.randn(like.shape[1:], generator=generator) for generator in self.generators]
+        return torch.stack(rows).to(like)
+
+
 def start_stream(
     world: StreamingModel,
     b: int,
@@ -205,7 +243,7 @@ def start_stream(
     w: int,
     *,
     sampling: Sampling | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     window: int | None = None,
     **conditions: Tensor,
 ) -> Stream:
@@ -217,9 +255,17 @@ def start_stream(
         h: Height of the latents.
         w: Width of the latents.
         sampling: How frames are sampled.
-        seed: Of the noise.
+        seed: Of the noise; or b seeds, of each rollout's own.
         window: Frames in view, where the plan has no window.
         conditions: What the plan names, once per rollout (b …).
+
+    Raises:
+        V2WError: There are several seeds, and not b.
     """
     state, tokens = world.empty_state(b, h, w, window), world.clip_tokens(h, w, window)
-    return Stream(world, state, (b, h, w), sampling or Sampling(), seed, conditions, tokens)
+    size, sampling = (b, h, w), sampling or Sampling()
+    if isinstance(seed, int):
+        return Stream(world, state, size, sampling, seed, conditions, tokens)
+    if len(seed) != b:
+        raise V2WError(f"start {b} rollouts", f"{len(seed)} seeds", "one seed, or one for each")
+    return SeededStream(world, state, size, sampling, seed, conditions, tokens)

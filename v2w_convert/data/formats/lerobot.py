@@ -90,15 +90,13 @@ class LeRobotDataset(Dataset):
             for row in self._rows
         ]
 
+    def actions(self) -> Iterator[NDArray[np.float32]]:
+        for row, numbers in self._numbers():
+            yield numbers.actions(row, self.fps)
+
     def episodes(self) -> Iterator[Episode]:
         videos: dict[Path, Video] = {}
-        previous: DataFile | None = None
-        for row in self._rows:
-            numbers = self._data[row.data_file]
-            # Episodes lie in the files one after the other: one open file of each kind is enough.
-            if previous is not None and previous is not numbers:
-                previous.forget()
-            previous = numbers
+        for row, numbers in self._numbers():
             if row.video_file not in videos:
                 videos = {row.video_file: self._decode(row.video_file)}
             actions = numbers.actions(row, self.fps)
@@ -117,6 +115,17 @@ class LeRobotDataset(Dataset):
                     said = hashlib.file_digest(stream, "sha256").hexdigest()
             digest.update(os.fsencode(name) + f" {said}\n".encode())
         return digest.hexdigest()
+
+    def _numbers(self) -> Iterator[tuple[EpisodeRow, DataFile]]:
+        """Each episode and the file of its rows."""
+        previous: DataFile | None = None
+        for row in self._rows:
+            numbers = self._data[row.data_file]
+            # Episodes lie in the files one after the other: one open file is enough.
+            if previous is not None and previous is not numbers:
+                previous.forget()
+            previous = numbers
+            yield row, numbers
 
     def _decode(self, file: Path) -> Video:
         height, width = self.info.frame_size(self.camera)

@@ -16,7 +16,7 @@ def require_memory(size: int, asked: str, what: str) -> None:
     Raises:
         V2WError: They cannot.
     """
-    if (free := _free()) is not None and size > free:
+    if (free := free_memory()) is not None and size > free:
         raise V2WError(
             asked, f"{what} take {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free", "less at once"
         )
@@ -35,7 +35,7 @@ def new_frames(shape: tuple[int, ...], asked: str, what: str) -> NDArray[np.uint
         raise V2WError(asked, f"there is no memory for {what}", "less at once") from None
 
 
-def _free() -> float | None:
+def free_memory() -> float | None:
     """Bytes; None where the machine does not say."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     try:

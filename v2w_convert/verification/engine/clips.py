@@ -9,6 +9,7 @@ from torch import Tensor
 
 from v2w_convert.data import DataSettings, open_dataset
 from v2w_convert.errors import V2WError
+from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.verification.engine.inputs import enough_frames, latent_size
 from v2w_convert.verification.report.provenance import public_path
 from v2w_convert.world.model import World
@@ -54,7 +55,7 @@ def read_clips(data: Path, camera: str | None, converted: Path, world: World) ->
             latents do not fit the model.
     """
     task = f"measure the distance on clips of {data}"
-    data_set = open_dataset(data, DataSettings(camera=camera))
+    data_set = open_dataset(data, DataSettings(camera=camera), read_manifest(converted).view)
     vae = open_vae(converted)
     t = vae.packing.frames(world.resolved.frames(enough_frames(world)))
     long_enough = (episode.frames for episode in data_set.episodes() if len(episode) >= t)

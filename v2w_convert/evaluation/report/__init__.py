@@ -1,0 +1,1 @@
+"""What `evaluate` writes into a folder: a page, videos, frames, figures."""
