@@ -372,7 +372,8 @@ def long(
     return folder / "run"
 
 
-@pytest.mark.parametrize("finished", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("finished", [3, 1])
 def test_a_run_of_a_constant_rate_grows(
     finished: int,
     long: Path,
@@ -409,6 +410,7 @@ def test_a_run_of_a_falling_rate_does_not_grow(
             finetune(tiny_converted, tiny_data, run, settings.model_copy(update={"steps": 6, **changes}))
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_a_checkpoint_of_another(
     long: Path, tiny_converted: Path, tiny_data: Path, constant: FinetuneSettings, tmp_path: Path
 ) -> None:
