@@ -34,6 +34,7 @@ MAY_BE_EMPTY = "--prompt"
 SECTIONS = {
     **dict.fromkeys(
         (
+            "data",
             "plan",
             "variant",
             "ema",

@@ -14,6 +14,7 @@ from v2w_convert.checkpoint.listing import first
 from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.errors import V2WError
+from v2w_convert.finetuning.processes import whole
 from v2w_convert.finetuning.room import require_room
 from v2w_convert.finetuning.shards import write_tensors
 from v2w_convert.finetuning.training import GROWTH, OPTIMIZER, SCALE, Training
@@ -26,18 +27,29 @@ NAME = re.compile(r"step-([1-9]\d{0,8})", re.ASCII)
 log = logging.getLogger(__name__)
 
 
-def save(folder: Path, step: int, training: Training, keep: int) -> None:
+def save(folder: Path, step: int, training: Training, keep: int, main: bool = True) -> None:
     """Write the checkpoint `folder`/step-N; then, and only then, delete all but the newest `keep`.
+
+    Args:
+        folder: The checkpoints.
+        step: The step.
+        training: What is written.
+        keep: How many are kept.
+        main: Whether this process writes. Where there are several, all must call it: a sharded tensor is put together.
 
     Raises:
         V2WError: There is no room for it, which is told before it is written, or it cannot be written.
     """
     state = training.state()
+    if not main:
+        for tensors in state.values():
+            whole(tensors)
+        return
     size = sum(tensor.nbytes for tensors in state.values() for tensor in tensors.values())
     require_room(folder, size, f"write the checkpoint of step {step}", "space, and the same command again")
     with staging_folder(folder / f"step-{step}") as stage:
         for name, tensors in state.items():
-            write_tensors(stage / name, tensors)
+            write_tensors(stage / name, whole(tensors))
         hashes = {file.name: sha256(file) for file in sorted(stage.iterdir())}
         (stage / HASHES).write_text(json.dumps(hashes, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     for old in list(_by_step(folder).values())[:-keep]:

@@ -22,6 +22,7 @@ from v2w_convert.finetuning.conditions import Clips
 from v2w_convert.finetuning.levels import clip_length, decide
 from v2w_convert.finetuning.lora import add_updates, require_peft
 from v2w_convert.finetuning.optimizers import make_optimizer
+from v2w_convert.finetuning.processes import any_of, as_float, average_gradients, mean, own_clips, shard
 from v2w_convert.finetuning.resume_from import begin_from
 from v2w_convert.finetuning.room import require_room
 from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log
@@ -68,6 +69,8 @@ def prepare(
                 base.enable_gradient_checkpointing()
             except ValueError as error:
                 raise V2WError("use gradient checkpointing", str(error), "train without it") from None
+    if settings.shard:
+        shard(world, accelerator)
     own = world.base
     masters = {
         name: master_of(name, p, settings, stored or {})
@@ -117,16 +120,10 @@ def train(
     Raises:
         V2WError: Loss or gradient is not finite, or what is in `output` is not this run's.
     """
-    step = restore(output / CHECKPOINTS, training, settings.steps)
-    if not step and settings.resume_from is not None:
-        begin_from(settings.resume_from, output)
-        if not (step := restore(output / CHECKPOINTS, training, settings.steps)):
-            raise V2WError(f"resume from {settings.resume_from}", "it is damaged", "another checkpoint")
-    if not step:
-        least = sum(tensor.nbytes for tensor in training.masters.values())
-        asked = f"write checkpoints into {output}"
-        require_room(output, least, asked, "a disk with space left, before hours are spent")
-    log = Log(output / LOG, step, watch.log)
+    main = accelerator.is_main_process
+    with accelerator.main_process_first():  # it puts damaged ones away
+        step = resume(training, settings, output, main)
+    log = Log(output / LOG, step, watch.log, keep=main)
     fixed = validation.read(validation.latents.spread(settings.validation_clips)) if validation else None
     pace = Pace(step, settings.steps)
 
@@ -156,14 +153,36 @@ def train(
             log.write({"step": step, "loss": loss, "gradient_norm": norm, "lr": lr, "seconds": seconds})
             if step % settings.validate_every == 0 or step == settings.steps:
                 validate()
+            if any_of(bool(signal), accelerator):
+                signal.also()
             if signal or step % settings.checkpoint_every == 0 or step == settings.steps:
-                flush_to_disk(log.file)
-                save(output / CHECKPOINTS, step, training, settings.keep_checkpoints)
+                if main:
+                    flush_to_disk(log.file)
+                save(output / CHECKPOINTS, step, training, settings.keep_checkpoints, main)
             signal.obey()
             watch.show(world, training, accelerator, step)
             seconds_left = pace.seconds_left(step)
             progress(ProgressEvent("train", step, settings.steps, f"loss {loss:.4f}", seconds_left))
     return log
+
+
+def resume(training: Training, settings: FinetuneSettings, output: Path, main: bool) -> int:
+    """Become as after the newest checkpoint in `output`, or the one that the run begins with; returns its step.
+
+    Raises:
+        V2WError: It is not this run's or damaged, or there is no room for the first one.
+    """
+    step = restore(output / CHECKPOINTS, training, settings.steps)
+    if not step and settings.resume_from is not None:
+        if main:
+            begin_from(settings.resume_from, output)
+        if not (step := restore(output / CHECKPOINTS, training, settings.steps)):
+            raise V2WError(f"resume from {settings.resume_from}", "it is damaged", "another checkpoint")
+    if not step and main:
+        least = sum(tensor.nbytes for tensor in training.masters.values())
+        asked = f"write checkpoints into {output}"
+        require_room(output, least, asked, "a disk with space left, before hours are spent")
+    return step
 
 
 def train_step(
@@ -190,7 +209,8 @@ def train_step(
     Raises:
         V2WError: Either is not finite. The weights are as before.
     """
-    chances = generators(settings.batch, settings.seed, "step", step)
+    mine = own_clips(settings.batch, accelerator)
+    chances = generators(settings.batch, settings.seed, "step", step)[mine]
     chosen_clips = sample_clips(len(clips.latents), chances)
     conditions = clips.conditions_of(chosen_clips, sample_dropped(settings.dropout, chances))
     t = clip_length(settings, settings.frames, step, world.frames_per_block)
@@ -204,8 +224,10 @@ def train_step(
         world.frames_per_block,
         training.levels,
     )
-    torch.manual_seed(seed_of(settings.seed, "base", step))  # for a base with dropout
-    device, size = accelerator.device, settings.batch // settings.gradient_accumulation
+    torch.manual_seed(
+        seed_of(settings.seed, "base", step, *([mine.start] if mine.start else []))
+    )  # for a base with dropout
+    device, size = accelerator.device, len(chances) // settings.gradient_accumulation
     total = 0.0
 
     def part(chosen: slice) -> Tensor:
@@ -218,18 +240,23 @@ def train_step(
                 {name: given[chosen].to(device) for name, given in conditions.items()},
             )
 
-    for chosen in (slice(i, i + size) for i in range(0, settings.batch, size)):
+    for chosen in (slice(i, i + size) for i in range(0, len(chances), size)):
         value = part(chosen)
         if not math.isfinite(found := value.item()):
+            numbers = range(len(chances))[chosen]
+            if settings.shard:  # another forward pass would wait for the other processes
+                data = "; ".join(clips.place(chosen_clips[i]) for i in numbers)
+                raise _not_finite(step, f"its loss is {found}; its clips: {data}")
             place = origin(world.base, partial(part, chosen))
-            bad = (
-                i for i in range(settings.batch)[chosen] if not math.isfinite(part(slice(i, i + 1)).item())
-            )
+            bad = [i for i in numbers if not math.isfinite(part(slice(i, i + 1)).item())]
             data = "; ".join(clips.place(chosen_clips[i]) for i in bad) or "only of several clips together"
             raise _not_finite(step, f"its loss is {found} ({data}): {place} not finite")
         accelerator.backward(value)  # divides by settings.gradient_accumulation
         total += found / settings.gradient_accumulation
-    norm = float(accelerator.clip_grad_norm_(list(training.parameters.values()), settings.max_gradient_norm))
+    total = mean(total, accelerator)
+    average_gradients(training.parameters.values(), accelerator)
+    found_norm = accelerator.clip_grad_norm_(list(training.parameters.values()), settings.max_gradient_norm)
+    norm = as_float(found_norm)
     # With a loss scaler an overflowing gradient is usual: it skips that update.
     if not (math.isfinite(norm) or training.scaler):
         gradients = {name: p.grad for name, p in training.base.named_parameters() if p.grad is not None}

@@ -27,11 +27,15 @@ class Pending:
     def obey(self) -> None:
         """Do what was done at the signal before. With most handlers this does not return."""
         number, self.number = self.number, None
-        if number is None:
+        if number not in self.before:
             return
         handler = signal.signal(number, self.before[number])
         signal.raise_signal(number)
         signal.signal(number, handler)
+
+    def also(self) -> None:
+        """As if SIGTERM had come, unless another one has: it has come to another process of the run."""
+        self.number = self.number or signal.SIGTERM
 
     def __bool__(self) -> bool:
         """Whether one has come."""
