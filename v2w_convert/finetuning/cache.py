@@ -33,6 +33,10 @@ def make_once(folder: Path, make: Callable[[Path], object], progress: Progress) 
         V2WError: The disk is full or fails, or something that lies there is a link out of it, a pipe or a device.
     """
     asked, stage = f"write {folder}", folder.with_name(f".{folder.name}.{BEGUN}")
+    _refuse_link(folder, stage)
+    if folder.exists():  # whole, since it got its name by one rename
+        require_plain(folder, f"read {folder}")
+        return
     made = [parent for parent in folder.parents if not parent.exists()]
 
     def waits() -> None:
@@ -41,7 +45,6 @@ def make_once(folder: Path, make: Callable[[Path], object], progress: Progress) 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with held(folder.with_name(f".{folder.name}.lock"), waits):
-            _refuse_link(folder, stage)
             if not folder.exists():
                 stage.mkdir(exist_ok=True)
                 require_plain(stage, asked)
@@ -55,7 +58,6 @@ def make_once(folder: Path, make: Callable[[Path], object], progress: Progress) 
                 finally:
                     with suppress(OSError):  # of which nothing was written yet
                         stage.rmdir()
-            require_plain(folder, f"read {folder}")
     except OSError as error:
         advice = "a folder that can be written, on a disk with space left"
         raise V2WError(asked, disk_error(error) or "", advice) from error

@@ -27,7 +27,7 @@ def held(file: Path, waits: Callable[[], object]) -> Iterator[None]:
         except BlockingIOError:
             waits()
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if file.exists() and os.path.samestat(file.stat(), os.fstat(lock.fileno())):
+        if _is_at(lock, file):
             break
         lock.close()  # of a process that was done, and removed it
     try:
@@ -49,3 +49,10 @@ def open_lock(file: Path) -> IO[bytes]:
         stream.close()
         raise OSError(f"{file} is not a regular file")
     return stream
+
+
+def _is_at(lock: IO[bytes], file: Path) -> bool:
+    try:
+        return os.path.samestat(file.stat(), os.fstat(lock.fileno()))
+    except FileNotFoundError:
+        return False
