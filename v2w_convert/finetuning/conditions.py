@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -299,7 +298,7 @@ def encode_pictures(
     order: list[tuple[str, int]] = []
 
     def pictures() -> Iterator[NDArray[np.uint8]]:
-        for number, episode in enumerate(ahead(islice(data.episodes(), done, None)), done):
+        for number, episode in enumerate(ahead(data.episodes_from(done)), done):
             name = episode_name(number)
             rows = starts.get(name, range(0))
             order.append((name, len(rows)))

@@ -3,7 +3,7 @@
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import accumulate, islice
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -210,8 +210,7 @@ def encode(data: Dataset, folder: Path, vae: VAE, progress: Progress) -> None:
     pace = Pace(done, total)
     encoder, writer = Encoder(vae, asked), ShardWriter(folder)
     frames_left = sum(vae.packing.latents(length) for length in data.lengths[done:])
-    # Dataset.episodes decodes what it yields: those that are there already are decoded for nothing, and not encoded.
-    for number, episode in enumerate(ahead(islice(data.episodes(), done, None)), done):
+    for number, episode in enumerate(ahead(data.episodes_from(done)), done):
         # Video frames left over at an episode's end fill no latent frame; a short episode may fill none at all.
         if t := vae.packing.frames(vae.packing.latents(len(episode))):
             latents = encoder.encode(episode.frames[:t], number)

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -119,7 +120,11 @@ class FramesFolder(Dataset):
         return [recorded.tasks for recorded in self._recorded]
 
     def episodes(self) -> Iterator[Episode]:
-        for source, actions, recorded in zip(self._sources, self._encoded, self._recorded, strict=True):
+        return self.episodes_from(0)
+
+    def episodes_from(self, number: int) -> Iterator[Episode]:
+        all_of = zip(self._sources, self._encoded, self._recorded, strict=True)
+        for source, actions, recorded in islice(all_of, number, None):
             whole = actions if len(actions) == source.length else with_last_row(actions)
             yield Episode(source.frames(), whole, recorded.tasks)
 
