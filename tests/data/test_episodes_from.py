@@ -8,7 +8,7 @@ import pytest
 from tests.data.coloured import episodes
 from tests.data.recordings import folder_of_videos
 from tests.squares import write
-from v2w_convert.data import DataSettings, Dataset, Episode, open_dataset
+from v2w_convert.data import Dataset, DataSettings, Episode, open_dataset
 
 
 def robomimic(file: Path) -> Path:
