@@ -28,6 +28,7 @@ from v2w_convert.finetuning.loop import prepare, train
 from v2w_convert.finetuning.lora import updates_in
 from v2w_convert.finetuning.loss_curve import draw_log
 from v2w_convert.finetuning.plan_memory import announce_memory, latent_size, require_packages
+from v2w_convert.finetuning.precision import with_precision
 from v2w_convert.finetuning.previews import prepare_previews
 from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
 from v2w_convert.finetuning.run_folder import (
@@ -80,9 +81,8 @@ def finetune(
             `output` is not this run's. Later: the loss is not finite (the last checkpoint stays), or the
             disk is full.
     """
-    settings = settings or FinetuneSettings()
+    settings = with_precision(settings or FinetuneSettings())
     progress = progress or no_progress
-    resolve_device(settings.device)
     require_packages(settings)
     watch = Watch(settings, output)
     model = open_converted(converted)
@@ -285,6 +285,7 @@ def make_accelerator(settings: FinetuneSettings) -> Accelerator:
         V2WError: The device is not there, accelerate is in use with other settings already, or there are
             several processes.
     """
+    settings = with_precision(settings)
     device = resolve_device(settings.device)
     asked = f"finetune on {device} with mixed precision {settings.mixed_precision!r}"
     if device.type == "cuda":

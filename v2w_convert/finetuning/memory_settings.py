@@ -62,7 +62,7 @@ class MemorySettings(Settings):
     def _fit_together(self) -> Self:
         # Names in backticks become flags on the command line.
         precision = getattr(self, "mixed_precision", "no")
-        if self.weights == "bfloat16" and precision != "bf16":
+        if self.weights == "bfloat16" and precision not in ("auto", "bf16"):
             raise ValueError(f"`weights` bfloat16 goes with `mixed_precision` bf16, not {precision}")
         if self.offload_optimizer and precision == "fp16":
             raise ValueError("`offload_optimizer` goes with `mixed_precision` bf16 or no, not fp16")
