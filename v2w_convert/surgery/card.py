@@ -106,10 +106,10 @@ def _training(finetuning: dict[str, Any] | None) -> str:
         value: Any = finetuning
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, float):
-            value = f"{value:.4g}"
-        if isinstance(value, str | int):
-            rows.append(f"| {label} | {markdown(str(value)[:MAX_VALUE])} |")
+        if isinstance(value, str):
+            rows.append(f"| {label} | {markdown(value[:MAX_VALUE])} |")
+        elif isinstance(value, int | float):
+            rows.append(f"| {label} | {value if isinstance(value, int) else format(value, '.4g')} |")
     if not rows:
         return ""
     return "## Training\n\n| | |\n|---|---|\n" + "\n".join(rows) + "\n\n![Loss by step](loss.png)\n\n"
