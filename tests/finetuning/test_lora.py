@@ -100,6 +100,20 @@ def test_saved_merged_and_by_peft_is_as_trained(tiny_converted: Path, tmp_path: 
     merged = own.merge_and_unload(adapter_names=[NAME]).state_dict()
     for name, tensor in read.base.state_dict().items():
         torch.testing.assert_close(merged[name], tensor, rtol=1e-6, atol=1e-6)
+    save_model(
+        open_converted(tiny_converted),
+        {"": trained},
+        {"steps": 1},
+        tmp_path / "merged",
+        {"": updates_in(trained, SETTINGS)},
+        merge=True,
+    )
+    assert not (tmp_path / "merged/unet/adapter").exists()
+    merged_here = load(tmp_path / "merged").base.state_dict()
+    updated_names = [name for name, info in open_source(tmp_path).tensors.items() if info.update]
+    assert updated_names
+    for name in updated_names:
+        assert torch.equal(merged_here[name], read.base.get_parameter(name).half()), name
 
 
 @pytest.mark.slow
