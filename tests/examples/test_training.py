@@ -14,8 +14,8 @@ from examples.doom.pipeline.recipe import Course
 from examples.doom.pipeline.training import CHECKPOINT, LOG, read_log, train
 from v2w_convert.errors import V2WError
 
-STEPS = 120
-COURSE = Course(steps=STEPS, lr=1e-2, batch=4, validate_every=30)
+STEPS = 70
+COURSE = Course(steps=STEPS, lr=1e-2, batch=4, validate_every=20)
 
 
 def run(
@@ -73,8 +73,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_log(every: int, tmp_path:
     assert signal.getsignal(signal.SIGTERM) == before
     assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] == 35
     with pytest.raises(ConnectionError):
-        run(tmp_path / "parts", course, 50, crash)
-    assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] == (35 if every else 84)
+        run(tmp_path / "parts", course, 30, crash)
+    assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] == (35 if every else 64)
     assert_equal(run(tmp_path / "parts", course), expected)
     assert without_hours(tmp_path / "parts") == without_hours(tmp_path / "whole")
     assert_equal(run(tmp_path / "parts", course, 1, crash), expected)  # nothing is left to do
@@ -85,7 +85,7 @@ def test_it_learns_and_its_log_says_so(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < 0.3 * losses[0]
-    assert [line["step"] for line in lines if "validation" in line] == [*range(30, 400, 30), 400]
+    assert [line["step"] for line in lines if "validation" in line] == [*range(20, 401, 20)]
 
 
 def test_what_needs_no_gradient_stays(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from v2w_convert.console import print_line
 from v2w_convert.errors import V2WError
 from v2w_convert.new_file import write_text
 
+SHORT = ("--lr", 4e-4, "--batch", 4, "--frames", 12)  # less than a run that is meant
 SAMPLING_STEPS = 4
 HORIZONS = ("1", "4", "8", "16")
 COLUMNS = [
@@ -57,7 +58,7 @@ def measure(scenario: str, converted: Path, output: Path, options: argparse.Name
     first = read_frames([test])[0].permute(0, 2, 3, 1).numpy()
     write_sheet([first[:48:4]], output / "sheet.png")
     device = ("--device", options.device)
-    v2w("finetune", converted, "--data", train, "-o", run, "--steps", options.steps, "--lr", 4e-4, *device)
+    v2w("finetune", converted, "--data", train, "-o", run, "--steps", options.steps, *SHORT, *device)
     less = ("--samples", 1, "--long-frames", 0, "--steps", SAMPLING_STEPS)
     out = ("-o", output / "figures.json", "--classifier-data", train, *less, *device)
     v2w("evaluate", run, "--data", test, *out)

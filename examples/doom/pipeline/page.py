@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def _stage(stage: Stage, job: Job) -> dict[str, Any]:
         "step": log[-1]["step"] if log else 0,
         "steps": course.steps if course else None,
         "hours": log[-1]["hours"] if log else None,
-        "figures": list(_flat(figures or {})),
+        "figures": _table(figures) if figures else [],
         "curves": [_curve(title, curves) for title, curves in _curves(log)],
         "sheets": [
             (file.stem, _embedded(file.read_bytes())) for file in sorted(folder.glob("*.png")) if record
@@ -47,13 +48,20 @@ def _stage(stage: Stage, job: Job) -> dict[str, Any]:
     }
 
 
-def _flat(figures: dict[str, Any], before: str = "") -> Any:
-    """Nested figures as pairs of a name and a value."""
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}, ")
-        else:
-            yield before + name, value
+def _table(figures: dict[str, Any]) -> list[list[Any]]:
+    """Figures as rows, the first of which names the columns; a row for each name, a column for each name within."""
+    rows = {name: dict(_leaves(value)) for name, value in figures.items()}
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    return [["", *columns], *([name, *(row.get(c, "") for c in columns)] for name, row in rows.items())]
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """What is nested, with all names on the way."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _leaves(part, f"{name} {key}".strip())
+    else:
+        yield name, value
 
 
 def _curves(log: list[dict[str, Any]]) -> list[tuple[str, dict[str, list[tuple[float, float]]]]]:

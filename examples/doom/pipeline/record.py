@@ -59,7 +59,7 @@ def run(job: Job) -> Figures:
         figures[name] = {
             "scenario": scenario,
             "frames": sum(sum(dataset.lengths) for dataset in sets),
-            "last_frame_copied_psnr_db": {ahead: copied_psnr(sets[0], ahead) for ahead in (1, 4, 16)},
+            "copied_psnr_db": {ahead: copied_psnr(sets[0], ahead) for ahead in (1, 4, 16)},
         }
         job.watch()
     return figures
