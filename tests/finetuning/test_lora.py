@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
+from tests.pairs import convert_pair, write_pair
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.finetuning.finetune import finetune
 from v2w_convert.finetuning.loop import prepare
@@ -144,3 +145,24 @@ def test_training_goes_on_from_the_updated_weights(run: Path, data: Path, tmp_pa
         n for n in before if "v2w_" in n
     }
     assert not any("adapter" in path for path in read_manifest(tmp_path / "next").result)
+
+
+@pytest.mark.slow
+def test_two_denoisers(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """Each has an adapter of its own; those of one that a next run does not train are merged, too."""
+    base = write_pair(tmp_path / "base", vae=tiny_base / "vae")
+    converted = convert_pair(base, tmp_path / "converted")
+    lora = SETTINGS.model_copy(update={"frames": 4})
+    finetune(converted, tiny_data, tmp_path / "lora", lora)
+    for part in ("transformer", "transformer_2"):
+        assert (tmp_path / "lora" / part / "adapter/adapter_config.json").exists()
+        kept = "diffusion_pytorch_model.safetensors"
+        assert (tmp_path / "lora" / part / kept).read_bytes() == (converted / part / kept).read_bytes()
+    low = FinetuneSettings(steps=1, batch=2, frames=4, warmup=0, expert="low", train="action")
+    finetune(tmp_path / "lora", tiny_data, tmp_path / "next", low)
+    assert not list((tmp_path / "next").rglob("adapter*"))
+    before, after = (load(tmp_path / name).base.state_dict() for name in ("lora", "next"))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all(name.startswith("low.") and ".v2w_action." in name for name in moved)
+    plain = load(converted).base.state_dict()
+    assert any(not torch.equal(plain[name], after[name]) for name in plain if name.startswith("high."))
