@@ -16,6 +16,8 @@ Functions, one for each `v2w` command:
         A base becomes a converted folder.
     verify(converted, base, settings, *, report, card, progress) -> VerifyReport
         Measure every claim about a converted folder.
+    record(env, output, settings, *, progress) -> RecordResult
+        Record episodes of a Gymnasium environment as a data set.
     budget(converted, data, settings) -> Budget
         What finetuning would take in memory and on disk.
     finetune(converted, data, output, settings, *, progress) -> FinetuneResult
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
         inspect,
         load,
         open_dataset,
+        record,
         rollout,
         verify,
     )
@@ -79,6 +82,8 @@ if TYPE_CHECKING:
     from v2w_convert.plan.grammar import Plan
     from v2w_convert.plan.read import read_plan
     from v2w_convert.progress import Progress, ProgressEvent
+    from v2w_convert.recording.result import RecordResult
+    from v2w_convert.recording.settings import RecordSettings
     from v2w_convert.surgery.result import ConvertResult, InspectResult
     from v2w_convert.surgery.settings import ConvertSettings
     from v2w_convert.verification.module import assert_causal, assert_streams
@@ -95,6 +100,7 @@ _MODULES = {
         "draft_plan",
         "convert",
         "verify",
+        "record",
         "budget",
         "finetune",
         "rollout",
@@ -119,6 +125,8 @@ _MODULES = {
     "v2w_convert.plan.grammar": ("Plan",),
     "v2w_convert.plan.read": ("read_plan",),
     "v2w_convert.progress": ("Progress", "ProgressEvent"),
+    "v2w_convert.recording.result": ("RecordResult",),
+    "v2w_convert.recording.settings": ("RecordSettings",),
     "v2w_convert.surgery.result": ("ConvertResult", "InspectResult"),
     "v2w_convert.surgery.settings": ("ConvertSettings",),
     "v2w_convert.verification.module": ("assert_causal", "assert_streams"),
@@ -149,6 +157,8 @@ __all__ = [
     "PlanResult",
     "Progress",
     "ProgressEvent",
+    "RecordResult",
+    "RecordSettings",
     "RolloutResult",
     "RolloutSettings",
     "Sampling",
@@ -170,6 +180,7 @@ __all__ = [
     "load",
     "open_dataset",
     "read_plan",
+    "record",
     "rollout",
     "verify",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ FILES: dict[str, list[str]] = {  # what a command needs besides settings; nothin
     "inspect": ["nowhere"],
     "convert": ["nowhere", "-o", "out"],
     "verify": ["nowhere"],
+    "record": ["nowhere", "-o", "out"],
     "finetune": ["nowhere", "--data", "nowhere", "-o", "out"],
     "rollout": ["nowhere", "--data", "nowhere", "-o", "out.mp4"],
     "evaluate": ["nowhere", "--data", "nowhere"],
@@ -66,7 +67,10 @@ def file_cases() -> Iterator[tuple[str, str, Any]]:
                 several = get_origin(field.annotation) is tuple  # none of several choices is an answer, too
                 yield from ((command, name, value) for value in (*values, ["nonsense"] if several else []))
             else:
-                yield from ((command, name, value) for value in IN_FILES[kind(field)])
+                values = [
+                    value for value in IN_FILES[kind(field)] if not (value == [] and field.default == ())
+                ]
+                yield from ((command, name, value) for value in values)
 
 
 def of(command: str, cases: Iterator[tuple[str, str, Any]]) -> list[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from v2w_convert.cli.finetune import finetune
 from v2w_convert.cli.inspect import inspect
 from v2w_convert.cli.options import SectionedCommand
 from v2w_convert.cli.plan import plan
+from v2w_convert.cli.record import record
 from v2w_convert.cli.rollout import rollout
 from v2w_convert.cli.verify import verify
 from v2w_convert.errors import V2WError
@@ -25,6 +26,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "plan": (plan, "Write the plan that fits a checkpoint, or draft one"),
     "convert": (convert, "Convert a checkpoint into a world model"),
     "verify": (verify, "Measure every claim about a converted model"),
+    "record": (record, "Record episodes of a Gymnasium environment"),
     "budget": (budget, "Tell what finetuning would take in memory, and on disk"),
     "finetune": (finetune, "Train a converted model on episodes with actions"),
     "rollout": (rollout, "Generate a video beside the recorded one"),

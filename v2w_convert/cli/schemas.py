@@ -22,6 +22,7 @@ RESULTS = {
     "inspect": "InspectResult",
     "plan": "PlanResult",
     "convert": "ConvertResult",
+    "record": "RecordResult",
     "budget": "Budget",
     "finetune": "FinetuneResult",
     "rollout": "RolloutResult",

@@ -56,3 +56,8 @@ class Episode:
         "no action".
         """
         return np.concatenate([np.zeros_like(self.actions[:1]), self.actions[:-1]])
+
+
+def with_last_row(actions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Actions (t, a) for t + 1 frames (t + 1, a). The last frame has none; it takes the row before, which leads nowhere."""
+    return np.concatenate([actions, actions[-1:]])

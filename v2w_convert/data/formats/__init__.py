@@ -4,7 +4,9 @@ The module defines a `Format` (recognises and opens) and a `Dataset` (reads); no
 """
 
 from v2w_convert.data.dataset import Format
+from v2w_convert.data.formats.frames_folder import FramesFolderFormat
+from v2w_convert.data.formats.hdf5 import Hdf5Format
 from v2w_convert.data.formats.lerobot import LeRobotFormat
 
-FORMATS: tuple[Format, ...] = (LeRobotFormat(),)
+FORMATS: tuple[Format, ...] = (LeRobotFormat(), Hdf5Format(), FramesFolderFormat())
 """All formats; the first that matches a path opens it."""

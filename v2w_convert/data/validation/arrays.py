@@ -25,6 +25,18 @@ FAULTS = (
 )
 
 
+def has_array(file: Path, name: str) -> bool:
+    """Whether there is an array of this name; False of a file that cannot be read, too.
+
+    Args as of `read_array`.
+    """
+    try:
+        with ZipFile(file) as archive:
+            return f"{name}.npy" in archive.namelist()
+    except FAULTS:
+        return False
+
+
 def read_array(file: Path, name: str) -> NDArray[Any]:
     """The array of this name, whose size is known before it is read.
 

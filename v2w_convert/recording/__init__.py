@@ -1,0 +1,1 @@
+"""Episodes of a Gymnasium environment, recorded as a data set."""
