@@ -121,12 +121,15 @@ def convert(
         Path(output),
         progress or no_progress,
     )
+    _require_pushable(settings.push_to_hub)
     result = convert_checkpoint(base, output, settings, progress)
     if not (settings.dry_run or result.already_converted or (output / CONFIG).exists()):
         _save(settings, output, "convert BASE -o OUT")
     if settings.verify:
         report = verify(output, base, card=True, progress=progress)
         result = replace(result, verify=report.as_json())
+    if result.ok:
+        _push(output, settings.push_to_hub, progress)
     return result
 
 
@@ -339,7 +342,10 @@ def finetune(
         _data(settings.validation)
     from v2w_convert.finetuning.finetune import finetune as train
 
-    return train(converted, data, output, settings, progress=progress)
+    _require_pushable(settings.push_to_hub)
+    result = train(converted, data, output, settings, progress=progress)
+    _push(output, settings.push_to_hub, progress or no_progress)
+    return result
 
 
 def rollout(
@@ -466,6 +472,22 @@ def _folder(path: Folder) -> Path:
     if not path.is_dir():
         raise V2WError(f"read {path}", "no such folder", "check the path")
     return path
+
+
+def _require_pushable(repository: str | None) -> None:
+    if repository is not None:
+        from v2w_convert.checkpoint.publish import require_pushable
+
+        require_pushable(repository)
+
+
+def _push(folder: Path, repository: str | None, progress: Progress) -> None:
+    """Upload a finished folder, if that was asked for."""
+    if repository is not None:
+        from v2w_convert.checkpoint.publish import push
+
+        address = push(folder, repository)
+        progress(ProgressEvent("note", detail=f"{folder}: uploaded to {address}"))
 
 
 def _data(path: Folder) -> Path:

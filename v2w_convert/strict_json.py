@@ -4,6 +4,7 @@ import json
 import math
 import reprlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,4 +91,33 @@ def read_object(file: Path, *, infinity: bool = False) -> dict[str, Any]:
         found = error.strerror or str(error)
     except ValueError as error:
         found = str(error)
+    raise V2WError(f"read {file}", found, "download or save the file again")
+
+
+def read_lines(file: Path, most: int) -> Iterator[dict[str, Any]]:
+    """The JSON objects in `file`, one in each line that is not empty.
+
+    Args:
+        file: A regular file.
+        most: How many there may be. A line may have as many bytes as all of another file.
+
+    Raises:
+        V2WError: Naming the file and the line, if it cannot be read as one.
+    """
+    number = 0
+    try:
+        with file.open("rb") as stream:
+            while line := stream.readline(MAX_BYTES + 1):
+                number += 1
+                if number > most:
+                    raise ValueError(f"more than {most} lines")
+                if len(line) > MAX_BYTES:
+                    raise ValueError(f"a line over the limit of {MAX_BYTES} bytes")
+                if line.strip():
+                    yield parse_object(line)
+        return
+    except OSError as error:
+        found = error.strerror or str(error)
+    except ValueError as error:
+        found = f"line {number}: {error}"
     raise V2WError(f"read {file}", found, "download or save the file again")

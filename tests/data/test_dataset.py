@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from v2w_convert.data import Dataset, DataSettings, Episode, Format, formats, open_dataset
-from v2w_convert.data.dataset import choose_camera
+from v2w_convert.data.dataset import choose_camera, choose_cameras
 from v2w_convert.errors import V2WError
 
 
@@ -53,7 +52,7 @@ class ArrayFormat(Format):
 def test_a_new_format_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "episode.npz"
     np.savez(file, frames=np.zeros((4, 8, 8, 3), np.uint8), actions=np.ones((4, 2), np.float32))
-    with pytest.raises(V2WError, match=r"its format is not known \(try: LeRobot v3: a folder with meta/info"):
+    with pytest.raises(V2WError, match=r"its format is not known \(try: LeRobot: a folder with meta/info"):
         open_dataset(file)
     monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, ArrayFormat()))
     found = open_dataset(file)
@@ -71,32 +70,17 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_cameras(tmp_path: Path) -> None:
-    assert choose_camera(tmp_path, ["a"], None) == "a"
-    assert choose_camera(tmp_path, ["a", "b"], "b") == "b"
-    with pytest.raises(V2WError, match="no camera"):
-        choose_camera(tmp_path, [], None)
-    with pytest.raises(V2WError, match=r"several cameras: a, b"):
-        choose_camera(tmp_path, ["a", "b"], None)
-
-
-def test_a_setting_that_the_format_has_no_use_for_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "episode.npz"
-    np.savez(file, frames=np.zeros((4, 8, 8, 3), np.uint8), actions=np.ones((4, 2), np.float32))
-    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, ArrayFormat()))
-    given = DataSettings(camera="only", key_map="robomimic", state=False)
-    with pytest.raises(V2WError, match="the format NumPy does not take --state, --key-map"):
-        open_dataset(file, given)
-
-
-@pytest.mark.parametrize(
-    ("given", "match"),
-    [
-        ({"height": 8}, "`height` and `width` go together"),
-        ({"stride": 2, "fps": 5}, "both `stride` and `fps`"),
-    ],
-)
-def test_settings_that_contradict_each_other(given: dict[str, Any], match: str) -> None:
-    with pytest.raises(ValidationError, match=match):
-        DataSettings(**given)
+    assert choose_cameras(tmp_path, ["a"], None) == ["a"]
+    assert choose_cameras(tmp_path, ["a", "b"], "b") == ["b"]
+    assert choose_cameras(tmp_path, ["a", "b", "c"], "c,a") == ["c", "a"]
+    assert choose_cameras(tmp_path, ["a,b", "a", "b"], "a,b") == ["a,b"]
+    for cameras, camera, found in (
+        ([], None, "it has no camera"),
+        (["a", "b"], None, "several cameras: a, b"),
+        (["a", "b"], "a,x", "no camera 'x'"),
+        (["a", "b"], "a,a", "a camera is named twice"),
+    ):
+        with pytest.raises(V2WError, match=found):
+            choose_cameras(tmp_path, cameras, camera)
+    with pytest.raises(V2WError, match=r"several cameras: a,b"):
+        choose_camera(tmp_path, ["a", "b"], "a,b")

@@ -16,6 +16,7 @@ from v2w_convert.finetuning import objective, plan_memory
 from v2w_convert.finetuning.batches import generator
 from v2w_convert.finetuning.budget import Budget, count_budget, require_memory
 from v2w_convert.finetuning.loop import prepare
+from v2w_convert.finetuning.precision import with_precision
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.finetuning.training import AVERAGE, MODEL, OPTIMIZER, Training
 from v2w_convert.surgery.load import load_experts, open_converted
@@ -54,6 +55,7 @@ def of(choice: str) -> FinetuneSettings:
 def ready(folder: Path, settings: FinetuneSettings) -> tuple[AnyWorld, Training]:
     matrices = torch.bfloat16 if settings.weights == "bfloat16" else None
     world = load_experts(open_converted(folder).experts, None, dtype=torch.float32, matrices=matrices)
+    settings = with_precision(settings)
     accelerator = Accelerator(cpu=True, mixed_precision=settings.mixed_precision)
     return world, prepare(world, settings, accelerator)
 

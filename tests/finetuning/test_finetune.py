@@ -19,7 +19,7 @@ from torch import Tensor
 from v2w_convert.checkpoint.digests import is_recorded
 from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
-from v2w_convert.finetuning import checkpoints, objective, save
+from v2w_convert.finetuning import checkpoints, objective, precision, save
 from v2w_convert.finetuning import finetune as module
 from v2w_convert.finetuning.finetune import finetune, make_accelerator
 from v2w_convert.finetuning.result import FinetuneResult
@@ -175,7 +175,7 @@ def test_the_result_is_a_converted_model_with_the_averaged_weights(
         exclude={"stage", "result", "finetuning"}
     )
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert FinetuneSettings.model_validate(config) == settings
+    assert FinetuneSettings.model_validate(config) == settings.model_copy(update={"mixed_precision": "no"})
     assert manifest.finetuning == {
         k: v for k, v in asdict(result).items() if k not in ("output", "finished_before")
     }
@@ -352,6 +352,7 @@ def test_a_device_that_is_not_there_is_refused(
     elsewhere = settings.model_copy(update={"device": "xpu"})
     with pytest.raises(V2WError, match="'xpu': this machine has no xpu"):
         make_accelerator(elsewhere)
-    monkeypatch.setattr(module, "resolve_device", torch.device)
+    for place in (module, precision):
+        monkeypatch.setattr(place, "resolve_device", torch.device)
     with pytest.raises(V2WError, match="accelerate chose cpu"):
         make_accelerator(elsewhere)

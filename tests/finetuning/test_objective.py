@@ -140,6 +140,21 @@ def test_a_history_of_its_own_is_what_the_model_predicts_in_one_step(world: Worl
     assert (level[~own & (samples.level == 0)] == 0).all()  # the history's other frames are clean
 
 
+def test_some_clips_of_a_batch_have_a_history_of_their_own(world: World) -> None:
+    """A part of a batch that has none is computed as any other."""
+    randomize_zero_init(world)
+    latents, actions, samples = clip_of(world, self_history=1.0)
+    assert samples.own is not None
+    none = replace(samples, own=torch.zeros_like(samples.own))
+    assert torch.equal(
+        loss(world, latents, actions, none), loss(world, latents, actions, replace(none, own=None))
+    )
+    one = replace(samples, own=samples.own & torch.tensor([[True], [False]]))
+    seen, both = (with_own_history(world, latents, actions, given, {}) for given in (one, samples))
+    assert torch.equal(seen[1], latents[1])
+    torch.testing.assert_close(seen[0], both[0], rtol=1e-4, atol=1e-5)
+
+
 def test_no_gradient_passes_through_the_models_own_history(world: World) -> None:
     """Under autocast, too, whose cache once kept the first pass's weights, which have no gradient."""
     randomize_zero_init(world)

@@ -14,7 +14,7 @@ def test_every_setting_has_a_default_and_a_description(model: type[BaseModel]) -
     model()
     for name, field in model.model_fields.items():
         assert field.description and not field.is_required(), name
-        assert field.description[0].islower() or field.description.split()[0].isupper(), name
+        assert field.description[0].islower() or not field.description.split()[0][1:].islower(), name
         assert not field.description.endswith("."), name
 
 

@@ -110,9 +110,9 @@ def test_fuzzed_data_sets_are_read_or_refused(tmp_path: Path) -> None:
             begun = time.process_time()
             try:
                 with within(20):
-                    _, episodes = everything(folder)
+                    data, episodes = everything(folder)
                 outcome = "read"
-                assert [len(episode) for episode in episodes] == [5, 9, 2]
+                assert [len(episode) for episode in episodes] == [5, 9, 2] or data.faults
             except V2WError as error:
                 outcome = "refused"
                 assert str(error).isprintable() and len(str(error)) < 6000

@@ -22,7 +22,7 @@ class Dataset(ABC):
 
     Attributes:
         path: Where the data set lies.
-        camera: The camera whose frames `episodes` yields.
+        camera: The camera whose frames `episodes` yields; several, separated by commas, are tiled.
     """
 
     path: Path
@@ -61,11 +61,16 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def lengths(self) -> list[int]:
-        """Frames of each episode, in order.
+        """Frames of each episode that can be used, in order, without decoding them.
 
         Raises:
             V2WError: The list of episodes cannot be read.
         """
+
+    @property
+    def faults(self) -> list[str]:
+        """What is not used and why, a line for each episode that is cut. Raises as `lengths`."""
+        return []
 
     @property
     def tasks(self) -> list[tuple[str, ...]]:
@@ -137,16 +142,34 @@ class Format(ABC):
 
 
 def choose_camera(path: Path, cameras: Sequence[str], camera: str | None) -> str:
-    """Return `camera`, or the only one there is: what every format does in `open`.
+    """Return `camera`, or the only one there is: what a format does in `open` that has no use for several.
 
     Raises:
         V2WError: There is no camera, several and none is named, or none of this name.
+    """
+    found = choose_cameras(path, cameras, camera)
+    if len(found) > 1:
+        raise V2WError(f"read the data set {path}", f"several cameras: {camera}", "--camera with one of them")
+    return found[0]
+
+
+def choose_cameras(path: Path, cameras: Sequence[str], camera: str | None) -> list[str]:
+    """Return the cameras that `camera` names, separated by commas, or the only one there is.
+
+    Raises:
+        V2WError: There is no camera, several and none is named, none of a name, or one is named twice.
     """
     asked = f"read the data set {path}"
     if not cameras:
         raise V2WError(asked, "it has no camera", "a data set with videos")
     if camera is None and len(cameras) > 1:
-        raise V2WError(asked, f"it has several cameras: {', '.join(cameras)}", "name one with --camera")
-    if camera is not None and camera not in cameras:
-        raise V2WError(asked, f"it has no camera {camera!r}", ", ".join(cameras))
-    return camera or cameras[0]
+        found = f"it has several cameras: {', '.join(cameras)}"
+        raise V2WError(asked, found, "name one with --camera, or several, separated by commas")
+    if camera is None or camera in cameras:
+        return [camera or cameras[0]]
+    names = camera.split(",")
+    if missing := [name for name in names if name not in cameras]:
+        raise V2WError(asked, f"it has no camera {missing[0]!r}", ", ".join(cameras))
+    if len(set(names)) < len(names):
+        raise V2WError(asked, f"a camera is named twice: {camera}", "each once")
+    return names

@@ -69,6 +69,10 @@ class DatasetView(Dataset):
         return [kept(length, self.stride) for length in self.data.lengths]
 
     @property
+    def faults(self) -> list[str]:
+        return self.data.faults
+
+    @property
     def tasks(self) -> list[tuple[str, ...]]:
         return self.data.tasks
 

@@ -65,6 +65,8 @@ def with_own_history(
     """
     assert samples.own is not None and samples.draft_level is not None and samples.draft_noise is not None
     rows = samples.own.any(1)
+    if not rows.any():
+        return latents
     own, level = samples.own[rows], samples.draft_level[rows]
     noisy = world.noise.add_noise(latents[rows], samples.draft_noise[rows], level)
     output = world(

@@ -13,6 +13,7 @@ from v2w_convert.finetuning.experts import experts_to_train
 from v2w_convert.finetuning.latents import require_clips
 from v2w_convert.finetuning.lora import require_peft
 from v2w_convert.finetuning.optimizers import require_optimizer
+from v2w_convert.finetuning.precision import with_precision
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.progress import Progress, ProgressEvent
 from v2w_convert.surgery.load import Converted, open_converted
@@ -27,6 +28,7 @@ def plan_memory(converted: Path, data: Path, settings: FinetuneSettings) -> Budg
     Raises:
         V2WError: The data does not fit the model, the device is not there, or a package is missing.
     """
+    settings = with_precision(settings)
     device = resolve_device(settings.device)
     require_packages(settings)
     model = open_converted(converted)

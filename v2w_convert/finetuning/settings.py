@@ -99,8 +99,10 @@ class FinetuneSettings(DataSettings, MemorySettings, ObjectiveSettings, WatchSet
     gradient_checkpointing: bool = Field(
         default=False, description="compute activations twice: less memory, the same gradient"
     )
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
-        default="no", description="number format of the forward pass"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
+        default="auto",
+        description="number format of the forward pass: auto is bf16 on CUDA cards that compute in it, and with weights "
+        "bfloat16, else no",
     )
     seed: Seed = Field(default=0, description="seed of all random numbers")
     device: Name = Field(default="auto", description="where to train: auto, cpu, cuda, cuda:1, mps")

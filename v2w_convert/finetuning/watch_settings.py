@@ -10,7 +10,7 @@ Tracker = Literal["tensorboard", "trackio", "wandb"]
 
 
 class WatchSettings(Settings):
-    """Where the log goes besides log.jsonl, and which rollouts are shown while training."""
+    """Where the log goes besides log.jsonl, which rollouts are shown while training, and where the model goes."""
 
     report_to: tuple[Tracker, ...] = Field(
         default=(),
@@ -28,6 +28,11 @@ class WatchSettings(Settings):
         ge=1,
         le=16,
         description="episodes that they are of: the first ones of the validation data, if any, else of the data",
+    )
+    push_to_hub: Name | None = Field(
+        default=None,
+        description="repository on the Hugging Face Hub (OWNER/NAME) to upload the finished model to; made private, if it "
+        "is not there",
     )
 
 

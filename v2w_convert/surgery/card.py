@@ -10,6 +10,7 @@ from v2w_convert.new_file import write_text
 from v2w_convert.surgery.manifest import Manifest
 
 CARD = "README.md"
+MAX_VALUE = 200  # characters of a value of the training's
 MAX_CARD_BYTES = 1_000_000  # bytes
 BEGIN, END = "<!-- v2w verify -->", "<!-- end of v2w verify -->"
 UNVERIFIED = (
@@ -74,7 +75,44 @@ base: {counts}. `v2w.json` has the full record.
 
 {chr(10).join(operations)}
 
-{_section(UNVERIFIED)}"""
+{_training(manifest.finetuning)}{_section(UNVERIFIED)}"""
+
+
+TRAINED = {
+    "Data": ("data", "name"),
+    "Validation data": ("validation", "name"),
+    "Steps": ("steps",),
+    "Clips a step": ("settings", "batch"),
+    "Latent frames a clip": ("settings", "frames"),
+    "Trained": ("settings", "train"),
+    "Learning rate": ("settings", "lr"),
+    "Its schedule": ("settings", "lr_scheduler"),
+    "Noise levels": ("objective", "levels"),
+    "Loss weight": ("objective", "loss_weight"),
+    "Clips with a clean history": ("objective", "clean_history"),
+    "Clips with a history of the model's own": ("objective", "self_history"),
+    "Actions dropped": ("settings", "action_dropout"),
+    "Loss, last 100 steps": ("loss",),
+    "Validation loss before": ("validation_loss", "first"),
+    "Validation loss after": ("validation_loss", "last"),
+}
+"""What the card says of finetuning, and where the manifest has it."""
+
+
+def _training(finetuning: dict[str, Any] | None) -> str:
+    """The section on finetuning; empty where there was none."""
+    rows = []
+    for label, keys in TRAINED.items():
+        value: Any = finetuning
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, float):
+            value = f"{value:.4g}"
+        if isinstance(value, str | int):
+            rows.append(f"| {label} | {markdown(str(value)[:MAX_VALUE])} |")
+    if not rows:
+        return ""
+    return "## Training\n\n| | |\n|---|---|\n" + "\n".join(rows) + "\n\n![Loss by step](loss.png)\n\n"
 
 
 def read_card(folder: Path, manifest: Manifest) -> str:

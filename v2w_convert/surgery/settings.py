@@ -90,11 +90,18 @@ class ConvertSettings(Settings):
         default=False,
         description="then verify the result and write the outcome into its model card; exit 1 on failure",
     )
+    push_to_hub: Name | None = Field(
+        default=None,
+        description="repository on the Hugging Face Hub (OWNER/NAME) to upload the result to, if it holds what was "
+        "verified; made private, if it is not there",
+    )
 
     @model_validator(mode="after")
     def _exclusive(self) -> Self:
         if self.verify and self.dry_run:
             raise ValueError("`verify` and `dry_run`: after a dry run there is nothing to verify")
+        if self.push_to_hub is not None and self.dry_run:
+            raise ValueError("`push_to_hub` and `dry_run`: after a dry run there is nothing to upload")
         if self.plan is not None and self.repair:
             raise ValueError("both `plan` and `repair`, which chooses a plan: give one of them")
         if self.prompt is not None and self.conditions is not None:

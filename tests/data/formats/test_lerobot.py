@@ -39,7 +39,7 @@ def test_the_description(folder: Path) -> None:
     assert np.array_equal(found.first().frames, read(folder)[0].frames)
 
 
-@pytest.mark.parametrize("names", [None, {"motors": ["x", "y"]}, ["only one"]])
+@pytest.mark.parametrize("names", [None, {"motors": ["x"]}, ["only one"], {"motors": "x"}])
 def test_actions_without_a_name_each_are_numbered(folder: Path, names: object) -> None:
     file = folder / "meta/info.json"
     info = json.loads(file.read_text())
@@ -103,8 +103,8 @@ def test_a_missing_list_of_episodes_is_refused(folder: Path) -> None:
     ("change", "expected"),
     [
         ({"total_episodes": 0}, "no episode"),
-        ({"codebase_version": "v2.1"}, "its layout is v2.1"),
-        ({"features": {}}, "there is no 'action'; features: it has no video feature"),
+        ({"codebase_version": "v1.6"}, "its layout is v1.6, not v2 or v3"),
+        ({"features": {}}, "features: it has no camera"),
         ({"features": []}, "features: Input should be a valid dictionary"),
         ({"fps": None}, "fps: Input should be a valid number"),
         ({"data_path": "../../{chunk_index}{file_index}.parquet"}, "data_path: .*points outside"),

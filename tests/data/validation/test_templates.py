@@ -2,6 +2,8 @@ import pytest
 
 from v2w_convert.data.validation.templates import check_name, check_template, fill_template
 
+NUMBERS = ("chunk_index", "file_index")
+
 
 @pytest.mark.parametrize(
     ("template", "path"),
@@ -12,24 +14,21 @@ from v2w_convert.data.validation.templates import check_name, check_template, fi
     ],
 )
 def test_fields_are_filled(template: str, path: str) -> None:
-    filled = fill_template(check_template(template), chunk_index=2, file_index=1234, video_key="left")
+    filled = fill_template(check_template(template, NUMBERS), "left", chunk_index=2, file_index=1234)
     assert filled == path
 
 
 @pytest.mark.parametrize(
     "template",
-    ["{chunk_index:010d}", "{chunk_index:3d}", "{video_key:5}", "{x}", "{", "}", "{{video_key}}", "{chunk_index.real}", "/a", "a/../b", "a//b", "", "a\n"],
+    ["{chunk_index:010d}", "{chunk_index:3d}", "{video_key:5}", "{x}", "{", "}", "{{video_key}}", "{chunk_index.real}", "{episode_index}", "/a", "a/../b", "a//b", "", "a\n"],
 )  # fmt: skip
 def test_everything_else_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match=r"braces|outside|not a path"):
-        check_template(template)
+        check_template(template, NUMBERS)
 
 
 def test_a_value_is_not_filled_again() -> None:
-    assert (
-        fill_template("{video_key}", chunk_index=1, file_index=1, video_key="{chunk_index}")
-        == "{chunk_index}"
-    )
+    assert fill_template("{video_key}", "{chunk_index}", chunk_index=1, file_index=1) == "{chunk_index}"
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "", "x" * 201, "\x1b"])

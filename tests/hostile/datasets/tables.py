@@ -59,7 +59,6 @@ ACTIONS: dict[str, tuple[Change, Any]] = {
     "of one number": (lambda values: [v[:1] for v in values], pa.list_(pa.float32(), 1)),
     "a number": (lambda values: [v[0] for v in values], None),
     "of texts": (lambda values: [list(map(str, v)) for v in values], None),
-    "of truths": (lambda values: [list(map(bool, v)) for v in values], None),
     "of bytes": (lambda values: [b"12345678" for _ in values], None),
     "nested": (lambda values: [[[1.0, 2.0]] * 2 for _ in values], None),
     "a struct": (lambda values: [{"x": 1.0, "y": 2.0} for _ in values], None),

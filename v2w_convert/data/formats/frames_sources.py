@@ -74,9 +74,7 @@ class VideoSource(Source):
         asked = f"decode {self.files[0]}"
         made = new_frames((self.length, height, width, 3), asked, "its frames")
         count = 0
-        for _, frame in decode(
-            self.files[0], fps=self.fps or 1, height=height, width=width, frames=self.length
-        ):
+        for _, frame in decode(self.files[0], fps=self.fps or 1, height=height, width=width):
             if count == self.length:
                 raise V2WError(asked, f"it has more frames than the {self.length} that it says it has")
             made[count] = frame

@@ -1,5 +1,6 @@
-"""The list of episodes of a LeRobot v3 data set: where the rows and frames of each lie."""
+"""The list of episodes of a LeRobot data set: where the rows and frames of each lie."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,33 +18,52 @@ TRY = "download or record it again"
 
 
 @dataclass(frozen=True, slots=True)
+class VideoPart:
+    """Frames of an episode in a video.
+
+    Attributes:
+        file: The video.
+        start: Where the frames begin in it, in seconds.
+        frames: How many there are; None: all from there on.
+    """
+
+    file: Path
+    start: float
+    frames: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class EpisodeRow:
     """Where an episode lies.
 
     Attributes:
         number: Its number.
-        length: Frames.
+        rows: How many rows it has.
+        length: How many of them, from the first on, are used.
         start: The number of its first frame among those of all episodes.
         data_file: The file that its rows are in.
-        video_file: The file that its frames are in.
-        video_start: Where they begin in it, in seconds.
+        videos: For each camera that is a video, its frames.
     """
 
     number: int
+    rows: int
     length: int
     start: int
     data_file: Path
-    video_file: Path
-    video_start: float
+    videos: Mapping[str, VideoPart]
 
 
-def read_episode_rows(folder: Path, info: Info, camera: str) -> list[EpisodeRow]:
-    """All episodes, in order.
+def read_episode_rows(folder: Path, info: Info, cameras: Sequence[str]) -> list[EpisodeRow]:
+    """All episodes of a data set of version 3, in order.
+
+    Args:
+        folder: The data set.
+        info: Its description.
+        cameras: Those of its cameras that are videos and are to be read.
 
     Raises:
         V2WError: The list contradicts itself or info.json, or a file of an episode is not there.
     """
-    video = f"videos/{camera}"
     kinds: dict[str, Kind] = dict.fromkeys(
         [
             "episode_index",
@@ -52,33 +72,41 @@ def read_episode_rows(folder: Path, info: Info, camera: str) -> list[EpisodeRow]
             "dataset_to_index",
             "data/chunk_index",
             "data/file_index",
+            *(f"videos/{camera}/{part}_index" for camera in cameras for part in ("chunk", "file")),
         ],
         "whole",
     )
-    kinds |= {f"{video}/chunk_index": "whole", f"{video}/file_index": "whole"}
-    kinds |= {f"{video}/from_timestamp": "seconds", f"{video}/to_timestamp": "seconds"}
+    kinds |= {f"videos/{camera}/{end}_timestamp": "seconds" for camera in cameras for end in ("from", "to")}
     columns = _read(folder, kinds)
-    _check(columns, info, video, folder)
+    _check(columns, info, cameras, folder)
     files: dict[tuple[str, int, int], Path] = {}
 
-    def file(template: str, chunk: int, number: int) -> Path:
-        key = (template, chunk, number)
+    def file(template: str, row: int, folder_of: str, camera: str = "") -> Path:
+        chunk, number = (int(columns[f"{folder_of}/{part}_index"][row]) for part in ("chunk", "file"))
+        key = (folder_of, chunk, number)
         if key not in files:
-            name = fill_template(template, chunk_index=chunk, file_index=number, video_key=camera)
-            files[key] = file_in(folder, name)
+            files[key] = file_in(
+                folder, fill_template(template, camera, chunk_index=chunk, file_index=number)
+            )
         return files[key]
 
-    rows = zip(*(columns[name].tolist() for name in kinds), strict=True)
+    def video(camera: str, row: int) -> VideoPart:
+        begin, end = (float(columns[f"videos/{camera}/{at}_timestamp"][row]) for at in ("from", "to"))
+        frames = max(round((end - begin) * info.fps), 0)
+        return VideoPart(file(info.video_path or "", row, f"videos/{camera}", camera), begin, frames)
+
     return [
         EpisodeRow(
-            number,
+            row,
+            length,
             length,
             start,
-            file(info.data_path, data_chunk, data_file),
-            file(info.video_path or "", video_chunk, video_file),
-            begin,
+            file(info.data_path, row, "data", cameras[0] if cameras else "data"),
+            {camera: video(camera, row) for camera in cameras},
         )
-        for number, length, start, _, data_chunk, data_file, video_chunk, video_file, begin, _ in rows
+        for row, (length, start) in enumerate(
+            zip(columns["length"].tolist(), columns["dataset_from_index"].tolist(), strict=True)
+        )
     ]
 
 
@@ -97,16 +125,22 @@ def _read(folder: Path, kinds: dict[str, Kind]) -> dict[str, NDArray[np.int64 | 
     return {name: column[order] for name, column in joined.items()}
 
 
-def _check(columns: dict[str, NDArray[np.int64 | np.float64]], info: Info, video: str, folder: Path) -> None:
+def _check(
+    columns: dict[str, NDArray[np.int64 | np.float64]], info: Info, cameras: Sequence[str], folder: Path
+) -> None:
     number, length = columns["episode_index"], columns["length"]
     start, stop = columns["dataset_from_index"], columns["dataset_to_index"]
-    begin, end = columns[f"{video}/from_timestamp"], columns[f"{video}/to_timestamp"]
     checks = {
         "episode_index": number == np.arange(len(number)),
         "length": length >= 1,
         "dataset_to_index": stop - start == length,
-        f"{video}/to_timestamp": np.abs(end - begin - length / info.fps) <= 0.5 / info.fps,
     }
+    for video in (f"videos/{camera}" for camera in cameras):
+        begin, end = columns[f"{video}/from_timestamp"], columns[f"{video}/to_timestamp"]
+        places = np.stack([columns[f"{video}/{part}_index"] for part in ("chunk", "file")])
+        same = (places[:, 1:] == places[:, :-1]).all(axis=0)
+        good = ~same | (end[:-1] <= begin[1:] + 0.5 / info.fps)
+        checks[f"{video}/to_timestamp"] = np.append(good, True)
     found = []
     for name, good in checks.items():
         if not good.all():
@@ -114,11 +148,12 @@ def _check(columns: dict[str, NDArray[np.int64 | np.float64]], info: Info, video
             found.append(
                 f"column {name!r}, episode {row}: {columns[name][row]:.10g}, of {length[row]} frames"
             )
-    for name, count, said in (
-        ("total_episodes", len(number), info.total_episodes),
-        ("total_frames", int(length.sum()), info.total_frames),
-    ):
-        if count != said:
-            found.append(f"{count} in it, {INFO} says {name}: {said}")
+    found += totals(len(number), int(length.sum()), info)
     if found:
         raise V2WError(f"read {folder / EPISODES}", found, TRY)
+
+
+def totals(episodes: int, frames: int, info: Info) -> list[str]:
+    """What the list has and info.json contradicts."""
+    pairs = (("total_episodes", episodes, info.total_episodes), ("total_frames", frames, info.total_frames))
+    return [f"{count} in it, {INFO} says {name}: {said}" for name, count, said in pairs if count != said]

@@ -1,10 +1,10 @@
-"""meta/info.json of a LeRobot v3 data set."""
+"""meta/info.json of a LeRobot data set, of version 3 or 2."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from v2w_convert.data.validation.files import file_in
 from v2w_convert.data.validation.templates import check_name, check_template
@@ -12,15 +12,17 @@ from v2w_convert.data.validation.videos import check_size
 from v2w_convert.errors import V2WError
 from v2w_convert.strict_json import read_object
 
-INFO, ACTION = "meta/info.json", "action"
+INFO = "meta/info.json"
 MAX_EPISODES = 1_000_000
 MAX_FRAMES = 10**10
 MAX_ACTION = 10_000  # numbers
-NUMBERS = ("float", "int", "uint")  # what types of actions begin with
+MAX_LABEL = 1000  # characters
+NUMBERS = ("float", "int", "uint", "bool")  # what types of numbers begin with
+BOOKS = ("timestamp", "frame_index", "episode_index", "index", "task_index")  # kept by the library itself
 MAX_FAULTS = 5
+FIELDS = {3: ("chunk_index", "file_index"), 2: ("episode_chunk", "episode_index")}
 
 Name = Annotated[str, AfterValidator(check_name)]
-Template = Annotated[str, AfterValidator(check_template)]
 
 
 class Feature(BaseModel):
@@ -33,19 +35,36 @@ class Feature(BaseModel):
     names: Any = None
     info: dict[str, Any] | None = None
 
-    @field_validator("names")
-    @classmethod
-    def _shown(cls, names: Any) -> Any:
-        for name in names if isinstance(names, list) else []:
-            if isinstance(name, str) and (not name.isprintable() or len(name) > 1000):
-                raise ValueError("a name that is too long or cannot be shown")
-        return names
+    @model_validator(mode="after")
+    def _shown(self) -> Self:
+        if any(not name.isprintable() or len(name) > MAX_LABEL for name in self.labels):
+            raise ValueError("a name that is too long or cannot be shown")
+        return self
 
     @property
-    def depth(self) -> bool:
-        """Whether it is a camera that sees distances."""
+    def labels(self) -> list[str]:
+        """The names as one list: they are written as one, or in groups ({"motors": [...]}); none where they are neither."""
+        groups = list(self.names.values()) if isinstance(self.names, dict) else [self.names]
+        if not all(isinstance(group, list) for group in groups):
+            return []
+        found = [name for group in groups for name in group]
+        return found if all(isinstance(name, str) for name in found) else []
+
+    @property
+    def is_numbers(self) -> bool:
+        """Whether it is one flat vector of numbers."""
+        return self.dtype.startswith(NUMBERS) and len(self.shape) == 1 and 1 <= self.shape[0] <= MAX_ACTION
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether it is a camera that sees colours."""
+        return self.dtype in ("video", "image") and not self._sees_distances
+
+    @property
+    def _sees_distances(self) -> bool:
         said = self.info or {}
-        return bool(said.get("video.is_depth_map") or said.get("is_depth_map"))
+        deep = str(said.get("video.pix_fmt", "")).startswith("gray1")  # of more than 8 bits
+        return deep or bool(said.get("video.is_depth_map") or said.get("is_depth_map"))
 
 
 class Info(BaseModel):
@@ -53,24 +72,39 @@ class Info(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
+    codebase_version: str
     total_episodes: int = Field(ge=1, le=MAX_EPISODES)
     total_frames: int = Field(ge=1, le=MAX_FRAMES)
     fps: float = Field(ge=0.01, le=1000)
-    data_path: Template
-    video_path: Template | None = None
+    chunks_size: int = Field(default=1000, ge=1, le=MAX_EPISODES)
+    data_path: str
+    video_path: str | None = None
     features: dict[Name, Feature]
+
+    @model_validator(mode="after")
+    def _paths(self) -> Self:
+        for name in ("data_path", "video_path"):
+            if (path := getattr(self, name)) is not None:
+                try:
+                    check_template(path, FIELDS[self.version])
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+        return self
+
+    @property
+    def version(self) -> int:
+        """3, or 2 for 2.0 and 2.1."""
+        return 3 if self.codebase_version.startswith("v3") else 2
 
     @property
     def cameras(self) -> list[str]:
         """Names of all cameras that see colours."""
-        return [
-            name for name, feature in self.features.items() if feature.dtype == "video" and not feature.depth
-        ]
+        return [name for name, feature in self.features.items() if feature.is_camera]
 
     @property
-    def action_dim(self) -> int:
-        """Numbers per action."""
-        return self.features[ACTION].shape[0]
+    def numbers(self) -> list[str]:
+        """Names of all flat vectors of numbers that were recorded."""
+        return [name for name, one in self.features.items() if one.is_numbers and name not in BOOKS]
 
     def frame_size(self, camera: str) -> tuple[int, int]:
         """Height and width of a camera's frames. Their shape is (height, width, channels), or channels come first."""
@@ -87,22 +121,22 @@ def read_info(folder: Path) -> Info:
     """meta/info.json, checked.
 
     Raises:
-        V2WError: It does not describe a data set of this version with an action vector, cameras and episodes.
+        V2WError: It does not describe a data set of such a version with cameras and episodes.
     """
     asked = f"read the data set {folder}"
     content = read_object(file_in(folder, INFO))
     version = content.get("codebase_version")
-    if not isinstance(version, str) or not version.startswith("v3"):
-        raise V2WError(
-            asked, f"its layout is {version!s:.40}", "convert it with lerobot's v2.1 to v3.0 script"
-        )
+    if not isinstance(version, str) or not version.startswith(("v3", "v2")):
+        found = f"its layout is {version!s:.40}, not v2 or v3"
+        raise V2WError(asked, found, "convert it with the scripts of the lerobot package")
     if content.get("total_episodes") == 0:
         raise V2WError(asked, "it has no episode", "record some")
     try:
         info = Info.model_validate(content)
     except ValidationError as error:
         faults = [
-            f"{'.'.join(map(str, e['loc'])):.200}: {e['msg']:.200}" for e in error.errors(include_input=False)
+            f"{'.'.join(map(str, e['loc'])):.200}: {e['msg']:.200}".removeprefix(": Value error, ")
+            for e in error.errors(include_input=False)
         ]
         raise V2WError(f"read {folder / INFO}", faults[:MAX_FAULTS]) from None
     if faults := list(_faults(info)):
@@ -111,17 +145,10 @@ def read_info(folder: Path) -> Info:
 
 
 def _faults(info: Info) -> Iterator[str]:
-    """What is wrong with the action and the cameras."""
-    action = info.features.get(ACTION)
-    if action is None:
-        yield f"features: there is no {ACTION!r}"
-    elif not action.dtype.startswith(NUMBERS):
-        yield f"features.{ACTION}.dtype: {action.dtype}, not numbers"
-    elif len(action.shape) != 1 or not 1 <= action.shape[0] <= MAX_ACTION:
-        yield f"features.{ACTION}.shape: actions of shape {action.shape}, not one flat vector per frame"
+    """What is wrong with the cameras."""
     if not info.cameras:
-        yield "features: it has no video feature"
-    elif info.video_path is None:
+        yield "features: it has no camera: no feature of type video or image that sees colours"
+    elif info.video_path is None and any(info.features[name].dtype == "video" for name in info.cameras):
         yield "video_path: nothing, but there are videos"
     for camera in info.cameras:
         shape = info.features[camera].shape

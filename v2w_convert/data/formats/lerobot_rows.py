@@ -1,5 +1,6 @@
-"""The rows of a LeRobot v3 data set: what was done in every frame, selected and checked episode by episode."""
+"""The rows of a LeRobot data set: what was done in every frame, selected and checked episode by episode."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2w_convert.data.formats.lerobot_episodes import TRY, EpisodeRow
-from v2w_convert.data.formats.lerobot_info import ACTION
 from v2w_convert.data.validation.tables import Kind, Table
 from v2w_convert.errors import V2WError
 
@@ -21,70 +21,82 @@ class DataFile:
         table: The file.
     """
 
-    def __init__(self, file: Path, action_dim: int, tasks: bool):
+    def __init__(self, file: Path, widths: Mapping[str, int], tasks: bool):
         """Check its footer.
 
         Args:
             file: The file.
-            action_dim: Numbers per action.
+            widths: Columns of numbers, and how many numbers each has in a row.
             tasks: Whether frames have tasks.
 
         Raises:
             V2WError: It does not have such columns.
         """
         whole = ["episode_index", "frame_index", "index", *(["task_index"] if tasks else [])]
-        kinds: dict[str, Kind] = {**dict.fromkeys(whole, "whole"), "timestamp": "seconds", ACTION: action_dim}
-        self.table = Table(file, kinds)
+        kinds: dict[str, Kind] = {**dict.fromkeys(whole, "whole"), "timestamp": "seconds", **widths}
+        self.table, self._widths = Table(file, kinds), widths
         self._columns: dict[str, NDArray[Any]] | None = None
 
-    def actions(self, row: EpisodeRow, fps: float) -> NDArray[np.float32]:
-        """Actions (t, a) of an episode.
+    def numbers(self, row: EpisodeRow) -> NDArray[np.float32]:
+        """All the numbers (t, r) of an episode, column after column.
 
         Raises:
             V2WError: The file is damaged, or its rows are not those of the episode.
         """
-        return self._of(row, fps, ACTION)
+        part, columns = self._part(row)
+        return np.concatenate([columns[name][part] for name in self._widths], axis=1)[: row.length]
 
-    def tasks(self, row: EpisodeRow, fps: float) -> list[int]:
-        """The numbers of an episode's tasks, in the order in which its frames have them. Raises as `actions`."""
-        numbers = self._of(row, fps, "task_index")
+    def highest(self, name: str) -> NDArray[np.float32]:
+        """The largest value of each number of a column. Raises as `numbers`."""
+        found: NDArray[np.float32] = self._read()[name].max(axis=0)
+        return found
+
+    def tasks(self, row: EpisodeRow) -> list[int]:
+        """The numbers of an episode's tasks, in the order in which its frames have them. Raises as `numbers`."""
+        part, columns = self._part(row)
+        numbers = columns["task_index"][part][: row.length]
         _, first = np.unique(numbers, return_index=True)
         return [int(numbers[place]) for place in sorted(first)]
+
+    def places(self, row: EpisodeRow) -> NDArray[np.int64]:
+        """Where the rows of an episode lie in the file (t). Raises as `numbers`."""
+        part, columns = self._part(row)
+        found: NDArray[np.int64] = columns["place"][part][: row.length]
+        return found
+
+    def on_time(self, row: EpisodeRow, fps: float) -> int:
+        """How many of an episode's rows, from the first on, are at their times: the nearest tick. Raises as `numbers`."""
+        part, columns = self._part(row)
+        times = columns["timestamp"][part]
+        good = np.abs(times - np.arange(row.rows) / fps) <= 0.5 / fps + ROUNDING * times
+        return row.rows if good.all() else int(np.argmin(good))
 
     def forget(self) -> None:
         """Free the memory."""
         self._columns = None
 
-    def _of(self, row: EpisodeRow, fps: float, name: str) -> NDArray[Any]:
-        """A column of an episode's rows, which are checked."""
+    def _read(self) -> dict[str, NDArray[Any]]:
         if self._columns is None:
             columns = self.table.read()
             order = np.lexsort((columns["frame_index"], columns["episode_index"]))
             if (order[1:] < order[:-1]).any():  # not in order already, which needs no copy
                 columns = {key: column[order] for key, column in columns.items()}
-            self._columns = columns
-        ends = (
-            np.searchsorted(self._columns["episode_index"], row.number, side) for side in ("left", "right")
-        )
+            self._columns = {**columns, "place": order}
+        return self._columns
+
+    def _part(self, row: EpisodeRow) -> tuple[slice, dict[str, NDArray[Any]]]:
+        """Where an episode's rows lie among the columns, and these. The rows are checked."""
+        columns = self._read()
+        ends = (np.searchsorted(columns["episode_index"], row.number, side) for side in ("left", "right"))
         part = slice(*ends)
-        ticks = np.arange(row.length)
-        found = len(self._columns["index"][part])
+        ticks = np.arange(row.rows)
+        found = len(columns["index"][part])
         asked = f"read {self.table.file}"
-        if found != row.length:
-            raise V2WError(asked, f"episode {row.number} has {found} rows, not {row.length}", TRY)
-        times = self._columns["timestamp"][part]
-        checks = {
-            "frame_index": self._columns["frame_index"][part] == ticks,
-            "index": self._columns["index"][part] == row.start + ticks,
-            "timestamp": np.abs(times - ticks / fps) <= 0.5 / fps + ROUNDING * times,
-        }
-        for key, good in checks.items():
-            if not good.all():
+        if found != row.rows:
+            raise V2WError(asked, f"episode {row.number} has {found} rows, not {row.rows}", TRY)
+        for key, expected in (("frame_index", ticks), ("index", row.start + ticks)):
+            if not (good := columns[key][part] == expected).all():
                 at = int(np.argmin(good))
-                value = self._columns[key][part][at]
-                raise V2WError(
-                    asked,
-                    f"column {key!r}: {value:.10g} in row {at} of episode {row.number}, at {fps:g} a second",
-                    TRY,
-                )
-        return self._columns[name][part]
+                value = columns[key][part][at]
+                raise V2WError(asked, f"column {key!r}: {value} in row {at} of episode {row.number}", TRY)
+        return part, columns

@@ -38,7 +38,7 @@ class Table:
             V2WError: Naming the file, and the column.
         """
         self.file, self.columns = file, columns
-        with _naming(file):
+        with naming(file):
             check_footer(file)
             with file.open("rb") as stream, pq.ParquetFile(stream) as parquet:
                 self.rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
@@ -54,14 +54,15 @@ class Table:
         Raises:
             V2WError: Naming the file, the column and the row of what is damaged, too large, missing or out of range.
         """
-        with _naming(self.file):
+        with naming(self.file):
             texts = [name for name, kind in self.columns.items() if kind == "text"]
             with (
                 self.file.open("rb") as stream,  # a stream, since its name may not be UTF-8
                 pq.ParquetFile(stream, read_dictionary=texts, pre_buffer=False) as parquet,
             ):
                 self._check_sizes(parquet.metadata)
-                table = parquet.read(columns=list(self.columns), use_threads=False)
+                # pyarrow takes "action" for the beginning of "action.keys", too: what it reads more is not kept.
+                table = parquet.read(columns=list(self.columns), use_threads=False).select(list(self.columns))
             if len(table) != self.rows or table.num_columns != len(self.columns):
                 raise ValueError(f"{len(table)} rows were read, {self.rows} are said to be there")
             return {name: _values(name, table[name], kind) for name, kind in self.columns.items()}
@@ -75,8 +76,12 @@ class Table:
             group = metadata.row_group(number)
             for place in range(group.num_columns):
                 chunk = group.column(place)
-                name = next((n for n in self.columns if f"{chunk.path_in_schema}.".startswith(f"{n}.")), None)
-                if name is None:
+                path = f"{chunk.path_in_schema}."
+                if not any(path.startswith(f"{name}.") for name in self.columns):
+                    continue
+                name = max((name for name in self.names if path.startswith(f"{name}.")), key=len)
+                if name not in self.columns:
+                    numbers.append(chunk)
                     continue
                 kind = self.columns[name]
                 most = group.num_rows * (kind if isinstance(kind, int) else 1)
@@ -89,7 +94,7 @@ class Table:
         check_pages(self.file, texts, MAX_TEXT_BYTES)
 
 
-class _naming:
+class naming:
     """Turns faults in the block into a V2WError that names the file."""
 
     def __init__(self, file: Path):
@@ -121,9 +126,9 @@ def _check_type(name: str, type_: pa.DataType, kind: Kind) -> None:
     else:
         fixed = pa.types.is_fixed_size_list(type_)
         if fixed or pa.types.is_list(type_) or pa.types.is_large_list(type_):
-            fits = _is_number(type_.value_type) and (not fixed or type_.list_size == kind)
+            fits = _is_amount(type_.value_type) and (not fixed or type_.list_size == kind)
         else:
-            fits = kind == 1 and _is_number(type_)  # as LeRobot stores one number
+            fits = kind == 1 and _is_amount(type_)  # as LeRobot stores one number
     if not fits:
         wanted = (
             f"{kind} numbers" if isinstance(kind, int) else {"whole": "whole numbers"}.get(str(kind), kind)
@@ -133,6 +138,10 @@ def _check_type(name: str, type_: pa.DataType, kind: Kind) -> None:
 
 def _is_number(type_: pa.DataType) -> bool:
     return bool(pa.types.is_floating(type_) or pa.types.is_integer(type_))
+
+
+def _is_amount(type_: pa.DataType) -> bool:
+    return _is_number(type_) or bool(pa.types.is_boolean(type_))
 
 
 def _values(name: str, column: pa.ChunkedArray, kind: Kind) -> Any:
@@ -150,7 +159,7 @@ def _values(name: str, column: pa.ChunkedArray, kind: Kind) -> Any:
 
 
 def _vectors(name: str, column: pa.ChunkedArray, width: int) -> NDArray[np.float32]:
-    if not _is_number(column.type):
+    if not _is_amount(column.type):
         lengths = pc.list_value_length(column).to_numpy()
         _require(name, lengths == width, lengths, " numbers")
         column = pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)

@@ -1,14 +1,16 @@
 """Paths with fields in braces, as descriptions of data sets have them. Nothing of Python's format language is used."""
 
 import re
+from collections.abc import Collection
 
 MAX_LENGTH = 1000
 MAX_NAME = 200
-FIELD = re.compile(r"\{(chunk_index|file_index)(?::0([1-9])d)?\}|\{(video_key)\}")
+NAME = "video_key"
+FIELD = re.compile(rf"\{{(?:({NAME})|([a-z_]+)(?::0([1-9])d)?)\}}")
 
 
-def check_template(template: str) -> str:
-    """Return the template: a relative path whose fields are {chunk_index}, {file_index} and {video_key}.
+def check_template(template: str, numbers: Collection[str]) -> str:
+    """Return the template: a relative path whose fields are {video_key} and these numbers.
 
     A number may have a width of one digit: {chunk_index:03d}.
 
@@ -17,21 +19,20 @@ def check_template(template: str) -> str:
     """
     if not template.isprintable() or len(template) > MAX_LENGTH:
         raise ValueError(f"not a path: more than {MAX_LENGTH} characters, or some that cannot be shown")
-    rest = FIELD.sub("x", template)
+    rest = FIELD.sub(lambda field: "x" if field[1] or field[2] in numbers else "{}", template)
     if "{" in rest or "}" in rest:
-        raise ValueError("only {chunk_index:03d}, {file_index:03d} and {video_key} may stand in braces")
+        known = ", ".join(f"{{{number}:03d}}" for number in numbers)
+        raise ValueError(f"only {known} and {{{NAME}}} may stand in braces")
     if any(part in ("", ".", "..") for part in rest.split("/")):
         raise ValueError("points outside the data set, or is no plain path")
     return template
 
 
-def fill_template(template: str, *, chunk_index: int, file_index: int, video_key: str) -> str:
+def fill_template(template: str, video_key: str, **numbers: int) -> str:
     """The path that a checked template names."""
-    numbers = {"chunk_index": chunk_index, "file_index": file_index}
 
     def value(field: re.Match[str]) -> str:
-        name, width, _ = field.groups()
-        return video_key if name is None else str(numbers[name]).zfill(int(width or 1))
+        return video_key if field[1] else str(numbers[field[2]]).zfill(int(field[3] or 1))
 
     return FIELD.sub(value, template)
 

@@ -1,6 +1,7 @@
 """Videos, opened as what their names say and in no other way, with bounds on what decoding takes."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm",
 """Suffix -> the one container that such a file may be."""
 MAX_SIDE = 16_384
 MAX_PIXELS = 2**25  # of 8K
+REORDERED = 64  # frames that may come before earlier ones
 PADDING = 256  # pixels that codecs may add to each side
 TRY = "download or record the data again"
 
@@ -28,9 +30,7 @@ def check_size(height: int, width: int) -> None:
         raise ValueError(f"frames of {height} x {width}, not of 1 to {MAX_PIXELS} pixels")
 
 
-def decode(
-    file: Path, *, fps: float, height: int, width: int, frames: int
-) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def decode(file: Path, *, fps: float, height: int, width: int) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Seconds and frame (height, width, 3) in RGB, one after the other.
 
     No other file is opened than this one, whatever it says, and no container but that of its suffix.
@@ -40,11 +40,56 @@ def decode(
         fps: Frames a second that it is said to have.
         height: Said of its frames.
         width: The same.
-        frames: As many as will be asked for, or more.
 
     Raises:
         V2WError: It is another container, damaged, of another size, without times, or has more frames a second.
     """
+    with _opened(file, height, width) as (container, video):
+        last = -1.0
+        for number, frame in enumerate(container.decode(video)):
+            time = _time(frame, last, number, fps)
+            if (frame.height, frame.width) != (height, width):
+                raise ValueError(f"frame {number} is {frame.height} x {frame.width}")
+            yield time, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+            last = time
+
+
+def frame_times(file: Path, *, fps: float, height: int, width: int, seconds: float) -> NDArray[np.float64]:
+    """When its frames are shown, in seconds, in order; none is decoded.
+
+    Args:
+        file: A regular file.
+        fps: Frames a second that it is said to have.
+        height: Said of its frames.
+        width: The same.
+        seconds: Times up to this one are wanted.
+
+    Raises:
+        V2WError: It is another container, damaged, of another size, without times, or has more frames a second.
+    """
+    found: list[float] = []
+    latest = 0.0
+    with _opened(file, height, width) as (container, video):
+        for packet in container.demux(video):
+            # The last packet is empty: it flushes decoders. Those to be discarded come before an edit's beginning.
+            if packet.size == 0 or packet.is_discard:
+                continue
+            ticks = packet.pts if packet.pts is not None else packet.dts
+            if ticks is None or packet.time_base is None:
+                raise ValueError(f"frame {len(found)} has no time")
+            time = float(ticks * packet.time_base)
+            latest = max(latest, time)
+            if len(found) > (latest + 1) * fps + REORDERED:
+                raise ValueError(f"{len(found)} frames in {latest:.3f} s, at {fps} a second")
+            found.append(time)
+            if time > seconds + 1:
+                break
+    return np.sort(np.array(found, np.float64))
+
+
+@contextmanager
+def _opened(file: Path, height: int, width: int) -> Iterator[tuple[Any, Any]]:
+    """The container and its video; what goes wrong in the block is a V2WError that names the file."""
     asked = f"decode {file}"
     if file.suffix not in CONTAINERS:
         raise V2WError(asked, f"no container is known by the name {file.suffix!r}", ", ".join(CONTAINERS))
@@ -76,16 +121,8 @@ def decode(
                     f"its frames are {found.height} x {found.width}, the data set's {height} x {width}",
                     TRY,
                 )
-            if 0 < video.frames < frames:
-                raise V2WError(asked, f"it has {video.frames} frames, {frames} are listed", TRY)
             found.options = {"max_pixels": options["max_pixels"]}
-            last = -1.0
-            for number, frame in enumerate(container.decode(video)):
-                time = _time(frame, last, number, fps)
-                if (frame.height, frame.width) != (height, width):
-                    raise ValueError(f"frame {number} is {frame.height} x {frame.width}")
-                yield time, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-                last = time
+            yield container, video
     except IndexError:
         raise V2WError(asked, "there is no video in it", TRY) from None
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
