@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from v2w_convert.data import formats
+from v2w_convert.data.actions import ActionSpace
 from v2w_convert.data.dataset import Dataset, Format
 from v2w_convert.data.episode import Episode
 from v2w_convert.data.formats.lerobot_writer import write
@@ -63,7 +64,7 @@ def write_dataset(
     folder: str | Path,
     *,
     fps: int,
-    action_names: Sequence[str],
+    action_names: Sequence[str] | ActionSpace,
     task: str = "",
     robot: str = "",
 ) -> None:
@@ -75,11 +76,13 @@ def write_dataset(
         episodes: All with frames of one size and actions of one length.
         folder: A new or empty folder.
         fps: Frames per second.
-        action_names: A name for each number of an action.
+        action_names: A name for each number of an action, which are amounts then; or what they are: choices and keys are
+            stored as such. Several parts become a feature each, action.NAME.
         task: What is being done, in words.
         robot: Who or what does it.
 
     Raises:
         V2WError: `folder` is not empty, there is no episode, or an episode does not fit the first one.
     """
-    write(episodes, Path(folder), fps=fps, action_names=list(action_names), task=task, robot=robot)
+    space = action_names if isinstance(action_names, ActionSpace) else ActionSpace.continuous(action_names)
+    write(episodes, Path(folder), fps=fps, space=space, task=task, robot=robot)
