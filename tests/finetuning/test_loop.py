@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import objective
+from v2w_convert.finetuning.batches import BatchSamples
 from v2w_convert.finetuning.conditions import Clips
 from v2w_convert.finetuning.latents import cached_latents
 from v2w_convert.finetuning.loop import averaged_loss, prepare, train_step
@@ -125,6 +126,34 @@ def test_a_base_with_dropout_takes_the_same_step_again(world: World, clips: Clip
     torch.rand(7)
     again = steps(world, clips, SETTINGS, 1)
     assert all(torch.equal(once[name], again[name]) for name in once)
+
+
+def test_clips_grow_and_every_objective_takes_a_step(
+    world: World, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = FinetuneSettings(
+        batch=2,
+        frames=6,
+        warmup=0,
+        first_frames=2,
+        growth_steps=2,
+        levels="logit_normal",
+        loss_weight="min_snr",
+        self_history=0.5,
+        clean_history=0.5,
+    )
+    lengths = []
+    whole = objective.loss
+
+    def counted(
+        world: World, latents: Tensor, actions: Tensor, samples: BatchSamples, *rest: object
+    ) -> Tensor:
+        lengths.append((latents.shape[1], actions.shape[1], samples.noise.shape[1]))
+        return whole(world, latents, actions, samples, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(objective, "loss", counted)
+    steps(world, clips, settings, 3)
+    assert lengths == [(2, 2, 2), (4, 4, 4), (6, 6, 6)]
 
 
 @pytest.mark.parametrize("bad", ["loss", "gradient"])

@@ -172,7 +172,7 @@ def finetune(
             return result
         write_atomically(output / LOSS_CURVE, lambda file: draw_log(log.lines, file))
         updates = {name: updates_in(tensors, settings) for name, tensors in values.items()}
-        save_model(model, values, result.for_manifest(), output, updates)
+        save_model(model, values, result.for_manifest(), output, updates, settings.lora_merge)
     return result
 
 
