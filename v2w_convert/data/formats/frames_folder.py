@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -127,7 +128,11 @@ class FramesFolder(Dataset):
             yield actions if len(actions) == source.length else with_last_row(actions)
 
     def episodes(self) -> Iterator[Episode]:
-        for source, actions, recorded in zip(self._sources, self.actions(), self._recorded, strict=True):
+        return self.episodes_from(0)
+
+    def episodes_from(self, number: int) -> Iterator[Episode]:
+        every = zip(self._sources, self.actions(), self._recorded, strict=True)
+        for source, actions, recorded in islice(every, number, None):
             yield Episode(source.frames(), actions, recorded.tasks)
 
     def fingerprint(self) -> str:

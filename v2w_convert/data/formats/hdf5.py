@@ -5,6 +5,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -137,7 +138,10 @@ class Hdf5Dataset(Dataset):
             yield actions if len(actions) == entry.length else with_last_row(actions)
 
     def episodes(self) -> Iterator[Episode]:
-        for entry, actions in zip(self._entries, self.actions(), strict=True):
+        return self.episodes_from(0)
+
+    def episodes_from(self, number: int) -> Iterator[Episode]:
+        for entry, actions in islice(zip(self._entries, self.actions(), strict=True), number, None):
             asked = f"read {entry.frames[0]!r} of {entry.file}"
             with open_hdf5(entry.file) as root:
                 parts = [

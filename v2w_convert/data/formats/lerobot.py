@@ -121,8 +121,11 @@ class LeRobotDataset(Dataset):
             yield self._encoded(row, rows)
 
     def episodes(self) -> Iterator[Episode]:
+        return self.episodes_from(0)
+
+    def episodes_from(self, number: int) -> Iterator[Episode]:
         tiles, readers = Tiles([view.size for view in self._views]), [reader(view) for view in self._views]
-        for row, rows in self._files(self._used):
+        for row, rows in self._files(self._used[number:]):
             actions = self._encoded(row, rows)
             frames, parts = tiles.new(
                 row.length, f"read the data set {self.path}", f"the frames of episode {row.number}"
