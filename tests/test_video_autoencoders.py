@@ -25,6 +25,7 @@ from v2w_convert.families.build import build_model
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
 from v2w_convert.surgery.load import load
+from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.world.rollout import Sampling
 from v2w_convert.world.temporal_compression import TemporalCompression
 from v2w_convert.world.vae import VAE, open_vae
@@ -89,7 +90,8 @@ def runs(pipelines: Make, data: Path, tmp_path_factory: pytest.TempPathFactory) 
 
     def make(family: str) -> Path:
         if not (root / family).exists():
-            assert v2w("convert", pipelines(family), "-o", root / f"{family}0", "--action-dim", 4 * A) == 0
+            assert v2w("convert", pipelines(family), "-o", root / f"{family}0", "--data", data) == 0
+            assert read_manifest(root / f"{family}0").action_dim == 4 * A
             options = ["--steps", 2, "--batch", 2, "--frames", 3, "--lr", 0.01, "--device", "cpu"]
             folders = [root / f"{family}0", "--data", data, "-o", root / family]
             assert v2w("finetune", *folders, *options) == 0

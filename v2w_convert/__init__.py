@@ -37,6 +37,8 @@ On models and data in memory:
         Load a converted folder; an ExpertsWorld has two denoisers, each for a range of noise levels.
     open_dataset(path, settings) -> Dataset
         Open recorded episodes, of whatever format.
+    describe_data(path, settings, *, sheet, progress) -> DataDescription
+        What is in them, and what is wrong with them.
     read_plan(file) -> Plan
         Read a plan file.
     assert_causal, assert_streams
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
         budget,
         convert,
         convert_module,
+        describe_data,
         draft_plan,
         evaluate,
         export,
@@ -68,6 +71,8 @@ if TYPE_CHECKING:
         verify,
     )
     from v2w_convert.data.dataset import Dataset
+    from v2w_convert.data.describe import DataDescription
+    from v2w_convert.data.describe_settings import DescribeSettings
     from v2w_convert.data.episode import Episode
     from v2w_convert.data.settings import DataSettings
     from v2w_convert.draft.result import PlanResult
@@ -109,8 +114,11 @@ _MODULES = {
         "convert_module",
         "load",
         "open_dataset",
+        "describe_data",
     ),
     "v2w_convert.data.dataset": ("Dataset",),
+    "v2w_convert.data.describe": ("DataDescription",),
+    "v2w_convert.data.describe_settings": ("DescribeSettings",),
     "v2w_convert.data.episode": ("Episode",),
     "v2w_convert.data.settings": ("DataSettings",),
     "v2w_convert.draft.result": ("PlanResult",),
@@ -142,8 +150,10 @@ __all__ = [
     "Budget",
     "ConvertResult",
     "ConvertSettings",
+    "DataDescription",
     "DataSettings",
     "Dataset",
+    "DescribeSettings",
     "Episode",
     "EvaluateResult",
     "EvaluateSettings",
@@ -172,6 +182,7 @@ __all__ = [
     "budget",
     "convert",
     "convert_module",
+    "describe_data",
     "draft_plan",
     "evaluate",
     "export",

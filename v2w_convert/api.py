@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2w_convert.config_file import CONFIG, save_settings
+from v2w_convert.data.describe_settings import DescribeSettings
 from v2w_convert.data.settings import DataSettings
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from v2w_convert.data.dataset import Dataset
+    from v2w_convert.data.describe import DataDescription
     from v2w_convert.draft.result import PlanResult
     from v2w_convert.evaluation.result import EvaluateResult, RolloutResult
     from v2w_convert.finetuning.budget import Budget
@@ -104,7 +106,7 @@ def convert(
     Args:
         base: A diffusers folder, a file or folder as its makers publish it, or a Hub id (OWNER/NAME).
         output: The folder to write: new, or empty.
-        settings: How to convert; `ConvertSettings(action_dim=…)` is enough.
+        settings: How to convert; `ConvertSettings(action_dim=…)` or `ConvertSettings(data=…)` is enough.
         progress: Called as the work advances.
 
     Returns:
@@ -124,7 +126,7 @@ def convert(
     _require_pushable(settings.push_to_hub)
     result = convert_checkpoint(base, output, settings, progress)
     if not (settings.dry_run or result.already_converted or (output / CONFIG).exists()):
-        _save(settings, output, "convert BASE -o OUT")
+        _save(result.settings or settings, output, "convert BASE -o OUT")
     if settings.verify:
         report = verify(output, base, card=True, progress=progress)
         result = replace(result, verify=report.as_json())
@@ -312,6 +314,32 @@ def budget(
     from v2w_convert.finetuning.plan_memory import plan_memory
 
     return plan_memory(_folder(converted), _data(data), settings)
+
+
+def describe_data(
+    path: Folder,
+    settings: DescribeSettings = DescribeSettings(),  # noqa: B008 (frozen)
+    *,
+    sheet: Folder | None = None,
+    progress: Progress | None = None,
+) -> "DataDescription":
+    """Describe a data set as the other functions would read it: counts, sizes, rates, ranges of actions, faults.
+
+    Args:
+        path: The data set.
+        settings: How to read it, and how many of its frames to decode.
+        sheet: A new .png file: frames of the first episodes, their actions drawn below them. None: none is written.
+        progress: Called after each episode that is decoded.
+
+    Returns:
+        The description. Its `ok` is False if a fault was found.
+
+    Raises:
+        V2WError: The data set cannot be opened, or the file exists.
+    """
+    from v2w_convert.data.describe import describe
+
+    return describe(Path(path), settings, None if sheet is None else Path(sheet), progress or no_progress)
 
 
 def finetune(

@@ -1,5 +1,6 @@
 """Frames of another size and rate than the model's: decided when it is finetuned, and applied alike ever after."""
 
+import json
 from pathlib import Path
 
 import av
@@ -88,3 +89,38 @@ def test_a_number_that_is_not_finite_is_named_before_anything_is_encoded(
     )  # fmt: skip
     assert "nan" in line and "broken" in line and "row 17" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_the_action_dimension_is_read_from_the_data(
+    tiny_base: Path, wide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    convert = ("convert", tiny_base, "-o", out)
+    result = printed(capsys, *convert, "--data", wide, "--stride", 3)
+    assert result["settings"]["action_dim"] == 3
+    assert "wide: actions of 3 numbers (turn, turn+1, turn+2)" in result["notes"]
+    manifest = json.loads((out / "v2w.json").read_text())
+    assert manifest["action_dim"] == 3 and manifest["data_view"]["stride"] == 3
+    assert printed(capsys, *convert, "--data", wide, "--stride", 3)["already_converted"]
+    assert printed(capsys, *convert, "--config", out / "config.yaml")["already_converted"]
+    assert "another plan" in refused(capsys, *convert, "--data", wide)
+    assert "another plan" in refused(capsys, *convert, "--action-dim", 3)  # its data would be read otherwise
+    # What was said when it was converted holds when it is finetuned.
+    short = ("--steps", 1, "--batch", 1, "--frames", 2, "--height", 16, "--width", 16)
+    found = printed(capsys, "finetune", out, "--data", wide, "-o", tmp_path / "run", *short)
+    assert found["data_view"] == RECORDED | {"fit": "crop"}
+
+
+def test_an_action_dimension_that_cannot_be_read(
+    tiny_base: Path, wide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def convert(base: Path, *options: object) -> str:
+        return refused(capsys, "convert", base, "-o", tmp_path / "out", *options)
+
+    assert "neither --action-dim nor --data" in convert(tiny_base)
+    assert "both --action-dim and --data" in convert(tiny_base, "--data", wide, "--action-dim", 3)
+    assert "no such folder" in convert(tiny_base, "--data", tmp_path / "nowhere")
+    assert "does not take --key-map" in convert(tiny_base, "--data", wide, "--key-map", "robomimic")
+    assert "no autoencoder" in convert(tiny_base / "unet", "--data", wide)
+    assert not (tmp_path / "out").exists()

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from v2w_convert.cli.options import SectionedCommand, takes_settings
 from v2w_convert.config_file import read_settings, save_settings
+from v2w_convert.data.describe_settings import DescribeSettings
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
 from v2w_convert.finetuning.settings import FinetuneSettings
@@ -22,6 +23,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "inspect": InspectSettings,
     "convert": ConvertSettings,
     "verify": VerifySettings,
+    "data": DescribeSettings,
     "record": RecordSettings,
     "finetune": FinetuneSettings,
     "rollout": RolloutSettings,

@@ -33,6 +33,7 @@ FILES: dict[str, list[str]] = {  # what a command needs besides settings; nothin
     "inspect": ["nowhere"],
     "convert": ["nowhere", "-o", "out"],
     "verify": ["nowhere"],
+    "data": ["nowhere"],
     "record": ["nowhere", "-o", "out"],
     "finetune": ["nowhere", "--data", "nowhere", "-o", "out"],
     "rollout": ["nowhere", "--data", "nowhere", "-o", "out.mp4"],

@@ -9,6 +9,7 @@ import typer
 
 from v2w_convert.cli.budget import budget
 from v2w_convert.cli.convert import convert
+from v2w_convert.cli.data import data
 from v2w_convert.cli.ending import INTERRUPTED, TERMINATED, Terminated, fault, nobody_reads, prepare, stopped
 from v2w_convert.cli.evaluate import evaluate
 from v2w_convert.cli.export import export
@@ -28,6 +29,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "verify": (verify, "Measure every claim about a converted model"),
     "record": (record, "Record episodes of a Gymnasium environment"),
     "budget": (budget, "Tell what finetuning would take in memory, and on disk"),
+    "data": (data, "Show what is in a data set, and what is wrong with it"),
     "finetune": (finetune, "Train a converted model on episodes with actions"),
     "rollout": (rollout, "Generate a video beside the recorded one"),
     "evaluate": (evaluate, "Measure quality by horizon and action following"),

@@ -33,7 +33,7 @@ ARGUMENTS, FILES, DATA, SETTINGS, COMPUTE, OTHER = (
 MAY_BE_EMPTY = "--prompt"
 SECTIONS = {
     **dict.fromkeys(
-        ("plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips"), FILES
+        ("data", "plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips"), FILES
     ),
     **dict.fromkeys(("lpips", "dreamsim", "fid", "fvd", "frechet"), FILES),
     **dict.fromkeys(DataSettings.model_fields, DATA),

@@ -24,6 +24,7 @@ RESULTS = {
     "convert": "ConvertResult",
     "record": "RecordResult",
     "budget": "Budget",
+    "data": "DataDescription",
     "finetune": "FinetuneResult",
     "rollout": "RolloutResult",
     "evaluate": "EvaluateResult",

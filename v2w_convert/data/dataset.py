@@ -23,10 +23,12 @@ class Dataset(ABC):
     Attributes:
         path: Where the data set lies.
         camera: The camera whose frames `episodes` yields; several, separated by commas, are tiled.
+        format: What its format is called; `open_dataset` sets it.
     """
 
     path: Path
     camera: str
+    format: str = ""
 
     @property
     def name(self) -> str:

@@ -40,7 +40,9 @@ def open_dataset(
         if candidate.matches(path):
             require_taken(candidate, settings, asked)
             settings = settings.over(recorded or DataSettings(), candidate.takes | VIEW)
-            return viewed(candidate.open(path, settings), settings)
+            data = candidate.open(path, settings)
+            data.format = candidate.name
+            return viewed(data, settings)
     known = ", or ".join(f"{candidate.name}: {candidate.contents}" for candidate in formats.FORMATS)
     raise V2WError(asked, "its format is not known", known)
 

@@ -39,7 +39,7 @@ class DatasetView(Dataset):
             stride: Of the frames, 1 or more.
         """
         self.data, self.size, self.fit, self.stride = data, size, fit, stride
-        self.path, self.camera = data.path, data.camera
+        self.path, self.camera, self.format = data.path, data.camera, data.format
 
     @property
     def name(self) -> str:

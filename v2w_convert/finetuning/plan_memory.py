@@ -34,7 +34,7 @@ def plan_memory(converted: Path, data: Path, settings: FinetuneSettings) -> Budg
     model = open_converted(converted)
     trained = experts_to_train(model, settings)
     vae = open_vae(converted)
-    data_set = open_dataset(data, settings)
+    data_set = open_dataset(data, settings, model.manifest.view)
     require_clips(data_set, model.manifest.action_dim, settings.frames, vae.packing)
     count = partial(_count, trained, latent_size(vae, data_set), device)
     return advise(count(settings), settings, count)

@@ -25,6 +25,7 @@ from v2w_convert.checkpoint.preflight import check_writable
 from v2w_convert.checkpoint.resumable import resumable
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.checkpoint.unusable import check_precise
+from v2w_convert.data.settings import DataSettings
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.surgery.card import CARD, card_text
@@ -117,6 +118,7 @@ def plan_conversion(
     action_dim: int,
     seed: int = 0,
     conditions: ConditionChoice = ConditionChoice(),  # noqa: B008 (frozen)
+    data_view: DataSettings | None = None,
 ) -> Conversion:
     """What `convert` will write. All faults of the source are found first.
 
@@ -154,6 +156,7 @@ def plan_conversion(
         result={},
         tensors=tensors[0],
         low_noise=low,
+        data_view=data_view,
     )
     items.append(text_file(CARD, card_text(manifest)))
     stamps = {file: file_stamp(file) for item in items for file in item.sources}

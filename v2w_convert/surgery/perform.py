@@ -9,6 +9,7 @@ from v2w_convert.checkpoint.digests import all_recorded
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.output import check_target
 from v2w_convert.checkpoint.source import MANIFEST, Choice
+from v2w_convert.data.settings import DataSettings
 from v2w_convert.device import resolve_device
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
@@ -50,7 +51,7 @@ def convert_checkpoint(
     if settings.conditions is not None:
         read_header(settings.conditions)  # a file of another format is refused before torch is imported
     if output.is_dir() and (output / MANIFEST).is_file():
-        source, resolved = _choose(base, settings)
+        source, resolved, settings, read = _choose(base, settings)
         if not is_result_of(output, source, resolved, settings):
             raise V2WError(
                 f"convert into {output}", "another plan, source or option made what is there", "a new folder"
@@ -60,10 +61,10 @@ def convert_checkpoint(
         remove_leftovers(output)
         counts = _count(read_manifest(output).all_tensors.values())
         return ConvertResult(
-            base, output, resolved.plan.name, counts, already_converted=True, settings=settings
+            base, output, resolved.plan.name, counts, already_converted=True, notes=read, settings=settings
         )
     check_target(output, base, f"convert into {output}")
-    source, resolved = _choose(base, settings)
+    source, resolved, settings, read = _choose(base, settings)
     from v2w_convert.checkpoint.preflight import check_writable, disk_space
     from v2w_convert.plan.coverage import require_coverage
     from v2w_convert.surgery.conditions import ConditionChoice
@@ -72,16 +73,18 @@ def convert_checkpoint(
 
     with error_context(base, settings.plan):
         require_coverage(resolved.plan)
+    assert settings.action_dim is not None  # given, or read from the data
     planned = plan_conversion(
         source,
         resolved,
         action_dim=settings.action_dim,
         seed=settings.seed,
         conditions=ConditionChoice(settings.conditions, settings.prompt, settings.device),
+        data_view=view_of(settings),
     )
     fates = planned.manifest.all_tensors
     counts = _count(fates.values())
-    notes = [*source.notes, *autoencoder_notes(source), *planned.notes]
+    notes = [*source.notes, *read, *autoencoder_notes(source), *planned.notes]
     if settings.dry_run:
         space = disk_space(planned.items, output, settings.link)
         check_writable(planned.items, output, settings.link)
@@ -139,9 +142,15 @@ def is_result_of(output: Path, source: "Source", resolved: "ResolvedPlan", setti
         and manifest.choice == source.choice
         and (manifest.action_dim, manifest.seed) == (settings.action_dim, settings.seed)
         and manifest.boundary == source.boundary
+        and manifest.data_view == view_of(settings)
         and all(_is_made_of(manifest.experts[name], expert) for name, expert in source.experts.items())
         and all_recorded({output / name: digest for name, digest in manifest.result.items()})
     )
+
+
+def view_of(settings: ConvertSettings) -> DataSettings | None:
+    """How data will be read, as far as the settings say."""
+    return DataSettings(**said) if (said := settings.said()) else None
 
 
 def _is_made_of(manifest: Manifest, source: "Source") -> bool:
@@ -152,8 +161,11 @@ def _is_made_of(manifest: Manifest, source: "Source") -> bool:
     )
 
 
-def _choose(base: Path, settings: ConvertSettings) -> "tuple[Source, ResolvedPlan]":
-    return choose_plan(
+def _choose(
+    base: Path, settings: ConvertSettings
+) -> "tuple[Source, ResolvedPlan, ConvertSettings, list[str]]":
+    """The base, its plan, the settings with the action dimension, and how that was read."""
+    source, resolved = choose_plan(
         base,
         settings.plan,
         choice=Choice(settings.variant, settings.ema),
@@ -163,6 +175,11 @@ def _choose(base: Path, settings: ConvertSettings) -> "tuple[Source, ResolvedPla
         window=settings.window,
         sinks=settings.sinks,
     )
+    if settings.data is None:
+        return source, resolved, settings, []
+    from v2w_convert.surgery.action_dim import with_action_dim
+
+    return source, resolved, *with_action_dim(source, settings, settings.data)
 
 
 def _count(statuses: Iterable[str]) -> TensorCounts:

@@ -11,7 +11,7 @@ from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.checkpoint.output import safetensors_header
 from v2w_convert.checkpoint.output_files import ByteRange, Generated, OutputFile, text_file
 from v2w_convert.checkpoint.source import WEIGHTS_FILE, Source, read_tensor
-from v2w_convert.world.autoencoder_files import FOLDER, build_autoencoder, find_autoencoder
+from v2w_convert.world.autoencoder_files import FOLDER, AutoencoderFiles, build_autoencoder, find_autoencoder
 
 
 def check_autoencoder(source: Source) -> None:
@@ -20,11 +20,15 @@ def check_autoencoder(source: Source) -> None:
     Raises:
         V2WError: It is of a class that is not served, or its weights cannot be read or are not its config's.
     """
+    autoencoder_of(source)
+
+
+def autoencoder_of(source: Source) -> AutoencoderFiles | None:
+    """The autoencoder as its files describe it, without its weights; None where there is none. Raises as `check_autoencoder`."""
     part = source.autoencoder
     if part is not None:
-        build_autoencoder(part.config, part.tensors, f"read the autoencoder in {source.folder}")
-    elif has_autoencoder(source):
-        find_autoencoder(source.folder)
+        return build_autoencoder(part.config, part.tensors, f"read the autoencoder in {source.folder}")
+    return find_autoencoder(source.folder) if has_autoencoder(source) else None
 
 
 def has_autoencoder(source: Source) -> bool:

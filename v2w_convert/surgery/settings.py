@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from v2w_convert.data.settings import DataSettings
 from v2w_convert.settings import MAX_COUNT, Count, Name, Prompt, Seed, SettingPath, Settings
 
 MAX_ACTION_DIM = 100_000
@@ -27,13 +28,18 @@ class InspectSettings(Settings):
     )
 
 
-class ConvertSettings(Settings):
-    """How to convert a base into a world model."""
+class ConvertSettings(DataSettings):
+    """How to convert a base into a world model. What is said of reading data holds for finetuning, too."""
 
-    action_dim: int = Field(
+    action_dim: int | None = Field(
+        default=None,
         ge=1,
         le=MAX_ACTION_DIM,
         description="numbers in one action, times the video frames that make one latent frame",
+    )
+    data: SettingPath | None = Field(
+        default=None,
+        description="data set that the model will be trained on, to read the action dimension from it",
     )
     plan: SettingPath | None = Field(
         default=None, description="plan to apply; default: the shipped plan that fits"
@@ -98,6 +104,9 @@ class ConvertSettings(Settings):
 
     @model_validator(mode="after")
     def _exclusive(self) -> Self:
+        if (self.action_dim is None) == (self.data is None):
+            both = "both `action_dim` and `data`" if self.data else "neither `action_dim` nor `data`"
+            raise ValueError(f"{both}, of which it can be read: give one of them")
         if self.verify and self.dry_run:
             raise ValueError("`verify` and `dry_run`: after a dry run there is nothing to verify")
         if self.push_to_hub is not None and self.dry_run:

@@ -1,0 +1,68 @@
+"""`v2w data`."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.cli.commands import printed, refused
+from v2w_convert.data import Episode, write_dataset
+
+
+def test_what_was_understood(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = tmp_path / "sheet.png"
+    found = printed(capsys, "data", data, "-o", sheet, "--episodes", 2, "--columns", 4)
+    assert (found["format"], found["episodes"], found["frames"], found["fps"]) == ("LeRobot v3", 3, 72, 9)
+    assert (found["shortest"], found["median"], found["longest"], found["seconds"]) == (24, 24, 24, 8)
+    assert (found["height"], found["width"], found["decoded"]) == (16, 16, 2)
+    assert found["tasks"] == ["test"] and not found["faults"]
+    assert [each["name"] for each in found["actions"]] == ["a", "b", "c"]
+    assert all((each["min"], each["max"], each["kind"]) == (0, 1, "continuous") for each in found["actions"])
+    assert found["notes"] == ["frames of 2 of 3 episodes were decoded; --decode all looks at every one"]
+    drawn = np.asarray(Image.open(sheet))
+    assert drawn.shape[1] == 4 * 164 - 4
+    assert (drawn == (40, 90, 180)).all(-1).sum() > 100  # bars
+    assert "the file exists" in refused(capsys, "data", data, "-o", sheet)
+    assert "'.jpg' (try: .png)" in refused(capsys, "data", data, "-o", tmp_path / "sheet.jpg")
+
+    viewed = printed(capsys, "data", data, "--stride", 4, "--height", 8, "--width", 12, "--decode", "all")
+    assert (viewed["fps"], viewed["frames"], viewed["height"], viewed["width"]) == (2.25, 18, 8, 12)
+    assert len(viewed["actions"]) == 12 and viewed["decoded"] == 3 and not viewed["notes"]
+    assert viewed["sheet"] is None
+
+
+def test_numbers_that_never_change_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    actions = np.stack([np.arange(4), np.full(4, 0.1)], 1).astype(np.float32)
+    episode = Episode(np.zeros((4, 16, 16, 3), np.uint8), actions)
+    write_dataset([episode], tmp_path / "data", fps=5, action_names=["x", "still"])
+    found = printed(capsys, "data", tmp_path / "data", "-o", tmp_path / "sheet.png")
+    assert found["notes"] == ["1 of 2 numbers of an action never change: still"]
+    assert found["actions"][0]["max"] == 2  # the last action leads nowhere
+    assert found["actions"][1]["std"] == 0
+
+
+def test_faults_are_told_and_end_with_1(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = data / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    actions = np.stack(table["action"].to_numpy())
+    actions[30, 2] = np.inf
+    column = pa.FixedSizeListArray.from_arrays(pa.array(actions.ravel()), 3)
+    pq.write_table(table.set_column(table.schema.get_field_index("action"), "action", column), file)
+    found = printed(capsys, "data", data, "-o", tmp_path / "sheet.png", code=1)
+    [fault] = found["faults"]
+    assert "inf" in fault and "row 30" in fault
+    assert found["sheet"] is None and found["actions"][0]["mean"] is None
+    assert not (tmp_path / "sheet.png").exists()
+    (video,) = data.rglob("*.mp4")
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    assert len(printed(capsys, "data", data, code=1)["faults"]) >= 1
+
+
+def test_what_is_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no such folder" in refused(capsys, "data", tmp_path / "nowhere")
+    assert "its format is not known" in refused(capsys, "data", tmp_path)
