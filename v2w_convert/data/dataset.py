@@ -33,8 +33,9 @@ class Dataset(ABC):
 
     @property
     def name(self) -> str:
-        """A short name for reports: the last part of the path."""
-        return self.path.resolve().name
+        """A short name for reports: the last part of the path, or that of the data set in the Hub library's cache."""
+        path = self.path.resolve()
+        return path.parent.parent.name.rpartition("--")[2] if path.parent.name == "snapshots" else path.name
 
     @property
     @abstractmethod

@@ -8,6 +8,7 @@ from v2w_convert.data.actions import ActionSpace
 from v2w_convert.data.dataset import Dataset, Format
 from v2w_convert.data.episode import Episode
 from v2w_convert.data.formats.lerobot_writer import write
+from v2w_convert.data.hub import resolve_data
 from v2w_convert.data.settings import VIEW, DataSettings
 from v2w_convert.data.view import viewed
 from v2w_convert.errors import V2WError
@@ -19,7 +20,7 @@ def open_dataset(
     """Open a data set of any format in `data.formats.FORMATS`.
 
     Args:
-        path: A folder or file.
+        path: A folder or file, or a data set on the Hugging Face Hub (OWNER/NAME).
         settings: How to read it; None: as it is.
         recorded: How the data that a model was trained on was read: holds where `settings` say nothing, as far as the format
             of this data takes it.
@@ -32,8 +33,8 @@ def open_dataset(
             camera is not named or not there, a setting is given that the format has no use for, or its
             rate cannot become the one that is asked for.
     """
-    path = Path(path)
     settings = settings or DataSettings()
+    path = resolve_data(Path(path), settings.over(recorded or DataSettings(), {"camera"}))
     asked = f"read the data set {path}"
     if not path.exists():
         raise V2WError(asked, "no such folder or file", "check the path")

@@ -15,7 +15,7 @@ from v2w_convert.checkpoint.headers import DTYPES
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.data import Dataset, DataSettings, open_dataset
-from v2w_convert.data.check import require_sound, told
+from v2w_convert.data.check import left_out, require_sound, told
 from v2w_convert.data.view import decided
 from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
@@ -136,7 +136,7 @@ def finetune(
     remarks = []
     for data_set in sets:
         ranges = require_sound(data_set, f"finetune on {data_set.path}")
-        remarks += [f"{data_set.name}: {remark}" for remark in told(ranges)]
+        remarks += [f"{data_set.name}: {remark}" for remark in [*told(ranges), *left_out(data_set)]]
     for remark in remarks:
         progress(ProgressEvent("note", detail=remark))
 

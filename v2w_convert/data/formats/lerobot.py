@@ -135,9 +135,10 @@ class LeRobotDataset(Dataset):
             yield Episode(frames, actions, self._tasks(row))
 
     def fingerprint(self) -> str:
-        """The SHA-256 of all of meta/, data/ and videos/, and of what is read of them: cameras and numbers."""
+        """The SHA-256 of all of meta/, of the files of rows and the videos that are read, and of what is read of them."""
         digest = hashlib.sha256(f"{self.camera}\n{self._numbers}\n".encode())
-        for file in files_below(self.path, ("data", "meta", "videos")):
+        videos = {part.file for row in self._rows for part in row.videos.values()}
+        for file in [*files_below(self.path, ("meta",)), *sorted(self._data), *sorted(videos)]:
             with file.open("rb") as stream:
                 said = hashlib.file_digest(stream, "sha256").hexdigest()
             digest.update(os.fsencode(file.relative_to(self.path)) + f" {said}\n".encode())
