@@ -28,6 +28,8 @@ class Actions(Dataset):
     def lengths(self) -> list[int]:
         return self._lengths
 
+    faults: ClassVar[list[str]] = []
+
     def actions(self) -> Iterator[NDArray[np.float32]]:
         yield from self.given
 
@@ -45,14 +47,15 @@ def drawn(*lengths: int) -> list[NDArray[np.float32]]:
 
 def test_ranges_are_of_the_actions_that_lead_to_a_frame() -> None:
     actions = drawn(5, 1, 9)
-    found = require_sound(Actions(actions), "finetune")
+    data = Actions(actions)
+    found = require_sound(data, "finetune")
     joined = np.concatenate([each[:-1] for each in actions]).astype(np.float64)
     assert found.count == len(joined) == 12
     for name, value in {
         "low": joined.min(0), "high": joined.max(0), "mean": joined.mean(0), "std": joined.std(0)
     }.items():  # fmt: skip
         np.testing.assert_allclose(getattr(found, name), value, rtol=1e-12)
-    assert not told(found)
+    assert not told(data, found)
 
 
 def test_numbers_that_never_change_are_told() -> None:
@@ -60,9 +63,10 @@ def test_numbers_that_never_change_are_told() -> None:
     for each in actions:
         each[:-1, 1] = 0.1
         each[-1, 1] = 7  # it leads nowhere
-    found = require_sound(Actions(actions), "finetune")
+    data = Actions(actions)
+    found = require_sound(data, "finetune")
     assert found.std[1] == 0 and found.constant == ["y"]
-    assert told(found) == ["1 of 2 numbers of an action never change: y"]
+    assert told(data, found) == ["1 of 2 numbers of an action never change: y"]
 
 
 def test_all_faults_are_told_with_episode_and_row() -> None:
@@ -91,3 +95,13 @@ def test_of_many_faults_the_first_are_told_and_the_others_counted() -> None:
 def test_without_an_action_that_leads_to_a_frame_there_is_nothing_to_learn() -> None:
     with pytest.raises(V2WError, match="no episode has two frames"):
         require_sound(Actions(drawn(1, 1)), "finetune")
+
+
+def test_what_is_not_used_is_told() -> None:
+    class Cut(Actions):
+        faults: ClassVar[list[str]] = [f"episode {i} is cut" for i in range(MAX_FAULTS + 3)]
+
+    data = Cut(drawn(4, 4))
+    notes = told(data, require_sound(data, "finetune"))
+    assert notes[0] == "episode 0 is cut" and len(notes) == MAX_FAULTS + 1
+    assert notes[-1] == "and 3 more episodes of which not all is used"

@@ -1,7 +1,6 @@
 """All lengths and actions of a data set, checked before the first frame is decoded for a model."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,9 +108,19 @@ def require_sound(data: Dataset, asked: str) -> ActionRanges:
     return found
 
 
-def told(found: ActionRanges) -> list[str]:
-    """What to know about actions that are sound."""
-    if not found.constant:
-        return []
-    names: Any = ", ".join(found.constant[:10]) + (", …" if len(found.constant) > 10 else "")
-    return [f"{len(found.constant)} of {len(found.names)} numbers of an action never change: {names}"]
+def told(data: Dataset, found: ActionRanges) -> list[str]:
+    """What to know about data that can be used: what is not used of it, and numbers of an action that never change.
+
+    Args:
+        data: The data set.
+        found: Its actions, which are sound.
+    """
+    notes, more = data.faults[:MAX_FAULTS], len(data.faults) - MAX_FAULTS
+    if more > 0:
+        notes.append(f"and {more} more episodes of which not all is used")
+    if found.constant:
+        names = ", ".join(found.constant[:10]) + (", …" if len(found.constant) > 10 else "")
+        notes.append(
+            f"{len(found.constant)} of {len(found.names)} numbers of an action never change: {names}"
+        )
+    return notes

@@ -145,7 +145,7 @@ def describe(
         if str(error) not in faults:
             faults.append(str(error))
     drawn = sheet if sheet is not None and _draw(rows, data, sheet) else None
-    notes = [] if ranges is None or ranges.faults else told(ranges)
+    notes = [] if ranges is None or ranges.faults else told(data, ranges)
     if decoded < len(data):
         notes.append(
             f"frames of {decoded} of {len(data)} episodes were decoded; --decode all looks at every one"

@@ -123,7 +123,7 @@ def finetune(
     remarks = []
     for data_set in sets:
         ranges = require_sound(data_set, f"finetune on {data_set.path}")
-        remarks += [f"{data_set.name}: {remark}" for remark in told(ranges)]
+        remarks += [f"{data_set.name}: {remark}" for remark in told(data_set, ranges)]
     for remark in remarks:
         progress(ProgressEvent("note", detail=remark))
 
