@@ -35,8 +35,16 @@ if not console.is_terminal:
 
 
 def begin() -> None:
-    """Begin a command: the one before, in the same process, may have lost its reader."""
-    console.quiet = False
+    """Begin a command: the one before, in the same process, may have lost its reader.
+
+    Of several processes (`torchrun`, `accelerate launch`) only the first says more than errors.
+    """
+    console.quiet = not is_first()
+
+
+def is_first() -> bool:
+    """Whether this is the only process, or the first of several."""
+    return os.environ.get("RANK", "0") in ("", "0")
 
 
 def print_line(text: str, *more: str) -> None:
@@ -76,6 +84,8 @@ def print_result(result: Result, settings: BaseModel | None = None) -> None:
 
 def print_json(data: dict[str, Any]) -> None:
     """Print an object as JSON: the last line of standard output."""
+    if not is_first():
+        return
     sys.stdout.write(json.dumps(data, allow_nan=False) + "\n")
     sys.stdout.flush()
 
@@ -83,7 +93,9 @@ def print_json(data: dict[str, Any]) -> None:
 def print_error(error: V2WError, as_json: bool) -> None:
     """Print an error as one line on standard error, and as JSON on standard output if `as_json`."""
     try:
-        sys.stderr.write(f"v2w: {error}\n")
+        sys.stderr.write(
+            f"v2w: {error}\n" if is_first() else f"v2w, process {os.environ['RANK'][:9]!r}: {error}\n"
+        )
     except OSError:
         discard(sys.stderr)
     try:

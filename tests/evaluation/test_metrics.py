@@ -3,7 +3,14 @@ import torch
 from torch import Tensor
 
 from v2w_convert.errors import V2WError
-from v2w_convert.evaluation.metrics import bootstrap, picture_statistics, psnr, share_within, ssim
+from v2w_convert.evaluation.metrics import (
+    bootstrap,
+    bootstrap_of,
+    picture_statistics,
+    psnr,
+    share_within,
+    ssim,
+)
 from v2w_convert.evaluation.result import Interval
 
 
@@ -111,3 +118,17 @@ def test_share_within_asks_all_statistics_of_a_frame() -> None:
     rows = [[1.0, 99.0], [50.0, 50.0], [50.0, 99.5], [0.5, 50.0], [50.0, float("nan")]]
     assert share_within(torch.tensor(rows), reference) == 2 / 5
     assert share_within(torch.tensor(rows), reference, low=0.0, high=1.0) == 4 / 5
+
+
+def test_a_statistic_of_resampled_episodes() -> None:
+    """A ratio of sums: its interval is that of the ratio, and resamples without a denominator do not count."""
+    hits = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1.0, 4.0]])
+
+    def ratio(chosen: Tensor) -> Tensor:
+        right, of = chosen.sum(0).unbind()
+        return right / of
+
+    found = bootstrap_of(hits, ratio, seed=0)
+    assert found.mean == 0.5
+    assert (found.low, found.high) == (0.25, 0.75)
+    assert bootstrap(hits[:, 0], 0) == bootstrap_of(hits[:, 0], lambda chosen: chosen.mean(), 0)

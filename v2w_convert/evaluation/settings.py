@@ -74,9 +74,9 @@ class EvaluateSettings(SamplingSettings):
         description="length of the rollouts for long-horizon stability; 0 skips them",
     )
     long_rollouts: Count = Field(default=8, description="number of rollouts for long-horizon stability")
-    lpips: SettingPath | None = Field(default=None, description="TorchScript file of LPIPS, to measure it")
+    lpips: SettingPath | None = Field(default=None, description="a TorchScript file of LPIPS, to measure it")
     dreamsim: SettingPath | None = Field(
-        default=None, description="TorchScript file of DreamSim, to measure it"
+        default=None, description="a TorchScript file of DreamSim, to measure it"
     )
     fid: SettingPath | None = Field(
         default=None, description="inception-2015-12-05.pt, the TorchScript file of Inception, to measure FID"
@@ -86,7 +86,7 @@ class EvaluateSettings(SamplingSettings):
     )
     frechet: SettingPath | None = Field(
         default=None,
-        description="TorchScript file of any network from frames to features, to measure their Fréchet distance",
+        description="a TorchScript file of any network from frames to features, to measure their Fréchet distance",
     )
     videos: int = Field(
         default=4, ge=0, le=100, description="clips that the page shows, if a folder is written"

@@ -15,6 +15,7 @@ from v2w_convert.checkpoint.listing import first
 from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.errors import V2WError
+from v2w_convert.finetuning.processes import whole
 from v2w_convert.finetuning.training import GROWTH, OPTIMIZER, SCALE, Training
 from v2w_convert.strict_json import read_object
 from v2w_convert.world.finite import is_finite
@@ -25,11 +26,23 @@ NAME = re.compile(r"step-([1-9]\d{0,8})", re.ASCII)
 log = logging.getLogger(__name__)
 
 
-def save(folder: Path, step: int, training: Training, keep: int) -> None:
-    """Write the checkpoint `folder`/step-N; then, and only then, delete all but the newest `keep`."""
+def save(folder: Path, step: int, training: Training, keep: int, main: bool = True) -> None:
+    """Write the checkpoint `folder`/step-N; then, and only then, delete all but the newest `keep`.
+
+    Args:
+        folder: The checkpoints.
+        step: The step.
+        training: What is written.
+        keep: How many are kept.
+        main: Whether this process writes. Where there are several, all must call it: a sharded tensor is put together.
+    """
+    if not main:
+        for tensors in training.state().values():
+            whole(tensors)
+        return
     with staging_folder(folder / f"step-{step}") as stage:
         for name, tensors in training.state().items():
-            save_file(_plain(tensors), stage / name)
+            save_file(_plain(whole(tensors)), stage / name)
         hashes = {file.name: sha256(file) for file in sorted(stage.iterdir())}
         (stage / HASHES).write_text(json.dumps(hashes, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     for old in list(_by_step(folder).values())[:-keep]:

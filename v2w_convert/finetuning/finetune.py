@@ -1,6 +1,6 @@
 """Finetune a converted model on action data, which completes the transfer that surgery began."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,6 @@ from v2w_convert.checkpoint.source import Source
 from v2w_convert.data import Dataset, DataSettings, open_dataset
 from v2w_convert.data.check import require_sound, told
 from v2w_convert.data.view import decided
-from v2w_convert.device import resolve_device
 from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.conditions import Clips, Conditioned, cached_conditions, require_tasks
@@ -30,6 +29,7 @@ from v2w_convert.finetuning.loss_curve import draw_log
 from v2w_convert.finetuning.plan_memory import announce_memory, latent_size, require_packages
 from v2w_convert.finetuning.precision import with_precision
 from v2w_convert.finetuning.previews import prepare_previews
+from v2w_convert.finetuning.processes import make_accelerator, whole
 from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
 from v2w_convert.finetuning.run_folder import (
     LATENTS,
@@ -54,7 +54,7 @@ from v2w_convert.world.vae import VAE, looks_ahead, open_vae, require_frame_size
 
 MAX_TEST_FRAMES = 4  # latent frames on which the autoencoder is tested
 LOSS_STEPS = 100  # last steps over which the training loss that is reported is averaged
-NOT_COMPARED = {"validation", "device", *WATCHING}  # settings that may differ when a run is resumed
+NOT_COMPARED = {"validation", "device", "shard", *WATCHING}  # settings that may differ when a run is resumed
 
 
 def finetune(
@@ -133,7 +133,7 @@ def finetune(
     world = load_experts(
         trained,
         model.source.boundary,
-        device=accelerator.device,
+        device="cpu" if settings.shard else accelerator.device,  # it may not fit one device
         dtype=torch.float32,
         matrices=None if settings.weights == "float32" else torch.bfloat16,
     )
@@ -143,17 +143,20 @@ def finetune(
     if facts is not None:
         record["autoencoder"] = asdict(facts)
     config = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    with locked(output, record, config, inputs), closing(watch):
+    main = accelerator.is_main_process
+    with locked(output, record, config, inputs) if main else nullcontext(), closing(watch):
         world.to("cpu")  # encoders need the memory
-        cached = [
-            cached_clips(data_set, conditioned, output, vae, settings, accelerator, progress)
-            for data_set in sets
-        ]
-        if watch.every is not None:
+        with accelerator.main_process_first():  # the others read what the first has encoded
+            cached = [
+                cached_clips(data_set, conditioned, output, vae, settings, accelerator, progress)
+                for data_set in sets
+            ]
+        if watch.every is not None and main:
             block, device = resolved.frames_per_block, accelerator.device
             watch.previews = prepare_previews(converted, sets[-1], vae, device, block, settings)
         del vae  # its memory is needed now
-        world.to(accelerator.device)
+        if not settings.shard:
+            world.to(accelerator.device)
         actions = cached[0].latents.action_statistics()
         for expert, part in zip(trained.values(), experts_of(world).values(), strict=True):
             if expert.manifest.stage == "converted":  # one that was finetuned before has learned with its own
@@ -164,8 +167,10 @@ def finetune(
         log = train(world, training, clips, validation, settings, accelerator, output, progress, watch)
         result = make_result(output, record, log, facts, manifest.finetuning, sources, actions, objective)
         result = replace(result, data_view=view.said(), notes=[*result.notes, *remarks])
+        values = by_expert(whole(training.averaged()), trained)
+        if not main:
+            return result
         write_atomically(output / LOSS_CURVE, lambda file: draw_log(log.lines, file))
-        values = by_expert(training.averaged(), trained)
         updates = {name: updates_in(tensors, settings) for name, tensors in values.items()}
         save_model(model, values, result.for_manifest(), output, updates)
     return result
@@ -278,35 +283,6 @@ def finished_result(output: Path) -> FinetuneResult:
         ) from None
 
 
-def make_accelerator(settings: FinetuneSettings) -> Accelerator:
-    """Start accelerate on the device of the settings.
-
-    Raises:
-        V2WError: The device is not there, accelerate is in use with other settings already, or there are
-            several processes.
-    """
-    settings = with_precision(settings)
-    device = resolve_device(settings.device)
-    asked = f"finetune on {device} with mixed precision {settings.mixed_precision!r}"
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # accelerate takes the current one
-    try:
-        accelerator = Accelerator(
-            cpu=device.type == "cpu",
-            mixed_precision=settings.mixed_precision,
-            gradient_accumulation_steps=settings.gradient_accumulation,
-        )
-    except ValueError as error:
-        raise V2WError(asked, str(error)) from None
-    if accelerator.num_processes > 1:
-        raise V2WError(
-            asked, f"{accelerator.num_processes} processes", "one: gradients are not shared between several"
-        )
-    if accelerator.device.type != device.type:
-        raise V2WError(asked, f"accelerate chose {accelerator.device}", "device cpu or auto")
-    return accelerator
-
-
 def require_fit(world: AnyWorld, vae: VAE, data: Dataset, accelerator: Accelerator) -> None:
     """Check that frames of `data`, as latents, go through the model.
 
@@ -319,6 +295,7 @@ def require_fit(world: AnyWorld, vae: VAE, data: Dataset, accelerator: Accelerat
     try:
         latent = vae.encode(frames)[None]
         with torch.no_grad(), accelerator.autocast():
+            latent = latent.to(world.device)
             world(
                 latent.expand(-1, world.frames_per_block, -1, -1, -1),
                 torch.zeros(1, world.frames_per_block, device=latent.device),

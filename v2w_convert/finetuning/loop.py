@@ -22,6 +22,7 @@ from v2w_convert.finetuning.conditions import Clips
 from v2w_convert.finetuning.levels import clip_length, decide
 from v2w_convert.finetuning.lora import add_updates, require_peft
 from v2w_convert.finetuning.optimizers import make_optimizer
+from v2w_convert.finetuning.processes import as_float, average_gradients, mean, own_clips, shard
 from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.finetuning.trainable import choose_parameters
@@ -65,6 +66,8 @@ def prepare(
                 base.enable_gradient_checkpointing()
             except ValueError as error:
                 raise V2WError("use gradient checkpointing", str(error), "train without it") from None
+    if settings.shard:
+        shard(world, accelerator)
     own = world.base
     masters = {
         name: master_of(name, p, settings, stored or {})
@@ -114,8 +117,10 @@ def train(
     Raises:
         V2WError: Loss or gradient is not finite, or what is in `output` is not this run's.
     """
-    step = restore(output / CHECKPOINTS, training, settings.steps)
-    log = Log(output / LOG, step, watch.log)
+    with accelerator.main_process_first():  # it puts damaged ones away
+        step = restore(output / CHECKPOINTS, training, settings.steps)
+    main = accelerator.is_main_process
+    log = Log(output / LOG, step, watch.log, keep=main)
     fixed = validation.read(validation.latents.spread(settings.validation_clips)) if validation else None
     pace = Pace(step, settings.steps)
 
@@ -146,8 +151,9 @@ def train(
             if step % settings.validate_every == 0 or step == settings.steps:
                 validate()
             if step % settings.checkpoint_every == 0 or step == settings.steps:
-                flush_to_disk(log.file)
-                save(output / CHECKPOINTS, step, training, settings.keep_checkpoints)
+                if main:
+                    flush_to_disk(log.file)
+                save(output / CHECKPOINTS, step, training, settings.keep_checkpoints, main)
             watch.show(world, training, accelerator, step)
             seconds_left = pace.seconds_left(step)
             progress(ProgressEvent("train", step, settings.steps, f"loss {loss:.4f}", seconds_left))
@@ -178,7 +184,8 @@ def train_step(
     Raises:
         V2WError: Either is not finite. The weights are as before.
     """
-    chances = generators(settings.batch, settings.seed, "step", step)
+    mine = own_clips(settings.batch, accelerator)
+    chances = generators(settings.batch, settings.seed, "step", step)[mine]
     chosen_clips = sample_clips(len(clips.latents), chances)
     conditions = clips.conditions_of(chosen_clips, sample_dropped(settings.dropout, chances))
     t = clip_length(settings, settings.frames, step, world.frames_per_block)
@@ -192,8 +199,10 @@ def train_step(
         world.frames_per_block,
         training.levels,
     )
-    torch.manual_seed(seed_of(settings.seed, "base", step))  # for a base with dropout
-    device, size = accelerator.device, settings.batch // settings.gradient_accumulation
+    torch.manual_seed(
+        seed_of(settings.seed, "base", step, *([mine.start] if mine.start else []))
+    )  # for a base with dropout
+    device, size = accelerator.device, len(chances) // settings.gradient_accumulation
     total = 0.0
 
     def part(chosen: slice) -> Tensor:
@@ -206,14 +215,17 @@ def train_step(
                 {name: given[chosen].to(device) for name, given in conditions.items()},
             )
 
-    for chosen in (slice(i, i + size) for i in range(0, settings.batch, size)):
+    for chosen in (slice(i, i + size) for i in range(0, len(chances), size)):
         value = part(chosen)
         if not math.isfinite(found := value.item()):
             place = origin(world.base, partial(part, chosen))
             raise _not_finite(step, f"its loss is {found}: {place} not finite")
         accelerator.backward(value)  # divides by settings.gradient_accumulation
         total += found / settings.gradient_accumulation
-    norm = float(accelerator.clip_grad_norm_(list(training.parameters.values()), settings.max_gradient_norm))
+    total = mean(total, accelerator)
+    average_gradients(training.parameters.values(), accelerator)
+    found_norm = accelerator.clip_grad_norm_(list(training.parameters.values()), settings.max_gradient_norm)
+    norm = as_float(found_norm)
     # With a loss scaler an overflowing gradient is usual: it skips that update.
     if not (math.isfinite(norm) or training.scaler):
         gradients = {name: p.grad for name, p in training.base.named_parameters() if p.grad is not None}

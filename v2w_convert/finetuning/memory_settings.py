@@ -58,6 +58,12 @@ class MemorySettings(Settings):
         "weights are saved",
     )
 
+    shard: bool = Field(
+        default=False,
+        description="of several processes, each holds a part of weights, gradients, optimizer state and average, instead of "
+        "all",
+    )
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         # Names in backticks become flags on the command line.
@@ -66,6 +72,18 @@ class MemorySettings(Settings):
             raise ValueError(f"`weights` bfloat16 goes with `mixed_precision` bf16, not {precision}")
         if self.offload_optimizer and precision == "fp16":
             raise ValueError("`offload_optimizer` goes with `mixed_precision` bf16 or no, not fp16")
+        if self.shard and (self.weights, self.optimizer, self.offload_optimizer) != (
+            "float32",
+            "adamw",
+            False,
+        ):
+            raise ValueError(
+                "`shard` goes with `weights` float32, `optimizer` adamw and no `offload_optimizer`"
+            )
+        if self.shard and getattr(self, "rollout_every", None):
+            raise ValueError("`rollout_every` goes without `shard`")
+        if self.shard and precision == "fp16":
+            raise ValueError("`shard` goes with `mixed_precision` bf16 or no, not fp16")
         for name, (other, value) in GOES_WITH.items():
             given = getattr(self, name)
             if given != type(self).model_fields[name].default and getattr(self, other) != value:

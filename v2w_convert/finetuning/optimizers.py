@@ -8,6 +8,7 @@ from torch import Tensor
 
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.memory_settings import MemorySettings, OptimizerName
+from v2w_convert.finetuning.processes import set_values
 
 State = dict[str, Any]
 """What an optimizer keeps for one tensor: tensors, and whole numbers such as a count of steps."""
@@ -105,6 +106,6 @@ def fill_states(
         for key, value in values.items():
             assert value is not None
             if isinstance(state[key], Tensor):
-                state[key].copy_(value)
+                set_values(state[key], value)
             else:
                 state[key] = type(state[key])(value.item())

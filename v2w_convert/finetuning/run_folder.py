@@ -161,22 +161,32 @@ def write_json(target: Path, data: dict[str, Any]) -> None:
 class Log:
     """A line of JSON for every step and every validation."""
 
-    def __init__(self, file: Path, step: int, also: Callable[[dict[str, Any]], object] | None = None):
+    def __init__(
+        self,
+        file: Path,
+        step: int,
+        also: Callable[[dict[str, Any]], object] | None = None,
+        *,
+        keep: bool = True,
+    ):
         """Open the log as it was after `step`: lines of later steps, which are computed again, are removed.
 
         Args:
             file: The file.
             step: The step.
             also: Called with each line that is written.
+            keep: Whether it is written; False: it is kept in memory, as another process writes it.
 
         Raises:
             V2WError: It is not the log of a run that has come so far.
         """
-        self.file, self._also = file, also
+        self.file, self.keep, self._also = file, keep, also
         self.lines = list(_read_lines(file, step)) if os.path.lexists(file) else []
         if (logged := len(self.all("loss"))) != step:
             found = f"it has {logged} steps, the checkpoint is of step {step}"
             raise V2WError(f"read {file}", found, "the file as it was, or a new folder")
+        if not keep:
+            return
         text = "".join(_line(line) for line in self.lines)
         write_atomically(file, lambda target: target.write_text(text, encoding="utf-8"))
 
@@ -184,6 +194,8 @@ class Log:
         """Append a line. A number that is not finite, which JSON cannot hold, becomes None."""
         line = {key: value if math.isfinite(value) else None for key, value in line.items()}
         self.lines.append(line)
+        if not self.keep:
+            return
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(_line(line))
         if self._also is not None:

@@ -13,6 +13,7 @@ from v2w_convert.checkpoint.headers import TensorInfo
 from v2w_convert.finetuning.average import Average
 from v2w_convert.finetuning.memory_settings import MemorySettings
 from v2w_convert.finetuning.optimizers import fill_states, lay_out_states, state_tensors
+from v2w_convert.finetuning.processes import set_values
 from v2w_convert.surgery.load import read_finite
 from v2w_convert.world.experts import LevelRange
 
@@ -128,10 +129,10 @@ class Training:
         lay_out_states(self._plain_optimizer, self.masters.values())
         with torch.no_grad():
             for name, value in (self._buffers() | self.masters).items():
-                value.copy_(files[MODEL][name])
+                set_values(value, files[MODEL][name])
             if self.average is not None:
                 for name, value in self.average.values.items():
-                    value.copy_(files[AVERAGE][name])
+                    set_values(value, files[AVERAGE][name])
                 self.average.steps = step
             self.publish()
         given = files[OPTIMIZER]

@@ -105,6 +105,9 @@ def report_folder(target: Path) -> Iterator[Report]:
         partial.rename(target)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, V2WError):  # without the hidden name
+            said = error.asked.replace(partial.name, target.name)
+            raise V2WError(said, error.found, error.try_) from error
         if isinstance(error, OSError) and (found := disk_error(error)) is not None:
             raise V2WError(asked, error.strerror or found, ADVICE) from error
         raise

@@ -1,0 +1,135 @@
+"""Several processes make what one makes: started by torchrun, as a user starts them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+OPTIONS = [
+    "--steps",
+    4,
+    "--batch",
+    4,
+    "--frames",
+    4,
+    "--lr",
+    1e-3,
+    "--checkpoint-every",
+    2,
+    "--device",
+    "cpu",
+]
+ALLOWED = 0.02  # of the way of two steps: sums in another order, which AdamW enlarges where a gradient is next to zero
+Finetune = Callable[..., Path]
+
+
+def start(count: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`v2w` in several processes."""
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        count,
+        "--rdzv-backend",
+        "c10d",
+    ]
+    launch += ["--rdzv-endpoint", "localhost:0", "-m", "v2w_convert"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*map(str, launch if count > 1 else [sys.executable, "-m", "v2w_convert"]), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def finetune(tiny_converted: Path, tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Finetune:
+    """Finetunes in some processes, with these options or others; returns the run."""
+
+    def run(count: int, *options: object, output: Path | None = None) -> Path:
+        output = output or tmp_path_factory.mktemp("run") / "run"
+        done = start(count, "finetune", tiny_converted, "--data", tiny_data, "-o", output, *OPTIONS, *options)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert sum(line.endswith("a world model after 4 steps") for line in done.stderr.splitlines()) == 1
+        return output
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def alone(finetune: Finetune) -> Path:
+    return finetune(1)
+
+
+def trained(run: Path, step: int = 4) -> dict[str, Tensor]:
+    """The weights after a step, before they are averaged."""
+    return load_file(run / f"checkpoints/step-{step}/model.safetensors")
+
+
+def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return float(sum((a[name] - b[name]).double().pow(2).sum() for name in a)) ** 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--shard"]])
+def test_two_processes_make_what_one_makes(finetune: Finetune, alone: Path, options: list[str]) -> None:
+    several = finetune(2, *options)
+    assert distance(trained(several), trained(alone)) < ALLOWED * distance(trained(alone, 2), trained(alone))
+    states = [load_file(run / "checkpoints/step-4/optimizer.safetensors") for run in (several, alone)]
+    assert distance(*states) < ALLOWED * distance(states[0], {name: 0 * x for name, x in states[0].items()})
+    logs = [
+        [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        for run in (several, alone)
+    ]
+    assert [line["step"] for line in logs[0]] == [1, 2, 3, 4]
+    for a, b in zip(*logs, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_what_two_processes_saved_one_goes_on_with(finetune: Finetune, alone: Path, tmp_path: Path) -> None:
+    """Sharded or not: a checkpoint holds whole tensors."""
+    run = finetune(2, "--shard")
+    for path in ("v2w.json", "checkpoints/step-4"):
+        target = run / path
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+    found = trained(finetune(1, output=run))
+    assert distance(found, trained(alone)) < ALLOWED * distance(trained(alone, 2), trained(alone))
+
+
+@pytest.mark.slow
+def test_what_does_not_go_is_refused(tiny_converted: Path, tiny_data: Path, tmp_path: Path) -> None:
+    command = ["finetune", tiny_converted, "--data", tiny_data, "-o", tmp_path / "run", *OPTIONS]
+    done = start(2, *command, "--batch", 3)
+    assert "a batch of 3 clips" in done.stderr and "--batch 4" in done.stderr
+    assert "a fault of v2w" not in done.stderr
+    done = start(1, *command, "--shard")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "there is one process" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_share_of_each_batch() -> None:
+    from v2w_convert.finetuning.processes import own_clips
+
+    class Fake:
+        num_processes = 3
+
+        def __init__(self, index: int):
+            self.process_index = index
+
+    shares = [torch.arange(12)[own_clips(12, Fake(index))].tolist() for index in range(3)]  # type: ignore[arg-type]
+    assert list(chain(*shares)) == list(range(12)) and len(shares[0]) == 4
