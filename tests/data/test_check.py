@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from v2w_convert.data import Dataset, Episode
-from v2w_convert.data.check import MAX_FAULTS, read_ranges, require_sound, told
+from v2w_convert.data.check import MAX_FAULTS, MAX_TOLD, left_out, read_ranges, require_sound, told
 from v2w_convert.errors import V2WError
 
 
@@ -28,8 +28,6 @@ class Actions(Dataset):
     def lengths(self) -> list[int]:
         return self._lengths
 
-    faults: ClassVar[list[str]] = []
-
     def actions(self) -> Iterator[NDArray[np.float32]]:
         yield from self.given
 
@@ -47,15 +45,14 @@ def drawn(*lengths: int) -> list[NDArray[np.float32]]:
 
 def test_ranges_are_of_the_actions_that_lead_to_a_frame() -> None:
     actions = drawn(5, 1, 9)
-    data = Actions(actions)
-    found = require_sound(data, "finetune")
+    found = require_sound(Actions(actions), "finetune")
     joined = np.concatenate([each[:-1] for each in actions]).astype(np.float64)
     assert found.count == len(joined) == 12
     for name, value in {
         "low": joined.min(0), "high": joined.max(0), "mean": joined.mean(0), "std": joined.std(0)
     }.items():  # fmt: skip
         np.testing.assert_allclose(getattr(found, name), value, rtol=1e-12)
-    assert not told(data, found)
+    assert not told(found)
 
 
 def test_numbers_that_never_change_are_told() -> None:
@@ -63,10 +60,9 @@ def test_numbers_that_never_change_are_told() -> None:
     for each in actions:
         each[:-1, 1] = 0.1
         each[-1, 1] = 7  # it leads nowhere
-    data = Actions(actions)
-    found = require_sound(data, "finetune")
+    found = require_sound(Actions(actions), "finetune")
     assert found.std[1] == 0 and found.constant == ["y"]
-    assert told(data, found) == ["1 of 2 numbers of an action never change: y"]
+    assert told(found) == ["1 of 2 numbers of an action never change: y"]
 
 
 def test_all_faults_are_told_with_episode_and_row() -> None:
@@ -99,9 +95,8 @@ def test_without_an_action_that_leads_to_a_frame_there_is_nothing_to_learn() -> 
 
 def test_what_is_not_used_is_told() -> None:
     class Cut(Actions):
-        faults: ClassVar[list[str]] = [f"episode {i} is cut" for i in range(MAX_FAULTS + 3)]
+        faults: ClassVar[list[str]] = [f"episode {i} is cut" for i in range(MAX_TOLD + 3)]
 
-    data = Cut(drawn(4, 4))
-    notes = told(data, require_sound(data, "finetune"))
-    assert notes[0] == "episode 0 is cut" and len(notes) == MAX_FAULTS + 1
-    assert notes[-1] == "and 3 more episodes of which not all is used"
+    notes = left_out(Cut(drawn(4, 4)))
+    assert notes[0] == "episode 0 is cut" and len(notes) == MAX_TOLD + 1
+    assert notes[-1] == "… and 3 more like these"

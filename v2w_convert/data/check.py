@@ -1,6 +1,7 @@
 """All lengths and actions of a data set, checked before the first frame is decoded for a model."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from v2w_convert.data.dataset import Dataset
 from v2w_convert.errors import V2WError
 
 MAX_FAULTS = 20  # that are told; more are counted
+MAX_TOLD = 5  # episodes that are cut
 
 
 @dataclass
@@ -108,19 +110,15 @@ def require_sound(data: Dataset, asked: str) -> ActionRanges:
     return found
 
 
-def told(data: Dataset, found: ActionRanges) -> list[str]:
-    """What to know about data that can be used: what is not used of it, and numbers of an action that never change.
+def told(found: ActionRanges) -> list[str]:
+    """What to know about actions that are sound."""
+    if not found.constant:
+        return []
+    names: Any = ", ".join(found.constant[:10]) + (", …" if len(found.constant) > 10 else "")
+    return [f"{len(found.constant)} of {len(found.names)} numbers of an action never change: {names}"]
 
-    Args:
-        data: The data set.
-        found: Its actions, which are sound.
-    """
-    notes, more = data.faults[:MAX_FAULTS], len(data.faults) - MAX_FAULTS
-    if more > 0:
-        notes.append(f"and {more} more episodes of which not all is used")
-    if found.constant:
-        names = ", ".join(found.constant[:10]) + (", …" if len(found.constant) > 10 else "")
-        notes.append(
-            f"{len(found.constant)} of {len(found.names)} numbers of an action never change: {names}"
-        )
-    return notes
+
+def left_out(data: Dataset) -> list[str]:
+    """What of the data set is not used, in a few lines. Raises as `Dataset.faults`."""
+    more = len(data.faults) - MAX_TOLD
+    return [*data.faults[:MAX_TOLD], *([f"… and {more} more like these"] if more > 0 else [])]
