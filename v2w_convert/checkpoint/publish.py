@@ -10,7 +10,6 @@ from v2w_convert.errors import V2WError, one_line
 NOT_PUSHED = (
     "checkpoints/**",
     "latents/**",
-    "wandb/**",
     "config.yaml",
     ".*",
     "**/.*",
