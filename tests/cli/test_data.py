@@ -15,7 +15,7 @@ from v2w_convert.data import Episode, write_dataset
 def test_what_was_understood(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sheet = tmp_path / "sheet.png"
     found = printed(capsys, "data", data, "-o", sheet, "--episodes", 2, "--columns", 4)
-    assert (found["format"], found["episodes"], found["frames"], found["fps"]) == ("LeRobot v3", 3, 72, 9)
+    assert (found["format"], found["episodes"], found["frames"], found["fps"]) == ("LeRobot", 3, 72, 9)
     assert (found["shortest"], found["median"], found["longest"], found["seconds"]) == (24, 24, 24, 8)
     assert (found["height"], found["width"], found["decoded"]) == (16, 16, 2)
     assert found["tasks"] == ["test"] and not found["faults"]
@@ -60,7 +60,7 @@ def test_faults_are_told_and_end_with_1(
     assert not (tmp_path / "sheet.png").exists()
     (video,) = data.rglob("*.mp4")
     video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
-    assert len(printed(capsys, "data", data, code=1)["faults"]) >= 1
+    assert "file-000.mp4: it is damaged" in refused(capsys, "data", data)  # nobody knows how long it is
 
 
 def test_what_is_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,3 +189,29 @@ def test_validation_borrows_the_averaged_weights_and_gives_them_back(world: Worl
     assert all(not p.any() for p in world.base.parameters())
     assert training.average is not None
     assert all(torch.equal(a, b) for a, b in zip(trained, training.average.values.values(), strict=True))
+
+
+def test_a_loss_that_is_not_finite_names_its_clip(
+    world: World, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a batch of four, in two parts, the last one's."""
+    whole, chosen = objective.loss, []
+    read = clips.latents.clips
+
+    def clips_of(numbers: list[int]) -> tuple[Tensor, Tensor]:
+        chosen.extend(numbers)
+        return read(numbers)
+
+    def loss(world: World, latents: Tensor, *rest: object) -> Tensor:
+        bad = read(chosen[3:])[0]
+        value = whole(world, latents, *rest)  # type: ignore[arg-type]
+        return value * torch.nan if any(torch.equal(one, bad[0]) for one in latents) else value
+
+    monkeypatch.setattr(clips.latents, "clips", clips_of)
+    monkeypatch.setattr(objective, "loss", loss)
+    settings = SETTINGS.model_copy(update={"gradient_accumulation": 2})
+    with pytest.raises(V2WError) as caught:
+        steps(world, clips, settings, 1)
+    assert f"its loss is nan ({clips.place(chosen[3])}): " in str(caught.value)
+    episode, start = clips.latents.locate(chosen[3])
+    assert f"the data, episode {int(episode)}, latent frames {start} to {start + 5}" in str(caught.value)

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
+from tests.pairs import convert_pair, write_pair
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.finetuning.finetune import finetune
 from v2w_convert.finetuning.loop import prepare
@@ -100,6 +101,20 @@ def test_saved_merged_and_by_peft_is_as_trained(tiny_converted: Path, tmp_path: 
     merged = own.merge_and_unload(adapter_names=[NAME]).state_dict()
     for name, tensor in read.base.state_dict().items():
         torch.testing.assert_close(merged[name], tensor, rtol=1e-6, atol=1e-6)
+    save_model(
+        open_converted(tiny_converted),
+        {"": trained},
+        {"steps": 1},
+        tmp_path / "merged",
+        {"": updates_in(trained, SETTINGS)},
+        merge=True,
+    )
+    assert not (tmp_path / "merged/unet/adapter").exists()
+    merged_here = load(tmp_path / "merged").base.state_dict()
+    updated_names = [name for name, info in open_source(tmp_path).tensors.items() if info.update]
+    assert updated_names
+    for name in updated_names:
+        assert torch.equal(merged_here[name], read.base.get_parameter(name).half()), name
 
 
 @pytest.mark.slow
@@ -130,3 +145,24 @@ def test_training_goes_on_from_the_updated_weights(run: Path, data: Path, tmp_pa
         n for n in before if "v2w_" in n
     }
     assert not any("adapter" in path for path in read_manifest(tmp_path / "next").result)
+
+
+@pytest.mark.slow
+def test_two_denoisers(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """Each has an adapter of its own; those of one that a next run does not train are merged, too."""
+    base = write_pair(tmp_path / "base", vae=tiny_base / "vae")
+    converted = convert_pair(base, tmp_path / "converted")
+    lora = SETTINGS.model_copy(update={"frames": 4})
+    finetune(converted, tiny_data, tmp_path / "lora", lora)
+    for part in ("transformer", "transformer_2"):
+        assert (tmp_path / "lora" / part / "adapter/adapter_config.json").exists()
+        kept = "diffusion_pytorch_model.safetensors"
+        assert (tmp_path / "lora" / part / kept).read_bytes() == (converted / part / kept).read_bytes()
+    low = FinetuneSettings(steps=1, batch=2, frames=4, warmup=0, expert="low", train="action")
+    finetune(tmp_path / "lora", tiny_data, tmp_path / "next", low)
+    assert not list((tmp_path / "next").rglob("adapter*"))
+    before, after = (load(tmp_path / name).base.state_dict() for name in ("lora", "next"))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all(name.startswith("low.") and ".v2w_action." in name for name in moved)
+    plain = load(converted).base.state_dict()
+    assert any(not torch.equal(plain[name], after[name]) for name in plain if name.startswith("high."))

@@ -14,6 +14,7 @@ GOES_WITH = {  # setting -> what it belongs to
     "lora_rank": ("train", "lora"),
     "lora_alpha": ("train", "lora"),
     "lora_targets": ("train", "lora"),
+    "lora_merge": ("train", "lora"),
 }
 
 
@@ -37,6 +38,10 @@ class MemorySettings(Settings):
         default="all",
         description="linear layers that get an update: all, or temporal, those in modules that the plan changes",
     )
+    lora_merge: bool = Field(
+        default=False,
+        description="add the updates to the weights that are written, in place of an adapter beside them",
+    )
     weights: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="number format of the weights on the device; in bfloat16, those that are trained have a float32 copy "
@@ -44,7 +49,7 @@ class MemorySettings(Settings):
     )
     optimizer: OptimizerName = Field(
         default="adamw",
-        description="adamw keeps 8 bytes a trained number; adamw-8bit 2 (needs bitsandbytes); adafactor next to none, and "
+        description="adamw keeps 8 bytes a trained number; adamw-8bit 2 (needs bitsandbytes); adafactor next to none of a matrix, and "
         "its learning rate counts relative to the size of the weights",
     )
     offload_optimizer: bool = Field(

@@ -11,7 +11,7 @@ from torch import Tensor
 from v2w_convert.checkpoint import adapter
 from v2w_convert.checkpoint.adapter import ADAPTER, Update, adapter_config, adapter_tensors
 from v2w_convert.checkpoint.digests import file_digest
-from v2w_convert.checkpoint.headers import DTYPES
+from v2w_convert.checkpoint.headers import DTYPES, TensorInfo
 from v2w_convert.checkpoint.output import copy_content, write_safetensors
 from v2w_convert.checkpoint.source import Source, read_tensor
 from v2w_convert.errors import V2WError
@@ -41,6 +41,7 @@ def save_model(
     finetuning: dict[str, Any],
     output: Path,
     updates: Mapping[str, Mapping[str, Update]] | None = None,
+    merge: bool = False,
 ) -> None:
     """Write every file of the converted model into `output`, its weights replaced by `values`.
 
@@ -54,11 +55,13 @@ def save_model(
         finetuning: The record of the run, for the manifest.
         output: The run folder.
         updates: For each of these denoisers, the updates of its layers, which become its adapter.
+        merge: Whether they are added to the weights instead.
 
     Raises:
         V2WError: A value is too large for its dtype.
     """
     source, manifest = model.source, model.manifest
+    (output / MANIFEST).unlink(missing_ok=True)  # of a run that has grown
     plain = [path for path in source.others if path.parent.name != ADAPTER]
     rewritten = {name for name, expert in source.experts.items() if name in values or expert.has_updates}
     for name, expert in source.experts.items():
@@ -68,11 +71,12 @@ def save_model(
     for relative in sorted(path for path in plain if path.parts[0] not in RUN_FILES):
         write_atomically(output / relative, partial(copy_content, source.folder / relative))
     names = [path for path in manifest.result if Path(path).parent.name != ADAPTER]
-    for name in source.experts:
+    for name, expert in source.experts.items():
+        of_expert = (updates or {}).get(name, {})
         if name in rewritten:
-            _save_weights(source.experts[name], values.get(name, {}), output)
-        if of_expert := (updates or {}).get(name):
-            names += _save_adapter(source.experts[name], of_expert, output)
+            _save_weights(expert, values.get(name, {}), of_expert if merge else {}, output)
+        if of_expert and not merge:
+            names += _save_adapter(expert, of_expert, output)
     result = {path: file_digest(output / path) for path in names}
     update = {"result": result, "finetuning": finetuning}
     manifest = manifest.trained(list(values)).model_copy(update=update)
@@ -80,12 +84,24 @@ def save_model(
     write_json(output / MANIFEST, manifest.model_dump())
 
 
-def _save_weights(source: Source, values: Mapping[str, Tensor], output: Path) -> None:
+def _save_weights(
+    source: Source, values: Mapping[str, Tensor], merged: Mapping[str, Update], output: Path
+) -> None:
+    weights = {f"{layer}.weight": update for layer, update in merged.items()}
+
+    def value_of(name: str, info: TensorInfo) -> Tensor:
+        if name in values:
+            return values[name]
+        if name not in weights:
+            return read_tensor(info)
+        weight, update = read_tensor(info, torch.float32), weights[name]
+        up, down = (x.detach().to(weight) for x in (update.up, update.down))
+        return weight.addmm_(up, down, alpha=update.scale)
+
     for file in source.files:
         infos = {name: info for name, info in source.tensors.items() if info.file == file}
         stored = (
-            (name, as_stored(name, values[name] if name in values else read_tensor(info), info.dtype, output))
-            for name, info in infos.items()
+            (name, as_stored(name, value_of(name, info), info.dtype, output)) for name, info in infos.items()
         )
         write_atomically(
             output / source.component / file.name,
