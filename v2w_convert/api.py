@@ -246,7 +246,7 @@ def open_dataset(path: Folder, settings: DataSettings | None = None) -> "Dataset
     """Open a data set of recorded episodes, of whatever format it is.
 
     Args:
-        path: The data set's folder.
+        path: The data set's folder, file or Hub id (OWNER/NAME).
         settings: How to read it; None: as it is.
 
     Returns:
@@ -519,9 +519,11 @@ def _push(folder: Path, repository: str | None, progress: Progress) -> None:
 
 
 def _data(path: Folder) -> Path:
-    """`path` if a data set may be there, in a folder or a file; else V2WError."""
+    """`path` if a data set may be there, in a folder or a file, or on the Hub; else V2WError."""
     path = Path(path)
-    if not path.exists():
+    from v2w_convert.hub import REPOSITORY
+
+    if not path.exists() and not REPOSITORY.fullmatch(str(path)):
         raise V2WError(f"read {path}", "no such folder or file", "check the path")
     return path
 

@@ -73,7 +73,7 @@ def test_the_newest_stay(tmp_path: Path) -> None:
 def test_none_is_deleted_before_the_next_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = training()
     save(tmp_path, 5, one, keep=1)
-    for name in ("save_file", "sha256"):
+    for name in ("write_tensors", "sha256", "require_room"):
         with monkeypatch.context() as patch:
 
             def fail(*args: object) -> None:

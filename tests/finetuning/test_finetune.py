@@ -301,7 +301,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
         return whole(*given) * (torch.nan if len(calls) == 3 else 1.0)
 
     monkeypatch.setattr(objective, "loss", broken)
-    with pytest.raises(V2WError, match="take step 3: its loss is nan"):
+    place = r"take step 3: its loss is nan \(only of several clips together\)"
+    with pytest.raises(V2WError, match=place):
         finetune(tiny_converted, tiny_data, run, settings)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-2"]
     kept = load_file(run / "checkpoints/step-2/model.safetensors")
@@ -316,17 +317,157 @@ def test_a_full_disk_is_a_clear_error_and_costs_no_checkpoint(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run, whole = tmp_path / "run", checkpoints.save_file
+    run, whole = tmp_path / "run", checkpoints.write_tensors
 
-    def full(tensors: dict[str, torch.Tensor], file: Path) -> None:
-        whole(tensors, file)
+    def full(file: Path, tensors: dict[str, torch.Tensor]) -> None:
+        whole(file, tensors)
         if "step-4" in str(file):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
+    monkeypatch.setattr(checkpoints, "write_tensors", full)
     with pytest.raises(V2WError, match="No space left on device"):
         finetune(tiny_converted, tiny_data, run, settings)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-2"]
+
+
+def test_no_room_for_a_checkpoint_is_told_before_it_is_written(
+    tiny_converted: Path,
+    tiny_data: Path,
+    settings: FinetuneSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is room for the weights, which is asked for at the beginning, and not for the optimizer's state."""
+    weights = sum(p.numel() * 4 for p in load(tiny_converted).base.parameters())
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=2 * weights))
+    one = settings.model_copy(update={"validation": None})
+    match = r"write the checkpoint of step 2: it takes .* MB, and .*/run has .* left"
+    with pytest.raises(V2WError, match=match):
+        finetune(tiny_converted, tiny_data, tmp_path / "run", one)
+    assert not list(tmp_path.glob("run/checkpoints/*"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=weights // 2))
+    with pytest.raises(V2WError, match=r"write checkpoints into .*/other: it takes"):
+        finetune(tiny_converted, tiny_data, tmp_path / "other", one)
+
+
+@pytest.fixture(scope="module")
+def constant(settings: FinetuneSettings) -> FinetuneSettings:
+    """Settings of which nothing depends on the number of steps."""
+    steady = {"lr_scheduler": "constant_with_warmup", "warmup": 2, "validation": None}
+    return FinetuneSettings(**(settings.model_dump() | steady))
+
+
+@pytest.fixture(scope="module")
+def long(
+    tiny_converted: Path,
+    tiny_data: Path,
+    constant: FinetuneSettings,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A run of four steps with such settings, whose latents lie elsewhere."""
+    folder = tmp_path_factory.mktemp("runs")
+    kept = constant.model_copy(update={"cache": folder / "cache", "keep_checkpoints": 9})
+    finetune(tiny_converted, tiny_data, folder / "run", kept)
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("finished", [3, 1])
+def test_a_run_of_a_constant_rate_grows(
+    finished: int,
+    long: Path,
+    tiny_converted: Path,
+    tiny_data: Path,
+    constant: FinetuneSettings,
+    tmp_path: Path,
+) -> None:
+    run, kept = tmp_path / "run", {"cache": long.parent / "cache"}
+    short = constant.model_copy(update={**kept, "steps": finished})
+    finetune(tiny_converted, tiny_data, run, short)
+    assert not (run / "latents").exists()
+    before = contents(run)
+    with pytest.raises(Stop):  # in the step after, which leaves the finished model as it is
+        grown = constant.model_copy(update={**kept, "checkpoint_every": 10})
+        finetune(tiny_converted, tiny_data, run, grown, progress=stop_at("train", finished + 1))
+    same = {name for name in before if name.startswith(("unet", "v2w", "vae"))}
+    assert {name: contents(run)[name] for name in same} == {name: before[name] for name in same}
+    assert finetune(tiny_converted, tiny_data, run, grown).steps == 4
+    weights = [name for name in contents(run) if name.startswith(("unet", "checkpoints/step-4"))]
+    assert {name: contents(run)[name] for name in weights} == {name: contents(long)[name] for name in weights}
+    assert json.loads((run / "run.json").read_text())["settings"]["steps"] == 4
+    assert finetune(tiny_converted, tiny_data, run, grown).finished_before
+    with pytest.raises(V2WError, match=f"its steps is 4, not {finished}"):
+        finetune(tiny_converted, tiny_data, run, short)
+
+
+def test_a_run_of_a_falling_rate_does_not_grow(
+    unbroken: Any, tiny_converted: Path, tiny_data: Path, settings: FinetuneSettings
+) -> None:
+    run, _ = unbroken
+    for changes in ({}, {"lr_scheduler": "constant_with_warmup", "warmup": 0.25}):
+        with pytest.raises(V2WError, match="its steps is 4, not 6"):
+            finetune(tiny_converted, tiny_data, run, settings.model_copy(update={"steps": 6, **changes}))
+
+
+@pytest.mark.slow
+def test_a_run_begins_with_a_checkpoint_of_another(
+    long: Path, tiny_converted: Path, tiny_data: Path, constant: FinetuneSettings, tmp_path: Path
+) -> None:
+    """With the same settings it ends as that one; the log says what came before."""
+    run = tmp_path / "run"
+    source = shutil.copytree(long, tmp_path / "long")
+    later = constant.model_copy(
+        update={"cache": long.parent / "cache", "resume_from": source / "checkpoints/step-2"}
+    )
+    with pytest.raises(Stop):
+        finetune(tiny_converted, tiny_data, run, later, progress=stop_at("train", 3))
+    assert len(logged(run)) == 3
+    shutil.rmtree(source)  # it is needed once
+    finetune(tiny_converted, tiny_data, run, later)
+    weights = [name for name in contents(long) if name.startswith(("unet", "checkpoints/step-4"))]
+    assert {name: contents(run)[name] for name in weights} == {name: contents(long)[name] for name in weights}
+    assert logged(run) == logged(long)
+    other = later.model_copy(update={"resume_from": long / "checkpoints/step-2", "lr": 0.5})
+    finetune(tiny_converted, tiny_data, tmp_path / "other", other)
+    assert [line["lr"] for line in logged(tmp_path / "other")] == [0.0, 0.0005, 0.5, 0.5]
+
+
+def test_what_is_no_checkpoint_of_the_same_model_is_refused(
+    long: Path,
+    unbroken: Any,
+    tiny_converted: Path,
+    tiny_data: Path,
+    constant: FinetuneSettings,
+    tmp_path: Path,
+) -> None:
+    def refused(match: str, checkpoint: Path, converted: Path = tiny_converted) -> None:
+        changes = {"resume_from": checkpoint, "cache": long.parent / "cache"}
+        with pytest.raises(V2WError, match=match):
+            finetune(converted, tiny_data, tmp_path / "run", constant.model_copy(update=changes))
+        assert not list(tmp_path.glob("run/*.json"))
+
+    refused("there is no such folder", long / "checkpoints/step-9")
+    refused("it is no checkpoint", long)
+    shutil.copytree(long / "checkpoints/step-2", tmp_path / "a/checkpoints/step-2")
+    refused("it does not lie in a run folder", tmp_path / "a/checkpoints/step-2")
+    refused("it is of another converted model", long / "checkpoints/step-2", unbroken[0])
+    shutil.copy(long / "run.json", tmp_path / "a")
+    shutil.copy(long / "log.jsonl", tmp_path / "a")
+    file = tmp_path / "a/checkpoints/step-2/model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(V2WError, match="it is damaged"):
+        changes = {"resume_from": file.parent, "cache": long.parent / "cache"}
+        finetune(tiny_converted, tiny_data, tmp_path / "b", constant.model_copy(update=changes))
+
+
+def test_a_cache_in_the_data_is_refused(
+    tiny_converted: Path, tiny_data: Path, settings: FinetuneSettings, tmp_path: Path
+) -> None:
+    within = settings.model_copy(update={"cache": tiny_data / "cache"})
+    with pytest.raises(V2WError, match=r"keep what is encoded in .*: it lies in"):
+        finetune(tiny_converted, tiny_data, tmp_path / "run", within)
+    assert not list(tmp_path.iterdir())
 
 
 def test_mixed_precision_trains_and_is_not_mixed_up(

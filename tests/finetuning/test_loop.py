@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import objective
+from v2w_convert.finetuning.batches import BatchSamples
 from v2w_convert.finetuning.conditions import Clips
 from v2w_convert.finetuning.latents import cached_latents
 from v2w_convert.finetuning.loop import averaged_loss, prepare, train_step
@@ -127,6 +128,34 @@ def test_a_base_with_dropout_takes_the_same_step_again(world: World, clips: Clip
     assert all(torch.equal(once[name], again[name]) for name in once)
 
 
+def test_clips_grow_and_every_objective_takes_a_step(
+    world: World, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = FinetuneSettings(
+        batch=2,
+        frames=6,
+        warmup=0,
+        first_frames=2,
+        growth_steps=2,
+        levels="logit_normal",
+        loss_weight="min_snr",
+        self_history=0.5,
+        clean_history=0.5,
+    )
+    lengths = []
+    whole = objective.loss
+
+    def counted(
+        world: World, latents: Tensor, actions: Tensor, samples: BatchSamples, *rest: object
+    ) -> Tensor:
+        lengths.append((latents.shape[1], actions.shape[1], samples.noise.shape[1]))
+        return whole(world, latents, actions, samples, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(objective, "loss", counted)
+    steps(world, clips, settings, 3)
+    assert lengths == [(2, 2, 2), (4, 4, 4), (6, 6, 6)]
+
+
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_is_not_made(
     bad: str, world: World, clips: Clips, monkeypatch: pytest.MonkeyPatch
@@ -160,3 +189,29 @@ def test_validation_borrows_the_averaged_weights_and_gives_them_back(world: Worl
     assert all(not p.any() for p in world.base.parameters())
     assert training.average is not None
     assert all(torch.equal(a, b) for a, b in zip(trained, training.average.values.values(), strict=True))
+
+
+def test_a_loss_that_is_not_finite_names_its_clip(
+    world: World, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a batch of four, in two parts, the last one's."""
+    whole, chosen = objective.loss, []
+    read = clips.latents.clips
+
+    def clips_of(numbers: list[int]) -> tuple[Tensor, Tensor]:
+        chosen.extend(numbers)
+        return read(numbers)
+
+    def loss(world: World, latents: Tensor, *rest: object) -> Tensor:
+        bad = read(chosen[3:])[0]
+        value = whole(world, latents, *rest)  # type: ignore[arg-type]
+        return value * torch.nan if any(torch.equal(one, bad[0]) for one in latents) else value
+
+    monkeypatch.setattr(clips.latents, "clips", clips_of)
+    monkeypatch.setattr(objective, "loss", loss)
+    settings = SETTINGS.model_copy(update={"gradient_accumulation": 2})
+    with pytest.raises(V2WError) as caught:
+        steps(world, clips, settings, 1)
+    assert f"its loss is nan ({clips.place(chosen[3])}): " in str(caught.value)
+    episode, start = clips.latents.locate(chosen[3])
+    assert f"the data, episode {int(episode)}, latent frames {start} to {start + 5}" in str(caught.value)

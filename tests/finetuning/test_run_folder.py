@@ -95,12 +95,12 @@ def test_a_run_that_made_something_stays(tmp_path: Path) -> None:
 def test_remains_of_a_killed_start_are_cleared(tmp_path: Path) -> None:
     with locked(tmp_path, RECORD, CONFIG, []):
         pass
-    for name in ("latents/.key.partial-12-ab", "checkpoints/.step-5.partial-12-ab", "checkpoints/.step-4"):
+    for name in ("latents/.key.begun", "checkpoints/.step-5.partial-12-ab", "checkpoints/.step-4"):
         (tmp_path / name / "half").mkdir(parents=True)
     (tmp_path / "checkpoints/step-3").mkdir()
     with locked(tmp_path, RECORD, CONFIG, []):
         left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
-    assert left == ["checkpoints/step-3"]
+    assert left == ["checkpoints/step-3", "latents/.key.begun"]  # with which encoding goes on
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:

@@ -133,6 +133,17 @@ def untrained(spoil: Callable[[Path], None]) -> Callable[[Path], None]:
     return lambda run: (spoil(run), shutil.rmtree(newest(run)))[0]
 
 
+def begun(spoil: Callable[[Path], Any]) -> Callable[[Path], None]:
+    """The same, with encoding not ended: it goes on with what is there."""
+
+    def stop(run: Path) -> None:
+        folder = FILES["latents"](run).parent
+        spoil(run)
+        folder.rename(folder.with_name(f".{folder.name}.begun"))
+
+    return stop
+
+
 def raw(name: str, content: bytes) -> Callable[[Path], None]:
     return lambda run: (FILES[name](run).write_bytes(content), rehashed(run))[1]
 
@@ -199,6 +210,9 @@ LIES: dict[str, Callable[[Path], Any]] = {
     "actions of more numbers": tensors("latents", lambda held: {k: torch.cat([v, v], 1) if "actions" in k else v for k, v in held.items()}),
     "an episode of another name": tensors("latents", lambda held: held | {"evil.latents": held[LATENTS].clone(), "evil.actions": held[ACTIONS].clone()}),
     "an episode too few": tensors("latents", lambda held: held.pop(ACTIONS) is None or held.pop(LATENTS) is None or held),
+    "latents begun, of another shape": begun(tensors("latents", of(lambda x: x[:, :1], LATENTS))),
+    "latents begun, of a far episode": begun(tensors("latents", lambda held: held | {"99999999.latents": held[LATENTS].clone(), "99999999.actions": held[ACTIONS].clone()})),
+    "latents begun, of shards that are not the first": begun(lambda run: FILES["latents"](run).rename(FILES["latents"](run).with_name("00005.safetensors"))),
     "pictures of another shape": tensors("conditions", lambda held: {k: v[..., :1].contiguous() for k, v in held.items()}),
     "pictures of too few frames": tensors("conditions", lambda held: {k: v[:1].contiguous() for k, v in held.items()}),
     "pictures that are NaN": untrained(tensors("conditions", lambda held: {k: v * torch.nan for k, v in held.items()})),

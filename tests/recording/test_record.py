@@ -48,17 +48,26 @@ def test_the_same_seed_gives_the_same_and_another_shares_nothing(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"),
+    ("kind", "names", "kinds"),
     [
-        ("box", ["action_0"]),
-        ("keys", ["action_0", "action_1"]),
-        ("mixed", ["action_move=-1", "action_move=0", "action_move=1", "action_arm_0_0", "action_arm_0_1"]),
+        ("discrete", ["action=-1", "action=0", "action=1"], ["discrete"]),
+        ("box", ["action_0"], ["continuous"]),
+        ("keys", ["action_0", "action_1"], ["multi_binary"]),
+        (
+            "mixed",
+            ["action.move=-1", "action.move=0", "action.move=1", "action.arm.0_0", "action.arm.0_1"],
+            ["discrete", "continuous"],
+        ),
     ],
 )
-def test_action_spaces(kind: str, names: list[str], tmp_path: Path, capsys: Capture) -> None:
+def test_action_spaces(
+    kind: str, names: list[str], kinds: list[str], tmp_path: Path, capsys: Capture
+) -> None:
     out = tmp_path / "set"
     printed(capsys, "record", DOT, "-o", out, "--env-arg", f"action={kind}", "--episodes", 2, "--length", 4)
-    assert open_dataset(out).action_names == names
+    data = open_dataset(out)
+    assert data.action_names == names
+    assert [part.kind for part in data.action_space.parts] == kinds
 
 
 def test_a_policy_and_another_view(tmp_path: Path, capsys: Capture) -> None:

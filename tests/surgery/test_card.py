@@ -27,6 +27,40 @@ def test_the_card_of_a_finetuned_model_names_its_steps(tiny_converted: Path) -> 
     assert "finetuned on action data for 12 steps" in card_text(manifest)
 
 
+def test_the_card_of_a_finetuned_model_says_how_and_what_files_say_does_nothing(tiny_converted: Path) -> None:
+    said = {
+        "steps": 12,
+        "data": {"name": "<b>x</b> | \x1b[31m\n# y" + "z" * 500},
+        "settings": {
+            "frames": 6,
+            "lr": 0.00012345,
+            "batch": [1],
+            "train": {"a": 1},
+            "action_dropout": 10**400,
+        },
+        "objective": {"levels": "shifted", "self_history": 0.25},
+        "validation_loss": {"first": 0.41219, "last": None},
+        "loss": "![](http://example.com/x.png)",
+    }
+    text = card_text(read_manifest(tiny_converted).model_copy(update={"finetuning": said}))
+    rows = dict(
+        line.strip("| ").split(" | ", 1)
+        for line in text.splitlines()
+        if line.startswith("| ") and line != "| | |"
+    )
+    assert {name: rows[name] for name in rows if name not in ("Data", "Loss, last 100 steps")} == {
+        "Steps": "12",
+        "Latent frames a clip": "6",
+        "Learning rate": "0.0001234",
+        "Noise levels": "shifted",
+        "Clips with a history of the model's own": "0.25",
+        "Validation loss before": "0.4122",
+    }
+    shown = rows["Data"] + rows["Loss, last 100 steps"]
+    assert not {"<", "\x1b", "[", "|"} & set(shown) and "z" * 100 in shown and len(shown) < 400
+    assert "## Training" not in card_text(read_manifest(tiny_converted))
+
+
 @pytest.fixture
 def folder(tiny_converted: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_converted, tmp_path / "out")

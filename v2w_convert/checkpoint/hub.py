@@ -2,15 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from v2w_convert.checkpoint.layouts.wan import AUTOENCODER_FILE, CLASSES
 from v2w_convert.checkpoint.source import COMPONENTS
 from v2w_convert.errors import V2WError
+from v2w_convert.hub import REPOSITORY, hub_error
 from v2w_convert.strict_json import read_object
 
-# OWNER/NAME as the Hub allows it. A path may look the same: an existing path wins.
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 COMPONENT = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.fp16-*", "*.bf16-*"]
 OTHERS = ["*.bin", "*.ckpt", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx*", "*.xml", "*.gguf", "*.tflite"]
@@ -53,25 +51,10 @@ def resolve_hub_id(base: Path, variant: str | None = None) -> Path:
     except V2WError:
         raise
     except Exception as error:  # the library's own, those of its transport, and the network's
-        raise _hub_error(asked, error) from None
+        raise hub_error(asked, error) from None
 
 
 def _download(repository: str, allow: list[str], ignore: list[str] | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(repository, allow_patterns=allow, ignore_patterns=ignore))
-
-
-def _hub_error(asked: str, error: Any) -> V2WError:
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return V2WError(asked, "it is gated", "accept its terms on huggingface.co, then: hf auth login")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        found = "no such folder or file here, and no such repository on the Hub, or it is private"
-        return V2WError(asked, found, "check the name; for a private one: hf auth login")
-    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled | ConnectionError):
-        found = "no such folder or file here, the Hub cannot be reached, and it is not in its cache"
-        return V2WError(asked, found, "a folder, or the same with a connection")
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return V2WError(asked, f"the Hub answered: {first}")

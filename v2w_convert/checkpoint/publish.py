@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from v2w_convert.checkpoint.hub import REPOSITORY
 from v2w_convert.errors import V2WError, one_line
+from v2w_convert.hub import REPOSITORY
 
 # Of a run folder: what training needs and a model does not.
 NOT_PUSHED = (

@@ -33,7 +33,19 @@ ARGUMENTS, FILES, DATA, SETTINGS, COMPUTE, OTHER = (
 MAY_BE_EMPTY = "--prompt"
 SECTIONS = {
     **dict.fromkeys(
-        ("data", "plan", "variant", "ema", "conditions", "validation", "classifier_data", "clips"), FILES
+        (
+            "data",
+            "plan",
+            "variant",
+            "ema",
+            "conditions",
+            "validation",
+            "classifier_data",
+            "clips",
+            "cache",
+            "resume_from",
+        ),
+        FILES,
     ),
     **dict.fromkeys(("lpips", "dreamsim", "fid", "fvd", "frechet"), FILES),
     **dict.fromkeys(DataSettings.model_fields, DATA),

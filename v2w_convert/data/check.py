@@ -10,6 +10,7 @@ from v2w_convert.data.dataset import Dataset
 from v2w_convert.errors import V2WError
 
 MAX_FAULTS = 20  # that are told; more are counted
+MAX_TOLD = 5  # episodes that are cut
 
 
 @dataclass
@@ -115,3 +116,9 @@ def told(found: ActionRanges) -> list[str]:
         return []
     names: Any = ", ".join(found.constant[:10]) + (", …" if len(found.constant) > 10 else "")
     return [f"{len(found.constant)} of {len(found.names)} numbers of an action never change: {names}"]
+
+
+def left_out(data: Dataset) -> list[str]:
+    """What of the data set is not used, in a few lines. Raises as `Dataset.faults`."""
+    more = len(data.faults) - MAX_TOLD
+    return [*data.faults[:MAX_TOLD], *([f"… and {more} more like these"] if more > 0 else [])]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,8 +33,9 @@ class Dataset(ABC):
 
     @property
     def name(self) -> str:
-        """A short name for reports: the last part of the path."""
-        return self.path.resolve().name
+        """A short name for reports: the last part of the path, or that of the data set in the Hub library's cache."""
+        path = self.path.resolve()
+        return path.parent.parent.name.rpartition("--")[2] if path.parent.name == "snapshots" else path.name
 
     @property
     @abstractmethod
@@ -108,6 +110,10 @@ class Dataset(ABC):
         Raises:
             V2WError: A file is missing or damaged, or frames and actions do not fit together.
         """
+
+    def episodes_from(self, number: int) -> Iterator[Episode]:
+        """As `episodes`, without the first ones. A format that can overrides this so as not to decode those."""
+        return islice(self.episodes(), number, None)
 
     def first(self) -> Episode:
         """Decode the first episode only. Raises as `episodes` does."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from v2w_convert.data.check import ActionRanges, read_ranges, told
+from v2w_convert.data.check import ActionRanges, left_out, read_ranges, told
 from v2w_convert.data.contact_sheet import Row, row_of, write_sheet
 from v2w_convert.data.dataset import Dataset
 from v2w_convert.data.describe_settings import DescribeSettings
@@ -145,7 +145,7 @@ def describe(
         if str(error) not in faults:
             faults.append(str(error))
     drawn = sheet if sheet is not None and _draw(rows, data, sheet) else None
-    notes = [] if ranges is None or ranges.faults else told(ranges)
+    notes = [*([] if ranges is None or ranges.faults else told(ranges)), *left_out(data)]
     if decoded < len(data):
         notes.append(
             f"frames of {decoded} of {len(data)} episodes were decoded; --decode all looks at every one"

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from v2w_convert.data import formats
+from v2w_convert.data.actions import ActionSpace
 from v2w_convert.data.dataset import Dataset, Format
 from v2w_convert.data.episode import Episode
 from v2w_convert.data.formats.lerobot_writer import write
+from v2w_convert.data.hub import resolve_data
 from v2w_convert.data.settings import VIEW, DataSettings
 from v2w_convert.data.view import viewed
 from v2w_convert.errors import V2WError
@@ -18,7 +20,7 @@ def open_dataset(
     """Open a data set of any format in `data.formats.FORMATS`.
 
     Args:
-        path: A folder or file.
+        path: A folder or file, or a data set on the Hugging Face Hub (OWNER/NAME).
         settings: How to read it; None: as it is.
         recorded: How the data that a model was trained on was read: holds where `settings` say nothing, as far as the format
             of this data takes it.
@@ -31,8 +33,8 @@ def open_dataset(
             camera is not named or not there, a setting is given that the format has no use for, or its
             rate cannot become the one that is asked for.
     """
-    path = Path(path)
     settings = settings or DataSettings()
+    path = resolve_data(Path(path), settings.over(recorded or DataSettings(), {"camera"}))
     asked = f"read the data set {path}"
     if not path.exists():
         raise V2WError(asked, "no such folder or file", "check the path")
@@ -63,7 +65,7 @@ def write_dataset(
     folder: str | Path,
     *,
     fps: int,
-    action_names: Sequence[str],
+    action_names: Sequence[str] | ActionSpace,
     task: str = "",
     robot: str = "",
 ) -> None:
@@ -75,11 +77,13 @@ def write_dataset(
         episodes: All with frames of one size and actions of one length.
         folder: A new or empty folder.
         fps: Frames per second.
-        action_names: A name for each number of an action.
+        action_names: A name for each number of an action, which are amounts then; or what they are: choices and keys are
+            stored as such. Several parts become a feature each, action.NAME.
         task: What is being done, in words.
         robot: Who or what does it.
 
     Raises:
         V2WError: `folder` is not empty, there is no episode, or an episode does not fit the first one.
     """
-    write(episodes, Path(folder), fps=fps, action_names=list(action_names), task=task, robot=robot)
+    space = action_names if isinstance(action_names, ActionSpace) else ActionSpace.continuous(action_names)
+    write(episodes, Path(folder), fps=fps, space=space, task=task, robot=robot)

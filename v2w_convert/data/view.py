@@ -81,10 +81,13 @@ class DatasetView(Dataset):
             yield together(actions, self.stride)
 
     def episodes(self) -> Iterator[Episode]:
-        for number, episode in enumerate(self.data.episodes()):
+        return self.episodes_from(0)
+
+    def episodes_from(self, number: int) -> Iterator[Episode]:
+        for i, episode in enumerate(self.data.episodes_from(number), number):
             frames = episode.frames[:: self.stride]
             if self.size is not None:
-                frames = resized(frames, self.size, self.fit, f"read the data set {self.path}", number)
+                frames = resized(frames, self.size, self.fit, f"read the data set {self.path}", i)
             actions = together(episode.actions, self.stride)
             yield Episode(np.ascontiguousarray(frames), actions, episode.tasks)
 

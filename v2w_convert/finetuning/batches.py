@@ -160,7 +160,8 @@ def _sample_clip(
     has_history = kind < objective.self_history + objective.clean_history and blocks > 1
     number = torch.arange(blocks)
     # Of the blocks at least the first is history and at least the last is not; of a history's, the first are the data's.
-    length = 1 + int(first * (blocks - 1)) if has_history else 0
+    least = 2 if is_self and blocks > 2 else 1
+    length = least + int(first * (blocks - least)) if has_history else 0
     given = 1 + int(second * (length - 1)) if is_self else length
     is_history, own = number < length, (number >= given) & (number < length)
     if objective.history_noise is None:

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from v2w_convert.checkpoint.headers import DTYPES, read_header
@@ -16,6 +15,8 @@ from v2w_convert.checkpoint.output import sha256, staging_folder
 from v2w_convert.checkpoint.source import read_tensor
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.processes import whole
+from v2w_convert.finetuning.room import require_room
+from v2w_convert.finetuning.shards import write_tensors
 from v2w_convert.finetuning.training import GROWTH, OPTIMIZER, SCALE, Training
 from v2w_convert.strict_json import read_object
 from v2w_convert.world.finite import is_finite
@@ -35,14 +36,20 @@ def save(folder: Path, step: int, training: Training, keep: int, main: bool = Tr
         training: What is written.
         keep: How many are kept.
         main: Whether this process writes. Where there are several, all must call it: a sharded tensor is put together.
+
+    Raises:
+        V2WError: There is no room for it, which is told before it is written, or it cannot be written.
     """
+    state = training.state()
     if not main:
-        for tensors in training.state().values():
+        for tensors in state.values():
             whole(tensors)
         return
+    size = sum(tensor.nbytes for tensors in state.values() for tensor in tensors.values())
+    require_room(folder, size, f"write the checkpoint of step {step}", "space, and the same command again")
     with staging_folder(folder / f"step-{step}") as stage:
-        for name, tensors in training.state().items():
-            save_file(_plain(whole(tensors)), stage / name)
+        for name, tensors in state.items():
+            write_tensors(stage / name, whole(tensors))
         hashes = {file.name: sha256(file) for file in sorted(stage.iterdir())}
         (stage / HASHES).write_text(json.dumps(hashes, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     for old in list(_by_step(folder).values())[:-keep]:
@@ -143,8 +150,3 @@ def _read(file: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if faults:
         raise V2WError(f"resume from {file}", first(sorted(faults), 3), "a new folder")
     return values
-
-
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As safetensors wants them."""
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}

@@ -11,12 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from v2w_convert.checkpoint.output import staging_folder
 from v2w_convert.data import Dataset
 from v2w_convert.encoders.episode import Kind, Sources, one_task, picture_conditions, prompt_conditions
 from v2w_convert.errors import V2WError
+from v2w_convert.finetuning.cache import ahead, make_once
 from v2w_convert.finetuning.latents import LatentDataset
-from v2w_convert.finetuning.shards import ShardWriter, Stored, open_shards, require
+from v2w_convert.finetuning.shards import (
+    ShardWriter,
+    Stored,
+    episode_name,
+    next_episode,
+    open_shards,
+    require,
+)
 from v2w_convert.plan.call import Conditions
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.progress import Pace, Progress, ProgressEvent
@@ -159,10 +166,18 @@ class Clips:
     Attributes:
         latents: The clips' frames and actions.
         conditions: Their conditions; None where all are those that the model has stored.
+        name: The data set's, for errors.
     """
 
     latents: LatentDataset
     conditions: ConditionDataset | None = None
+    name: str = "the data"
+
+    def place(self, index: int) -> str:
+        """Where clip `index` is from, in words."""
+        episode, start = self.latents.locate(index)
+        last = start + self.latents.frames - 1
+        return f"{self.name}, episode {int(episode)}, latent frames {start} to {last}"
 
     def read(self, chosen: list[int]) -> tuple[Tensor, Tensor, Conditions]:
         """Latents, actions and conditions of the chosen clips."""
@@ -207,8 +222,8 @@ def cached_conditions(
         data: The data set that the clips are of.
         clips: Its latents.
         model: The model.
-        cache: A folder with a subfolder for each combination of data, encoders and clips, named by their content. It
-            appears whole or not at all.
+        cache: A folder with a subfolder for each combination of data, encoders and clips, named by their content,
+            as `make_once` makes it. Several runs may share it.
         vae: The model's autoencoder.
         device: Where prompts and pictures are encoded.
         progress: Called after each episode.
@@ -230,24 +245,27 @@ def cached_conditions(
         clips.stride,
     ]
     folder = cache / hashlib.sha256(json.dumps(content, allow_nan=False).encode()).hexdigest()[:16]
-    if not folder.exists():
-        with staging_folder(folder) as stage:
-            writer = ShardWriter(stage)
-            encode_prompts(prompts, model, writer, device)
-            encode_pictures(data, clips, model, writer, vae, device, progress)
-            writer.finish()
+
+    def encode(stage: Path) -> None:
+        writer, there = ShardWriter(stage), open_shards(stage)
+        names = model.sources.names("text")
+        said = [
+            p for p in prompts if p is not None and any(prompt_key(p, name) not in there for name in names)
+        ]
+        encode_prompts(said, model, writer, device)
+        encode_pictures(data, clips, model, writer, vae, device, progress)
+        writer.finish()
+
+    make_once(folder, encode, progress)
     return ConditionDataset(folder, clips, model, prompts)
 
 
-def encode_prompts(
-    prompts: list[str | None], model: Conditioned, writer: ShardWriter, device: torch.device
-) -> None:
+def encode_prompts(said: list[str], model: Conditioned, writer: ShardWriter, device: torch.device) -> None:
     """Add each different prompt's conditions.
 
     Raises:
         V2WError: A prompt cannot be encoded, or its tokens are not as many as another's.
     """
-    said = [prompt for prompt in prompts if prompt is not None]
     if not said:
         return
     for prompt, found in prompt_conditions(model.folder, model.resolved, said, device).items():
@@ -274,13 +292,14 @@ def encode_pictures(
     if not names:
         return
     total = len(data)
-    pace = Pace(0, total)
+    done = next_episode(writer.folder)
+    pace = Pace(done, total)
     starts = dict(clips.starts())
     order: list[tuple[str, int]] = []
 
     def pictures() -> Iterator[NDArray[np.uint8]]:
-        for number, episode in enumerate(data.episodes()):
-            name = f"{number:08d}"
+        for number, episode in enumerate(ahead(data.episodes_from(done)), done):
+            name = episode_name(number)
             rows = starts.get(name, range(0))
             order.append((name, len(rows)))
             for start in rows:

@@ -15,7 +15,7 @@ from v2w_convert.checkpoint.headers import DTYPES
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.data import Dataset, DataSettings, open_dataset
-from v2w_convert.data.check import require_sound, told
+from v2w_convert.data.check import left_out, require_sound, told
 from v2w_convert.data.view import decided
 from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
@@ -31,15 +31,19 @@ from v2w_convert.finetuning.precision import with_precision
 from v2w_convert.finetuning.previews import prepare_previews
 from v2w_convert.finetuning.processes import make_accelerator, whole
 from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
+from v2w_convert.finetuning.resume_from import require_checkpoint
 from v2w_convert.finetuning.run_folder import (
+    CHECKPOINTS,
     LATENTS,
     LOSS_CURVE,
     Log,
     Record,
     locked,
+    require_outside,
     require_own,
     write_atomically,
 )
+from v2w_convert.finetuning.run_settings import NOT_COMPARED as RUNNING
 from v2w_convert.finetuning.save import save_model
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.finetuning.watch import Watch
@@ -54,7 +58,8 @@ from v2w_convert.world.vae import VAE, looks_ahead, open_vae, require_frame_size
 
 MAX_TEST_FRAMES = 4  # latent frames on which the autoencoder is tested
 LOSS_STEPS = 100  # last steps over which the training loss that is reported is averaged
-NOT_COMPARED = {"validation", "device", "shard", *WATCHING}  # settings that may differ when a run is resumed
+# Settings that may differ when a run is resumed.
+NOT_COMPARED = {"validation", "device", "shard", *WATCHING, *RUNNING}
 
 
 def finetune(
@@ -71,8 +76,8 @@ def finetune(
         converted: A converted or finetuned model's folder.
         data: A data set that `open_dataset` reads.
         output: The run folder, which becomes a model folder of the same layout. New, empty, or the same run
-            unfinished, which is then resumed: the result is the same bit for bit, on one machine. Beside the
-            model it holds checkpoints/, latents/, log.jsonl, loss.png, run.json and config.yaml.
+            unfinished, which is then resumed: the result is the same bit for bit, on one machine. With a constant
+            learning rate `steps` may have grown meanwhile. Beside the model it holds checkpoints/, latents/, log.jsonl, loss.png, run.json and config.yaml.
         settings: The settings; None for the defaults.
         progress: Called after each episode that is encoded and after each step.
 
@@ -80,6 +85,8 @@ def finetune(
         V2WError: Before anything is written: the data does not fit the model, the device is not there, or
             `output` is not this run's. Later: the loss is not finite (the last checkpoint stays), or the
             disk is full.
+
+    On SIGTERM or SIGINT while it trains, the step is ended and a checkpoint written before the signal is obeyed.
     """
     settings = with_precision(settings or FinetuneSettings())
     progress = progress or no_progress
@@ -118,12 +125,18 @@ def finetune(
     record = describe_run(converted, sets, settings)
     inputs = [converted, *paths]
     require_own(output, record, inputs)
+    if settings.cache is not None:
+        require_outside(settings.cache, inputs, f"keep what is encoded in {settings.cache}")
     if (output / MANIFEST).exists():
-        return finished_result(output)
+        finished = finished_result(output)
+        if finished.steps == settings.steps:
+            return finished
+    if settings.resume_from is not None and not any((output / CHECKPOINTS).glob("step-*")):
+        require_checkpoint(settings.resume_from, record)
     remarks = []
     for data_set in sets:
         ranges = require_sound(data_set, f"finetune on {data_set.path}")
-        remarks += [f"{data_set.name}: {remark}" for remark in told(ranges)]
+        remarks += [f"{data_set.name}: {remark}" for remark in [*told(ranges), *left_out(data_set)]]
     for remark in remarks:
         progress(ProgressEvent("note", detail=remark))
 
@@ -202,13 +215,12 @@ def cached_clips(
     Raises:
         V2WError: The data cannot be read or encoded.
     """
-    latents = cached_latents(
-        data, model.folder, output / LATENTS, vae, settings.frames, progress, settings.clip_stride
-    )
-    own = cached_conditions(data, latents, model, output / LATENTS, vae, accelerator.device, progress)
+    cache = settings.cache or output / LATENTS
+    latents = cached_latents(data, model.folder, cache, vae, settings.frames, progress, settings.clip_stride)
+    own = cached_conditions(data, latents, model, cache, vae, accelerator.device, progress)
     if own is not None:
         own.require_alike(settings.text_dropout > 0)
-    return Clips(latents, own)
+    return Clips(latents, own, data.name)
 
 
 def describe_autoencoder(vae: VAE, data: Dataset) -> AutoencoderFacts:

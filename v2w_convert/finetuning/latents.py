@@ -6,15 +6,23 @@ from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from v2w_convert.checkpoint.output import sha256, staging_folder
+from v2w_convert.checkpoint.output import sha256
 from v2w_convert.data import Dataset
 from v2w_convert.errors import V2WError
-from v2w_convert.finetuning.shards import ShardWriter, Stored, open_shards, require
+from v2w_convert.finetuning.cache import ahead, make_once
+from v2w_convert.finetuning.encoder import Encoder
+from v2w_convert.finetuning.room import require_room
+from v2w_convert.finetuning.shards import (
+    ShardWriter,
+    Stored,
+    episode_name,
+    next_episode,
+    open_shards,
+    require,
+)
 from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.surgery.action_statistics import ActionStatistics
 from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
@@ -170,7 +178,7 @@ def cached_latents(
         data: The data set.
         converted: The converted folder that `vae` belongs to.
         cache: A folder with a subfolder for each combination of data and autoencoder, named by the content
-            of both. It appears whole or not at all.
+            of both, as `make_once` makes it. Several runs may share it.
         vae: The autoencoder of `converted`.
         frames: Latent frames per clip.
         progress: Called after each episode that is encoded.
@@ -182,46 +190,36 @@ def cached_latents(
     weights = [converted / "vae/config.json", *sorted((converted / "vae").glob("*.safetensors"))]
     content = " ".join([data.fingerprint(), *map(sha256, weights)])
     folder = cache / hashlib.sha256(content.encode()).hexdigest()[:16]
-    if not folder.exists():
-        with staging_folder(folder) as stage:
-            encode(data, stage, vae, progress)
+    make_once(folder, lambda stage: encode(data, stage, vae, progress), progress)
     clips = LatentDataset(folder, frames, stride)
     start = vae.encode(data.first().frames[: vae.packing.frames(1)])
-    lengths = {f"{i:08d}": vae.packing.latents(length) for i, length in enumerate(data.lengths)}
+    lengths = {episode_name(i): vae.packing.latents(length) for i, length in enumerate(data.lengths)}
     lengths = {name: t for name, t in lengths.items() if vae.packing.frames(t)}
     clips.require_of(lengths, tuple(start.shape[1:]), vae.packing.k * data.action_dim)
     return clips
 
 
 def encode(data: Dataset, folder: Path, vae: VAE, progress: Progress) -> None:
-    """Write the shards of a `LatentDataset`, with one shard and one episode in memory at a time.
+    """Write the shards of a `LatentDataset`, after those that are there, with one shard and two episodes in memory at a time.
 
     Raises:
-        V2WError: An episode cannot be read or encoded, or its latents are not finite in float16.
+        V2WError: An episode cannot be read or encoded, its latents are not finite in float16, or the disk has no room.
     """
-    total = len(data)
-    pace = Pace(0, total)
-    writer = ShardWriter(folder)
-    for number, episode in enumerate(data.episodes()):
+    total, asked = len(data), f"finetune on {data.path}"
+    done = next_episode(folder)
+    pace = Pace(done, total)
+    encoder, writer = Encoder(vae, asked), ShardWriter(folder)
+    frames_left = sum(vae.packing.latents(length) for length in data.lengths[done:])
+    for number, episode in enumerate(ahead(data.episodes_from(done)), done):
         # Video frames left over at an episode's end fill no latent frame; a short episode may fill none at all.
         if t := vae.packing.frames(vae.packing.latents(len(episode))):
-            latents = _encode_episode(
-                vae, episode.frames[:t], f"finetune on {data.path}", f"episode {number}"
-            )
+            latents = encoder.encode(episode.frames[:t], number)
+            if number == done:
+                size = frames_left * latents[0].nbytes
+                require_room(folder, size, f"encode {data.path}", "a --cache on another disk")
             arriving = torch.from_numpy(episode.arriving_actions[:t])
             actions = vae.packing.actions(arriving).contiguous()
-            writer.add({f"{number:08d}.latents": latents, f"{number:08d}.actions": actions})
+            name = episode_name(number)
+            writer.add({f"{name}.latents": latents, f"{name}.actions": actions})
         progress(ProgressEvent("encode", number + 1, total, seconds_left=pace.seconds_left(number + 1)))
     writer.finish()
-
-
-def _encode_episode(vae: VAE, frames: NDArray[np.uint8], asked: str, name: str) -> Tensor:
-    """Latents (t c h w) float16 of an episode, which is encoded as a whole."""
-    try:
-        latents = vae.encode(frames).half().cpu().contiguous()
-    except torch.OutOfMemoryError:
-        found = f"not enough memory to encode the {len(frames)} frames of {name} as a whole"
-        raise V2WError(asked, found, "shorter episodes, smaller frames or another --device") from None
-    if not bool(torch.isfinite(latents).all()):
-        raise V2WError(asked, f"{name} has latents that are not finite in float16")
-    return latents

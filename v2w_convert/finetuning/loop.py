@@ -22,9 +22,12 @@ from v2w_convert.finetuning.conditions import Clips
 from v2w_convert.finetuning.levels import clip_length, decide
 from v2w_convert.finetuning.lora import add_updates, require_peft
 from v2w_convert.finetuning.optimizers import make_optimizer
-from v2w_convert.finetuning.processes import as_float, average_gradients, mean, own_clips, shard
+from v2w_convert.finetuning.processes import any_of, as_float, average_gradients, mean, own_clips, shard
+from v2w_convert.finetuning.resume_from import begin_from
+from v2w_convert.finetuning.room import require_room
 from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log
 from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.finetuning.signals import deferred
 from v2w_convert.finetuning.trainable import choose_parameters
 from v2w_convert.finetuning.training import Training, master_of
 from v2w_convert.finetuning.watch import Watch
@@ -78,7 +81,7 @@ def prepare(
     schedule = get_scheduler(
         settings.lr_scheduler,
         optimizer,
-        num_warmup_steps=round(settings.warmup * settings.steps),
+        num_warmup_steps=settings.warmup_steps,
         num_training_steps=settings.steps,
     )
     place = {"off": None, "cpu": "cpu", "device": accelerator.device}[settings.ema]
@@ -117,9 +120,9 @@ def train(
     Raises:
         V2WError: Loss or gradient is not finite, or what is in `output` is not this run's.
     """
-    with accelerator.main_process_first():  # it puts damaged ones away
-        step = restore(output / CHECKPOINTS, training, settings.steps)
     main = accelerator.is_main_process
+    with accelerator.main_process_first():  # it puts damaged ones away
+        step = resume(training, settings, output, main)
     log = Log(output / LOG, step, watch.log, keep=main)
     fixed = validation.read(validation.latents.spread(settings.validation_clips)) if validation else None
     pace = Pace(step, settings.steps)
@@ -138,7 +141,7 @@ def train(
             log.write({"step": step, "validation_loss": found})
 
     gpus = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(gpus):
+    with torch.random.fork_rng(gpus), deferred() as signal:
         if not log.lines:
             validate()
         while step < settings.steps:
@@ -150,14 +153,36 @@ def train(
             log.write({"step": step, "loss": loss, "gradient_norm": norm, "lr": lr, "seconds": seconds})
             if step % settings.validate_every == 0 or step == settings.steps:
                 validate()
-            if step % settings.checkpoint_every == 0 or step == settings.steps:
+            if any_of(bool(signal), accelerator):
+                signal.also()
+            if signal or step % settings.checkpoint_every == 0 or step == settings.steps:
                 if main:
                     flush_to_disk(log.file)
                 save(output / CHECKPOINTS, step, training, settings.keep_checkpoints, main)
+            signal.obey()
             watch.show(world, training, accelerator, step)
             seconds_left = pace.seconds_left(step)
             progress(ProgressEvent("train", step, settings.steps, f"loss {loss:.4f}", seconds_left))
     return log
+
+
+def resume(training: Training, settings: FinetuneSettings, output: Path, main: bool) -> int:
+    """Become as after the newest checkpoint in `output`, or the one that the run begins with; returns its step.
+
+    Raises:
+        V2WError: It is not this run's or damaged, or there is no room for the first one.
+    """
+    step = restore(output / CHECKPOINTS, training, settings.steps)
+    if not step and settings.resume_from is not None:
+        if main:
+            begin_from(settings.resume_from, output)
+        if not (step := restore(output / CHECKPOINTS, training, settings.steps)):
+            raise V2WError(f"resume from {settings.resume_from}", "it is damaged", "another checkpoint")
+    if not step and main:
+        least = sum(tensor.nbytes for tensor in training.masters.values())
+        asked = f"write checkpoints into {output}"
+        require_room(output, least, asked, "a disk with space left, before hours are spent")
+    return step
 
 
 def train_step(
@@ -218,8 +243,14 @@ def train_step(
     for chosen in (slice(i, i + size) for i in range(0, len(chances), size)):
         value = part(chosen)
         if not math.isfinite(found := value.item()):
+            numbers = range(len(chances))[chosen]
+            if settings.shard:  # another forward pass would wait for the other processes
+                data = "; ".join(clips.place(chosen_clips[i]) for i in numbers)
+                raise _not_finite(step, f"its loss is {found}; its clips: {data}")
             place = origin(world.base, partial(part, chosen))
-            raise _not_finite(step, f"its loss is {found}: {place} not finite")
+            bad = [i for i in numbers if not math.isfinite(part(slice(i, i + 1)).item())]
+            data = "; ".join(clips.place(chosen_clips[i]) for i in bad) or "only of several clips together"
+            raise _not_finite(step, f"its loss is {found} ({data}): {place} not finite")
         accelerator.backward(value)  # divides by settings.gradient_accumulation
         total += found / settings.gradient_accumulation
     total = mean(total, accelerator)
@@ -230,7 +261,8 @@ def train_step(
     if not (math.isfinite(norm) or training.scaler):
         gradients = {name: p.grad for name, p in training.base.named_parameters() if p.grad is not None}
         place = next((name for name, gradient in gradients.items() if not is_finite(gradient)), "the base")
-        raise _not_finite(step, f"its gradient's norm is {norm}, first at {place}")
+        data = "; ".join(clips.place(index) for index in chosen_clips)
+        raise _not_finite(step, f"its gradient's norm is {norm}, first at {place}; its clips: {data}")
     training.step()
     return total, norm
 

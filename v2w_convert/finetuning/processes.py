@@ -123,6 +123,11 @@ def mean(value: float, accelerator: Accelerator) -> float:
     return float(total.item() / accelerator.num_processes)
 
 
+def any_of(value: bool, accelerator: Accelerator) -> bool:
+    """Whether it is so in any of the processes."""
+    return mean(float(value), accelerator) > 0
+
+
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors, those that are sharded put together in the computer's memory of the first process; others get None of them.
 

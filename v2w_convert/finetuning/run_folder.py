@@ -5,13 +5,13 @@ import json
 import math
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from v2w_convert.errors import V2WError
+from v2w_convert.finetuning.locks import open_lock
 from v2w_convert.links import require_plain
 from v2w_convert.new_file import PARTIAL, disk_error, new_file
 from v2w_convert.strict_json import parse_object, read_object
@@ -44,9 +44,7 @@ def require_own(output: Path, record: Record, inputs: list[Path]) -> None:
         V2WError: It is not.
     """
     asked = f"finetune into {output}"
-    for folder in inputs:
-        if output.resolve().is_relative_to(folder.resolve()):
-            raise V2WError(asked, f"it lies in {folder}", "a folder outside it")
+    require_outside(output, inputs, asked)
     if not output.exists():
         return
     if not output.is_dir():
@@ -66,19 +64,36 @@ def require_own(output: Path, record: Record, inputs: list[Path]) -> None:
         )
 
 
+def require_outside(output: Path, inputs: list[Path], asked: str) -> None:
+    """Raise V2WError if `output` lies in one of the inputs."""
+    for folder in inputs:
+        if output.resolve().is_relative_to(folder.resolve()):
+            raise V2WError(asked, f"it lies in {folder}", "a folder outside it")
+
+
 def differences(before: Record, now: Record) -> list[str]:
     """Describe in what two runs differ, one sentence per difference; none if they are the same run."""
     was, settings = before.get("settings", {}), now["settings"]
     found = [
         f"its {key} is {was.get(key)}, not {settings.get(key)}"
         for key in {**was, **settings}
-        if was.get(key) != settings.get(key)
+        if was.get(key) != settings.get(key) and not (key == "steps" and grows(was, settings))
     ]
     for name in ("converted", "data", "validation"):
         a, b = before.get(name) or {}, now[name] or {}
         if a.get("sha256") != b.get("sha256"):
             found.append(f"its {name} differs ({a.get('name', 'none')}, not {b.get('name', 'none')})")
     return found
+
+
+def grows(was: dict[str, Any], settings: dict[str, Any]) -> bool:
+    """Whether a run of one number of steps is the beginning of a longer one: nothing of it depends on their number."""
+    warmup = settings["warmup"]
+    free = settings["lr_scheduler"] == "constant" or (
+        settings["lr_scheduler"] == "constant_with_warmup" and (warmup == 0 or warmup >= 1)
+    )
+    before = was.get("steps")
+    return free and type(before) is int and before <= int(settings["steps"])
 
 
 @contextmanager
@@ -107,11 +122,11 @@ def locked(output: Path, record: Record, config: str, inputs: list[Path]) -> Ite
             except BlockingIOError:
                 raise V2WError(asked, "another process is finetuning into it", "wait for it") from None
             require_own(output, record, inputs)
-            for left in (*output.glob(f"{LATENTS}/.*.partial-*"), *output.glob(f"{CHECKPOINTS}/.step-*")):
+            for left in output.glob(f"{CHECKPOINTS}/.step-*"):
                 shutil.rmtree(left)  # of a process that was killed
             for file in output.rglob(PARTIAL):
                 file.unlink()
-            if not (output / RECORD).exists():
+            if not (output / RECORD).exists() or read_object(output / RECORD) != record:  # it has grown
                 write_json(output / RECORD, record)
             write_atomically(output / CONFIG, lambda file: file.write_text(config, encoding="utf-8"))
             try:
@@ -129,20 +144,6 @@ def locked(output: Path, record: Record, config: str, inputs: list[Path]) -> Ite
         with suppress(OSError):  # folders that hold something stay
             for folder in made:
                 folder.rmdir()
-
-
-def open_lock(file: Path) -> IO[bytes]:
-    """Open a file to be locked. What it holds stays; a link is not followed, a pipe not waited for.
-
-    Raises:
-        OSError: It cannot be opened, or is no file.
-    """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    stream = os.fdopen(os.open(file, flags, 0o666), "r+b", buffering=0)
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        stream.close()
-        raise OSError(f"{file} is not a regular file")
-    return stream
 
 
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:

@@ -62,6 +62,7 @@ def save_model(
         V2WError: A value is too large for its dtype.
     """
     source, manifest = model.source, model.manifest
+    (output / MANIFEST).unlink(missing_ok=True)  # of a run that has grown
     plain = [path for path in source.others if path.parent.name != ADAPTER]
     rewritten = {name for name, expert in source.experts.items() if name in values or expert.has_updates}
     for name, expert in source.experts.items():

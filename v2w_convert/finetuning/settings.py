@@ -7,24 +7,18 @@ from pydantic import Field, model_validator
 from v2w_convert.data.settings import DataSettings
 from v2w_convert.finetuning.memory_settings import MemorySettings
 from v2w_convert.finetuning.objective_settings import ObjectiveSettings
+from v2w_convert.finetuning.run_settings import RunSettings
 from v2w_convert.finetuning.watch_settings import WatchSettings
 from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Scale, Seed, SettingPath
 
 
-class FinetuneSettings(DataSettings, MemorySettings, ObjectiveSettings, WatchSettings):
+class FinetuneSettings(DataSettings, MemorySettings, ObjectiveSettings, RunSettings, WatchSettings):
     """How to finetune. The defaults suit small models on one device.
 
     For its base of 1.4 billion parameters the paper (Vid2World, arXiv 2505.14357, table 3) used lr 1e-5,
     constant and without warmup, 16 clips of 16 frames a step, and 100,000 steps.
     """
 
-    steps: int = Field(
-        default=1000,
-        ge=1,
-        le=1000 * MAX_COUNT,
-        description="optimizer steps; the learning rate schedule ends with them, so that another number is "
-        "another run",
-    )
     batch: Count = Field(default=8, description="clips per optimizer step")
     gradient_accumulation: Count = Field(
         default=1,
@@ -42,12 +36,6 @@ class FinetuneSettings(DataSettings, MemorySettings, ObjectiveSettings, WatchSet
         gt=0,
         le=MAX_SCALE,
         description="peak learning rate; 1e-5 suits a base of a billion parameters",
-    )
-    lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = Field(
-        default="cosine", description="learning rate schedule, by its name in diffusers"
-    )
-    warmup: float = Field(
-        default=0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises from 0"
     )
     weight_decay: Scale = Field(default=0.01, description="weight decay, apart from the gradient")
     max_gradient_norm: float = Field(
@@ -113,8 +101,6 @@ class FinetuneSettings(DataSettings, MemorySettings, ObjectiveSettings, WatchSet
     validation_clips: Count = Field(
         default=64, description="clips of the validation data to use, spread evenly over it"
     )
-    checkpoint_every: Count = Field(default=250, description="steps between checkpoints")
-    keep_checkpoints: Count = Field(default=2, description="newest checkpoints to keep")
 
     @property
     def dropout(self) -> dict[Literal["text", "image_embeds", "image_latents"], float]:

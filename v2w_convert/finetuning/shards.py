@@ -1,28 +1,43 @@
 """Many tensors in a folder, in files of moderate size, of which any can be read without the others."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from v2w_convert.checkpoint.headers import read_header
+from v2w_convert.checkpoint.headers import DTYPES, read_header
 from v2w_convert.checkpoint.listing import first
+from v2w_convert.checkpoint.output import write_safetensors
 from v2w_convert.errors import V2WError
+from v2w_convert.new_file import new_file
 from v2w_convert.utf8_path import utf8_path
 from v2w_convert.world.finite import is_finite
 
-SHARD_BYTES = 256 * 2**20
+SHARD_BYTES = 64 * 2**20  # what is lost at most when a process is killed while it encodes
+EPISODE = re.compile(r"\d{8}", re.ASCII)
 AGAIN = "delete that folder: it is encoded again"
 
 
 class ShardWriter:
-    """Writes tensors to 00000.safetensors, 00001.safetensors, …, with one shard in memory at a time."""
+    """Writes tensors to 00000.safetensors, 00001.safetensors, …, with one shard in memory at a time.
+
+    A shard appears whole or not at all. Where some are there, it goes on after them.
+    """
 
     def __init__(self, folder: Path):
-        self.folder, self.written = folder, 0
+        """Look which shards there are.
+
+        Raises:
+            V2WError: They are not the first ones.
+        """
+        there = {file.name for file in folder.glob("*.safetensors")}
+        if there != {shard_name(number) for number in range(len(there))}:
+            require(folder, ["its files are not numbered from 0 on"])
+        self.folder, self.written = folder, len(there)
         self._shard: dict[str, Tensor] = {}
 
     def add(self, tensors: dict[str, Tensor]) -> None:
@@ -34,8 +49,28 @@ class ShardWriter:
     def finish(self) -> None:
         """Write what was not written yet."""
         if self._shard:
-            save_file(self._shard, self.folder / f"{self.written:05d}.safetensors")
+            with new_file(self.folder / shard_name(self.written)) as file:
+                write_tensors(file, self._shard)
             self._shard, self.written = {}, self.written + 1
+
+
+def shard_name(number: int) -> str:
+    """The name of a shard's file."""
+    return f"{number:05d}.safetensors"
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a new safetensors file, of the permissions that the umask leaves, and flush it to the disk.
+
+    The library's own `save_file` lets nobody but the owner read it.
+    """
+    codes = {dtype.torch: code for code, dtype in DTYPES.items()}
+    infos = [
+        (name, codes[str(x.dtype).removeprefix("torch.")], tuple(x.shape)) for name, x in tensors.items()
+    ]
+    # Wide numbers first, so that each lies at a multiple of its width: readers map them in place.
+    infos.sort(key=lambda info: (-DTYPES[info[1]].bits, info[0]))
+    write_safetensors(file, ((name, tensors[name].detach()) for name, _, _ in infos), infos, {})
 
 
 @dataclass(frozen=True)
@@ -83,6 +118,21 @@ def open_shards(folder: Path) -> dict[str, Stored]:
             file: Any = safe_open(opened, framework="pt")
         found |= {name: Stored(name, info.shape, info.dtype, file, path) for name, info in header.items()}
     return found
+
+
+def episode_name(number: int) -> str:
+    """What the names of an episode's tensors begin with, before a dot."""
+    return f"{number:08d}"
+
+
+def next_episode(folder: Path) -> int:
+    """The number after the last episode that the shards in the folder hold, which hold all before it.
+
+    Raises:
+        V2WError: As `open_shards`.
+    """
+    names = {name.partition(".")[0] for name in open_shards(folder)}
+    return 1 + max((int(name) for name in names if EPISODE.fullmatch(name)), default=-1)
 
 
 def require(folder: Path, faults: list[str]) -> None:

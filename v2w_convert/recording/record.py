@@ -48,7 +48,7 @@ def record(env_id: str, output: Path, settings: RecordSettings, progress: Progre
                 recorder.episodes(),
                 partial,
                 fps=fps,
-                action_names=space.names,
+                action_names=space,
                 task=settings.task or "",
                 robot=env_id,
             )

@@ -49,7 +49,7 @@ def _describe(space: Any, name: str, meanings: Sequence[str] | None) -> tuple[li
         counts, starts = np.ravel(space.nvec).tolist(), np.ravel(space.start)
         parts = [
             ActionPart(
-                f"{name}_{i}", "discrete", count, tuple(str(starts[i] + k) for k in range(_few(count)))
+                f"{name}.{i}", "discrete", count, tuple(str(starts[i] + k) for k in range(_few(count)))
             )
             for i, count in enumerate(counts)
         ]
@@ -61,7 +61,7 @@ def _describe(space: Any, name: str, meanings: Sequence[str] | None) -> tuple[li
     if isinstance(space, spaces.Tuple | spaces.Dict):
         inner = space.spaces
         keys = list(inner) if isinstance(inner, dict) else list(range(len(inner)))
-        described = [_describe(inner[key], f"{name}_{key}", None) for key in keys]
+        described = [_describe(inner[key], f"{name}.{_plain(key)}", None) for key in keys]
         return [part for some, _ in described for part in some], lambda action: [
             row for key, (_, rows) in zip(keys, described, strict=True) for row in rows(action[key])
         ]
@@ -75,6 +75,15 @@ def _describe(space: Any, name: str, meanings: Sequence[str] | None) -> tuple[li
 def _numbers(name: str, kind: Any, shape: tuple[int, ...]) -> ActionPart:
     size = _few(int(np.prod(shape)))
     return ActionPart(name, kind, size, tuple(f"{name}_{i}" for i in range(size)))
+
+
+def _plain(key: Any) -> str:
+    """A key as part of a column's name."""
+    if not (text := str(key)).isprintable() or "/" in text or "," in text or not text:
+        raise V2WError(
+            "record actions", f"a part is called {text!r:.100}", "a name without slashes and commas"
+        )
+    return text
 
 
 def _few(count: int) -> int:

@@ -10,6 +10,7 @@ from v2w_convert.new_file import write_text
 from v2w_convert.surgery.manifest import Manifest
 
 CARD = "README.md"
+MAX_NUMBER = 10**15
 MAX_VALUE = 200  # characters of a value of the training's
 MAX_CARD_BYTES = 1_000_000  # bytes
 BEGIN, END = "<!-- v2w verify -->", "<!-- end of v2w verify -->"
@@ -106,10 +107,10 @@ def _training(finetuning: dict[str, Any] | None) -> str:
         value: Any = finetuning
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, float):
-            value = f"{value:.4g}"
-        if isinstance(value, str | int):
-            rows.append(f"| {label} | {markdown(str(value)[:MAX_VALUE])} |")
+        if isinstance(value, str):
+            rows.append(f"| {label} | {markdown(value[:MAX_VALUE])} |")
+        elif isinstance(value, int | float) and abs(value) < MAX_NUMBER:
+            rows.append(f"| {label} | {value if isinstance(value, int) else format(value, '.4g')} |")
     if not rows:
         return ""
     return "## Training\n\n| | |\n|---|---|\n" + "\n".join(rows) + "\n\n![Loss by step](loss.png)\n\n"

@@ -91,7 +91,7 @@ class VAE(nn.Module):
         Returns:
             (j c h w) float32.
         """
-        return self.kind.encode(self.autoencoder, pictures.to(next(self.parameters()))).float()
+        return self.kind.encode(self.autoencoder, pictures).float()
 
     def scale(self, latents: Tensor) -> Tensor:
         """Latents (… j c h w) as the denoiser has them: `(z - mean) · factor / std`."""

@@ -1,7 +1,8 @@
 """The autoencoders of diffusers that are served, and how each is called: as its family's pipeline does it.
 
-An encoder takes one clip, frames first, pictures (t 3 height width) in [-1, 1], and returns latents (j c h w), unscaled;
-for decoders see `decoding`.
+An encoder takes one clip, frames first, pictures (t 3 height width) in [-1, 1] of any device and dtype, and returns latents
+(j c h w), unscaled; for decoders see `decoding`. Where a clip goes through the autoencoder in pieces, only a piece of it is on
+the autoencoder's device.
 """
 
 import math
@@ -35,12 +36,32 @@ Encode = Callable[[Any, Tensor], Tensor]
 
 def encode_pictures(autoencoder: Any, pictures: Tensor) -> Tensor:
     """Picture by picture, in batches."""
-    return torch.cat([autoencoder.encode(p).latent_dist.mode() for p in pictures.split(BATCH)])
+    like = _like(autoencoder)
+    return torch.cat([autoencoder.encode(p.to(like)).latent_dist.mode() for p in pictures.split(BATCH)])
 
 
 def encode_video(autoencoder: Any, pictures: Tensor) -> Tensor:
     """The clip at once."""
-    return frames_first(autoencoder.encode(as_video(pictures)).latent_dist.mode())
+    return frames_first(autoencoder.encode(as_video(pictures.to(_like(autoencoder)))).latent_dist.mode())
+
+
+def encode_wan(autoencoder: Any, pictures: Tensor) -> Tensor:
+    """As its own `encode`: the first frame, then four at a time; its convolutions keep features of the frames before."""
+    from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    autoencoder.clear_cache()
+    made = []
+    for piece in (pictures[:1], *pictures[1:].split(4)):
+        if not len(piece):
+            continue
+        video = as_video(piece.to(_like(autoencoder)))
+        if autoencoder.config.patch_size is not None:
+            video = patchify(video, patch_size=autoencoder.config.patch_size)
+        made.append(autoencoder.encoder(video, feat_cache=autoencoder._enc_feat_map, feat_idx=[0]))
+    moments = autoencoder.quant_conv(torch.cat(made, 2))
+    autoencoder.clear_cache()
+    return frames_first(DiagonalGaussianDistribution(moments).mode())
 
 
 def encode_allegro(autoencoder: Any, pictures: Tensor) -> Tensor:
@@ -83,7 +104,7 @@ KINDS = {
     "AutoencoderKLLTX2Video": Kind(decode=decode_ltx),
     "AutoencoderKLMagvit": Kind(decode=decode_easyanimate, chunks=(1, 1)),
     "AutoencoderKLMochi": Kind(),
-    "AutoencoderKLWan": Kind(decode=decode_wan, chunks=(1, 1), ratio="scale_factor_temporal"),
+    "AutoencoderKLWan": Kind(encode_wan, decode_wan, chunks=(1, 1), ratio="scale_factor_temporal"),
 }
 
 REFUSED = {
@@ -174,6 +195,12 @@ def statistic(autoencoder: Any, kind: Kind, name: str, default: float) -> Tensor
     if not values.isfinite().all() or (name == "latents_std" and not (values >= SMALLEST).all()):
         raise ValueError(f"{name} has a number by which latents cannot be scaled")
     return values.view(channels, -1)
+
+
+def _like(autoencoder: Any) -> Tensor:
+    """A tensor of the autoencoder's device and dtype."""
+    like: Tensor = next(autoencoder.parameters())
+    return like
 
 
 def _number(name: str, said: Any) -> float:

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 
 from tests.data.coloured import episodes
 from v2w_convert.data import DataSettings, Episode, open_dataset, write_dataset
+from v2w_convert.data.actions import ActionPart, ActionSpace
 from v2w_convert.errors import V2WError
 
 
@@ -174,3 +176,44 @@ def test_tasks_are_read_in_the_order_in_which_frames_have_them(folder: Path) -> 
     (folder / "meta/tasks.parquet").unlink()
     assert open_dataset(folder).tasks == [()] * 3
     assert read(folder)[0].tasks == ()
+
+
+def test_choices_and_keys_are_stored_as_such(tmp_path: Path) -> None:
+    parts = (
+        ActionPart("action.move", "discrete", 3, ("left", "stay", "right")),
+        ActionPart("action.keys", "multi_binary", 2, ("jump", "fire")),
+        ActionPart("action.speed", "continuous", 1, ("metres per second",)),
+        ActionPart("action.fire", "multi_binary", 1, ("trigger",)),
+    )
+    random = np.random.default_rng(0)
+    for number, chosen in enumerate([*((part,) for part in parts), parts]):
+        space = ActionSpace(chosen)
+        recorded = np.concatenate(
+            [random.integers(0, 3 if part.kind == "discrete" else 2, (5, part.columns)) for part in chosen], 1
+        )
+        actions = space.encode(recorded, "test")
+        write_dataset(
+            [Episode(episodes()[0].frames, actions)], tmp_path / str(number), fps=9, action_names=space
+        )
+        found = open_dataset(tmp_path / str(number))
+        assert [(p.kind, p.size, p.labels) for p in found.action_space.parts] == [
+            (p.kind, p.size, p.labels) for p in chosen
+        ]
+        assert np.array_equal(found.first().actions, actions)
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"), [("discrete", [1, 1]), ("discrete", [0, 0]), ("multi_binary", [0.5, 0])]
+)
+def test_choices_and_keys_that_are_none(kind: Any, row: list[float], tmp_path: Path) -> None:
+    space = ActionSpace((ActionPart("action", kind, 2, ("a", "b")),))
+    actions = np.array([[0, 1], row, [0, 1], [0, 1], [0, 1]], np.float32)
+    with pytest.raises(V2WError, match="episode 0: row 1 of 'action'"):
+        write_dataset([Episode(episodes()[0].frames, actions)], tmp_path / "set", fps=9, action_names=space)
+
+
+def test_odd_sides_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    episode = Episode(np.zeros((2, 15, 16, 3), np.uint8), np.zeros((2, 1), np.float32))
+    with pytest.raises(V2WError, match="15 x 16"):
+        write_dataset([episode], tmp_path / "set", fps=9, action_names=["x"])
+    assert not (tmp_path / "set").exists()

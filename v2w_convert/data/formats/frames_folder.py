@@ -10,10 +10,12 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from v2w_convert.data.actions import ActionSpace
 from v2w_convert.data.dataset import Dataset, Format, choose_camera
@@ -65,7 +67,10 @@ class FramesFolder(Dataset):
         self.path, self.settings = path, settings
         self.camera = choose_camera(path, self.cameras, settings.camera)
         asked = f"read the data set {path}"
-        names = sorted(_recordings(path), key=natural)
+        try:
+            names = sorted(_recordings(path), key=natural)
+        except OSError as error:
+            raise V2WError(asked, str(error)) from None
         if len(names) > MAX_RECORDINGS:
             raise V2WError(asked, f"{len(names)} recordings, over the limit of {MAX_RECORDINGS}")
         self._sources: list[Source] = []
@@ -118,10 +123,17 @@ class FramesFolder(Dataset):
     def tasks(self) -> list[tuple[str, ...]]:
         return [recorded.tasks for recorded in self._recorded]
 
+    def actions(self) -> Iterator[NDArray[np.float32]]:
+        for source, actions in zip(self._sources, self._encoded, strict=True):
+            yield actions if len(actions) == source.length else with_last_row(actions)
+
     def episodes(self) -> Iterator[Episode]:
-        for source, actions, recorded in zip(self._sources, self._encoded, self._recorded, strict=True):
-            whole = actions if len(actions) == source.length else with_last_row(actions)
-            yield Episode(source.frames(), whole, recorded.tasks)
+        return self.episodes_from(0)
+
+    def episodes_from(self, number: int) -> Iterator[Episode]:
+        every = zip(self._sources, self.actions(), self._recorded, strict=True)
+        for source, actions, recorded in islice(every, number, None):
+            yield Episode(source.frames(), actions, recorded.tasks)
 
     def fingerprint(self) -> str:
         """The SHA-256 of all files that are read, and of what says which columns are actions."""
@@ -214,7 +226,7 @@ def _recordings(path: Path) -> Iterator[str]:
                 continue
             if Path(entry.name).suffix in VIDEOS:
                 yield entry.name
-            elif entry.is_dir():
+            elif os.path.isdir(entry.path):
                 with os.scandir(entry) as inner:
                     if any(Path(file.name).suffix.lower() in PICTURES for file in inner):
                         yield entry.name

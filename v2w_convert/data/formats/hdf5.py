@@ -5,10 +5,12 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from v2w_convert.data.actions import ActionSpace
 from v2w_convert.data.dataset import Dataset, Format, choose_camera
@@ -131,8 +133,15 @@ class Hdf5Dataset(Dataset):
     def lengths(self) -> list[int]:
         return [entry.length for entry in self._entries]
 
-    def episodes(self) -> Iterator[Episode]:
+    def actions(self) -> Iterator[NDArray[np.float32]]:
         for entry, actions in zip(self._entries, self._encoded, strict=True):
+            yield actions if len(actions) == entry.length else with_last_row(actions)
+
+    def episodes(self) -> Iterator[Episode]:
+        return self.episodes_from(0)
+
+    def episodes_from(self, number: int) -> Iterator[Episode]:
+        for entry, actions in islice(zip(self._entries, self.actions(), strict=True), number, None):
             asked = f"read {entry.frames[0]!r} of {entry.file}"
             with open_hdf5(entry.file) as root:
                 parts = [
@@ -142,8 +151,7 @@ class Hdf5Dataset(Dataset):
             frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
             if len(frames) != entry.length:
                 raise V2WError(asked, "it changed while it was read")
-            whole = actions if len(actions) == entry.length else with_last_row(actions)
-            yield Episode(np.ascontiguousarray(frames), whole)
+            yield Episode(np.ascontiguousarray(frames), actions)
 
     def fingerprint(self) -> str:
         """The SHA-256 of the files, and of where frames and actions lie in them."""

@@ -121,8 +121,11 @@ class LeRobotDataset(Dataset):
             yield self._encoded(row, rows)
 
     def episodes(self) -> Iterator[Episode]:
+        return self.episodes_from(0)
+
+    def episodes_from(self, number: int) -> Iterator[Episode]:
         tiles, readers = Tiles([view.size for view in self._views]), [reader(view) for view in self._views]
-        for row, rows in self._files(self._used):
+        for row, rows in self._files(self._used[number:]):
             actions = self._encoded(row, rows)
             frames, parts = tiles.new(
                 row.length, f"read the data set {self.path}", f"the frames of episode {row.number}"
@@ -132,9 +135,10 @@ class LeRobotDataset(Dataset):
             yield Episode(frames, actions, self._tasks(row))
 
     def fingerprint(self) -> str:
-        """The SHA-256 of all of meta/, data/ and videos/, and of what is read of them: cameras and numbers."""
+        """The SHA-256 of all of meta/, of the files of rows and the videos that are read, and of what is read of them."""
         digest = hashlib.sha256(f"{self.camera}\n{self._numbers}\n".encode())
-        for file in files_below(self.path, ("data", "meta", "videos")):
+        videos = {part.file for row in self._rows for part in row.videos.values()}
+        for file in [*files_below(self.path, ("meta",)), *sorted(self._data), *sorted(videos)]:
             with file.open("rb") as stream:
                 said = hashlib.file_digest(stream, "sha256").hexdigest()
             digest.update(os.fsencode(file.relative_to(self.path)) + f" {said}\n".encode())

@@ -42,8 +42,8 @@ def choose_numbers(info: Info, settings: DataSettings, path: Path) -> list[Numbe
         V2WError: There is no such feature, it is no flat vector of numbers, or its kind is not clear.
     """
     asked = f"read the data set {path}"
-    said = settings.action_key or ACTION
-    found = [_numbers(info, key, settings.action_kind, asked) for key in _keys(info, said, asked)]
+    keys = _keys(info, settings.action_key or _all_parts(info) or ACTION, asked)
+    found = [_numbers(info, key, settings.action_kind, asked) for key in keys]
     if settings.state:
         if STATE not in info.numbers:
             raise V2WError(asked, f"no numbers {STATE!r} were recorded", "without --state")
@@ -85,6 +85,15 @@ def action_space(
                 choices = tuple(map(str, range(int(value) + 1)))
                 parts.append(ActionPart(name, "discrete", len(choices), choices))
     return ActionSpace(tuple(parts))
+
+
+def _all_parts(info: Info) -> str | None:
+    """Where there is no `action`, all action.NAME, as `lerobot_parts` writes an action of several parts; None where there is."""
+    return (
+        None
+        if ACTION in info.features
+        else ",".join(key for key in info.numbers if key.startswith(f"{ACTION}."))
+    )
 
 
 def _keys(info: Info, said: str, asked: str) -> list[str]:

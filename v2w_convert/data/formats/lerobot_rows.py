@@ -15,10 +15,10 @@ ROUNDING = 2.0**-22  # of a timestamp in float32
 
 
 class DataFile:
-    """A parquet file of rows, one for each frame. It is read at the first use, and kept.
+    """A parquet file of rows, one for each frame. Columns are read at their first use, and kept.
 
     Attributes:
-        table: The file.
+        table: The columns that say which row is which.
     """
 
     def __init__(self, file: Path, widths: Mapping[str, int], tasks: bool):
@@ -33,9 +33,10 @@ class DataFile:
             V2WError: It does not have such columns.
         """
         whole = ["episode_index", "frame_index", "index", *(["task_index"] if tasks else [])]
-        kinds: dict[str, Kind] = {**dict.fromkeys(whole, "whole"), "timestamp": "seconds", **widths}
-        self.table, self._widths = Table(file, kinds), widths
+        kinds: dict[str, Kind] = {**dict.fromkeys(whole, "whole"), "timestamp": "seconds"}
+        self.table, self._numbers = Table(file, kinds), Table(file, widths)
         self._columns: dict[str, NDArray[Any]] | None = None
+        self._found: dict[str, NDArray[np.float32]] | None = None
 
     def numbers(self, row: EpisodeRow) -> NDArray[np.float32]:
         """All the numbers (t, r) of an episode, column after column.
@@ -43,12 +44,12 @@ class DataFile:
         Raises:
             V2WError: The file is damaged, or its rows are not those of the episode.
         """
-        part, columns = self._part(row)
-        return np.concatenate([columns[name][part] for name in self._widths], axis=1)[: row.length]
+        places, columns = self.places(row), self._read_numbers()
+        return np.concatenate([column[places] for column in columns.values()], axis=1)
 
     def highest(self, name: str) -> NDArray[np.float32]:
         """The largest value of each number of a column. Raises as `numbers`."""
-        found: NDArray[np.float32] = self._read()[name].max(axis=0)
+        found: NDArray[np.float32] = self._read_numbers()[name].max(axis=0)
         return found
 
     def tasks(self, row: EpisodeRow) -> list[int]:
@@ -73,7 +74,13 @@ class DataFile:
 
     def forget(self) -> None:
         """Free the memory."""
-        self._columns = None
+        self._columns = self._found = None
+
+    def _read_numbers(self) -> dict[str, NDArray[np.float32]]:
+        """In the order of the file."""
+        if self._found is None:
+            self._found = self._numbers.read()
+        return self._found
 
     def _read(self) -> dict[str, NDArray[Any]]:
         if self._columns is None:

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from v2w_convert.data.actions import ActionSpace
 from v2w_convert.data.episode import Episode
+from v2w_convert.data.formats.lerobot_parts import StoredPart, stored_parts
 from v2w_convert.errors import V2WError
 
 CAMERA = "observation.image"
@@ -31,7 +33,7 @@ TASKS_PANDAS = {
 
 
 def write(
-    episodes: Iterable[Episode], folder: Path, *, fps: int, action_names: list[str], task: str, robot: str
+    episodes: Iterable[Episode], folder: Path, *, fps: int, space: ActionSpace, task: str, robot: str
 ) -> None:
     """Write `episodes` as a LeRobot v3 data set with one data file and one video file.
 
@@ -46,16 +48,19 @@ def write(
         raise V2WError(asked, "no episode to write")
     height, width = first.frames.shape[1:3]
     a = first.actions.shape[1]
-    if len(action_names) != a:
-        raise V2WError(asked, f"{len(action_names)} action names for actions of {a} numbers")
+    if space.dim != a:
+        raise V2WError(asked, f"{space.dim} action names for actions of {a} numbers")
+    if height % 2 or width % 2:
+        raise V2WError(asked, f"frames of {height} x {width}", "even sides, as videos have")
+    parts = stored_parts(space, asked)
     data_file = folder / DATA_PATH.format(chunk_index=0, file_index=0)
     video_file = folder / VIDEO_PATH.format(video_key=CAMERA, chunk_index=0, file_index=0)
     for file in (data_file, video_file, folder / EPISODES_PATH):
         file.parent.mkdir(parents=True, exist_ok=True)
 
-    schema = _data_schema(a, action_names)
+    schema = _data_schema(parts)
     rows: list[dict[str, Any]] = []
-    actions: list[NDArray[np.float32]] = []
+    actions: dict[str, list[NDArray[Any]]] = {part.key: [] for part in parts}
     start, frame_stats = 0, _FrameStats()
     with (
         data_file.open("wb") as sink,  # pyarrow takes no path that is not UTF-8
@@ -73,10 +78,10 @@ def write(
                 )
                 found += f" actions of {episode.actions.shape[1]}, the first {height} x {width} and {a}"
                 raise V2WError(asked, found, "episodes of one size")
+            for part in parts:
+                actions[part.key].append(part.values(episode.actions, f"{asked}, episode {number}"))
             columns = {
-                "action": pa.FixedSizeListArray.from_arrays(
-                    pa.array(episode.actions.ravel(), pa.float32()), a
-                ),
+                **{part.key: part.column(actions[part.key][-1]) for part in parts},
                 "timestamp": pa.array(np.arange(t) / fps, pa.float32()),
                 "frame_index": pa.array(np.arange(t)),
                 "episode_index": pa.array(np.full(t, number)),
@@ -87,7 +92,6 @@ def write(
             for frame in episode.frames:
                 video.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             frame_stats.add(episode.frames)
-            actions.append(episode.actions)
             rows.append(
                 {
                     "episode_index": number,
@@ -140,24 +144,25 @@ def write(
                     "has_audio": False,
                 },
             },
-            "action": {"dtype": "float32", "shape": [a], "names": action_names},
+            **{part.key: part.feature for part in parts},
             "timestamp": {"dtype": "float32", "shape": [1], "names": None},
             **dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), scalar),
         },
     }
     (folder / "meta/info.json").write_text(json.dumps(info, indent=2, allow_nan=False) + "\n")
-    stats = {"action": _stats(np.concatenate(actions)), CAMERA: frame_stats.stats()}
+    stats = {key: _stats(np.concatenate(values)) for key, values in actions.items()}
+    stats |= {CAMERA: frame_stats.stats()}
     (folder / "meta/stats.json").write_text(json.dumps(stats, indent=2, allow_nan=False) + "\n")
 
 
-def _data_schema(a: int, action_names: list[str]) -> pa.Schema:
+def _data_schema(parts: list[StoredPart]) -> pa.Schema:
     features = {
-        "action": {"feature": {"dtype": "float32", "_type": "Value"}, "length": a, "_type": "Sequence"},
+        **{part.key: part.huggingface for part in parts},
         "timestamp": {"dtype": "float32", "_type": "Value"},
     }
     integers = ("frame_index", "episode_index", "index", "task_index")
     features |= {name: {"dtype": "int64", "_type": "Value"} for name in integers}
-    fields = [pa.field("action", pa.list_(pa.float32(), a)), pa.field("timestamp", pa.float32())]
+    fields = [*(part.field for part in parts), pa.field("timestamp", pa.float32())]
     fields += [pa.field(name, pa.int64()) for name in integers]
     return pa.schema(
         fields,
@@ -165,7 +170,7 @@ def _data_schema(a: int, action_names: list[str]) -> pa.Schema:
     )
 
 
-def _stats(values: NDArray[np.float32]) -> dict[str, list[Any]]:
+def _stats(values: NDArray[Any]) -> dict[str, list[Any]]:
     """Statistics of each number of the actions, as lerobot names them."""
     exact = values.astype(np.float64)
     return {

@@ -24,7 +24,7 @@ def findings(result: EvaluateResult) -> Iterator[str]:
         yield f"Frames do not change with {', '.join(dead)}."
     for found in result.actions.inverse_dynamics:
         yield (
-            f"A network that reads {found.name} from two frames reaches a {_measure(found.measure)} of "
+            f"A network that reads {found.name} from two frames reaches {_measure(found.measure)} of "
             f"{found.generated.mean:.2f} on generated frames, {found.round_tripped.mean:.2f} on recorded ones that went "
             f"through the autoencoder; ignoring actions has {found.ignoring_actions:.2f}."
         )
@@ -47,4 +47,4 @@ def _interval(found: Interval) -> str:
 
 
 def _measure(name: str) -> str:
-    return "R²" if name == "r2" else name
+    return {"r2": "an R²", "accuracy": "an accuracy"}.get(name, f"a {name}")

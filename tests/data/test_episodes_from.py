@@ -1,0 +1,48 @@
+"""A resumed encoding begins in the middle: the episodes before are not decoded."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.coloured import episodes
+from tests.data.recordings import folder_of_videos
+from tests.squares import write
+from v2w_convert.data import Dataset, DataSettings, Episode, open_dataset
+
+
+def robomimic(file: Path) -> Path:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(file, "w") as root:
+        for number, episode in enumerate(episodes()):
+            root[f"data/demo_{number}/actions"] = episode.actions.astype(np.float64)
+            root[f"data/demo_{number}/obs/agentview_image"] = episode.frames
+    return file
+
+
+def same(a: Episode, b: Episode) -> bool:
+    return np.array_equal(a.frames, b.frames) and np.array_equal(a.actions, b.actions) and a.tasks == b.tasks
+
+
+@pytest.mark.parametrize("viewed", [False, True])
+@pytest.mark.parametrize("kind", ["lerobot", "folder", "hdf5"])
+def test_they_are_those_that_come_later(kind: str, viewed: bool, tmp_path: Path) -> None:
+    path = {
+        "lerobot": lambda: write(tmp_path / "data", (5, 3, 4)),
+        "folder": lambda: folder_of_videos(tmp_path / "data"),
+        "hdf5": lambda: robomimic(tmp_path / "data.hdf5"),
+    }[kind]()
+    data: Dataset = open_dataset(path, DataSettings(height=4, width=4, stride=2) if viewed else None)
+    every = list(data.episodes())
+    assert len(every) == 3
+    for number in range(4):
+        later = list(data.episodes_from(number))
+        assert len(later) == 3 - number
+        assert all(map(same, later, every[number:]))
+
+
+def test_those_before_are_not_decoded(tmp_path: Path) -> None:
+    data = open_dataset(folder_of_videos(tmp_path / "data"))
+    expected = list(data.episodes())[1:]
+    (tmp_path / "data/clip_2.mp4").unlink()
+    assert all(map(same, data.episodes_from(1), expected))
