@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from v2w_convert.data import Dataset, Episode
-from v2w_convert.data.check import MAX_FAULTS, read_ranges, require_sound, told
+from v2w_convert.data.check import MAX_FAULTS, MAX_TOLD, left_out, read_ranges, require_sound, told
 from v2w_convert.errors import V2WError
 
 
@@ -91,3 +91,12 @@ def test_of_many_faults_the_first_are_told_and_the_others_counted() -> None:
 def test_without_an_action_that_leads_to_a_frame_there_is_nothing_to_learn() -> None:
     with pytest.raises(V2WError, match="no episode has two frames"):
         require_sound(Actions(drawn(1, 1)), "finetune")
+
+
+def test_what_is_not_used_is_told() -> None:
+    class Cut(Actions):
+        faults: ClassVar[list[str]] = [f"episode {i} is cut" for i in range(MAX_TOLD + 3)]
+
+    notes = left_out(Cut(drawn(4, 4)))
+    assert notes[0] == "episode 0 is cut" and len(notes) == MAX_TOLD + 1
+    assert notes[-1] == "… and 3 more like these"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tests.data.coloured import episodes
 from v2w_convert.data import Dataset, DataSettings, open_dataset, write_dataset
 from v2w_convert.data.actions import ActionPart
-from v2w_convert.data.view import decided, later, resized, together
+from v2w_convert.data.view import DatasetView, decided, later, resized, together
 from v2w_convert.errors import V2WError
 
 
@@ -139,3 +139,10 @@ def test_what_a_model_was_trained_on_holds_unless_something_else_is_said(folder:
     assert read().fps == 30
     with pytest.raises(V2WError, match="does not take --key-map"):
         read(key_map="robomimic")
+
+
+def test_a_view_says_of_everything_what_its_data_says() -> None:
+    """A new member of `Dataset` with a default must not be forgotten here."""
+    follow = {"name", "action_dim", "first", "format"}  # from the others, or set
+    members = {name for name in vars(Dataset) if not name.startswith("_")} - follow
+    assert members <= vars(DatasetView).keys()

@@ -100,5 +100,5 @@ def test_wan(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_own_data(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pipeline("stable-video-diffusion", "unet", EulerDiscreteScheduler(), workplace / "base")
     done = run_page("own-data", capsys)
-    assert done == ["convert", "finetune", "rollout", "evaluate"]
+    assert done == ["data", "convert", "finetune", "rollout", "evaluate"]
     assert (workplace / "run/loss.png").is_file()

@@ -15,10 +15,11 @@ import pytest
 
 from tests.conftest import ACTIONS
 from tests.data.coloured import episodes
-from tests.hostile.conftest import TRIED, Refused
+from tests.hostile.conftest import TRIED, Refused, contents
 from tests.hostile.datasets import Spoil, descriptions, places, rights, tables, videos
 from tests.hostile.datasets.whole import CAMERA, DATA, EPISODES, FILES, INFO, VIDEO, column, info, write
 from v2w_convert import ConvertSettings, convert
+from v2w_convert.cli import run
 from v2w_convert.data import Dataset, Episode, open_dataset, write_dataset
 from v2w_convert.errors import V2WError
 
@@ -251,6 +252,21 @@ def test_commands_refuse_bad_data(
     spoil, mention = SPOILED[case]
     spoil(data)
     refused(command, tiny_converted, *COMMANDS[command], data, mentions=[mention])
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_what_is_wrong_with_data_is_shown(
+    case: str, data: Path, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By `v2w data`, whose work it is: as the one line of a refusal, or as a fault."""
+    spoil, mention = SPOILED[case]
+    spoil(data)
+    before = contents(home)
+    code = run(["data", str(data), "--decode", "all"])
+    out, err = capfd.readouterr()
+    assert code in (1, 2) and not out
+    assert mention in err and all(line.isprintable() for line in err.splitlines())
+    assert contents(home) == before
 
 
 def test_verify_refuses_bad_clips_before_it_measures(
