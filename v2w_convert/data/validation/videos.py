@@ -1,5 +1,6 @@
 """Videos, opened as what their names say and in no other way, with bounds on what decoding takes."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +45,7 @@ def decode(file: Path, *, fps: float, height: int, width: int) -> Iterator[tuple
     Raises:
         V2WError: It is another container, damaged, of another size, without times, or has more frames a second.
     """
-    with _opened(file, height, width) as (container, video):
+    with open_video(file, (height, width)) as (container, video):
         last = -1.0
         for number, frame in enumerate(container.decode(video)):
             time = _time(frame, last, number, fps)
@@ -69,7 +70,7 @@ def frame_times(file: Path, *, fps: float, height: int, width: int, seconds: flo
     """
     found: list[float] = []
     latest = 0.0
-    with _opened(file, height, width) as (container, video):
+    with open_video(file, (height, width)) as (container, video):
         for packet in container.demux(video):
             # The last packet is empty: it flushes decoders. Those to be discarded come before an edit's beginning.
             if packet.size == 0 or packet.is_discard:
@@ -88,16 +89,21 @@ def frame_times(file: Path, *, fps: float, height: int, width: int, seconds: flo
 
 
 @contextmanager
-def _opened(file: Path, height: int, width: int) -> Iterator[tuple[Any, Any]]:
-    """The container and its video; what goes wrong in the block is a V2WError that names the file."""
+def open_video(file: Path, size: tuple[int, int] | None) -> Iterator[tuple[Any, Any]]:
+    """The container and its video; what goes wrong in the block is a V2WError that names the file.
+
+    Args:
+        file: A regular file.
+        size: Height and width of its frames; None: any that is not absurd.
+
+    Raises:
+        V2WError: It is another container than its suffix says, damaged, or of another size.
+    """
     asked = f"decode {file}"
     if file.suffix not in CONTAINERS:
         raise V2WError(asked, f"no container is known by the name {file.suffix!r}", ", ".join(CONTAINERS))
-    options = {
-        "protocol_whitelist": "file",
-        "max_pixels": str((height + PADDING) * (width + PADDING)),
-        "max_streams": "100",
-    }
+    pixels = str(math.prod(side + PADDING for side in size) if size else MAX_PIXELS)
+    options = {"protocol_whitelist": "file", "max_pixels": pixels, "max_streams": "100"}
     if file.suffix in (".mp4", ".mov"):
         options |= {"enable_drefs": "0", "use_absolute_path": "0"}
     try:
@@ -115,13 +121,13 @@ def _opened(file: Path, height: int, width: int) -> Iterator[tuple[Any, Any]]:
             video = container.streams.video[0]
             if (found := video.codec_context) is None:
                 raise ValueError("no decoder is known for it")
-            if (found.height, found.width) != (height, width):
+            if size is not None and (found.height, found.width) != size:
                 raise V2WError(
                     asked,
-                    f"its frames are {found.height} x {found.width}, the data set's {height} x {width}",
+                    f"its frames are {found.height} x {found.width}, the data set's {size[0]} x {size[1]}",
                     TRY,
                 )
-            found.options = {"max_pixels": options["max_pixels"]}
+            found.options = {"max_pixels": pixels}
             yield container, video
     except IndexError:
         raise V2WError(asked, "there is no video in it", TRY) from None
