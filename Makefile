@@ -63,7 +63,7 @@ lowest newest:
 	mkdir -p build
 	$(PYTHON) -m venv --clear build/$@
 	$(PYTHON) .ci/floors.py $@ > build/$@.txt
-	build/$@/bin/pip install --quiet --disable-pip-version-check --constraint build/$@.txt --editable '.[export,text]' $(TESTERS)
+	build/$@/bin/pip install --quiet --disable-pip-version-check --constraint build/$@.txt --editable '.[export,hdf5,text]' $(TESTERS)
 	build/$@/bin/pip freeze --exclude-editable > build/$@-installed.txt
 	OMP_NUM_THREADS=1 build/$@/bin/python -m pytest -q -W ignore::DeprecationWarning -m "not slow" $(LEANS)
 

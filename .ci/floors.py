@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
-EXTRAS = ("export", "text")
+EXTRAS = ("export", "hdf5", "text")
 FLOOR = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")
 
 

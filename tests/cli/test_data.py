@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from tests.cli.commands import printed, refused
+from tests.data.formats.test_lerobot_recorded import RECORDED
 from tests.docs.pages import example
 from v2w_convert.data import Episode, formats, write_dataset
 
@@ -72,3 +75,29 @@ def test_faults_are_told_and_end_with_1(
 def test_what_is_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such folder" in refused(capsys, "data", tmp_path / "nowhere")
     assert "its format is not known" in refused(capsys, "data", tmp_path)
+
+
+def test_cameras_action_keys_and_state_by_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a data set that the lerobot package wrote."""
+    folder, top, wrist = RECORDED / "v3", "observation.images.top", "observation.images.wrist"
+    assert f"several cameras: {top}, {wrist}" in refused(capsys, "data", folder)
+    flags = ["--camera", f"{top},{wrist}", "--action-key", "action.move,action.keys", "--state"]
+    found = printed(capsys, "data", folder, *flags)
+    assert (found["height"], found["width"], found["camera"]) == (64, 192, f"{top},{wrist}")
+    kinds = [each["kind"] for each in found["actions"]]
+    assert kinds == ["discrete"] * 3 + ["multi_binary"] * 3 + ["continuous"] * 3
+    assert found["actions"][1]["name"] == "action.move=left" and found["actions"][-1]["name"] == "state.c"
+    unclear = refused(capsys, "data", folder, "--camera", top, "--action-key", "action.steps")
+    assert "--action-kind continuous, discrete or multi_binary" in unclear
+
+
+def test_episodes_that_are_cut_are_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = data / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    times = table["timestamp"].to_numpy().copy()
+    times[46:48] += 0.2  # the last two frames of the second episode, at 9 a second
+    place = table.schema.get_field_index("timestamp")
+    pq.write_table(table.set_column(place, "timestamp", pa.array(times, pa.float32())), file)
+    found = printed(capsys, "data", data)
+    assert (found["episodes"], found["frames"], found["shortest"]) == (3, 70, 22)
+    assert any("episode 1: 22 of 24 frames used" in note for note in found["notes"])

@@ -136,6 +136,7 @@ def test_actions_are_read(
     assert str(amounts.inverse_dynamics_reason).endswith("these never change: c")
 
 
+@pytest.mark.slow
 def test_the_figures_do_not_depend_on_what_is_rolled_out_together(
     result: EvaluateResult, tiny_converted: Path, data: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_the_figures_do_not_depend_on_what_is_rolled_out_together(
     assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_networks_that_the_user_names(tiny_converted: Path, data: Path, tmp_path: Path) -> None:
     files = {
         "lpips": torchscript.Lpips(),

@@ -125,10 +125,10 @@ def test_a_statistic_of_resampled_episodes() -> None:
     hits = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1.0, 4.0]])
 
     def ratio(chosen: Tensor) -> Tensor:
-        right, of = chosen.sum(0).unbind()
+        right, of = chosen.sum(1).unbind(-1)
         return right / of
 
     found = bootstrap_of(hits, ratio, seed=0)
     assert found.mean == 0.5
     assert (found.low, found.high) == (0.25, 0.75)
-    assert bootstrap(hits[:, 0], 0) == bootstrap_of(hits[:, 0], lambda chosen: chosen.mean(), 0)
+    assert bootstrap(hits[:, 0], 0) == bootstrap_of(hits[:, 0], lambda chosen: chosen.mean(1), 0)

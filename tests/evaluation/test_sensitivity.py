@@ -14,6 +14,7 @@ from v2w_convert.operations.action import ActionEmbedding
 from v2w_convert.plan.probe import randomize_zero_init
 
 
+@pytest.mark.slow
 def test_a_number_that_is_not_read_has_no_effect(
     tiny_converted: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

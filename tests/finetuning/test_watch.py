@@ -18,6 +18,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.finetune import finetune
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.finetuning.trackers import Trackers
+from v2w_convert.links import require_plain
 
 PACKAGES = ("tensorboard", "trackio", "wandb")
 SHORT = FinetuneSettings(steps=3, batch=1, frames=6, warmup=0)
@@ -129,7 +130,9 @@ def test_a_tracker_that_is_installed_is_written(
         pytest.skip(f"{name} is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    trackers = Trackers([name], "v2w-tests", tmp_path, {"steps": 2})  # type: ignore[list-item]
+    monkeypatch.chdir(tmp_path)
+    (run := tmp_path / "run").mkdir()
+    trackers = Trackers([name], "v2w-tests", run, {"steps": 2})  # type: ignore[list-item]
     for step in (1, 2):
         trackers.log({"step": step, "loss": 1 / step, "seconds": None})
     trackers.picture("rollouts", np.zeros((8, 8, 3), np.uint8), 2)
@@ -137,6 +140,7 @@ def test_a_tracker_that_is_installed_is_written(
     assert capsys.readouterr().out == ""
     written = [file for file in tmp_path.rglob("*") if file.is_file() and file.stat().st_size]
     assert written
+    require_plain(run, "resume it")  # wandb's files have a link out of their folder
 
 
 def test_what_a_tracker_prints_and_raises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,6 @@ from v2w_convert.hub import REPOSITORY
 NOT_PUSHED = (
     "checkpoints/**",
     "latents/**",
-    "wandb/**",
     "config.yaml",
     ".*",
     "**/.*",

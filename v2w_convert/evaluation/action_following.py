@@ -115,7 +115,7 @@ class ActionFollowing:
                 **{
                     name: bootstrap_of(
                         found[:, i],
-                        lambda chosen, part=part: score(part, chosen.mean(0)),  # type: ignore[misc]
+                        lambda chosen, part=part: score(part, chosen.mean(1)),  # type: ignore[misc]
                         context.settings.seed,
                     )
                     for name, found in sums.items()

@@ -69,7 +69,7 @@ def bootstrap(values: Tensor, seed: int, resamples: int = 2000, level: float = 0
     Raises:
         V2WError: There is no value.
     """
-    return bootstrap_of(values, lambda chosen: chosen.mean(0), seed, resamples, level)
+    return bootstrap_of(values, lambda chosen: chosen.mean(1), seed, resamples, level)
 
 
 def bootstrap_of(
@@ -83,7 +83,7 @@ def bootstrap_of(
 
     Args:
         values: What was measured on each episode (n …).
-        statistic: Of some episodes (m …): one number. Where it is NaN, the resample does not count.
+        statistic: Of each of r choices of m episodes (r m …): (r,). Where it is NaN, the resample does not count.
         seed: The seed of the resampling.
         resamples: How many resamples of n episodes.
         level: The share of resamples whose statistic lies in the interval.
@@ -96,12 +96,10 @@ def bootstrap_of(
     values = values.double().cpu()
     n = len(values)
     generator = torch.Generator().manual_seed(seed)
-    found = torch.stack(
-        [statistic(values[torch.randint(n, (n,), generator=generator)]) for _ in range(resamples)]
-    )
+    found = statistic(values[torch.randint(n, (resamples, n), generator=generator)])
     tail = (1 - level) / 2
     low, high = (found.nanquantile(share).item() for share in (tail, 1 - tail))
-    return Interval(statistic(values).item(), low, high)
+    return Interval(statistic(values[None]).item(), low, high)
 
 
 def picture_statistics(frames: Tensor) -> Tensor:

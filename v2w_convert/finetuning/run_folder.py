@@ -25,7 +25,6 @@ LATENTS = "latents"
 LOSS_CURVE = "loss.png"
 ROLLOUTS = "rollouts"  # videos, while training
 TENSORBOARD = "tensorboard"
-WANDB = "wandb"
 MAX_LINE = 10_000  # bytes of a line of the log
 
 Record = dict[str, Any]

@@ -24,7 +24,6 @@ from v2w_convert.finetuning.run_folder import (
     RECORD,
     ROLLOUTS,
     TENSORBOARD,
-    WANDB,
     write_atomically,
     write_json,
 )
@@ -32,7 +31,7 @@ from v2w_convert.surgery.card import CARD, card_text
 from v2w_convert.surgery.load import Converted
 from v2w_convert.surgery.manifest import MANIFEST
 
-WATCHED = (ROLLOUTS, TENSORBOARD, WANDB)
+WATCHED = (ROLLOUTS, TENSORBOARD)
 RUN_FILES = (CHECKPOINTS, LATENTS, LOG, LOSS_CURVE, RECORD, CONFIG, CARD, MANIFEST, *WATCHED)  # not copied
 
 

@@ -50,7 +50,7 @@ class Trackers:
         Raises:
             V2WError: A package is not installed.
         """
-        missing = [name for name in names if find_spec(name) is None]
+        missing = [name for name in names if not _is_installed(name)]
         if missing:
             wanted = ",".join(missing)
             raise V2WError(
@@ -91,6 +91,12 @@ class Trackers:
                 do(self._open[name])
 
 
+def _is_installed(name: str) -> bool:
+    """Whether there is such a package; a folder of its name that wandb has written here is none."""
+    found = find_spec(name)
+    return found is not None and found.origin is not None
+
+
 class _TensorBoard:
     def __init__(self, project: str, output: Path, settings: dict[str, Any], step: int):
         from torch.utils.tensorboard import SummaryWriter
@@ -110,6 +116,8 @@ class _TensorBoard:
 
 
 class _Wandb:
+    """Its files lie where it says (WANDB_DIR): among them is a link out of their folder, which a run folder must not have."""
+
     def __init__(self, project: str, output: Path, settings: dict[str, Any], step: int):
         import wandb
 
@@ -119,7 +127,6 @@ class _Wandb:
             name=output.name,
             id=hashlib.sha256(str(output.resolve()).encode(errors="surrogateescape")).hexdigest()[:16],
             resume="allow",  # the same run in the same folder goes on
-            dir=output,
             config=settings,
         )
 
