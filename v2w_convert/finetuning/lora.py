@@ -5,6 +5,7 @@ adapter as peft writes it (`checkpoint.adapter`).
 """
 
 import re
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +81,10 @@ def inject_updates(world: World, settings: MemorySettings) -> None:
 
     names = target_names(world.resolved, world.base, settings.lora_targets)
     trained = [p for p in world.base.parameters() if p.requires_grad]
+    alpha: Any = settings.lora_alpha or settings.lora_rank  # peft says int, and takes any number
     config = LoraConfig(
         r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha or settings.lora_rank,
+        lora_alpha=alpha,
         target_modules="|".join(
             map(re.escape, names)
         ),  # in a list each would stand for all names that end with it

@@ -59,7 +59,7 @@ def _describe(space: Any, name: str, meanings: Sequence[str] | None) -> tuple[li
     if isinstance(space, spaces.Box):
         return [_numbers(name, "continuous", space.shape)], lambda action: [np.ravel(action)]
     if isinstance(space, spaces.Tuple | spaces.Dict):
-        inner = space.spaces
+        inner: Any = space.spaces
         keys = list(inner) if isinstance(inner, dict) else list(range(len(inner)))
         described = [_describe(inner[key], f"{name}.{_plain(key)}", None) for key in keys]
         return [part for some, _ in described for part in some], lambda action: [
