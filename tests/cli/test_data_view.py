@@ -45,7 +45,8 @@ def test_a_view_is_decided_once(
 
     rolled = ("rollout", run, "--data", wide, "-o", video, "--history", 2, "--frames", 2, "--steps", 1)
     assert "its actions have 1 numbers, the model takes 3" in refused(capsys, *rolled, "--stride", 1)
-    printed(capsys, *rolled)
+    shown = printed(capsys, *rolled)["settings"]
+    assert {name: shown[name] for name in RECORDED} == RECORDED and shown["stride"] is None
     with av.open(str(video)) as opened:
         assert opened.streams.video[0].average_rate == 10
 

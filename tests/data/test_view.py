@@ -129,7 +129,7 @@ def test_what_a_model_was_trained_on_holds_unless_something_else_is_said(folder:
         return open_dataset(folder, DataSettings.model_validate(given), recorded)
 
     trained = open_dataset(folder, DataSettings(height=8, width=8, stride=3, fit="pad"))
-    recorded = decided(trained, DataSettings(fit="pad"), trained.first().frames[0])
+    recorded = decided(trained, DataSettings(), DataSettings(fit="pad"), trained.first().frames[0])
     assert recorded.said() == {"height": 8, "width": 8, "fit": "pad", "fps": 10.0}
     assert read().fingerprint() == trained.fingerprint()
     assert read(stride=1).fps == 30 and read(fps=15).fps == 15

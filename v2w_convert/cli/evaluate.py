@@ -32,7 +32,7 @@ def evaluate(
         result = api.evaluate(world, data, settings, output=output, progress=progress)
     from v2w_convert.evaluation.tables import tables
 
-    used = ", ".join(f"{name} {value}" for name, value in result.settings.items())
+    used = ", ".join(f"{name} {value}" for name, value in result.settings.items() if value is not None)
     print_line(
         f"{result.world} on {result.clips} clips of {result.episodes} episodes of {result.data}; {used}"
     )

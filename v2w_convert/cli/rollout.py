@@ -27,7 +27,7 @@ def rollout(
 
     with show_progress("rollout") as progress:
         result = api.rollout(world, data, output, settings, progress=progress)
-    used = ", ".join(f"{name} {value}" for name, value in result.settings.items())
+    used = ", ".join(f"{name} {value}" for name, value in result.settings.items() if value is not None)
     print_line(f"{output}: {' | '.join(result.panels)}; {used}")
     if json:
         print_result(result)

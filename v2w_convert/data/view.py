@@ -135,15 +135,19 @@ def stride_of(data: Dataset, settings: DataSettings) -> int:
     return stride
 
 
-def decided(data: Dataset, settings: DataSettings, frame: NDArray[np.uint8]) -> DataSettings:
+def decided(
+    data: Dataset, settings: DataSettings, recorded: DataSettings, frame: NDArray[np.uint8]
+) -> DataSettings:
     """How `data` is read, once it is: with the size of its frames and its rate, whoever decided them.
 
     Args:
         data: What `open_dataset` returned.
         settings: With which.
+        recorded: As `open_dataset` took it.
         frame: One of its frames (height width 3).
     """
     height, width, _ = frame.shape
+    settings = settings.over(recorded, DataSettings.model_fields)
     said = settings.said() | {
         "height": height,
         "width": width,

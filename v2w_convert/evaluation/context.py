@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from v2w_convert.data import open_dataset
+from v2w_convert.data.view import decided
 from v2w_convert.device import resolve_device, resolve_dtype
 from v2w_convert.evaluation.action_parts import MeasuredPart, parts_of
 from v2w_convert.evaluation.clips import EvaluationClips, cut_clips, other_actions, per_episode, read_episodes
@@ -136,7 +137,8 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
     # Frames after the history may have left a trace in its latents.
     latents = encoded if vae.single else encode(vae, clips.frames[:, :history], settings.batch)
     world = load(world_folder, device=device, dtype=dtype)
-    decided = {
+    found = {
+        **decided(data_set, settings, manifest.view, episodes[0].frames[0]).model_dump(),
         "device": str(device),
         "dtype": str(dtype).removeprefix("torch."),
         "history": history,
@@ -148,7 +150,7 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
     return EvaluationContext(
         world,
         vae,
-        settings.model_copy(update=decided),
+        settings.model_copy(update=found),
         history,
         data_set.fps,
         clips,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from v2w_convert.data import Episode, open_dataset
+from v2w_convert.data.view import decided
 from v2w_convert.device import resolve_device, resolve_dtype
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.clips import read_episodes
@@ -109,6 +110,7 @@ def rollout(
         panels=titles,
         settings={
             **settings.model_dump(mode="json"),
+            **decided(data_set, settings, manifest.view, start.frames[0]).model_dump(),
             "device": str(device),
             "dtype": str(resolve_dtype(settings.dtype, device)).removeprefix("torch."),
             "history": history,

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from v2w_convert.checkpoint.headers import DTYPES
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
-from v2w_convert.data import Dataset, DataSettings, open_dataset
+from v2w_convert.data import Dataset, open_dataset
 from v2w_convert.data.check import left_out, require_sound, told
 from v2w_convert.data.view import decided
 from v2w_convert.encoders.episode import Sources, choose_sources
@@ -107,8 +107,7 @@ def finetune(
     vae = open_vae(converted)
     paths = [data] if settings.validation is None else [data, settings.validation]
     train_set = open_dataset(data, settings, manifest.view)
-    wanted = settings.over(manifest.view, DataSettings.model_fields)
-    view = decided(train_set, wanted, train_set.first().frames[0])
+    view = decided(train_set, settings, manifest.view, train_set.first().frames[0])
     sets = [train_set, *(open_dataset(path, settings, view) for path in paths[1:])]
     for data_set in sets:
         require_clips(data_set, manifest.action_dim, settings.frames, vae.packing)
