@@ -118,7 +118,7 @@ def test_what_does_not_go_is_refused(tiny_converted: Path, tiny_data: Path, tmp_
     assert "a batch of 3 clips" in done.stderr and "--batch 4" in done.stderr
     assert "a fault of v2w" not in done.stderr
     done = start(1, *command, "--shard")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "there is one process" in done.stderr
+    assert done.returncode == 2 and "there is one process" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()
 
 

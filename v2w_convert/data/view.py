@@ -93,7 +93,9 @@ class DatasetView(Dataset):
 
     def fingerprint(self) -> str:
         """The SHA-256 of the data set's own and of the view."""
-        said = json.dumps([self.data.fingerprint(), self.size, self.size and self.fit, self.stride])
+        said = json.dumps(
+            [self.data.fingerprint(), self.size, self.size and self.fit, self.stride], allow_nan=False
+        )
         return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ A path is of names in the file, separated by slashes, and has at most one `*`. I
 episode: data/*/actions; or, where each frame is an array of its own, of a frame: frame_*_x.
 """
 
-import json
+import reprlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -188,7 +188,7 @@ def _parts(space: dict[str, Any], name: str) -> list[ActionPart]:
             return [_plain(name, "continuous", size)]
     except (KeyError, TypeError) as error:
         raise ValueError(f"metadata.json: the action space {kind}: {error!s:.100}") from None
-    raise ValueError(f"actions of the kind {json.dumps(kind)[:50]} are not read")
+    raise ValueError(f"actions of the kind {reprlib.repr(kind)} are not read")
 
 
 def _choice(name: str, count: Any) -> ActionPart:
