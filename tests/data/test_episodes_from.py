@@ -1,23 +1,15 @@
 """A resumed encoding begins in the middle: the episodes before are not decoded."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.data.coloured import episodes
 from tests.data.recordings import folder_of_videos
+from tests.data.written import robomimic
 from tests.squares import write
 from v2w_convert.data import Dataset, DataSettings, Episode, open_dataset
-
-
-def robomimic(file: Path) -> Path:
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(file, "w") as root:
-        for number, episode in enumerate(episodes()):
-            root[f"data/demo_{number}/actions"] = episode.actions.astype(np.float64)
-            root[f"data/demo_{number}/obs/agentview_image"] = episode.frames
-    return file
 
 
 def same(a: Episode, b: Episode) -> bool:
@@ -27,12 +19,16 @@ def same(a: Episode, b: Episode) -> bool:
 @pytest.mark.parametrize("viewed", [False, True])
 @pytest.mark.parametrize("kind", ["lerobot", "folder", "hdf5"])
 def test_they_are_those_that_come_later(kind: str, viewed: bool, tmp_path: Path) -> None:
+    if kind == "hdf5":
+        pytest.importorskip("h5py")
     path = {
         "lerobot": lambda: write(tmp_path / "data", (5, 3, 4)),
         "folder": lambda: folder_of_videos(tmp_path / "data"),
         "hdf5": lambda: robomimic(tmp_path / "data.hdf5"),
     }[kind]()
-    data: Dataset = open_dataset(path, DataSettings(height=4, width=4, stride=2) if viewed else None)
+    view: dict[str, Any] = {"height": 4, "width": 4, "stride": 2} if viewed else {}
+    camera = "agentview_image" if kind == "hdf5" else None
+    data: Dataset = open_dataset(path, DataSettings(camera=camera, **view))
     every = list(data.episodes())
     assert len(every) == 3
     for number in range(4):

@@ -52,7 +52,8 @@ def test_the_result_says_what_was_measured_on_what(
     assert (result.world, result.data) == ("converted", "one_hot")
     assert (result.clips, result.episodes, result.history) == (4, 3, 2)
     level = load(tiny_converted).noise.history_level  # where the settings name none
-    expected = SETTINGS.model_copy(update={"context_noise": level, "dtype": "float32"})
+    decided = {"height": 16, "width": 16, "fit": "crop", "fps": 5.0}  # as the data is
+    expected = SETTINGS.model_copy(update={"context_noise": level, "dtype": "float32", **decided})
     assert EvaluateSettings.model_validate(result.settings) == expected
     assert result.horizons.keys() == result.actions.psnr_gap.keys() == {1, 3}
     assert result.baselines.last_frame_copied.keys() == {1, 3}

@@ -20,7 +20,8 @@ def test_a_video_plays_at_the_rate_of_the_data(tiny_converted: Path, tiny_data: 
     assert (result.output, result.data, result.history, result.frames) == (str(file), "squares", 2, 9)
     assert result.panels == ["truth, episode 0", "rollout", "same start, other actions"]
     level = load(tiny_converted).noise.history_level  # where the settings name none
-    expected = SETTINGS.model_copy(update={"context_noise": level, "dtype": "float32"})
+    decided = {"height": 16, "width": 16, "fit": "crop", "fps": 5.0}  # as the data is
+    expected = SETTINGS.model_copy(update={"context_noise": level, "dtype": "float32", **decided})
     assert RolloutSettings.model_validate(result.settings) == expected
     with av.open(str(file)) as video:
         assert video.streams.video[0].average_rate == 5
