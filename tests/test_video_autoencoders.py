@@ -146,7 +146,7 @@ def test_actions_are_classified_by_video_frames(
         for _ in range(2)
     ]
     folder = tmp_path / "data"
-    write_dataset(episodes, folder, fps=9, action_names=["a", "b", "c"], task="test", robot="test")
+    write_dataset(episodes, folder, fps=5, action_names=["a", "b", "c"], task="test", robot="test")
     arguments = ["evaluate", runs("wan"), "--data", folder, "--classifier-data", folder, "--history", 5]
     assert v2w(*arguments, "--steps", 1, "--samples", 1, "--long-frames", 0, "--json") == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -283,7 +283,9 @@ def test_misfits(
         ["rollout", right, "--data", small, *out, "--history", 5],
         ["evaluate", right, "--data", small, "--history", 5],
     ):
-        assert "12 x 12 come back from the autoencoder as 8 x 8 (try: multiples of 8)" in said(*arguments)
+        assert "12 x 12 come back from the autoencoder as 8 x 8 (try: multiples of 8)" in said(
+            *arguments, noted="never change: nothing"
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -318,6 +320,7 @@ def test_an_episode_that_does_not_fit_into_memory_is_a_clear_error(
     monkeypatch.setattr(VAE, "encode", encode)
     converted = runs("wan").parent / "wan0"
     run = ["-o", tmp_path / "run", "--device", "cpu", "--frames", 3]
-    line = refused(capsys, "finetune", converted, "--data", data, *run)
+    notes = "never change: nothing / cpu will hold"
+    line = refused(capsys, "finetune", converted, "--data", data, *run, noted=notes)
     assert "not enough memory to encode the 25 frames of episode 0 as a whole" in line
     assert not (tmp_path / "run").exists()

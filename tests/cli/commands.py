@@ -12,13 +12,14 @@ from v2w_convert.cli import run
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Runs `v2w …`, which must be the user's mistake; returns its one line."""
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object, noted: str = "") -> str:
+    """Runs `v2w …`, which must be the user's mistake; returns its one line. Before it come lines with the words `noted`."""
     capsys.readouterr()
     code = run([str(a) for a in arguments])
     out, err = capsys.readouterr()
     assert code == 2, err
-    line = err.strip()
+    *notes, line = err.splitlines()
+    assert all(noted and any(words in note for words in noted.split(" / ")) for note in notes), notes
     assert line.startswith("v2w: ")
     assert "\n" not in line
     assert not out

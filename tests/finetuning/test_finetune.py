@@ -19,9 +19,9 @@ from torch import Tensor
 from v2w_convert.checkpoint.digests import is_recorded
 from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
-from v2w_convert.finetuning import checkpoints, objective, precision, save
-from v2w_convert.finetuning import finetune as module
-from v2w_convert.finetuning.finetune import finetune, make_accelerator
+from v2w_convert.finetuning import checkpoints, objective, precision, processes, save
+from v2w_convert.finetuning.finetune import finetune
+from v2w_convert.finetuning.processes import make_accelerator
 from v2w_convert.finetuning.result import FinetuneResult
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.progress import ProgressEvent
@@ -493,7 +493,7 @@ def test_a_device_that_is_not_there_is_refused(
     elsewhere = settings.model_copy(update={"device": "xpu"})
     with pytest.raises(V2WError, match="'xpu': this machine has no xpu"):
         make_accelerator(elsewhere)
-    for place in (module, precision):
+    for place in (processes, precision):
         monkeypatch.setattr(place, "resolve_device", torch.device)
     with pytest.raises(V2WError, match="accelerate chose cpu"):
         make_accelerator(elsewhere)
