@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all check report mutations mutations-all
+.PHONY: setup demo test test-all test-ci check report mutations mutations-all
 
 setup: .venv/.ready
 
@@ -45,6 +45,11 @@ test: setup check
 test-all: setup check
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --cov --cov-report=term
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+
+# What CI has the time for: the quick tests, and every other one of the slow ones.
+test-ci: setup check
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --cov --cov-report=term
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow --slow-share 2
 
 # Models, each broken in one way, that `v2w verify` must catch: one of every kind, measured as small and as large models are.
 mutations: setup

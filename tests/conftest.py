@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,22 @@ from v2w_convert.surgery.convert import convert
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # subprocesses of tests inherit it: a core per worker
     torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--slow-share", type=int, default=1, help="run one of so many slow tests, always the same ones"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    share = config.getoption("--slow-share")
+    left_out = [
+        item for item in items if item.get_closest_marker("slow") and zlib.crc32(item.nodeid.encode()) % share
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 def pytest_collection_finish() -> None:
