@@ -152,7 +152,7 @@ def _brief_trials(world: AnyWorld) -> list[Trial]:
     everything = Sampling(steps=2, guidance=2.5, context_noise=_context_noise(world))
     return [
         Trial(LOOP, Sampling(steps=3), 4, _after(2, 2)),
-        Trial(HISTORY, Sampling(steps=1, guidance=0.5, context_noise=0.0), 2, _after(1, 1)),
+        Trial(HISTORY, Sampling(steps=2, guidance=0.5, context_noise=0.0), 2, _after(1, 1)),
         Trial(BRANCH, everything, 4, _branches),
     ]
 
