@@ -38,6 +38,8 @@ def make_accelerator(settings: FinetuneSettings) -> Accelerator:
     settings = with_precision(settings)
     device = resolve_device(settings.device)
     asked = f"finetune on {device} with mixed precision {settings.mixed_precision!r}"
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # accelerate takes the current one
     try:
         accelerator = Accelerator(
             cpu=device.type == "cpu",
@@ -54,13 +56,12 @@ def make_accelerator(settings: FinetuneSettings) -> Accelerator:
         )
     if accelerator.device.type != device.type:
         raise V2WError(asked, f"accelerate chose {accelerator.device}", "device cpu or auto")
-    if device.type == "cuda" and count == 1:
-        torch.cuda.set_device(device)  # accelerate takes the current one
-    if settings.batch % (count * settings.gradient_accumulation):
+    parts = count * settings.gradient_accumulation
+    if settings.batch % parts:
         raise V2WError(
             f"finetune in {count} processes",
             f"a batch of {settings.batch} clips, in {settings.gradient_accumulation} parts, cannot be shared equally",
-            f"--batch {-(-settings.batch // (count * settings.gradient_accumulation)) * count * settings.gradient_accumulation}",
+            f"--batch {-(-settings.batch // parts) * parts}",
         )
     if settings.shard and count == 1:
         raise V2WError(
