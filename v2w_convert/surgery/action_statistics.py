@@ -17,7 +17,14 @@ Label = Annotated[str, Field(max_length=1000)]
 
 @dataclass(frozen=True)
 class RecordedPart:
-    """Numbers of an action that belong together: `data.actions.ActionPart`, whose size is the number of labels."""
+    """Numbers of an action that belong together: `data.actions.ActionPart`, whose size is the number of labels.
+
+    Attributes:
+        name: What it is called.
+        kind: What it is: numbers that the data declares as amounts are choices here where all are one-hot, and keys where
+            all are 0 or 1.
+        labels: A name for each amount, choice or key.
+    """
 
     name: Label
     kind: ActionKind
