@@ -32,7 +32,7 @@ def is_dark(before: Any, action: Any, after: Any) -> bool:
     return bool(after.mean() < 1e9)
 
 
-@pytest.mark.parametrize("observation", ["pixels", "latents"])
+@pytest.mark.parametrize("observation", ["pixels", pytest.param("latents", marks=pytest.mark.slow)])
 def test_gymnasiums_checker_finds_nothing(heeding: Path, data_of: Data, observation: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

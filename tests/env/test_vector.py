@@ -53,6 +53,7 @@ def test_each_does_what_a_single_environment_does(heeding: Path, data_of: Data) 
             assert near(single.step(row[i])[0], frames[i])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_one_that_ends_begins_again_as_in_gymnasiums_own(
     heeding: Path, data_of: Data, mode: AutoresetMode
@@ -91,6 +92,7 @@ def test_one_that_ends_begins_again_as_in_gymnasiums_own(
     assert any(each[3].any() for each in results[0] if len(each) == 5)
 
 
+@pytest.mark.slow
 def test_branches_of_one_moment_differ_by_their_actions_and_seeds(heeding: Path, data_of: Data) -> None:
     envs = WorldVectorEnv(heeding, num_envs=3, starts=data_of("choice"), **BRIEF)
     single = WorldEnv(heeding, starts=data_of("choice"), **BRIEF)

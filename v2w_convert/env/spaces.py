@@ -96,7 +96,13 @@ def _cast(space: spaces.Space[Any], action: Any) -> Any:
 
 
 def _contains(space: spaces.Space[Any], action: Any) -> bool:
-    try:
-        return bool(space.contains(action))
-    except (TypeError, ValueError, KeyError, AttributeError):
-        return False
+    if isinstance(space, spaces.Dict):
+        keys = set(space.spaces)
+        return (
+            isinstance(action, dict)
+            and set(action) == keys
+            and all(_contains(space[k], action[k]) for k in keys)
+        )
+    if not isinstance(space, spaces.Discrete) and not isinstance(action, np.ndarray):
+        return False  # `_cast` could not make an array of it
+    return bool(space.contains(action))

@@ -50,7 +50,7 @@ class ActionStatistics:
     std: Numbers
     min: Numbers
     max: Numbers
-    parts: list[RecordedPart] | None = None
+    parts: Annotated[list[RecordedPart], Field(min_length=1)] | None = None
 
     @property
     def space(self) -> ActionSpace | None:
