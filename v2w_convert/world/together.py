@@ -53,9 +53,8 @@ def can_step_together(stream: Stream) -> bool:
     Some models branch on values or take one clip at a time; those are stepped one after the other.
     """
     before, after = stream.branch(), stream.branch()
-    b, h, w = stream.size
     world = stream.world
-    actions = torch.zeros(b, world.frames_per_block, _action_dim(world), device=world.device)
+    actions = torch.zeros(1, world.frames_per_block, _action_dim(world), device=world.device)
     after.step_block(actions)
     pair = [before.branch(), after.branch()]
     alone = torch.cat([each.step_block(actions) for each in (before, after)])
@@ -71,14 +70,8 @@ class _ManyCursors:
 
     def __init__(self, world: StreamingModel):
         self.world = world
-
-    @property
-    def noise(self) -> Noise:
-        return self.world.noise
-
-    @property
-    def frames_per_block(self) -> int:
-        return self.world.frames_per_block
+        self.noise: Noise = world.noise
+        self.frames_per_block = world.frames_per_block
 
     @property
     def channels(self) -> int:
