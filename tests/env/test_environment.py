@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,17 @@ def test_episodes_may_begin_with_arrays(heeding: Path, data_of: Data) -> None:
     episodes = list(open_dataset(data_of("choice")).episodes())
     with pytest.raises(V2WError, match="kept no record of its actions"):
         WorldEnv(heeding, starts=episodes, **BRIEF)
+
+
+def test_a_window_needs_pygame(heeding: Path, data_of: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    if find_spec("pygame") is None:
+        with pytest.raises(V2WError, match="pygame is not installed"):
+            WorldEnv(heeding, starts=data_of("choice"), render_mode="human", **BRIEF)
+        return
+    env = WorldEnv(heeding, starts=data_of("choice"), render_mode="human", observation="latents", **BRIEF)
+    env.reset(seed=0)
+    env.step(0)
+    assert env.render() is None and env._window.screen.get_size() == (512, 512)
+    env.close()
+    env.close()
