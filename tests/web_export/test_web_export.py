@@ -156,8 +156,6 @@ def test_what_differs_is_not_written(
     result = printed(capsys, "export-web", *arguments, "--web", tmp_path / "page", code=1)
     assert not result["written"] and result["largest_difference"] > 1e-3
     assert not [*tmp_path.iterdir()]
-    assert printed(capsys, "export-web", *arguments, "--web", tmp_path / "page", "--keep", code=1)["written"]
-    assert (tmp_path / "page" / "index.html").is_file()
 
 
 needs_browser = pytest.mark.skipif(
@@ -204,7 +202,7 @@ def test_a_visitor_plays(exported: tuple[Path, dict[str, Any]]) -> None:
     assert found["title"] == "randomized" and found["starts"] == 2
     assert found["controls"] == ["<b>hop</b>1", "turn left\u2190", "c2"] and found["markup"] == 0
     assert found["pressed"] == ["true", "false", "false"] and found["released"] == ["false"] * 3
-    assert found["moved"] and found["running"] == "Pause" and found["paused"] and found["reset"]
+    assert found["moved"] and found["running"] == "Pause" and found["more"] <= 2 and found["reset"]
 
 
 @pytest.mark.parametrize(

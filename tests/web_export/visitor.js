@@ -18,11 +18,12 @@ try {
   found.released = pressed();
   found.moved = pixels() !== first;
   found.running = find("run").textContent;
+  find("speed").value = "most";
+  find("speed").dispatchEvent(new Event("change"));
   find("run").click();
-  await new Promise((done) => setTimeout(done, 300));
-  const paused = find("count").textContent;
-  await new Promise((done) => setTimeout(done, 300));
-  found.paused = paused === find("count").textContent;
+  const paused = Number(find("count").textContent);
+  await new Promise((done) => setTimeout(done, 1000));
+  found.more = Number(find("count").textContent) - paused; // those that were under way
   find("reset").click();
   await until(() => find("count").textContent === "0");
   found.reset = pixels() === first;

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from v2w_convert.console import quiet_libraries
 from v2w_convert.errors import V2WError
+from v2w_convert.onnx_export.onnx import save
 from v2w_convert.world.vae import VAE
 
 
@@ -51,4 +52,4 @@ def write_decoder(vae: VAE, size: tuple[int, int, int], file: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    program.save(file)
+    save(program, file)

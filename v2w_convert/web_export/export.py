@@ -24,6 +24,7 @@ from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.web_export import starts as beginnings
 from v2w_convert.web_export.decoder import require_single, write_decoder
+from v2w_convert.web_export.halves import halve
 from v2w_convert.web_export.player import Array, Player
 from v2w_convert.web_export.result import WebExportResult
 from v2w_convert.web_export.runtime import WASM, WEBGPU, read_runtime
@@ -160,6 +161,7 @@ def export_web(
             if (stage / "step.onnx.data").exists():
                 raise V2WError(asked, "its weights are over 2 GB", "a smaller model")
             for name in ("step.onnx", "decode.onnx"):
+                halve(stage / name)
                 _compress(stage / f"{name}.gz", (stage / name).read_bytes())
                 (stage / name).unlink()
             (stage / "starts.bin").write_bytes(placed)

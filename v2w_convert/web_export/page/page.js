@@ -56,7 +56,7 @@ const handlers = {
     find("progress").hidden = true;
     find("run").disabled = find("reset").disabled = false;
     tell("Ready: press Play, or an action");
-    if (playing) send("play", { playing });
+    if (playing) setPlaying(true);
   },
   frame({ pixels, ms }) {
     draw(screen, pixels);
@@ -82,7 +82,10 @@ function setPlaying(on) {
   playing = on;
   times = [];
   find("run").textContent = on ? "Pause" : "Play";
-  if (worker && begun) send("play", { playing });
+  if (worker && begun) {
+    send("play", { playing });
+    tell(on ? "Playing" : "Paused");
+  }
 }
 
 function restart() {
