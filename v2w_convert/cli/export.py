@@ -1,7 +1,7 @@
 """`v2w export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,10 @@ from v2w_convert.cli.options import FILES, Converted, Json, output_option, takes
 from v2w_convert.errors import V2WError
 from v2w_convert.onnx_export.settings import ExportSettings
 from v2w_convert.web_export.settings import WebSettings
+
+if TYPE_CHECKING:
+    from v2w_convert.onnx_export.result import ExportResult
+    from v2w_convert.web_export.result import WebExportResult
 
 Output = Annotated[Path | None, output_option("FILE", "new .onnx file")]
 Web = Annotated[
@@ -79,7 +83,7 @@ def export(
     return 0 if result.ok else 1
 
 
-def _said(target: str, result: "api.ExportResult | api.WebExportResult", size: str) -> str:
+def _said(target: str, result: "ExportResult | WebExportResult", size: str) -> str:
     """What was written, and how far it differs from torch."""
     difference = result.largest_difference
     found = "not a finite number" if difference is None else f"{difference:.1e}"

@@ -108,8 +108,8 @@ def export_web(
     history = history_length(1, vae.packing, settings.history)
     controls = beginnings.controls(data_set, manifest.action_dim, vae)
     numbers = beginnings.chosen(data_set, history, settings.starts)
-    found = [beginnings.encoded(data_set, number, history, vae) for number in numbers]
-    h, w = found[0][0]["latents"].shape[-2:]
+    begun = [beginnings.encoded(data_set, number, history, vae) for number in numbers]
+    h, w = begun[0][0]["latents"].shape[-2:]
     _, _, window = resolve_sizes(converted, settings.model_copy(update={"height": h, "width": w}))
     level = noise.history_level if settings.context_noise is None else settings.context_noise
     report(ProgressEvent("export", detail="loading"))
@@ -119,13 +119,13 @@ def export_web(
     step = StreamStep(world, state, own_conditions(converted, world, (1, h, w))).eval()
     tensors = [
         given | beginnings.own_conditions(converted, vae, step.conditions, episode)
-        for given, episode in found
+        for given, episode in begun
     ]
     if any(given["latents"].shape != tensors[0]["latents"].shape for given in tensors):
         raise V2WError(asked, "its episodes have frames of several sizes", "episodes of one size")
     sampling = Sampling(settings.steps, settings.guidance, level)
     made = _Made(world, vae, numbers, tensors, controls, sampling)
-    height, width = found[0][1].frames.shape[1:3]
+    height, width = begun[0][1].frames.shape[1:3]
     placed, starts = _place(tensors, numbers)
     described = {
         "v2w_web": FORMAT,
