@@ -204,7 +204,7 @@ function build() {
     const chosenFirst = Number(count) === world.first_steps;
     find("steps").append(new Option(count, count, chosenFirst, chosenFirst));
   }
-  find("speed").options[0].textContent = `as recorded (${+world.fps.toFixed(2)} a second)`;
+  find("speed").options[0].textContent = `recorded: ${+world.fps.toFixed(2)}/s`;
   find("steps").addEventListener("change", sendSettings);
   find("speed").addEventListener("change", sendSettings);
   find("seed").addEventListener("change", restart);
