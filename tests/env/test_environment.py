@@ -56,10 +56,10 @@ def test_gymnasiums_checker_finds_nothing(heeding: Path, data_of: Data, observat
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("choice", spaces.Discrete(3)),
-        ("keys", spaces.MultiBinary(3)),
+        pytest.param("choice", spaces.Discrete(3), marks=pytest.mark.slow),
+        pytest.param("keys", spaces.MultiBinary(3), marks=pytest.mark.slow),
         ("mixed", spaces.Dict),
-        ("amounts", spaces.Box),
+        pytest.param("amounts", spaces.Box, marks=pytest.mark.slow),
     ],
 )
 def test_actions_are_what_the_data_says(heeding: Path, data_of: Data, kind: str, expected: Any) -> None:
@@ -103,6 +103,7 @@ def test_frames_are_those_of_a_rollout(heeding: Path, data_of: Data) -> None:
         assert np.array_equal(found, as_uint8(vae.decode(expected[:, None])[0])[0])
 
 
+@pytest.mark.slow
 def test_a_seed_gives_an_episode_again_and_the_next_ones_too(heeding: Path, data_of: Data) -> None:
     env = WorldEnv(heeding, starts=data_of("choice"), **BRIEF)
 
@@ -115,6 +116,7 @@ def test_a_seed_gives_an_episode_again_and_the_next_ones_too(heeding: Path, data
     assert not np.array_equal(one[1], one[3])
 
 
+@pytest.mark.slow
 def test_a_branch_goes_on_as_the_episode_would(heeding: Path, data_of: Data) -> None:
     env = WorldEnv(heeding, starts=data_of("choice"), max_episode_steps=3, terminated=is_dark, **BRIEF)
     env.reset(seed=1)

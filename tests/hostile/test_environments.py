@@ -124,6 +124,7 @@ def test_settings(tiny_converted: Path, choices: Path, settings: dict[str, Any])
     one_line(lambda: WorldEnv(tiny_converted, **{"starts": choices, **settings}))
 
 
+@pytest.mark.slow
 def test_folders(tiny_converted: Path, tiny_base: Path, choices: Path, tmp_path: Path) -> None:
     from v2w_convert.env import WorldEnv
 
@@ -152,6 +153,7 @@ def test_functions(tiny_converted: Path, choices: Path) -> None:
         one_line(lambda env=env: env.step(0), "call the reward")  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_actions(tiny_converted: Path, choices: Path, tmp_path: Path) -> None:
     from v2w_convert.env import WorldEnv
 
