@@ -24,7 +24,9 @@ STEPS = 2
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("autoencoder", ["AutoencoderKLWan", "AutoencoderKLTemporalDecoder"])
+@pytest.mark.parametrize(
+    "autoencoder", ["AutoencoderKLWan", pytest.param("AutoencoderKLTemporalDecoder", marks=pytest.mark.slow)]
+)
 def test_pictures_are_those_of_a_rollout(autoencoder: str) -> None:
     vae = VAE(tiny_autoencoder(autoencoder), {})
     k, history, sampling = vae.packing.k, 1 + vae.packing.k, Sampling(1, context_noise=0.0)
