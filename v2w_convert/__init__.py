@@ -24,10 +24,14 @@ Functions, one for each `v2w` command:
         Train a converted folder on episodes with actions.
     rollout(world_folder, data, output, settings, *, progress) -> RolloutResult
         Generate a video beside the recorded one.
+    play(world_folder, data, settings, *, progress, ready) -> None
+        Serve a page in which visitors step into the model.
     evaluate(world_folder, data, settings, *, output, progress) -> EvaluateResult
         Measure quality by horizon, action following and stability.
     export(converted, output, settings, *, progress) -> ExportResult
         Write one streamed denoising step as an ONNX graph.
+    export_web(converted, folder, data, runtime, settings, *, progress) -> WebExportResult
+        Write a page on which a visitor plays the world in their own browser.
 
 On models and data in memory:
 
@@ -62,10 +66,12 @@ if TYPE_CHECKING:
         draft_plan,
         evaluate,
         export,
+        export_web,
         finetune,
         inspect,
         load,
         open_dataset,
+        play,
         record,
         rollout,
         verify,
@@ -86,6 +92,8 @@ if TYPE_CHECKING:
     from v2w_convert.onnx_export.settings import ExportSettings
     from v2w_convert.plan.grammar import Plan
     from v2w_convert.plan.read import read_plan
+    from v2w_convert.playing.result import PlayResult
+    from v2w_convert.playing.settings import PlaySettings
     from v2w_convert.progress import Progress, ProgressEvent
     from v2w_convert.recording.result import RecordResult
     from v2w_convert.recording.settings import RecordSettings
@@ -94,6 +102,8 @@ if TYPE_CHECKING:
     from v2w_convert.verification.module import assert_causal, assert_streams
     from v2w_convert.verification.result import VerifyReport
     from v2w_convert.verification.settings import VerifySettings
+    from v2w_convert.web_export.result import WebExportResult
+    from v2w_convert.web_export.settings import WebSettings
     from v2w_convert.world.experts import ExpertsWorld
     from v2w_convert.world.model import World
     from v2w_convert.world.rollout import Sampling, Stream
@@ -109,8 +119,10 @@ _MODULES = {
         "budget",
         "finetune",
         "rollout",
+        "play",
         "evaluate",
         "export",
+        "export_web",
         "convert_module",
         "load",
         "open_dataset",
@@ -132,6 +144,8 @@ _MODULES = {
     "v2w_convert.onnx_export.settings": ("ExportSettings",),
     "v2w_convert.plan.grammar": ("Plan",),
     "v2w_convert.plan.read": ("read_plan",),
+    "v2w_convert.playing.result": ("PlayResult",),
+    "v2w_convert.playing.settings": ("PlaySettings",),
     "v2w_convert.progress": ("Progress", "ProgressEvent"),
     "v2w_convert.recording.result": ("RecordResult",),
     "v2w_convert.recording.settings": ("RecordSettings",),
@@ -140,6 +154,8 @@ _MODULES = {
     "v2w_convert.verification.module": ("assert_causal", "assert_streams"),
     "v2w_convert.verification.result": ("VerifyReport",),
     "v2w_convert.verification.settings": ("VerifySettings",),
+    "v2w_convert.web_export.result": ("WebExportResult",),
+    "v2w_convert.web_export.settings": ("WebSettings",),
     "v2w_convert.world.experts": ("ExpertsWorld",),
     "v2w_convert.world.model": ("World",),
     "v2w_convert.world.rollout": ("Sampling", "Stream"),
@@ -165,6 +181,8 @@ __all__ = [
     "InspectResult",
     "Plan",
     "PlanResult",
+    "PlayResult",
+    "PlaySettings",
     "Progress",
     "ProgressEvent",
     "RecordResult",
@@ -176,6 +194,8 @@ __all__ = [
     "V2WError",
     "VerifyReport",
     "VerifySettings",
+    "WebExportResult",
+    "WebSettings",
     "World",
     "assert_causal",
     "assert_streams",
@@ -186,10 +206,12 @@ __all__ = [
     "draft_plan",
     "evaluate",
     "export",
+    "export_web",
     "finetune",
     "inspect",
     "load",
     "open_dataset",
+    "play",
     "read_plan",
     "record",
     "rollout",

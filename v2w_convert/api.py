@@ -5,6 +5,7 @@ function that needs them.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.new_file import write_text
 from v2w_convert.onnx_export.settings import ExportSettings
+from v2w_convert.playing.settings import PlaySettings
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.recording.settings import RecordSettings
 from v2w_convert.surgery.settings import ConvertSettings, InspectSettings
 from v2w_convert.to_json import result_json
 from v2w_convert.verification.settings import VerifySettings
+from v2w_convert.web_export.settings import WebSettings
 
 if TYPE_CHECKING:
     import torch
@@ -36,9 +39,11 @@ if TYPE_CHECKING:
     from v2w_convert.finetuning.result import FinetuneResult
     from v2w_convert.onnx_export.result import ExportResult
     from v2w_convert.plan.grammar import Plan
+    from v2w_convert.playing.result import PlayResult
     from v2w_convert.recording.result import RecordResult
     from v2w_convert.surgery.result import ConvertResult, InspectResult
     from v2w_convert.verification.result import VerifyReport
+    from v2w_convert.web_export.result import WebExportResult
     from v2w_convert.world.experts import ExpertsWorld
     from v2w_convert.world.model import World
 
@@ -409,6 +414,41 @@ def rollout(
     return result
 
 
+def play(
+    world_folder: Folder,
+    data: Folder | None = None,
+    settings: PlaySettings = PlaySettings(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress | None = None,
+    ready: "Callable[[PlayResult], None] | None" = None,
+) -> None:
+    """Serve a page in which visitors step into a model, until the process is interrupted.
+
+    Args:
+        world_folder: What `convert` or `finetune` wrote.
+        data: A data set whose episodes a visit can begin from; None: the folder data within the model's folder.
+        settings: Where to listen, who may come, and how to sample at first.
+        progress: Called as the work advances.
+        ready: Called when the page can be opened.
+
+    Returns:
+        Never but by an exception, KeyboardInterrupt as a rule.
+
+    Raises:
+        V2WError: A package is missing, the port is taken, or model and data do not fit together.
+    """
+    world_folder = _folder(world_folder)
+    if data is None:
+        data = world_folder / "data"
+        if not data.is_dir():
+            found = "it comes with no data to begin from"
+            raise V2WError(f"play {world_folder}", found, "--data DATA, a data set of recorded episodes")
+    data = _data(data)
+    from v2w_convert.playing.play import play as serve
+
+    serve(world_folder, data, settings, progress or no_progress, ready or (lambda result: None))
+
+
 def evaluate(
     world_folder: Folder,
     data: Folder,
@@ -491,6 +531,45 @@ def export(
     result = write(converted, output, settings, progress=progress)
     if result.written:
         _save_beside(settings, output, "export RUN -o FILE")
+    return result
+
+
+def export_web(
+    converted: Folder,
+    folder: Folder,
+    data: Folder,
+    runtime: Folder | None,
+    settings: WebSettings = WebSettings(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress | None = None,
+) -> "WebExportResult":
+    """Write a page on which a visitor plays a world in their own browser, and compare its frames with torch's.
+
+    Args:
+        converted: What `finetune` or `convert` wrote, with its autoencoder.
+        folder: A new folder, which any web server can serve.
+        data: Episodes to start from.
+        runtime: npm's package onnxruntime-web of the version that is served, packed or unpacked.
+        settings: What the page begins with, and how to compare.
+        progress: Called as the work advances.
+
+    Returns:
+        What was written and how far it differs. Its `ok` is False if it differs by more than is allowed.
+
+    Raises:
+        V2WError: The folder is not empty, a package is missing, or the model has something that a page has not.
+    """
+    from v2w_convert.onnx_export.target import require_packages
+
+    converted = _folder(converted)
+    require_packages()
+    from v2w_convert.web_export.export import export_web as write
+
+    package = None if runtime is None else Path(runtime)
+    result = write(converted, Path(folder), Path(data), package, settings, progress=progress)
+    if result.written:
+        said = "The settings of `v2w export RUN --web DIR`; `--config` reads them."
+        save_settings(settings, Path(folder) / CONFIG, said)
     return result
 
 
