@@ -32,7 +32,7 @@ endif
 demo: setup
 	$(BIN)/python examples/doom/demo.py --output demo
 
-# A Doom base from nothing, hours on a CPU; goes on where it was stopped, and shows in build/world/world.html how far it is.
+# A Doom world from nothing, hours on a CPU; goes on where it was stopped, and shows in build/world/world.html how far it is.
 DEVICE ?= auto
 WORLD ?= build/world
 .PHONY: world
