@@ -125,7 +125,8 @@ def goal_actions(
 ) -> Plans:
     """The actions that lead to the goal: drawn, each held for some frames, or those recorded."""
     if goal == "recorded":
-        return episode.actions[HISTORY - 1 : HISTORY - 1 + horizon].argmax(1)
+        actions: Plans = episode.actions[HISTORY - 1 : HISTORY - 1 + horizon].argmax(1)
+        return actions
     return random.integers(choices, size=horizon).repeat(3)[:horizon]
 
 

@@ -101,7 +101,8 @@ def generator(policy: str, start: int) -> np.random.Generator:
 
 def played(doom: Game, starts: int, length: int) -> tuple[list[Episode], Tensor]:
     """The starts, and each policy's mean reward from each in the game (starts policies)."""
-    begun, rewards = [], np.zeros((starts, len(POLICIES)))
+    begun: list[Episode] = []
+    rewards = np.zeros((starts, len(POLICIES)))
     for start in range(starts):
         for number, (name, policy) in enumerate(POLICIES.items()):
             episode = doom.begin(start)
