@@ -284,7 +284,7 @@ def test_misfits(
         ["evaluate", right, "--data", small, "--history", 5],
     ):
         assert "12 x 12 come back from the autoencoder as 8 x 8 (try: multiples of 8)" in said(
-            *arguments, noted="never change: nothing"
+            *arguments, noted="'nothing'"
         )
     assert not (tmp_path / "run").exists()
 
@@ -320,7 +320,7 @@ def test_an_episode_that_does_not_fit_into_memory_is_a_clear_error(
     monkeypatch.setattr(VAE, "encode", encode)
     converted = runs("wan").parent / "wan0"
     run = ["-o", tmp_path / "run", "--device", "cpu", "--frames", 3]
-    notes = "never change: nothing / cpu will hold"
+    notes = "'nothing' / cpu will hold / comes back from the autoencoder"
     line = refused(capsys, "finetune", converted, "--data", data, *run, noted=notes)
     assert "not enough memory to encode the 25 frames of episode 0 as a whole" in line
     assert not (tmp_path / "run").exists()

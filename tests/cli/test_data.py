@@ -41,7 +41,7 @@ def test_numbers_that_never_change_are_told(tmp_path: Path, capsys: pytest.Captu
     episode = Episode(np.zeros((4, 16, 16, 3), np.uint8), actions)
     write_dataset([episode], tmp_path / "data", fps=5, action_names=["x", "still"])
     found = printed(capsys, "data", tmp_path / "data", "-o", tmp_path / "sheet.png")
-    assert found["notes"] == ["1 of 2 numbers of an action never change: still"]
+    assert found["notes"] == ["1 of the 2 numbers of an action never changes: 'still'"]
     assert found["actions"][0]["max"] == 2  # the last action leads nowhere
     assert found["actions"][1]["std"] == 0
 

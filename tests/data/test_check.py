@@ -62,7 +62,7 @@ def test_numbers_that_never_change_are_told() -> None:
         each[-1, 1] = 7  # it leads nowhere
     found = require_sound(Actions(actions), "finetune")
     assert found.std[1] == 0 and found.constant == ["y"]
-    assert told(found) == ["1 of 2 numbers of an action never change: y"]
+    assert told(found) == ["1 of the 2 numbers of an action never changes: 'y'"]
 
 
 def test_all_faults_are_told_with_episode_and_row() -> None:

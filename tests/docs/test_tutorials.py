@@ -1,6 +1,7 @@
 """The commands of the tutorials, run on tiny pipelines of the same classes, with fewer steps."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
 from tests.autoencoders import tiny_autoencoder
+from tests.data.recordings import table, video
 from tests.docs.pages import DOCS, commands, example
 from v2w_convert.cli import run
+from v2w_convert.data import open_dataset
 from v2w_convert.families.build import build_model
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.read import read_plan, shipped_plans
@@ -98,7 +101,17 @@ def test_wan(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_own_data(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As those go about it who have the page, and a folder of mp4 and CSV files."""
+    for name in ("train", "test"):
+        written = Path("data") / name
+        episodes = list(open_dataset(written).episodes())
+        shutil.rmtree(written)
+        written.mkdir()
+        for number, episode in enumerate(episodes):
+            video(written / f"take_{number}.mp4", episode.frames, fps=10)
+            table(written / f"take_{number}.csv", episode.actions, [f"joint_{i}" for i in range(7)])
     pipeline("stable-video-diffusion", "unet", EulerDiscreteScheduler(), workplace / "base")
-    done = run_page("own-data", capsys)
-    assert done == ["data", "convert", "finetune", "rollout", "evaluate"]
+    assert run_page("own-data", capsys) == ["data", "convert", "finetune", "rollout", "evaluate"]
+    assert json.loads((workplace / "run/v2w.json").read_text())["action_dim"] == 7
     assert (workplace / "run/loss.png").is_file()
+    assert (workplace / "report/report.html").is_file()

@@ -195,7 +195,7 @@ def test_what_does_not_fit_is_told_with_what_to_change(
     monkeypatch.setattr("v2w_convert.finetuning.budget.device_memory", lambda device: kept - 1)
     run = tmp_path / "run"
     command = ["finetune", tiny_converted, "--data", tiny_data, "-o", run, *settings]
-    line = refused(capsys, *command, noted="never change")
+    line = refused(capsys, *command, noted="never changes")
     assert "cpu will hold weights of" in line and "--mixed-precision bf16" in line
     assert not run.exists()
 

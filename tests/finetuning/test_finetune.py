@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from v2w_convert.checkpoint.digests import is_recorded
-from v2w_convert.data import open_dataset
+from v2w_convert.data import Episode, open_dataset, write_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import checkpoints, objective, precision, processes, save
-from v2w_convert.finetuning.finetune import finetune
+from v2w_convert.finetuning.finetune import finetune, told_of_autoencoder
 from v2w_convert.finetuning.processes import make_accelerator
 from v2w_convert.finetuning.result import FinetuneResult
 from v2w_convert.finetuning.settings import FinetuneSettings
@@ -28,6 +28,7 @@ from v2w_convert.progress import ProgressEvent
 from v2w_convert.surgery.action_statistics import recorded_actions
 from v2w_convert.surgery.load import load
 from v2w_convert.surgery.manifest import read_manifest
+from v2w_convert.world.vae import open_vae
 
 Data = Callable[..., Path]
 
@@ -497,3 +498,14 @@ def test_a_device_that_is_not_there_is_refused(
         monkeypatch.setattr(place, "resolve_device", torch.device)
     with pytest.raises(V2WError, match="accelerate chose cpu"):
         make_accelerator(elsewhere)
+
+
+def test_an_autoencoder_that_cannot_hold_such_pictures_is_told(tmp_path: Path) -> None:
+    vae = open_vae(Path("examples/doom/base"))
+    assert not told_of_autoencoder(vae, open_dataset("examples/doom/data/test"))
+    white = np.full((2, 64, 64, 3), 255, np.uint8)
+    write_dataset(
+        [Episode(white, np.zeros((2, 1), np.float32))], tmp_path / "white", fps=1, action_names=["x"]
+    )
+    [told] = told_of_autoencoder(vae, open_dataset(tmp_path / "white"))
+    assert told.startswith("white: a frame comes back from the autoencoder at 6.")

@@ -33,7 +33,7 @@ def data(
         ("episodes", f"{found.episodes:,}, of {found.shortest:,} to {found.longest:,} frames"),
         ("frames", f"{found.frames:,}, {found.seconds / 60:,.1f} minutes at {found.fps:g} a second"),
         ("height x width", size),
-        ("camera", f"{found.camera}, of {', '.join(found.cameras)}"),
+        ("camera", _camera(found.camera, found.cameras)),
         ("tasks", "; ".join(found.tasks) or "none"),
     ]
     print_table(str(path), ["what", "found"], rows)
@@ -54,6 +54,10 @@ def data(
     if json:
         print_result(found)
     return 0 if found.ok else 1
+
+
+def _camera(chosen: str, cameras: list[str]) -> str:
+    return chosen if cameras == [chosen] else f"{chosen}, of {', '.join(cameras)}"
 
 
 def _short(value: float | None) -> str:

@@ -28,7 +28,7 @@ def finetune(
         result = api.finetune(converted, data, output, settings, progress=progress)
     print_line(f"{output}: a world model after {settings.steps} steps")
     for name, source in result.conditions.items():
-        print_line(f"{output}: {name} is of the {source} of each episode")
+        print_line(f"{output}: the condition {name} is made of each episode's {source}")
     for note in result.notes:
         print_line(f"{output}: {note}")
     if result.autoencoder is not None and result.autoencoder.sees_later_frames:

@@ -1,7 +1,6 @@
 """All lengths and actions of a data set, checked before the first frame is decoded for a model."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,8 +113,9 @@ def told(found: ActionRanges) -> list[str]:
     """What to know about actions that are sound."""
     if not found.constant:
         return []
-    names: Any = ", ".join(found.constant[:10]) + (", …" if len(found.constant) > 10 else "")
-    return [f"{len(found.constant)} of {len(found.names)} numbers of an action never change: {names}"]
+    names = ", ".join(map(repr, found.constant[:10])) + (", …" if len(found.constant) > 10 else "")
+    verb = "never changes" if len(found.constant) == 1 else "never change"
+    return [f"{len(found.constant)} of the {len(found.names)} numbers of an action {verb}: {names}"]
 
 
 def left_out(data: Dataset) -> list[str]:

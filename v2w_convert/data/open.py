@@ -10,7 +10,7 @@ from v2w_convert.data.episode import Episode
 from v2w_convert.data.formats.lerobot_writer import write
 from v2w_convert.data.hub import resolve_data
 from v2w_convert.data.settings import VIEW, DataSettings
-from v2w_convert.data.view import viewed
+from v2w_convert.data.view import choice_counts, viewed
 from v2w_convert.errors import V2WError
 
 
@@ -44,6 +44,7 @@ def open_dataset(
             settings = settings.over(recorded or DataSettings(), candidate.takes | VIEW)
             data = candidate.open(path, settings)
             data.format = candidate.name
+            require_choices(data, settings, asked)
             return viewed(data, settings)
     known = ", or ".join(f"{candidate.name}: {candidate.contents}" for candidate in formats.FORMATS)
     raise V2WError(asked, "its format is not known", known)
@@ -58,6 +59,19 @@ def require_taken(form: Format, settings: DataSettings, asked: str) -> None:
     if refused := [name for name in settings.said() if name not in form.takes | VIEW]:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in refused)
         raise V2WError(asked, f"data of the format {form.name} does not take {flags}", "without it")
+
+
+def require_choices(data: Dataset, settings: DataSettings, asked: str) -> None:
+    """Check that the discrete numbers of an action have as many choices as was said.
+
+    Raises:
+        V2WError: They have not.
+    """
+    if settings.choices is not None and (found := choice_counts(data)) != settings.choices:
+        has = f"it has {found}" if found else "it has no discrete numbers"
+        raise V2WError(
+            asked, f"--choices {settings.choices}, and {has}", f"--choices {found}" if found else ""
+        )
 
 
 def write_dataset(

@@ -1,7 +1,7 @@
 """Settings that say how a data set is read. Nothing heavy is imported here: the command line reads its flags from them."""
 
 from collections.abc import Collection
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,11 @@ class DataSettings(Settings):
     )
     action_kind: Literal["continuous", "discrete", "multi_binary"] | None = Field(
         default=None, description="what the numbers of an action are; default: as the data declares it"
+    )
+    choices: Annotated[Name, Field(pattern=r"^[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*$")] | None = Field(
+        default=None,
+        description="how many choices each discrete number of an action has, separated by commas; default: as the data "
+        "declares it, else 0 to the largest that occurs",
     )
     state: bool | None = Field(
         default=None, description="add the recorded state (proprioception) to the action vector"
@@ -60,6 +65,11 @@ class DataSettings(Settings):
             raise ValueError("both `stride` and `fps`: give one of them")
         return self
 
+    @property
+    def choice_counts(self) -> list[int] | None:
+        """`choices` as numbers."""
+        return None if self.choices is None else [int(count) for count in self.choices.split(",")]
+
     def said(self) -> dict[str, Any]:
         """The settings of this class, of whatever subclass this is, that are not None."""
         values = {name: getattr(self, name) for name in DataSettings.model_fields}
@@ -74,5 +84,5 @@ class DataSettings(Settings):
         return DataSettings(**(said | own))
 
 
-VIEW = frozenset({"height", "width", "fit", "stride", "fps"})
-"""Settings that hold for any format: `data.view` applies them to what the format reads."""
+VIEW = frozenset({"height", "width", "fit", "stride", "fps", "choices"})
+"""Settings that hold for any format: `data.view` applies them to what the format reads; `choices` is checked."""

@@ -156,8 +156,17 @@ def decided(
         "fit": settings.fit or "crop",
         "fps": data.fps,
     }
+    if counts := choice_counts(data):  # those that other data lacks are choices all the same
+        said["choices"] = counts
     said.pop("stride", None)  # the rate says it, and holds for data of another rate, too
     return DataSettings(**said)
+
+
+def choice_counts(data: Dataset) -> str | None:
+    """How many choices each discrete number of a recorded action has, as `DataSettings.choices`; None where there is none."""
+    recorded = data.data if isinstance(data, DatasetView) else data
+    counts = [part.size for part in recorded.action_space.parts if part.kind == "discrete"]
+    return ",".join(map(str, counts)) or None
 
 
 def kept(length: int, stride: int) -> int:

@@ -20,7 +20,7 @@ from v2w_convert.evaluation.result import InverseDynamicsFigures
 from v2w_convert.evaluation.rolled_batch import RolledBatch
 
 NO_TRAINING_DATA = "no other episodes to train the network on that reads actions (--classifier-data)"
-NEVER_CHANGES = "in these episodes or those for training, these never change: "
+NEVER_CHANGES = "never changes in these episodes, or in those for training"
 
 
 class ActionReader:
@@ -47,7 +47,7 @@ class ActionReader:
         unread = [part.name for part in context.parts if part not in self.parts]
         self.reason = None
         if unread:
-            self.reason = NO_TRAINING_DATA if training is None else NEVER_CHANGES + ", ".join(unread)
+            self.reason = NO_TRAINING_DATA if training is None else f"{', '.join(unread)}: {NEVER_CHANGES}"
         if training is not None and trained is not None and self.parts:
             frames = [
                 downscaled(context.vae.decode(context.vae.encode(training.frames[rows])).cpu())

@@ -19,6 +19,7 @@ from v2w_convert.data.check import left_out, require_sound, told
 from v2w_convert.data.view import decided
 from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
+from v2w_convert.evaluation.metrics import psnr
 from v2w_convert.finetuning.conditions import Clips, Conditioned, cached_conditions, require_tasks
 from v2w_convert.finetuning.experts import by_expert, experts_to_train, level_range, stored_weights
 from v2w_convert.finetuning.latents import cached_latents, require_clips
@@ -56,6 +57,7 @@ from v2w_convert.world.experts import AnyWorld, experts_of
 from v2w_convert.world.model import World
 from v2w_convert.world.vae import VAE, looks_ahead, open_vae, require_frame_size
 
+POOR_DB = 20  # below it, a picture that comes back from the autoencoder is hardly that picture
 MAX_TEST_FRAMES = 4  # latent frames on which the autoencoder is tested
 LOSS_STEPS = 100  # last steps over which the training loss that is reported is averaged
 # Settings that may differ when a run is resumed.
@@ -152,6 +154,9 @@ def finetune(
     )
     for data_set in sets:
         require_fit(world, vae, data_set, accelerator)
+    for remark in told_of_autoencoder(vae, train_set):
+        progress(ProgressEvent("note", detail=remark))
+        remarks.append(remark)
     facts = None if vae.single else describe_autoencoder(vae, sets[0])
     if facts is not None:
         record["autoencoder"] = asdict(facts)
@@ -316,6 +321,19 @@ def require_fit(world: AnyWorld, vae: VAE, data: Dataset, accelerator: Accelerat
         _, height, width, _ = frames.shape
         found = f"frames of {height} x {width} do not go through the model ({error})"
         raise V2WError(asked, found, "frames of another size") from None
+
+
+def told_of_autoencoder(vae: VAE, data: Dataset) -> list[str]:
+    """A warning where the autoencoder cannot hold pictures such as those of `data`; tried on its first ones."""
+    frames = data.first().frames[: vae.packing.frames(1)]
+    truth = torch.from_numpy(frames).movedim(-1, -3) / 255
+    reached = float(psnr(vae.decode(vae.encode(frames)).cpu(), truth).mean())
+    if reached >= POOR_DB:
+        return []
+    found = (
+        f"{data.name}: a frame comes back from the autoencoder at {reached:.1f} dB (PSNR; 30 would be good)"
+    )
+    return [f"{found}, and no rollout can look better: it has to be fitted to such pictures first"]
 
 
 def set_action_statistics(world: World, actions: ActionStatistics, source: Source) -> None:

@@ -18,7 +18,7 @@ from examples.doom.pipeline.pictures import (
 )
 from examples.doom.pipeline.record import data_sets
 from examples.doom.pipeline.stages import Figures, Job
-from examples.doom.pipeline.training import train
+from examples.doom.pipeline.training import autocast, train
 
 FLIP = 0.5  # without actions a mirrored world is as good as the world
 KL = 1e-5  # weight of the pull to zero, by number of a latent
@@ -49,7 +49,7 @@ def run(job: Job) -> Figures:
         if torch.rand((), generator=generator) < FLIP:
             batch = batch.flip(-1)
         batch = as_input(batch.to(device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with autocast(device):
             posterior = model.encode(batch).latent_dist
             # A trace of noise and a weak pull to zero keep the latents smooth and of one scale.
             noise = torch.randn(posterior.mean.shape, generator=generator).to(device)

@@ -18,7 +18,7 @@ from examples.doom.pipeline.autoencoder import FLIP, encode, load
 from examples.doom.pipeline.pictures import as_pixels, read_frames, write_sheet
 from examples.doom.pipeline.record import data_sets
 from examples.doom.pipeline.stages import Figures, Job
-from examples.doom.pipeline.training import train
+from examples.doom.pipeline.training import autocast, train
 from v2w_convert.new_file import new_file, write_text
 
 NO_IMAGE_LATENTS = (
@@ -58,7 +58,7 @@ def run(job: Job) -> Figures:
         shown = torch.rand(batch, generator=generator) >= NO_IMAGE_LATENTS
         image_latents = (clip[:, :1] * shown[:, None, None, None, None]).expand_as(clip)
         noisy = noise.add_noise(clip, eps, level)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with autocast(device):
             output = call(model, noisy.to(device), level.to(device), image_latents.to(device))
         target = target_of(noise, clip, eps, level)
         return F.mse_loss(output.float(), target.to(device))

@@ -123,6 +123,14 @@ def train(
     model.eval()
 
 
+def autocast(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 where the device does so natively: cards, and processors that have instructions for it."""
+    native = (
+        device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)
+
+
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """The lines of the log in `folder`; none if nothing was logged yet."""
     file = folder / LOG

@@ -6,6 +6,7 @@ import pytest
 from tests.data.coloured import episodes
 from tests.data.recordings import NAMES, alike, folder_of_videos, pictures, table, video
 from v2w_convert.data import DataSettings, open_dataset
+from v2w_convert.data.view import decided
 from v2w_convert.errors import V2WError
 
 
@@ -79,6 +80,28 @@ def test_whole_numbers_are_choices_or_amounts_as_the_user_says(tmp_path: Path) -
     assert np.array_equal(data.first().actions, np.eye(3)[[0, 2, 1, 0, 2]])
     amounts = open_dataset(tmp_path, DataSettings(action_kind="continuous"))
     assert np.array_equal(amounts.first().actions, [[0], [2], [1], [0], [2]])
+
+
+def test_choices_that_one_data_set_lacks_are_choices_all_the_same(tmp_path: Path) -> None:
+    for name, keys in {"train": "0 2 1 0 2", "test": "0 1 1 0 0", "other": "0 3 1 0 0"}.items():
+        (tmp_path / name).mkdir()
+        video(tmp_path / name / "a.mp4", episodes()[0].frames)
+        (tmp_path / name / "a.csv").write_text("key\n" + keys.replace(" ", "\n") + "\n")
+    settings = DataSettings(action_kind="discrete")
+    train = open_dataset(tmp_path / "train", settings)
+    view = decided(train, settings, DataSettings(), train.first().frames[0])
+    assert view.choices == "3"
+    test = open_dataset(tmp_path / "test", recorded=view)
+    assert test.action_names == train.action_names == ["key=0", "key=1", "key=2"]
+    assert np.array_equal(test.first().actions, np.eye(3)[[0, 1, 1, 0, 0]])
+    strided = open_dataset(tmp_path / "test", DataSettings(stride=2), view)
+    assert len(strided.action_names) == 6
+    with pytest.raises(V2WError, match="row 1 of 'key': 3, not a choice from 0 to 2"):
+        open_dataset(tmp_path / "other", recorded=view)
+    with pytest.raises(V2WError, match=r"--choices 3,2, and it has 3 \(try: --choices 3\)"):
+        open_dataset(tmp_path / "test", settings.over(DataSettings(choices="3,2"), {"choices"}))
+    with pytest.raises(V2WError, match="--choices 3, and it has no discrete numbers"):
+        open_dataset(tmp_path / "test", DataSettings(action_kind="continuous", choices="3"))
 
 
 def test_the_fingerprint_is_of_the_content(folder: Path) -> None:

@@ -103,9 +103,11 @@ def test_a_used_up_budget_leaves_claims_unmeasured_and_opens_no_model() -> None:
     assert runner.unmeasured == ["new-claim", "new-figure"]
 
 
-def test_time_that_is_left_counts_passes_and_reads_of_checks_and_phases() -> None:
+@pytest.mark.parametrize(("exact", "one_pass"), [(True, 1), (False, 0.5)])
+def test_time_that_is_left_counts_passes_and_reads_of_checks_and_phases(exact: bool, one_pass: float) -> None:
+    """A pass of a phase that does not compute in float64 takes half as long."""
     events: list[ProgressEvent] = []
-    phase = Phase("costly", cost=Cost(reads=2))
+    phase = Phase("costly", exact=exact, cost=Cost(reads=2))
     checks = [
         Check("a", (), phase, lambda c: [], Cost(passes=1)),
         Check("b", (), phase, lambda c: [], lambda c: Cost(passes=3, reads=1)),
@@ -115,7 +117,7 @@ def test_time_that_is_left_counts_passes_and_reads_of_checks_and_phases() -> Non
     runner.run_phase(phase)
     runner.finish()
     assert [(event.done, event.total, event.detail, event.seconds_left) for event in events] == [
-        (0, 2, "a", 1 + 3 + 10 + 20),
-        (1, 2, "b", 3 + 10),
+        (0, 2, "a", 4 * one_pass + 10 + 20),
+        (1, 2, "b", 3 * one_pass + 10),
         (2, 2, "", 0),
     ]

@@ -69,6 +69,7 @@ class LeRobotDataset(Dataset):
             for name in names
         ]
         self._numbers = choose_numbers(self.info, settings, path)
+        self._counts = settings.choice_counts
         videos = [view.name for view in self._views if view.video]
         if self.info.version == 3:
             self._rows, self._texts = read_episode_rows(path, self.info, videos), task_texts(path)
@@ -100,7 +101,7 @@ class LeRobotDataset(Dataset):
     @cached_property
     def action_space(self) -> ActionSpace:
         """As info.json declares it. Where it names no choices, all rows are read for the largest index."""
-        return action_space(self._numbers, self._highest, self.path)
+        return action_space(self._numbers, self._highest, self.path, self._counts)
 
     @property
     def lengths(self) -> list[int]:

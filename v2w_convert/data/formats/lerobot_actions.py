@@ -55,19 +55,24 @@ def choose_numbers(info: Info, settings: DataSettings, path: Path) -> list[Numbe
 
 
 def action_space(
-    numbers: Sequence[Numbers], highest: Callable[[str], NDArray[Any]], path: Path
+    numbers: Sequence[Numbers],
+    highest: Callable[[str], NDArray[Any]],
+    path: Path,
+    counts: Sequence[int] | None = None,
 ) -> ActionSpace:
     """What an action vector is made of.
 
     Args:
         numbers: What `choose_numbers` found.
-        highest: The largest value of each number of a feature; called for choices that nobody named.
+        highest: The largest value of each number of a feature; called for choices that nobody named or counted.
         path: The data set, for the error message.
+        counts: How many choices each discrete number has, where that was said.
 
     Raises:
         V2WError: An index is so large that it can be no choice.
     """
     parts: list[ActionPart] = []
+    said = None if counts is None else iter(counts)
     for one in numbers:
         named = len(one.labels) == one.width
         if one.kind != "discrete":
@@ -76,8 +81,13 @@ def action_space(
             parts.append(ActionPart(one.key, one.kind, one.width, labels))
         elif one.width == 1 and len(one.labels) > 1:
             parts.append(ActionPart(one.key, one.kind, len(one.labels), one.labels))
+            if said is not None:
+                next(said, None)
         else:
-            for i, value in enumerate(highest(one.key).tolist()):
+            largest = (
+                highest(one.key).tolist() if said is None else [next(said, 1) - 1 for _ in range(one.width)]
+            )
+            for i, value in enumerate(largest):
                 if not 0 <= value < MAX_CHOICES:
                     found = f"{one.key!r} goes up to {value:.10g}, which is no choice among {MAX_CHOICES}"
                     raise V2WError(f"read the data set {path}", found, "--action-kind continuous")

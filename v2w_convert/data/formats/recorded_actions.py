@@ -123,9 +123,10 @@ def space_of(recorded: Sequence[Recorded], settings: DataSettings, asked: str) -
         raise V2WError(asked, found, "--action-kind discrete, or continuous")
     if kind != "discrete":
         return ActionSpace((ActionPart("action", kind or "continuous", len(first.names), first.names),))
-    parts = []
+    parts, counts = [], iter(settings.choice_counts or [])
     for column, name in enumerate(first.names):
-        largest = max(float(one.values[:, column].max()) for one in recorded)
+        counted = max(float(one.values[:, column].max()) for one in recorded)
+        largest = counted if settings.choice_counts is None else next(counts, 1) - 1
         if not 0 <= largest < MAX_CHOICES:
             raise V2WError(asked, f"{name}: {largest:.10g}, not a choice from 0 to {MAX_CHOICES - 1}")
         choices = int(largest) + 1

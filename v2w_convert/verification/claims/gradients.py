@@ -18,7 +18,7 @@ from v2w_convert.verification.engine.inputs import (
     random_inputs,
     visible_blocks,
 )
-from v2w_convert.verification.engine.phases import WORLD_RANDOMIZED, Cost
+from v2w_convert.verification.engine.phases import TRAINING, WORLD_RANDOMIZED, Cost
 from v2w_convert.verification.report.fixes import advise_against, fix_rules
 from v2w_convert.world.model import World
 
@@ -37,8 +37,8 @@ RECEPTIVE_FIELD = ClaimSpec(
 )
 
 
-def measure_gradients(world: World) -> list[Claim]:
-    """Differentiate every frame's output by every floating input of every frame."""
+def measure_gradients(world: World, dtype: str = "float64") -> list[Claim]:
+    """Differentiate every frame's output by every floating input of every frame; `dtype` is the weights' own."""
     n, blocks = world.frames_per_block, enough_frames(world) // world.frames_per_block
     inputs = random_inputs(world, 2, blocks * n, seed=0)
     effect = _gradients(world, inputs, blocks)
@@ -66,15 +66,15 @@ def measure_gradients(world: World) -> list[Claim]:
         CAUSAL.result(
             largest,
             where=where,
-            how=f"largest of ∂ output / ∂ input, {', '.join(effect)}, {blocks} {unit}s; float64; zero-initialised layers "
-            "randomised",
+            how=f"largest of ∂ output / ∂ input, {', '.join(effect)}, {blocks} {unit}s; {dtype}; zero-initialised "
+            "layers randomised",
             sentence=f"No gradient flows from a {unit}'s output to a later {unit}",
         ),
         RECEPTIVE_FIELD.count_frames(
             missing,
             blamed,
             f"pairs without a gradient, of {int(expected.sum())} for each of "
-            f"{', '.join(f'{kind} (smallest {value:.1e})' for kind, value in smallest.items())}; float64; "
+            f"{', '.join(f'{kind} (smallest {value:.1e})' for kind, value in smallest.items())}; {dtype}; "
             "zero-initialised layers randomised",
             sentence=f"Gradients flow from every {unit}'s output to itself and the {int(expected[-1].sum()) - 1} {unit}s "
             "before it",
@@ -136,5 +136,15 @@ CHECKS = (
         WORLD_RANDOMIZED,
         lambda c: measure_gradients(c.world),
         Cost(passes=8),
+        applies=lambda c: not c.large,
+    ),
+    # A gradient is zero or not in any dtype: nothing larger is added to it on its way.
+    Check(
+        "gradients in float32",
+        (CAUSAL, RECEPTIVE_FIELD),
+        TRAINING,
+        lambda c: measure_gradients(c.world, "float32"),
+        Cost(passes=8),
+        applies=lambda c: c.large,
     ),
 )
