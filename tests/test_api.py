@@ -21,11 +21,11 @@ from v2w_convert.plan.read import shipped_plans
 PLAN = shipped_plans()["stable-video-diffusion"]
 ROOT = Path(__file__).parents[1]
 FUNCTIONS = (
-    "inspect draft_plan convert convert_module load verify open_dataset record describe_data budget finetune rollout evaluate export "
+    "inspect draft_plan convert convert_module load verify open_dataset record describe_data budget finetune rollout play evaluate export "
     "read_plan assert_causal assert_streams"
 ).split()
 OVERVIEW = (
-    "inspect draft_plan convert verify record budget finetune rollout evaluate export convert_module load open_dataset "
+    "inspect draft_plan convert verify record budget finetune rollout play evaluate export convert_module load open_dataset "
     "describe_data "
     "read_plan assert_causal assert_streams"
 ).split()
@@ -33,7 +33,7 @@ CLASSES = (
     "V2WError World ExpertsWorld Stream Sampling Plan Episode Dataset DataDescription DataSettings DescribeSettings "
     "ProgressEvent ConvertSettings VerifySettings "
     "FinetuneSettings RolloutSettings EvaluateSettings ExportSettings InspectResult PlanResult ConvertResult "
-    "VerifyReport Budget FinetuneResult RolloutResult EvaluateResult ExportResult RecordSettings RecordResult"
+    "VerifyReport Budget FinetuneResult RolloutResult EvaluateResult ExportResult RecordSettings RecordResult PlaySettings PlayResult"
 ).split()
 
 

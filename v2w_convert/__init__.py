@@ -24,6 +24,8 @@ Functions, one for each `v2w` command:
         Train a converted folder on episodes with actions.
     rollout(world_folder, data, output, settings, *, progress) -> RolloutResult
         Generate a video beside the recorded one.
+    play(world_folder, data, settings, *, progress, ready) -> None
+        Serve a page in which visitors step into the model.
     evaluate(world_folder, data, settings, *, output, progress) -> EvaluateResult
         Measure quality by horizon, action following and stability.
     export(converted, output, settings, *, progress) -> ExportResult
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
         inspect,
         load,
         open_dataset,
+        play,
         record,
         rollout,
         verify,
@@ -86,6 +89,8 @@ if TYPE_CHECKING:
     from v2w_convert.onnx_export.settings import ExportSettings
     from v2w_convert.plan.grammar import Plan
     from v2w_convert.plan.read import read_plan
+    from v2w_convert.playing.result import PlayResult
+    from v2w_convert.playing.settings import PlaySettings
     from v2w_convert.progress import Progress, ProgressEvent
     from v2w_convert.recording.result import RecordResult
     from v2w_convert.recording.settings import RecordSettings
@@ -109,6 +114,7 @@ _MODULES = {
         "budget",
         "finetune",
         "rollout",
+        "play",
         "evaluate",
         "export",
         "convert_module",
@@ -132,6 +138,8 @@ _MODULES = {
     "v2w_convert.onnx_export.settings": ("ExportSettings",),
     "v2w_convert.plan.grammar": ("Plan",),
     "v2w_convert.plan.read": ("read_plan",),
+    "v2w_convert.playing.result": ("PlayResult",),
+    "v2w_convert.playing.settings": ("PlaySettings",),
     "v2w_convert.progress": ("Progress", "ProgressEvent"),
     "v2w_convert.recording.result": ("RecordResult",),
     "v2w_convert.recording.settings": ("RecordSettings",),
@@ -165,6 +173,8 @@ __all__ = [
     "InspectResult",
     "Plan",
     "PlanResult",
+    "PlayResult",
+    "PlaySettings",
     "Progress",
     "ProgressEvent",
     "RecordResult",
@@ -190,6 +200,7 @@ __all__ = [
     "inspect",
     "load",
     "open_dataset",
+    "play",
     "read_plan",
     "record",
     "rollout",

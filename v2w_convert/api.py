@@ -5,6 +5,7 @@ function that needs them.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.new_file import write_text
 from v2w_convert.onnx_export.settings import ExportSettings
+from v2w_convert.playing.settings import PlaySettings
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.recording.settings import RecordSettings
 from v2w_convert.surgery.settings import ConvertSettings, InspectSettings
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from v2w_convert.finetuning.result import FinetuneResult
     from v2w_convert.onnx_export.result import ExportResult
     from v2w_convert.plan.grammar import Plan
+    from v2w_convert.playing.result import PlayResult
     from v2w_convert.recording.result import RecordResult
     from v2w_convert.surgery.result import ConvertResult, InspectResult
     from v2w_convert.verification.result import VerifyReport
@@ -411,6 +414,41 @@ def rollout(
     result = generate(world_folder, data, output, settings, progress=progress)
     _save_beside(settings, output, "rollout RUN --data DATA -o FILE")
     return result
+
+
+def play(
+    world_folder: Folder,
+    data: Folder | None = None,
+    settings: PlaySettings = PlaySettings(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress | None = None,
+    ready: "Callable[[PlayResult], None] | None" = None,
+) -> None:
+    """Serve a page in which visitors step into a model, until the process is interrupted.
+
+    Args:
+        world_folder: What `convert` or `finetune` wrote.
+        data: A data set whose episodes a visit can begin from; None: the folder data within the model's folder.
+        settings: Where to listen, who may come, and how to sample at first.
+        progress: Called as the work advances.
+        ready: Called when the page can be opened.
+
+    Returns:
+        Never but by an exception, KeyboardInterrupt as a rule.
+
+    Raises:
+        V2WError: A package is missing, the port is taken, or model and data do not fit together.
+    """
+    world_folder = _folder(world_folder)
+    if data is None:
+        data = world_folder / "data"
+        if not data.is_dir():
+            found = "it comes with no data to begin from"
+            raise V2WError(f"play {world_folder}", found, "--data DATA, a data set of recorded episodes")
+    data = _data(data)
+    from v2w_convert.playing.play import play as serve
+
+    serve(world_folder, data, settings, progress or no_progress, ready or (lambda result: None))
 
 
 def evaluate(

@@ -15,6 +15,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.onnx_export.settings import ExportSettings
+from v2w_convert.playing.settings import PlaySettings
 from v2w_convert.recording.settings import RecordSettings
 from v2w_convert.surgery.settings import ConvertSettings, InspectSettings
 from v2w_convert.verification.settings import VerifySettings
@@ -27,6 +28,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "record": RecordSettings,
     "finetune": FinetuneSettings,
     "rollout": RolloutSettings,
+    "play": PlaySettings,
     "evaluate": EvaluateSettings,
     "export": ExportSettings,
 }

@@ -148,3 +148,12 @@ def test_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     example("whole_path")
     assert (tmp_path / "rollout.gif").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gymnasium")
+    monkeypatch.chdir(ROOT)
+    shown = example("environment")
+    assert 0 < shown.reward < 1 and shown.frame.shape == (64, 64, 3)
+    assert shown.frames.shape == (4, 64, 64, 3) and not shown.rewards.any()

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from v2w_convert.data import open_dataset
+from v2w_convert.data.actions import ActionSpace
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import shards
 from v2w_convert.finetuning.latents import LatentDataset, cached_latents, require_clips
@@ -56,7 +57,7 @@ def test_statistics_are_those_of_the_actions_that_led_somewhere(
     actions = np.concatenate([episode.actions[:-1] for episode in open_dataset(tiny_data).episodes()]).astype(
         np.float64
     )
-    found = cached.action_statistics()
+    found = cached.action_statistics(ActionSpace.continuous(["down", "right", "nothing"]))
     assert found.count == len(actions)
     for name in ("mean", "std", "min", "max"):
         np.testing.assert_allclose(getattr(found, name), getattr(actions, name)(0))

@@ -17,6 +17,7 @@ from v2w_convert.cli.finetune import finetune
 from v2w_convert.cli.inspect import inspect
 from v2w_convert.cli.options import SectionedCommand
 from v2w_convert.cli.plan import plan
+from v2w_convert.cli.play import play
 from v2w_convert.cli.record import record
 from v2w_convert.cli.rollout import rollout
 from v2w_convert.cli.verify import verify
@@ -32,6 +33,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "data": (data, "Show what is in a data set, and what is wrong with it"),
     "finetune": (finetune, "Train a converted model on episodes with actions"),
     "rollout": (rollout, "Generate a video beside the recorded one"),
+    "play": (play, "Serve a page in which visitors step into the model"),
     "evaluate": (evaluate, "Measure quality by horizon and action following"),
     "export": (export, "Write one streamed step as an ONNX graph"),
 }

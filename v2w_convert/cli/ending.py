@@ -15,6 +15,7 @@ FAULT = 70  # EX_SOFTWARE of sysexits.h
 KEPT = {
     "convert": "what was written is kept; the same command again continues it",
     "finetune": "the checkpoints are kept; the same command again continues from the last one",
+    "play": "the page is closed",
 }
 NOTHING_KEPT = "no output was written"
 

@@ -27,6 +27,7 @@ RESULTS = {
     "data": "DataDescription",
     "finetune": "FinetuneResult",
     "rollout": "RolloutResult",
+    "play": "PlayResult",
     "evaluate": "EvaluateResult",
     "export": "ExportResult",
 }

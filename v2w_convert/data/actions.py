@@ -112,6 +112,24 @@ class ActionSpace:
         return np.concatenate(made, axis=1)
 
 
+def recognised(space: ActionSpace, actions: NDArray[np.floating[Any]]) -> ActionSpace:
+    """Parts that the data declares as amounts, as what they are: a choice where every row is one-hot, keys where all
+    numbers are 0 or 1.
+
+    Args:
+        space: What the data declares.
+        actions: All its action vectors (n a).
+    """
+    parts = []
+    for part, where in space.slices:
+        own, kind = actions[:, where], part.kind
+        if kind == "continuous" and len(own) and bool(((own == 0) | (own == 1)).all()):
+            one_hot_rows = part.size > 1 and bool((own.sum(1) == 1).all())
+            kind = "discrete" if one_hot_rows else "multi_binary"
+        parts.append(ActionPart(part.name, kind, part.size, part.labels))
+    return ActionSpace(tuple(parts))
+
+
 def one_hot(indices: NDArray[Any], choices: int, asked: str, name: str = "action") -> NDArray[np.float32]:
     """float32 (t, choices) of indices (t): 1 at the index, 0 elsewhere.
 

@@ -175,7 +175,7 @@ def finetune(
         del vae  # its memory is needed now
         if not settings.shard:
             world.to(accelerator.device)
-        actions = cached[0].latents.action_statistics()
+        actions = cached[0].latents.action_statistics(sets[0].action_space)
         for expert, part in zip(trained.values(), experts_of(world).values(), strict=True):
             if expert.manifest.stage == "converted":  # one that was finetuned before has learned with its own
                 set_action_statistics(part, actions, expert.source)

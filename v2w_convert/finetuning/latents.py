@@ -11,6 +11,7 @@ from torch import Tensor
 
 from v2w_convert.checkpoint.output import sha256
 from v2w_convert.data import Dataset
+from v2w_convert.data.actions import ActionSpace, recognised
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.cache import ahead, make_once
 from v2w_convert.finetuning.encoder import Encoder
@@ -24,7 +25,7 @@ from v2w_convert.finetuning.shards import (
     require,
 )
 from v2w_convert.progress import Pace, Progress, ProgressEvent
-from v2w_convert.surgery.action_statistics import ActionStatistics
+from v2w_convert.surgery.action_statistics import ActionStatistics, RecordedPart
 from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
 from v2w_convert.world.vae import VAE
 
@@ -120,14 +121,24 @@ class LatentDataset:
         count = min(count, len(self))
         return [i * len(self) // count for i in range(count)]
 
-    def action_statistics(self) -> ActionStatistics:
-        """Statistics of all actions that led to a frame, in float64."""
+    def action_statistics(self, space: ActionSpace) -> ActionStatistics:
+        """Statistics of all actions that led to a frame, in float64.
+
+        Args:
+            space: What the data declares an action to be.
+        """
         actions = [actions[1:].double() for _, _, actions in self.episodes]
         joined = torch.cat(actions)
         low, high = joined.amin(0), joined.amax(0)
         std = torch.where(low < high, joined.std(0, unbiased=False), 0.0)  # of one value exactly 0
+        found = recognised(space, joined.unflatten(1, (-1, space.dim)).flatten(0, 1).numpy())
         return ActionStatistics(
-            len(joined), joined.mean(0).tolist(), std.tolist(), low.tolist(), high.tolist()
+            len(joined),
+            joined.mean(0).tolist(),
+            std.tolist(),
+            low.tolist(),
+            high.tolist(),
+            [RecordedPart(part.name, part.kind, list(part.labels)) for part in found.parts],
         )
 
     def _clip(self, index: int) -> tuple[Tensor, Tensor]:

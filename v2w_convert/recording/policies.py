@@ -1,15 +1,12 @@
 """Who acts while an environment is recorded."""
 
-import os
-import sys
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from v2w_convert.errors import V2WError
-from v2w_convert.recording.foreign import foreign
+from v2w_convert.recording.foreign import foreign, load_function
 
 RANDOM = "random"
 Policy = Callable[[Any], Any]
@@ -29,15 +26,7 @@ def load_policy(name: str, hold: int) -> MakePolicy:
     if name == RANDOM:
         return lambda env, seed: _Random(env.action_space, seed, hold)
     asked = f"load the policy {name}"
-    module, colon, function = name.partition(":")
-    if not (colon and module and function):
-        raise V2WError(asked, "not of the form MODULE:FUNCTION", f"{RANDOM}, or my_policies:my_policy")
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)
-    with foreign(asked):
-        made = getattr(import_module(module), function, None)
-    if not callable(made):
-        raise V2WError(asked, f"{module} has no function {function}")
+    made = load_function(name, asked, f"{RANDOM}, or my_policies:my_policy")
 
     def make(env: Any, seed: int) -> Policy:
         with foreign(asked):

@@ -91,7 +91,7 @@ def make_env(env_id: str, settings: RecordSettings, asked: str) -> Any:
     try:
         import gymnasium
     except ImportError:
-        raise V2WError(asked, "gymnasium is not installed", "pip install 'v2w-convert[record]'") from None
+        raise V2WError(asked, "gymnasium is not installed", "pip install 'v2w-convert[env]'") from None
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no window, no sound, no greeting
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")

@@ -223,17 +223,56 @@ class SeededStream(Stream):
         """As `Stream.branch`; with a `seed`, rollouts no longer have noise of their own."""
         if seed is not None:
             return super().branch(seed)
-        seeds = [0] * len(self.generators)
-        twin = SeededStream(
-            self.world, self.state, self.size, self.sampling, seeds, self.conditions, self.tokens
-        )
-        for own, theirs in zip(twin.generators, self.generators, strict=True):
+        return self._of(self.state, self.conditions, self.generators)
+
+    def select(self, rows: Sequence[int]) -> "SeededStream":
+        """Another stream of some of the rollouts, with their past and their noise to come; one may be there several times."""
+        index = torch.tensor(rows, device=self.state.cursor.device)
+        sites = {
+            site: {name: value.index_select(0, index) for name, value in kept.items()}
+            for site, kept in self.state.sites.items()
+        }
+        conditions = {name: value.index_select(0, index) for name, value in self.conditions.items()}
+        return self._of(State(self.state.cursor, sites), conditions, [self.generators[row] for row in rows])
+
+    def _of(
+        self, state: State, conditions: dict[str, Any], generators: list[torch.Generator]
+    ) -> "SeededStream":
+        """Rollouts of the same model whose generators are copies of these."""
+        b, (_, h, w) = len(generators), self.size
+        twin = SeededStream(self.world, state, (b, h, w), self.sampling, [0] * b, conditions, self.tokens)
+        for own, theirs in zip(twin.generators, generators, strict=True):
             own.set_state(theirs.get_state())
         return twin
 
     def _noise(self, like: Tensor) -> Tensor:
         rows = [torch.randn(like.shape[1:], generator=generator) for generator in self.generators]
         return torch.stack(rows).to(like)
+
+
+def join_streams(streams: Sequence[SeededStream]) -> SeededStream:
+    """One stream of the rollouts of several, in order, with copies of their generators.
+
+    Args:
+        streams: Of one model and size, which have all seen as many frames.
+
+    Raises:
+        V2WError: They have not.
+    """
+    first = streams[0]
+    if len(streams) == 1:
+        return first
+    if len({int(stream.state.cursor) for stream in streams}) > 1:
+        raise V2WError("join rollouts", "they have not seen as many frames")
+    sites = {
+        site: {name: torch.cat([stream.state.sites[site][name] for stream in streams]) for name in kept}
+        for site, kept in first.state.sites.items()
+    }
+    conditions = {
+        name: torch.cat([stream.conditions[name] for stream in streams]) for name in first.conditions
+    }
+    generators = [generator for stream in streams for generator in stream.generators]
+    return first._of(State(first.state.cursor, sites), conditions, generators)
 
 
 def start_stream(

@@ -1,6 +1,7 @@
 """Pixels <-> latents by the pipeline's own autoencoder."""
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.strict_json import read_object
 from v2w_convert.world.autoencoder_files import find_autoencoder, read_autoencoder
-from v2w_convert.world.decoding import BATCH, decode_pictures, in_chunks
+from v2w_convert.world.decoding import BATCH, decode_pictures, decode_together, in_chunks
 from v2w_convert.world.finite import is_finite, origin
 from v2w_convert.world.vae_kinds import KINDS, encode_pictures, factor, packing, statistic
 
@@ -129,33 +130,63 @@ class VAE(nn.Module):
         block = next(blocks)
         n, j, t = len(block), 0, 0
         together = max(BATCH // n, 1)
-        states = [None] * n
+        states: list[Any] = [None] * n
         for chunk in in_chunks(
             chain([block], blocks), (together, together) if self.single else self.kind.chunks
         ):
-            latents = chunk.to(next(self.parameters()))
-            latents = latents * self._for_frames(self.std, latents, j) / self.factor
-            latents = latents + self._for_frames(self.mean, latents, j)
             first, j = j, j + chunk.shape[1]
             if self.single:
-                latents = latents[:, max(seen - first, 0) :]
-                if not latents.shape[1]:
-                    continue
-                pictures, _ = self.kind.decode(self.autoencoder, latents.flatten(0, 1), None)
-                pictures = pictures.unflatten(0, (n, -1))
-            else:
-                found = [
-                    self.kind.decode(self.autoencoder, *each) for each in zip(latents, states, strict=True)
-                ]
-                states = [state for _, state in found]
-                pictures = torch.stack([shown for shown, _ in found])
-                left_out = max(self.packing.frames(seen) - t, 0)
-                t += pictures.shape[1]
-                self._require(t, j)
-                pictures = pictures[:, left_out:]
-            if pictures.shape[1]:
-                self._require_finite(pictures)
-                yield (pictures.float() / 2 + 0.5).clamp(0, 1)
+                left_out = min(max(seen - first, 0), chunk.shape[1])
+                if left_out < chunk.shape[1]:
+                    yield self.decode_next(chunk[:, left_out:], states, first + left_out)[0]
+                continue
+            pictures, states = self.decode_next(chunk, states, first)
+            left_out = max(self.packing.frames(seen) - t, 0)
+            t += pictures.shape[1]
+            self._require(t, j)
+            if pictures.shape[1] > left_out:
+                yield pictures[:, left_out:]
+
+    @property
+    def decodes_at_once(self) -> bool:
+        """Whether a latent frame can be decoded as soon as it is there. `AutoencoderKLTemporalDecoder` can, too, but gives
+        other pictures for frames that are decoded together.
+        """
+        return self.kind.chunks is not None and (
+            self.kind.chunks == (1, 1) or self.kind.decode is decode_together
+        )
+
+    @torch.no_grad()
+    def decode_next(self, latents: Tensor, states: list[Any], first: int) -> tuple[Tensor, list[Any]]:
+        """Pictures of the next chunk of clips.
+
+        Args:
+            latents: (n j c h w), of as many frames as the kind takes at a time.
+            states: What decoding the chunk before left of each of the n clips, None where there was none. They are not
+                changed.
+            first: The number of these latent frames' first in its clip.
+
+        Returns:
+            Pictures (n t 3 height width) float32 in [0, 1], and what is needed at the chunk after.
+
+        Raises:
+            V2WError: They are not finite.
+        """
+        latents = latents.to(next(self.parameters()))
+        latents = latents * self._for_frames(self.std, latents, first) / self.factor
+        latents = latents + self._for_frames(self.mean, latents, first)
+        if self.single:
+            pictures, _ = self.kind.decode(self.autoencoder, latents.flatten(0, 1), None)
+            pictures = pictures.unflatten(0, latents.shape[:2])
+        else:
+            found = [
+                self.kind.decode(self.autoencoder, clip, copy(state))  # decoders write into lists of features
+                for clip, state in zip(latents, states, strict=True)
+            ]
+            states = [state for _, state in found]
+            pictures = torch.stack([shown for shown, _ in found])
+        self._require_finite(pictures)
+        return (pictures.float() / 2 + 0.5).clamp(0, 1), states
 
     def _require_finite(self, pictures: Tensor) -> None:
         """Raises V2WError if some of what was decoded is not finite."""

@@ -1,0 +1,223 @@
+"""A world model opened for play: it begins visits, and makes the next pictures of several at once."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from v2w_convert.data.open import open_dataset
+from v2w_convert.device import resolve_device, resolve_dtype
+from v2w_convert.errors import V2WError
+from v2w_convert.evaluation.conditions import rollout_conditions
+from v2w_convert.evaluation.rollout_frames import history_length, sampling_of
+from v2w_convert.noise import Noise
+from v2w_convert.plan.call import Conditions
+from v2w_convert.playing.controls import Controls, controls_of
+from v2w_convert.playing.settings import PlaySettings
+from v2w_convert.playing.starts import Start, read_starts
+from v2w_convert.progress import Progress, ProgressEvent
+from v2w_convert.surgery.load import load, open_converted
+from v2w_convert.world.experts import AnyWorld
+from v2w_convert.world.rollout import Sampling, Stream, start_stream
+from v2w_convert.world.temporal_compression import require_actions
+from v2w_convert.world.together import can_step_together, step_together
+from v2w_convert.world.vae import VAE, as_uint8, open_vae, require_frame_size
+
+MAX_STEPS = 50  # of the slider
+LOSSLESS = 192 * 192  # pixels up to which pictures are sent as PNG
+QUALITY = 90  # of JPEG, above
+
+Frames = NDArray[np.uint8]
+"""(t h w 3)"""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a visitor is in the world. It never changes: to keep one is to be able to come back.
+
+    Attributes:
+        stream: What was seen and done so far.
+        decoding: What the autoencoder needs of the frames before.
+        pictures: What was shown last, as files.
+    """
+
+    stream: Stream
+    decoding: Any
+    pictures: list[bytes]
+
+    @property
+    def bytes(self) -> int:
+        """About how much memory it takes."""
+        kept = (value for own in self.stream.state.sites.values() for value in own.values())
+        return sum(value.numel() * value.element_size() for value in kept) + 8192
+
+
+@dataclass
+class Game:
+    """The model and all that a visit needs of it. For one thread.
+
+    Attributes:
+        name: Of the world.
+        data: Name of the data set of the starts.
+        fps: The data's frames a second.
+        world: The model.
+        vae: Its autoencoder.
+        starts: Where a visit can begin.
+        conditions: Of each start (n …).
+        controls: What a visitor can do.
+        sampling: How frames are made at first.
+        steps: The numbers of denoising steps that the noise schedule can take.
+        trained: Whether actions were trained: before, they have no effect.
+    """
+
+    name: str
+    data: str
+    fps: float
+    world: AnyWorld
+    vae: VAE
+    starts: list[Start]
+    conditions: Conditions
+    controls: Controls
+    sampling: Sampling
+    steps: list[int]
+    trained: bool
+    _together: bool | None = None
+    _latents: dict[int, Tensor] = field(default_factory=dict)
+
+    def thumbnail(self, number: int) -> bytes:
+        """The last observed frame of a start, as a picture file."""
+        return _as_file(self.starts[number].frames[-1])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        height, width = self.starts[0].frames.shape[1:3]
+        return int(height), int(width)
+
+    @property
+    def pictures_per_step(self) -> int:
+        """Video frames that are made at once."""
+        return self.vae.packing.k * self.world.frames_per_block
+
+    def begin(self, number: int, seed: int, sampling: Sampling) -> Moment:
+        """Begin from a start."""
+        start = self.starts[number]
+        if number not in self._latents:
+            self._latents[number] = self.vae.encode(start.frames)[None]
+        latents = self._latents[number]
+        actions = self.vae.packing.actions(torch.from_numpy(start.actions)[None])
+        own: dict[str, Any] = {
+            name: value[number : number + 1].to(self.world.device) for name, value in self.conditions.items()
+        }
+        h, w = latents.shape[-2:]
+        stream = start_stream(self.world, 1, h, w, sampling=sampling, seed=seed, **own)
+        stream.observe(latents.to(self.world.device), actions.to(self.world.device))
+        return Moment(stream, None, [self.thumbnail(number)])
+
+    def step(
+        self, moments: Sequence[Moment], actions: Sequence[NDArray[np.float32]], sampling: Sampling
+    ) -> list[Moment]:
+        """What comes after each of the moments.
+
+        Args:
+            moments: Where visitors are.
+            actions: What each does, (a,) for one video frame.
+            sampling: How all of them sample.
+
+        Returns:
+            New moments, in order.
+
+        Raises:
+            V2WError: A frame is not finite.
+        """
+        streams = [moment.stream.branch() for moment in moments]
+        for stream in streams:
+            stream.sampling = sampling
+        each = torch.from_numpy(np.stack(actions))[:, None]
+        each = each.repeat(1, 1, self.vae.packing.k).expand(-1, self.world.frames_per_block, -1)
+        if len(streams) > 1 and self._together is None:
+            self._together = can_step_together(streams[0].branch())
+        if len(streams) == 1 or self._together:
+            latents = step_together(streams, each)
+        else:
+            latents = torch.cat([s.step_block(each[i : i + 1]) for i, s in enumerate(streams)])
+        pictures = self.vae.decode(latents)
+        return [
+            Moment(stream, None, [_as_file(frame) for frame in as_uint8(shown)])
+            for stream, shown in zip(streams, pictures, strict=True)
+        ]
+
+
+def open_game(world_folder: Path, data: Path, settings: PlaySettings, progress: Progress) -> Game:
+    """Open a world model with the data whose episodes visits begin from.
+
+    Raises:
+        V2WError: Model or data cannot be read, do not fit together, or cannot be played.
+    """
+    device = resolve_device(settings.device)
+    progress(ProgressEvent("play", detail="loading"))
+    manifest, _, resolved = open_converted(world_folder)
+    noise = resolved.noise.build()
+    noise.check_sampling(settings.steps, settings.context_noise)
+    vae = open_vae(world_folder, device)
+    asked = f"play {world_folder}"
+    if not vae.single:
+        found = "its autoencoder decodes several latent frames together"
+        raise V2WError(asked, found, "v2w rollout, which writes a video")
+    history = history_length(resolved.frames_per_block, vae.packing, settings.history)
+    data_set = open_dataset(data, settings, manifest.view)
+    advice = "the data that the model was made for, or convert again with"
+    require_actions(asked, data_set.action_dim, manifest.action_dim, vae.packing, advice)
+    progress(ProgressEvent("play", detail="reading where visits begin"))
+    starts = read_starts(data_set, history, settings.starts)
+    require_frame_size(vae, starts[0].frames, asked)
+    conditions, _ = rollout_conditions(
+        world_folder,
+        vae,
+        [start.tasks for start in starts],
+        [start.frames[0] for start in starts],
+        device,
+        settings.prompt,
+    )
+    progress(ProgressEvent("play", detail="loading the model"))
+    return Game(
+        name=world_folder.resolve().name,
+        data=data_set.name,
+        fps=data_set.fps,
+        world=load(world_folder, device=device, dtype=resolve_dtype(settings.dtype, device)),
+        vae=vae,
+        starts=starts,
+        conditions=conditions,
+        controls=controls_of(data_set),
+        sampling=sampling_of(settings, noise),
+        steps=_possible_steps(noise, settings),
+        trained=manifest.stage == "finetuned",
+    )
+
+
+def _possible_steps(noise: Noise, settings: PlaySettings) -> list[int]:
+    possible = []
+    for steps in sorted({*range(1, MAX_STEPS + 1), settings.steps}):
+        try:
+            noise.check_sampling(steps, settings.context_noise)
+        except V2WError:
+            continue
+        possible.append(steps)
+    return possible
+
+
+def _as_file(frame: Frames) -> bytes:
+    """One frame (h w 3) as PNG, or as JPEG where it is large."""
+    file = io.BytesIO()
+    lossless = frame.shape[0] * frame.shape[1] <= LOSSLESS
+    Image.fromarray(frame).save(
+        file, "PNG" if lossless else "JPEG", **({"compress_level": 1} if lossless else {"quality": QUALITY})
+    )
+    return file.getvalue()
