@@ -14,10 +14,16 @@ setup: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# The documentation site, in build/site. A warning is an error.
+# The documentation site, in build/site. A warning is an error. With RUNTIME=onnxruntime-web-….tgz the Doom world is in it, at play/.
+RUNTIME ?=
 .PHONY: docs
 docs: .venv/.docs-ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+ifneq ($(RUNTIME),)
+	$(BIN)/v2w export examples/doom/world --data examples/doom/data/test --steps 2 --web build/site/play --runtime $(RUNTIME)
+else
+	@echo "build/site has no play/: make docs RUNTIME=onnxruntime-web-….tgz (docs/how-to/web.md)"
+endif
 
 .venv/.docs-ready: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
@@ -26,7 +32,7 @@ docs: .venv/.docs-ready
 demo: setup
 	$(BIN)/python examples/doom/demo.py --output demo
 
-# A Doom base from nothing, hours on a CPU; goes on where it was stopped, and shows in build/world/world.html how far it is.
+# A Doom world from nothing, hours on a CPU; goes on where it was stopped, and shows in build/world/world.html how far it is.
 DEVICE ?= auto
 WORLD ?= build/world
 .PHONY: world

@@ -22,10 +22,10 @@ PLAN = shipped_plans()["stable-video-diffusion"]
 ROOT = Path(__file__).parents[1]
 FUNCTIONS = (
     "inspect draft_plan convert convert_module load verify open_dataset record describe_data budget finetune rollout play evaluate export "
-    "read_plan assert_causal assert_streams"
+    "export_web read_plan assert_causal assert_streams"
 ).split()
 OVERVIEW = (
-    "inspect draft_plan convert verify record budget finetune rollout play evaluate export convert_module load open_dataset "
+    "inspect draft_plan convert verify record budget finetune rollout play evaluate export export_web convert_module load open_dataset "
     "describe_data "
     "read_plan assert_causal assert_streams"
 ).split()
@@ -33,7 +33,8 @@ CLASSES = (
     "V2WError World ExpertsWorld Stream Sampling Plan Episode Dataset DataDescription DataSettings DescribeSettings "
     "ProgressEvent ConvertSettings VerifySettings "
     "FinetuneSettings RolloutSettings EvaluateSettings ExportSettings InspectResult PlanResult ConvertResult "
-    "VerifyReport Budget FinetuneResult RolloutResult EvaluateResult ExportResult RecordSettings RecordResult PlaySettings PlayResult"
+    "VerifyReport Budget FinetuneResult RolloutResult EvaluateResult ExportResult RecordSettings RecordResult PlaySettings PlayResult "
+    "WebSettings WebExportResult"
 ).split()
 
 

@@ -30,6 +30,8 @@ Functions, one for each `v2w` command:
         Measure quality by horizon, action following and stability.
     export(converted, output, settings, *, progress) -> ExportResult
         Write one streamed denoising step as an ONNX graph.
+    export_web(converted, folder, data, runtime, settings, *, progress) -> WebExportResult
+        Write a page on which a visitor plays the world in their own browser.
 
 On models and data in memory:
 
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
         draft_plan,
         evaluate,
         export,
+        export_web,
         finetune,
         inspect,
         load,
@@ -99,6 +102,8 @@ if TYPE_CHECKING:
     from v2w_convert.verification.module import assert_causal, assert_streams
     from v2w_convert.verification.result import VerifyReport
     from v2w_convert.verification.settings import VerifySettings
+    from v2w_convert.web_export.result import WebExportResult
+    from v2w_convert.web_export.settings import WebSettings
     from v2w_convert.world.experts import ExpertsWorld
     from v2w_convert.world.model import World
     from v2w_convert.world.rollout import Sampling, Stream
@@ -117,6 +122,7 @@ _MODULES = {
         "play",
         "evaluate",
         "export",
+        "export_web",
         "convert_module",
         "load",
         "open_dataset",
@@ -148,6 +154,8 @@ _MODULES = {
     "v2w_convert.verification.module": ("assert_causal", "assert_streams"),
     "v2w_convert.verification.result": ("VerifyReport",),
     "v2w_convert.verification.settings": ("VerifySettings",),
+    "v2w_convert.web_export.result": ("WebExportResult",),
+    "v2w_convert.web_export.settings": ("WebSettings",),
     "v2w_convert.world.experts": ("ExpertsWorld",),
     "v2w_convert.world.model": ("World",),
     "v2w_convert.world.rollout": ("Sampling", "Stream"),
@@ -186,6 +194,8 @@ __all__ = [
     "V2WError",
     "VerifyReport",
     "VerifySettings",
+    "WebExportResult",
+    "WebSettings",
     "World",
     "assert_causal",
     "assert_streams",
@@ -196,6 +206,7 @@ __all__ = [
     "draft_plan",
     "evaluate",
     "export",
+    "export_web",
     "finetune",
     "inspect",
     "load",

@@ -24,6 +24,7 @@ from v2w_convert.recording.settings import RecordSettings
 from v2w_convert.surgery.settings import ConvertSettings, InspectSettings
 from v2w_convert.to_json import result_json
 from v2w_convert.verification.settings import VerifySettings
+from v2w_convert.web_export.settings import WebSettings
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from v2w_convert.recording.result import RecordResult
     from v2w_convert.surgery.result import ConvertResult, InspectResult
     from v2w_convert.verification.result import VerifyReport
+    from v2w_convert.web_export.result import WebExportResult
     from v2w_convert.world.experts import ExpertsWorld
     from v2w_convert.world.model import World
 
@@ -533,6 +535,45 @@ def export(
     result = write(converted, output, settings, progress=progress)
     if result.written:
         _save_beside(settings, output, "export RUN -o FILE")
+    return result
+
+
+def export_web(
+    converted: Folder,
+    folder: Folder,
+    data: Folder,
+    runtime: Folder | None,
+    settings: WebSettings = WebSettings(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress | None = None,
+) -> "WebExportResult":
+    """Write a page on which a visitor plays a world in their own browser, and compare its frames with torch's.
+
+    Args:
+        converted: What `finetune` or `convert` wrote, with its autoencoder.
+        folder: A new folder, which any web server can serve.
+        data: Episodes to start from.
+        runtime: npm's package onnxruntime-web of the version that is served, packed or unpacked.
+        settings: What the page begins with, and how to compare.
+        progress: Called as the work advances.
+
+    Returns:
+        What was written and how far it differs. Its `ok` is False if it differs by more than is allowed.
+
+    Raises:
+        V2WError: The folder is not empty, a package is missing, or the model has something that a page has not.
+    """
+    from v2w_convert.onnx_export.target import require_packages
+
+    converted = _folder(converted)
+    require_packages()
+    from v2w_convert.web_export.export import export_web as write
+
+    package = None if runtime is None else Path(runtime)
+    result = write(converted, Path(folder), Path(data), package, settings, progress=progress)
+    if result.written:
+        said = "The settings of `v2w export RUN --web DIR`; `--config` reads them."
+        save_settings(settings, Path(folder) / CONFIG, said)
     return result
 
 

@@ -29,9 +29,12 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object, noted: str =
 def printed(
     capsys: pytest.CaptureFixture[str], command: str, *arguments: object, code: int = 0
 ) -> dict[str, Any]:
-    """Runs `v2w COMMAND … --json`, which must end with `code`; returns what it prints, which fits the schema."""
+    """Runs `v2w COMMAND … --json`, which must end with `code`; returns what it prints, which fits the schema.
+
+    `export-web` is `export` with `--web`, which prints something else.
+    """
     capsys.readouterr()
-    found = run([command, *(str(a) for a in arguments), "--json"])
+    found = run([command.removesuffix("-web"), *(str(a) for a in arguments), "--json"])
     out, err = capsys.readouterr()
     assert found == code, err
     result: dict[str, Any] = json.loads(out.splitlines()[-1])

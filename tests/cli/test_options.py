@@ -14,11 +14,11 @@ from v2w_convert.data.describe_settings import DescribeSettings
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import EvaluateSettings, RolloutSettings
 from v2w_convert.finetuning.settings import FinetuneSettings
-from v2w_convert.onnx_export.settings import ExportSettings
 from v2w_convert.playing.settings import PlaySettings
 from v2w_convert.recording.settings import RecordSettings
 from v2w_convert.surgery.settings import ConvertSettings, InspectSettings
 from v2w_convert.verification.settings import VerifySettings
+from v2w_convert.web_export.settings import WebSettings
 
 SETTINGS: dict[str, type[BaseModel]] = {
     "inspect": InspectSettings,
@@ -30,7 +30,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "rollout": RolloutSettings,
     "play": PlaySettings,
     "evaluate": EvaluateSettings,
-    "export": ExportSettings,
+    "export": WebSettings,
 }
 
 

@@ -21,7 +21,7 @@ def test_the_files_are_current() -> None:
 
 
 def test_every_command_has_one_and_every_field_is_described() -> None:
-    assert {*RESULTS, "verify"} == set(COMMANDS)
+    assert {*RESULTS, "verify"} - {"export-web"} == set(COMMANDS)
     for name in files():
         schema = json.loads((FOLDER / name).read_text(encoding="utf-8"))
         jsonschema.Draft202012Validator.check_schema(schema)

@@ -49,6 +49,21 @@ RECIPE: dict[str, Any] = {
         },
         "course": {"steps": 6, "lr": 1e-3, "batch": 2, "validate_every": 4, "checkpoint_seconds": 0},
     },
+    "convert": {},
+    "finetune": {"flags": {"steps": 3, "batch": 2, "frames": 4, "validate-every": 3, "rollout-episodes": 1}},
+    "decoder": {"course": {"steps": 2, "lr": 1e-2, "batch": 2, "validate_every": 2}},
+    "evaluate": {
+        "flags": {
+            "steps": 1,
+            "history": 2,
+            "horizons": [1, 4],
+            "samples": 1,
+            "long-frames": 0,
+            "videos": 0,
+            "save-frames": False,
+        }
+    },
+    "ship": {"train": 10, "megabytes": 3},
 }
 RECORDED = (
     "pretraining/deathmatch-0",

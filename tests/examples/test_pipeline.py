@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +17,14 @@ from diffusers import AutoencoderKL, UNetSpatioTemporalConditionModel
 from safetensors.torch import load_file
 
 from examples.doom.pipeline.__main__ import RECIPE, STAGES
-from examples.doom.pipeline.decoder import fit
 from examples.doom.pipeline.page import write_page
 from examples.doom.pipeline.pictures import grid_pattern, psnr
-from examples.doom.pipeline.recipe import Course, read_recipe
+from examples.doom.pipeline.recipe import Command, Ship, read_recipe
 from examples.doom.pipeline.stages import Figures, Job, Stage, perform
-from tests.cli.commands import printed
+from examples.doom.pipeline.world import run_ship
 from tests.examples.recipes import RECIPE as TINY
 from tests.examples.recipes import write_recipe, write_recordings
+from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
 
 WEIGHTS = "vae/diffusion_pytorch_model.safetensors"
@@ -56,7 +57,8 @@ def test_stages_run_in_order_and_once(job: Job) -> None:
         perform(noted(names, fails="autoencoder"), job)
     perform(noted(names), job)
     perform(noted(names), job)
-    assert names == ["record", "autoencoder", "autoencoder", "base"]
+    after = [stage.name for stage in STAGES[2:]]
+    assert names == ["record", "autoencoder", "autoencoder", *after]
 
 
 def test_another_recipe_is_refused(job: Job, tmp_path: Path) -> None:
@@ -96,6 +98,14 @@ def test_faults_of_a_recipe_are_named(tmp_path: Path) -> None:
         read_recipe(write_recipe(tmp_path / "channels.json", base=base))
 
 
+def test_flags_are_written_as_they_are_typed() -> None:
+    command = Command(flags={"steps": 3, "lr": 1e-4, "horizons": [1, 4], "state": True, "save-frames": False})
+    words = "--steps 3 --lr 0.0001 --horizons 1 --horizons 4 --state --no-save-frames"
+    assert command.words() == words.split()
+    with pytest.raises(ValueError, match="pattern"):
+        Command(flags={"--steps": 3})
+
+
 def test_the_recipe_of_make_world_can_be_built() -> None:
     recipe = read_recipe(RECIPE)
     with torch.device("meta"):
@@ -119,19 +129,28 @@ def test_pictures_are_measured() -> None:
 
 
 @pytest.mark.slow
-def test_from_recordings_to_a_base_that_converts(
-    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_from_recordings_to_a_world_that_ships(job: Job, tmp_path: Path) -> None:
     write_recordings(job.output)
+    shutil.copytree(
+        job.output / "record/target/train-0", job.output / "ship/data/train"
+    )  # else it is recorded
     watched = replace(job, watch=lambda: write_page(STAGES, job))
     perform(STAGES, watched)
     page = (job.output / "world.html").read_text("utf-8")
-    assert page.count(": finished</h2>") == 3
-    assert "validation_loss" in page
+    assert page.count(": finished</h2>") == len(STAGES)
+    for figure in ("validation_loss", "above_copying_db", "true_minus_other_actions_db", "megabytes"):
+        assert figure in page
     assert 'http-equiv="refresh"' not in page
 
     command = [sys.executable, "-m", "examples.doom.pipeline", "--device", "cpu"]
-    command += ["--recipe", str(tmp_path / "recipe.json"), "--output", str(tmp_path / "killed")]
+    command += [
+        "--recipe",
+        str(tmp_path / "recipe.json"),
+        "--output",
+        str(tmp_path / "killed"),
+        "--until",
+        "base",
+    ]
     write_recordings(tmp_path / "killed")
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     child = subprocess.Popen(command, cwd=ROOT, env=environment)
@@ -148,13 +167,11 @@ def test_from_recordings_to_a_base_that_converts(
     for file in files:
         assert (tmp_path / "killed" / file).read_bytes() == (job.output / file).read_bytes(), file
 
-    base = tmp_path / "killed/base/pipeline"
-    printed(capsys, "convert", base, "-o", tmp_path / "converted", "--action-dim", 3)
-
-    before = load_file(base / WEIGHTS)
-    course = Course(steps=3, lr=1e-2, batch=2, validate_every=3)
-    data = [job.output / "record/target" / name for name in ("train-0", "validation-0")]
-    fit(base, data[:1], data[1:], course, torch.device("cpu"))
-    after = load_file(base / WEIGHTS)
+    shipped = job.output / "ship"
+    assert open_dataset(shipped / "data/test").lengths == [20, 20]
+    before, after = (load_file(shipped / name / WEIGHTS) for name in ("base", "world"))
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"decoder", "post_quant_conv"}
+    with pytest.raises(V2WError, match=r"it takes \d+ MB.*a smaller model"):
+        small = job.recipe.model_copy(update={"ship": Ship.model_construct(train=10, megabytes=0)})
+        run_ship(replace(job, recipe=small))

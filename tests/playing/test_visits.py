@@ -93,7 +93,7 @@ def test_visitors_do_not_reach_each_other(serve: Callable[..., House]) -> None:
         with house.visit() as one:
             found = [one.picture()[1]]
             if not busy:
-                for _ in range(6):
+                for _ in range(4):
                     one.says(type="step")
                     found.append(one.picture()[1])
                 return found
@@ -103,12 +103,12 @@ def test_visitors_do_not_reach_each_other(serve: Callable[..., House]) -> None:
                 other.picture()
                 other.says(type="sample", steps=1, guidance=1.0, rate=1000)
                 other.says(type="act", values=[2, 2, one.hello["parts"][0]["low"][2]], number=1)
-                for turn in range(6):
+                for turn in range(4):
                     other.says(type="step")
                     one.says(type="step")
                     found.append(one.picture()[1])
                     other.picture()
-                    if turn == 3:
+                    if turn == 1:
                         other.says(type="back", steps=2)
                         other.picture()
                 assert one.hello["token"] != other.hello["token"]
@@ -134,12 +134,11 @@ def test_who_wait_together_are_served_in_one_batch(
     with house.visit() as one, house.visit() as other:
         one.picture()
         other.picture()
-        for _ in range(3):
-            one.says(type="step")
-            assert one.picture()[0][4] == 1
+        one.says(type="step")
+        assert one.picture()[0][4] == 1
         one.says(type="run", running=True)
         other.says(type="run", running=True)
-        assert max(page.picture()[0][4] for _ in range(6) for page in (one, other)) == 2
+        assert max(page.picture()[0][4] for _ in range(4) for page in (one, other)) == 2
     assert 2 in sizes
     assert game._together
 
@@ -170,6 +169,7 @@ def test_who_does_nothing_is_sent_away(serve: Callable[..., House]) -> None:
     assert not house.worker._visitors
 
 
+@pytest.mark.slow
 def test_a_visit_that_fails_can_begin_again_and_ends_no_other(
     serve: Callable[..., House], game: Game, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_no_stream_moves_another() -> None:
     assert not torch.equal(one[1], two[1])
 
 
+@pytest.mark.slow
 def test_a_batch_that_fails_leaves_all_streams_as_they_were() -> None:
     world, sampling = some_world("stable-video-diffusion"), Sampling(2)
     streams = [some_stream(world, frames, sampling, frames) for frames in (1, 2)]
@@ -72,6 +73,7 @@ def test_a_batch_that_fails_leaves_all_streams_as_they_were() -> None:
     assert torch.equal(streams[0].step_block(actions[:1]), twin.step_block(actions[:1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["mochi", "sana-video"])
 def test_models_of_all_kinds_can(plan: str) -> None:
     world = some_world(plan)
@@ -79,6 +81,7 @@ def test_models_of_all_kinds_can(plan: str) -> None:
     assert can_step_together(stream)
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     world = some_world("stable-video-diffusion")
     stream = some_stream(world, 1, Sampling(2), 0)

@@ -30,6 +30,7 @@ RESULTS = {
     "play": "PlayResult",
     "evaluate": "EvaluateResult",
     "export": "ExportResult",
+    "export-web": "WebExportResult",  # with --web
 }
 JSON_WORDS = {"None": "null", "True": "true", "False": "false"}
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -69,7 +70,7 @@ def schema(command: str) -> dict[str, Any]:
         ok = {"type": "boolean", "description": _ok_description(kind)}
         generated["properties"] = {"ok": ok, **generated["properties"]}
         generated["required"] = ["ok", *generated["required"]]
-    head = {"$schema": DIALECT, "title": f"v2w {command} --json"}
+    head = {"$schema": DIALECT, "title": f"v2w {command.replace('-web', ' --web')} --json"}
     return head | generated | ({"$defs": definitions} if definitions else {})
 
 

@@ -185,6 +185,13 @@ def write(step: StreamStep, state: State, size: tuple[int, int, int], window: in
         "feedback": step.feedback,
     }
     program.model.metadata_props[METADATA] = json.dumps(description, allow_nan=False)
+    save(program, file)
+
+
+def save(program: torch.onnx.ONNXProgram, file: Path) -> None:
+    """Save a graph without what the exporter notes at every node: lines of source, with paths of this machine."""
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
     program.save(file)
 
 

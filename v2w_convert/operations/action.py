@@ -121,7 +121,8 @@ class ActionEmbedding(nn.Module):
     def forward(self, actions: Tensor, dropped: Tensor) -> Tensor:
         """The embedding (b t d) of actions (b t n a), `dropped` (b t n) of which are none."""
         taken = (actions - self.center) / self.scale
-        own = torch.einsum("...na,hna->...nh", taken, self.first.weight.unflatten(1, actions.shape[-2:]))
+        weight = self.first.weight.unflatten(1, actions.shape[-2:]).permute(1, 2, 0)  # (n a h)
+        own = (taken[..., None, :] @ weight)[..., 0, :]  # no einsum: WebGPU's onnxruntime has none
         hidden = torch.where(dropped[..., None], self.none, own + self.first.bias).sum(-2)
         embedded: Tensor = self.last(F.silu(self.middle(F.silu(hidden))))
         return embedded

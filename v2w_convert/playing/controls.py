@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from v2w_convert.data.actions import ActionPart, ActionSpace
+from v2w_convert.data.actions import ActionPart, ActionSpace, recognised
 from v2w_convert.data.dataset import Dataset
 from v2w_convert.errors import V2WError
 
@@ -102,26 +103,12 @@ def controls_of(data: Dataset) -> Controls:
     repeats = int(getattr(data, "stride", 1))
     space = data.action_space
     parts = ActionSpace(space.parts[: len(space.parts) // repeats])
-    low, high = np.full(parts.dim, np.inf, np.float32), np.full(parts.dim, -np.inf, np.float32)
-    binary = np.ones(parts.dim, bool)
-    alone = np.ones(len(parts.parts), bool)
-    for _, actions in zip(range(MAX_EPISODES), data.actions(), strict=False):
-        own = actions[:, : parts.dim]
-        own = own[np.isfinite(own).all(1)]
-        if not len(own):
-            continue
-        low, high = np.minimum(low, own.min(0)), np.maximum(high, own.max(0))
-        binary &= ((own == 0) | (own == 1)).all(0)
-        for i, (_, where) in enumerate(parts.slices):
-            alone[i] &= bool((own[:, where].sum(1) == 1).all())
-    low, high = (np.where(np.isfinite(limit), limit, 0).astype(np.float32) for limit in (low, high))
-    found = []
-    for i, (part, where) in enumerate(parts.slices):
-        kind = part.kind
-        if kind == "continuous" and binary[where].all():
-            kind = "discrete" if part.size > 1 and alone[i] else "multi_binary"
-        found.append(ActionPart(part.name, kind, part.size, part.labels))
-    return Controls(ActionSpace(tuple(found)), repeats, low, high)
+    taken = [actions[:, : parts.dim] for actions in islice(data.actions(), MAX_EPISODES)]
+    own = np.concatenate(taken)
+    own = own[np.isfinite(own).all(1)]
+    if not len(own):
+        raise V2WError(f"play from the data set {data.path}", "no action of it is finite", "v2w data DATA")
+    return Controls(recognised(parts, own), repeats, own.min(0), own.max(0))
 
 
 def keys_of(parts: ActionSpace) -> list[str | None]:

@@ -55,8 +55,7 @@ class Moment:
     @property
     def bytes(self) -> int:
         """About how much memory it takes."""
-        kept = (value for own in self.stream.state.sites.values() for value in own.values())
-        return sum(value.numel() * value.element_size() for value in kept) + 8192
+        return _bytes(self.stream.state.sites) + _bytes(self.decoding) + sum(map(len, self.pictures)) + 8192
 
 
 @dataclass
@@ -119,7 +118,11 @@ class Game:
         h, w = latents.shape[-2:]
         stream = start_stream(self.world, 1, h, w, sampling=sampling, seed=seed, **own)
         stream.observe(latents.to(self.world.device), actions.to(self.world.device))
-        return Moment(stream, None, [self.thumbnail(number)])
+        decoding: list[Any] = [None]
+        if not self.vae.single:
+            for j in range(latents.shape[1]):
+                _, decoding = self.vae.decode_next(latents[:, j : j + 1], decoding, j)
+        return Moment(stream, decoding[0], [self.thumbnail(number)])
 
     def step(
         self, moments: Sequence[Moment], actions: Sequence[NDArray[np.float32]], sampling: Sampling
@@ -148,10 +151,14 @@ class Game:
             latents = step_together(streams, each)
         else:
             latents = torch.cat([s.step_block(each[i : i + 1]) for i, s in enumerate(streams)])
-        pictures = self.vae.decode(latents)
+        decoding = [moment.decoding for moment in moments]
+        shown = []
+        for j in range(latents.shape[1]):  # none of them is a clip's first
+            pictures, decoding = self.vae.decode_next(latents[:, j : j + 1], decoding, 1)
+            shown.append(pictures)
         return [
-            Moment(stream, None, [_as_file(frame) for frame in as_uint8(shown)])
-            for stream, shown in zip(streams, pictures, strict=True)
+            Moment(stream, state, [_as_file(frame) for frame in as_uint8(frames)])
+            for stream, state, frames in zip(streams, decoding, torch.cat(shown, 1), strict=True)
         ]
 
 
@@ -168,8 +175,8 @@ def open_game(world_folder: Path, data: Path, settings: PlaySettings, progress: 
     noise.check_sampling(settings.steps, settings.context_noise)
     vae = open_vae(world_folder, device)
     asked = f"play {world_folder}"
-    if not vae.single:
-        found = "its autoencoder decodes several latent frames together"
+    if not vae.decodes_at_once:
+        found = f"its autoencoder, {type(vae.autoencoder).__name__}, decodes several latent frames together"
         raise V2WError(asked, found, "v2w rollout, which writes a video")
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
     data_set = open_dataset(data, settings, manifest.view)
@@ -211,6 +218,14 @@ def _possible_steps(noise: Noise, settings: PlaySettings) -> list[int]:
             continue
         possible.append(steps)
     return possible
+
+
+def _bytes(kept: Any) -> int:
+    """Of the tensors in a nest of lists and dicts."""
+    if isinstance(kept, Tensor):
+        return kept.numel() * kept.element_size()
+    inner = kept.values() if isinstance(kept, dict) else kept if isinstance(kept, list | tuple) else ()
+    return sum(map(_bytes, inner))
 
 
 def _as_file(frame: Frames) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from examples.doom.pipeline import autoencoder, base, record
+from examples.doom.pipeline import autoencoder, base, record, world
 from examples.doom.pipeline.page import write_page
 from examples.doom.pipeline.recipe import read_recipe
 from examples.doom.pipeline.stages import Job, Stage, perform
@@ -35,6 +35,19 @@ STAGES = [
         "A video model without actions. Below each held-out clip, one made of its first frame.",
         base.run,
     ),
+    Stage(
+        "convert",
+        "The base made causal and given actions; every claim about that measured.",
+        world.run_convert,
+    ),
+    Stage("finetune", "The world model, trained on the target's recordings.", world.run_finetune),
+    Stage(
+        "decoder", "The decoder, fitted to how the target looks; latents stay as they are.", world.run_decoder
+    ),
+    Stage(
+        "evaluate", "What the world model is worth, on recordings that nothing has seen.", world.run_evaluate
+    ),
+    Stage("ship", "Base, world and data, as this folder has them.", world.run_ship),
 ]
 
 

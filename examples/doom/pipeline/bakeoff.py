@@ -13,11 +13,10 @@ import json
 import sys
 from pathlib import Path
 
+from examples.doom.pipeline.commands import v2w
 from examples.doom.pipeline.pictures import read_frames, write_sheet
 from examples.doom.pipeline.record import NAMES, SEEDS, record
 from v2w_convert import EvaluateResult, EvaluateSettings, evaluate
-from v2w_convert.cli import run
-from v2w_convert.console import print_line
 from v2w_convert.errors import V2WError
 from v2w_convert.new_file import write_text
 from v2w_convert.strict_json import read_object
@@ -26,18 +25,6 @@ SHORT = ("--lr", 4e-4, "--batch", 4, "--frames", 12)  # less than a run that is 
 SAMPLING_STEPS = 4
 CELLS = "cells.json"
 SAME = ("steps", "frames", "test_frames")  # options that make runs comparable
-
-
-def v2w(*arguments: object) -> None:
-    """Run one command as a user would.
-
-    Raises:
-        SystemExit: It failed; with its exit code.
-    """
-    words = [str(a) for a in arguments]
-    print_line("$ v2w " + " ".join(words))
-    if code := run(words):
-        raise SystemExit(code)
 
 
 def measure(scenario: str, converted: Path, output: Path, options: argparse.Namespace) -> None:

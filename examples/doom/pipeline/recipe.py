@@ -82,12 +82,52 @@ class Base(Settings):
     course: Course
 
 
+class Command(Settings):
+    """A `v2w` command: its flags and their values, beside those that say where things are."""
+
+    flags: dict[Annotated[Name, Field(pattern=r"^[a-z][a-z-]*$")], bool | int | float | Name | list[int]] = {}
+
+    def words(self) -> list[str]:
+        """As they are typed."""
+        words: list[str] = []
+        for name, value in self.flags.items():
+            if isinstance(value, bool):
+                words.append(f"--{name}" if value else f"--no-{name}")
+                continue
+            for each in value if isinstance(value, list) else [value]:
+                words += [f"--{name}", str(each)]
+        return words
+
+
+class Decoder(Settings):
+    """How the decoder is fitted to the target."""
+
+    course: Course
+
+
+class Ship(Settings):
+    """What is put together in the end.
+
+    Attributes:
+        train: Frames of the training recordings that go along: the first ones.
+        megabytes: The most that all files may take.
+    """
+
+    train: Count
+    megabytes: Count
+
+
 class Recipe(Settings):
     """All stages; a stage's settings are the field of its name."""
 
     record: Recordings
     autoencoder: Autoencoder
     base: Base
+    convert: Command
+    finetune: Command
+    decoder: Decoder
+    evaluate: Command
+    ship: Ship
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

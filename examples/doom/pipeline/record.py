@@ -39,19 +39,20 @@ SEEDS = {
 
 
 def run(job: Job) -> Figures:
-    """The stage: `pretraining/SCENARIO-N`, `validation/SCENARIO-N`, and `target/train-N`, … in parts."""
+    """The stage: `pretraining/SCENARIO-N` and `validation/SCENARIO-N` in parts; `target/train-0`, … whole, as `v2w` reads it."""
     asked, folder = job.recipe.record, job.folder("record")
-    wanted = [("pretraining", s, n, f"pretraining/{s}") for s, n in asked.pretraining.items()]
-    wanted += [("validation", s, n, f"validation/{s}") for s, n in asked.validation.items()]
+    wanted = [("pretraining", s, n, f"pretraining/{s}", PART) for s, n in asked.pretraining.items()]
+    wanted += [("validation", s, n, f"validation/{s}", PART) for s, n in asked.validation.items()]
     for use in ("train", "validation", "test"):
-        wanted.append((use, asked.target.scenario, getattr(asked.target, use), f"target/{use}"))
+        frames = getattr(asked.target, use)
+        wanted.append((use, asked.target.scenario, frames, f"target/{use}", frames))
     figures: dict[str, Any] = {}
-    for use, scenario, frames, name in wanted:
-        parts = range(-(-frames // PART))
+    for use, scenario, frames, name, size in wanted:
+        parts = range(-(-frames // size))
         for number in parts:
             part = folder / f"{name}-{number}"
             if not part.exists():
-                record(scenario, SEEDS[use] + number, min(PART, frames - PART * number), part)
+                record(scenario, SEEDS[use] + number, min(size, frames - size * number), part)
                 print(f"record: {part.relative_to(folder)}", flush=True)
         sets = [open_dataset(folder / f"{name}-{number}") for number in parts]
         sheet = folder / f"{name.replace('/', '-')}.png"

@@ -1,0 +1,75 @@
+"""The page in a real browser: keys are pressed, and pictures come."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn")  # of the extra `play`
+
+import uvicorn
+
+from tests.playing.browser import find_browser, open_browser
+from tests.playing.conftest import SETTINGS, House
+from v2w_convert.playing.game import Game
+from v2w_convert.playing.server import address_of, application, listen
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_browser() is None, reason="no Chromium is installed"),
+]
+
+
+@contextmanager
+def served(house: House, game: Game) -> Iterator[str]:
+    """The address of a server in another thread."""
+    settings = SETTINGS.model_copy(update={"port": 0})
+    with listen(settings) as listening:
+        config = uvicorn.Config(
+            application(game, settings, house.worker), log_config=None, lifespan="off", ws="websockets-sansio"
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
+        thread.start()
+        try:
+            yield address_of(listening, settings)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def test_a_visit(serve: Callable[..., House], game: Game, tmp_path: Path) -> None:
+    number, place = "Number(document.querySelector('#picture').dataset.number || 0)", "place"
+    with served(serve(rate=30), game) as url, open_browser() as browser:
+        for width, dark in ((1280, False), (390, True)):
+            browser.size(width, 844, dark)
+            browser.open(url)
+            browser.wait_for(f"hello && {number} === 1")
+            # No part is wider than the window, and nothing without a name can be focused.
+            assert browser.value("document.documentElement.scrollWidth") <= width
+            unnamed = "[...document.querySelectorAll('button, a, input')].filter(x => !(x.textContent.trim() || x.ariaLabel || (x.labels && x.labels.length))).length"
+            assert browser.value(unnamed) == 0
+        assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(19, 23, 27)"
+
+        before = browser.value("document.querySelector('#picture').toDataURL()")
+        browser.value("setAmount(amounts[0], amounts[0].high)")
+        browser.wait_for(f"{place} >= 5")
+        assert browser.value("latencies.length") >= 1
+        assert browser.value("document.querySelector('#picture').toDataURL()") != before
+        browser.press("KeyP", True)
+        browser.press("KeyP", False)
+        assert browser.wait_for("document.querySelector('#run').textContent.startsWith('Play')")
+        reached: Any = browser.value(place)
+        browser.press("KeyB", True)
+        browser.press("KeyB", False)
+        browser.wait_for(f"{place} < {reached}")
+        browser.value("document.querySelectorAll('#starts button')[1].click()")
+        browser.wait_for(f"{place} === 0 && start === 1")
+        saved = "fetch(document.querySelector('#record').href).then(x => x.blob()).then(x => { window.saved = x.type; })"
+        browser.value(f"void {saved}")
+        assert browser.wait_for("window.saved") == "video/mp4"
+        assert not browser.exceptions

@@ -1,0 +1,72 @@
+"""Pictures of a visit, where the autoencoder packs several video frames into a latent one."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.autoencoders import tiny_autoencoder
+from tests.tiny import tiny_model, tiny_resolved
+from v2w_convert.data.actions import ActionSpace
+from v2w_convert.evaluation.rollout_frames import rollout_frames
+from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.playing.controls import Controls
+from v2w_convert.playing.game import Game, Moment
+from v2w_convert.playing.starts import Start
+from v2w_convert.surgery.change import apply_surgery
+from v2w_convert.world.model import World
+from v2w_convert.world.rollout import Sampling
+from v2w_convert.world.vae import VAE, as_uint8
+
+STEPS = 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "autoencoder", ["AutoencoderKLWan", pytest.param("AutoencoderKLTemporalDecoder", marks=pytest.mark.slow)]
+)
+def test_pictures_are_those_of_a_rollout(autoencoder: str) -> None:
+    vae = VAE(tiny_autoencoder(autoencoder), {})
+    k, history, sampling = vae.packing.k, 1 + vae.packing.k, Sampling(1, context_noise=0.0)
+    resolved, model = tiny_resolved("wan", window=4), tiny_model("wan")
+    apply_surgery(resolved, model, k, seed=0)
+    world = World(model, resolved, k).eval()
+    randomize_zero_init(world.base)
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (history, 32, 32, 3), dtype=np.uint8)
+    seen = np.zeros((history, 1), np.float32)
+    controls = Controls(ActionSpace.continuous(["gas"]), 1, -np.ones(1, np.float32), np.ones(1, np.float32))
+    starts = [Start(0, frames, seen, ())]
+    game = Game("tiny", "made", 5.0, world, vae, starts, {}, controls, sampling, [1], True)
+    done = np.full(1, 0.5, np.float32)
+
+    moment = game.begin(0, 7, sampling)
+    made: list[np.ndarray] = []
+    kept: list[Moment] = [moment]
+    for _ in range(STEPS):
+        [moment] = game.step([moment], [done], sampling)
+        kept.append(moment)
+        made += [np.asarray(Image.open(io.BytesIO(picture))) for picture in moment.pictures]
+    assert len(made) == STEPS * game.pictures_per_step == STEPS * k
+
+    actions = np.concatenate([seen, np.repeat(done[None], STEPS * k, 0)])
+    latents = vae.encode(frames)[None]
+    if autoencoder == "AutoencoderKLTemporalDecoder":  # decodes each frame by itself here
+        stream = game.begin(0, 7, sampling).stream
+        rolled = [stream.step_block(torch.from_numpy(done)[None, None]) for _ in range(STEPS)]
+        expected = as_uint8(torch.cat([vae.decode(each)[0] for each in rolled]))
+    else:
+        each = rollout_frames(world, vae, latents, torch.from_numpy(actions)[None], history, sampling, 7)
+        expected = np.concatenate([as_uint8(some[0]) for some in each])
+    np.testing.assert_array_equal(np.stack(made), expected)
+
+    # Decoding goes on from any moment that was kept, and from several at once.
+    [again, other] = game.step([kept[1], kept[0]], [done, done], sampling)
+    for twin, first in ((again, kept[2]), (other, kept[1])):
+        for a, b in zip(twin.pictures, first.pictures, strict=True):
+            difference = np.asarray(Image.open(io.BytesIO(a))).astype(int) - np.asarray(
+                Image.open(io.BytesIO(b))
+            )
+            assert np.abs(difference).max() <= 1
