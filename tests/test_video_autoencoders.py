@@ -17,6 +17,7 @@ from tests.squares import write
 from tests.tiers import slow_except
 from v2w_convert.cli import run
 from v2w_convert.data import Episode, open_dataset, write_dataset
+from v2w_convert.errors import V2WError
 from v2w_convert.evaluation import action_following, context
 from v2w_convert.evaluation.evaluate import evaluate
 from v2w_convert.evaluation.rollout_frames import rollout_frames
@@ -28,7 +29,7 @@ from v2w_convert.surgery.load import load
 from v2w_convert.surgery.manifest import read_manifest
 from v2w_convert.world.rollout import Sampling
 from v2w_convert.world.temporal_compression import TemporalCompression
-from v2w_convert.world.vae import VAE, open_vae
+from v2w_convert.world.vae import VAE, as_uint8, open_vae
 
 A = 3  # numbers in an action of the data
 FAMILIES = {
@@ -255,6 +256,37 @@ def test_a_rollout_follows_its_packed_actions_and_decodes_in_context(runs: Make,
         else:  # the four video frames of its latent frame, and all after
             assert moved[0] == max(4 * -(-frame // 4) - 3, 9) - 9
             assert moved[-1] == 10
+
+
+@pytest.mark.slow
+def test_an_environment_holds_its_action_and_decodes_in_context(runs: Make, data: Path) -> None:
+    pytest.importorskip("gymnasium")
+    from v2w_convert.env import WorldEnv
+
+    folder = runs("wan")
+    record = read_manifest(folder).finetuning
+    assert record is not None
+    assert [part["labels"] for part in record["actions"]["parts"]] == [["down", "right", "nothing"]]
+    episode = open_dataset(data).first()
+    env = WorldEnv(folder, starts=[episode], steps=2)  # the record says what actions are
+    space: Any = env.action_space
+    least = np.array(record["actions"]["min"], np.float32).reshape(4, A)
+    assert np.array_equal(space.low, least.min(0)) and env.metadata["render_fps"] == 5 / 4
+    seen = [env.reset(seed=0)[0]]
+    stream = env.branch().moment.stream
+    latents = list(env._opened.latents(0)[None].unbind(1))
+    for i in range(3):
+        action = space.low + i * (space.high - space.low) / 3
+        seen.append(env.step(action)[0])
+        moment = env.branch()
+        latents.append(stream.step(torch.from_numpy(action)[None].repeat(1, 4)))
+    decoded = as_uint8(open_vae(folder).decode(torch.stack(latents, 1))[0])
+    assert np.array_equal(np.stack(seen), decoded[8::4])  # the last video frame of each latent frame
+    on = env.step(space.low)[0]
+    env.restore(moment)
+    assert np.array_equal(env.step(space.low)[0], on)  # with what decoding keeps of the frames before
+    with pytest.raises(V2WError, match="decodes several latent frames together"):
+        WorldEnv(runs("allegro"), starts=[episode])
 
 
 def test_misfits(

@@ -28,6 +28,7 @@ OUTSIDE = {
     "project/security.md": "SECURITY.md",
     "reference/benchmarks.md": "benchmarks/README.md",
     "reference/doom.md": "examples/doom/README.md",
+    "reference/pusht.md": "examples/pusht/README.md",
 }
 # Pictures that these pages show.
 PICTURES = {"reference/world/loss.png": "examples/doom/world/loss.png"}

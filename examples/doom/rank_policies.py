@@ -1,6 +1,6 @@
 """Rank policies in the dream, and in the game itself.
 
-    python -m examples.doom.rank_policies [--starts 8] [--length 8]
+    python -m examples.doom.rank_policies [--starts 16] [--length 8]
 
 Eight policies play ViZDoom's scenario from the same moments as they do in the world model: the game is begun anew with the same
 seed and the same first actions for each. What is measured is the same function of frames in both: how much the view moves, the
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> Any:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--world", type=Path, default=DOOM / "world")
-    parser.add_argument("--starts", type=int, default=8)
+    parser.add_argument("--starts", type=int, default=16)
     parser.add_argument("--length", type=int, default=8, help="frames that a policy plays")
     parser.add_argument("--steps", type=int, default=2, help="denoising steps of a frame")
     given = parser.parse_args(arguments)

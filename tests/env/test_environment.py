@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,10 @@ def test_gymnasiums_checker_finds_nothing(heeding: Path, data_of: Data, observat
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("choice", spaces.Discrete(3)),
-        ("keys", spaces.MultiBinary(3)),
+        pytest.param("choice", spaces.Discrete(3), marks=pytest.mark.slow),
+        pytest.param("keys", spaces.MultiBinary(3), marks=pytest.mark.slow),
         ("mixed", spaces.Dict),
-        ("amounts", spaces.Box),
+        pytest.param("amounts", spaces.Box, marks=pytest.mark.slow),
     ],
 )
 def test_actions_are_what_the_data_says(heeding: Path, data_of: Data, kind: str, expected: Any) -> None:
@@ -102,6 +103,7 @@ def test_frames_are_those_of_a_rollout(heeding: Path, data_of: Data) -> None:
         assert np.array_equal(found, as_uint8(vae.decode(expected[:, None])[0])[0])
 
 
+@pytest.mark.slow
 def test_a_seed_gives_an_episode_again_and_the_next_ones_too(heeding: Path, data_of: Data) -> None:
     env = WorldEnv(heeding, starts=data_of("choice"), **BRIEF)
 
@@ -114,6 +116,7 @@ def test_a_seed_gives_an_episode_again_and_the_next_ones_too(heeding: Path, data
     assert not np.array_equal(one[1], one[3])
 
 
+@pytest.mark.slow
 def test_a_branch_goes_on_as_the_episode_would(heeding: Path, data_of: Data) -> None:
     env = WorldEnv(heeding, starts=data_of("choice"), max_episode_steps=3, terminated=is_dark, **BRIEF)
     env.reset(seed=1)
@@ -139,3 +142,17 @@ def test_episodes_may_begin_with_arrays(heeding: Path, data_of: Data) -> None:
     episodes = list(open_dataset(data_of("choice")).episodes())
     with pytest.raises(V2WError, match="kept no record of its actions"):
         WorldEnv(heeding, starts=episodes, **BRIEF)
+
+
+def test_a_window_needs_pygame(heeding: Path, data_of: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    if find_spec("pygame") is None:
+        with pytest.raises(V2WError, match="pygame is not installed"):
+            WorldEnv(heeding, starts=data_of("choice"), render_mode="human", **BRIEF)
+        return
+    env = WorldEnv(heeding, starts=data_of("choice"), render_mode="human", observation="latents", **BRIEF)
+    env.reset(seed=0)
+    env.step(0)
+    assert env.render() is None and env._window.screen.get_size() == (512, 512)
+    env.close()
+    env.close()

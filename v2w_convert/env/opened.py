@@ -96,9 +96,9 @@ def open_world(folder: Path, starts: Starts, settings: EnvSettings) -> OpenedWor
         V2WError: It cannot be read, does not fit `starts`, or nobody says what its actions are.
     """
     asked = f"make an environment of {folder}"
-    manifest, _, resolved = open_converted(folder)
     device = resolve_device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
+    manifest, _, resolved = open_converted(folder)
     resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
     vae = open_vae(folder, device)
     if settings.observation == "pixels":
