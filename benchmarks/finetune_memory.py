@@ -70,9 +70,8 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
-def unread(name: str) -> Any:
-    """A converted model of which nothing is on the disk."""
-    kind, config, *_ = MODELS[name]
+def unread(kind: str, config: dict[str, Any]) -> Any:
+    """A converted model of which nothing is on the disk: a denoiser's class, and what differs from its defaults."""
     plan = plan_for(kind)
     with torch.device("meta"):
         resolved = resolve(plan, {"_class_name": kind, **config})
@@ -86,10 +85,10 @@ def table(clips: int, only: str) -> None:
         "| model, and flags | numbers trained | kept on the device | activations | together | in the computer |"
     )
     print("|---|---|---|---|---|---|")
-    for name, (*_, size, frames) in MODELS.items():
+    for name, (kind, config, size, frames) in MODELS.items():
         if only not in name:
             continue
-        model = unread(name)
+        model = unread(kind, config)
         for choice, flags in CHOICES.items():
             settings = FinetuneSettings.model_validate({"batch": clips, "frames": frames, **flags})
             found = count_budget({"": model}, settings, size, torch.device("cpu"))
@@ -168,7 +167,7 @@ def measure(name: str, frames: int, size: tuple[int, int], flags: dict[str, str]
     from accelerate import Accelerator
     from torch.profiler import ProfilerActivity, profile
 
-    model = unread(name)
+    model = unread(*MODELS[name][:2])
     settings = FinetuneSettings.model_validate({"batch": 1, "frames": frames, "warmup": 0, **flags})
     budget = count_budget({"": model}, settings, size, torch.device("cpu"))
     print(f"{name}: {budget.words()}", flush=True)
@@ -224,8 +223,14 @@ def random_world(model: Any, settings: FinetuneSettings) -> World:
     base = build_model(model.resolved.plan.base, model.resolved.config, unfilled=True)
     with torch.device("meta"):
         install_operations(model.resolved, base, ACTION_DIM)
+    fill(base, settings)
+    return World(base, model.resolved, ACTION_DIM)
+
+
+def fill(model: torch.nn.Module, settings: FinetuneSettings) -> None:
+    """Give a model without values small random weights, in the form in which a run holds them."""
     generator = torch.Generator().manual_seed(0)
-    for module in base.modules():
+    for module in model.modules():
         for key, value in module._parameters.items():
             if value is not None:
                 half = settings.weights == "bfloat16" and value.ndim > 1
@@ -236,7 +241,6 @@ def random_world(model: Any, settings: FinetuneSettings) -> World:
         for key, value in module._buffers.items():
             if value is not None and value.is_meta:
                 module._buffers[key] = torch.ones(value.shape)
-    return World(base, model.resolved, ACTION_DIM)
 
 
 def _size(tensors: Any) -> int:

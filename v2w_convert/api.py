@@ -300,6 +300,8 @@ def budget(
     converted: Folder,
     data: Folder,
     settings: FinetuneSettings = FinetuneSettings(),  # noqa: B008 (frozen)
+    *,
+    processes: int = 1,
 ) -> "Budget":
     """Tell what `finetune` with these settings would take in memory and on disk. Nothing is trained.
 
@@ -309,16 +311,18 @@ def budget(
         converted: What `convert` wrote.
         data: A data set.
         settings: How to train.
+        processes: How many processes share the work; the figures are of one.
 
     Returns:
         Bytes, and what to change if the device has less.
 
     Raises:
-        V2WError: The data does not fit the model, or a package is missing that the settings need.
+        V2WError: The data does not fit the model, a package is missing that the settings need, or so many processes cannot
+            share the work.
     """
     from v2w_convert.finetuning.plan_memory import plan_memory
 
-    return plan_memory(_folder(converted), _data(data), settings)
+    return plan_memory(_folder(converted), _data(data), settings, processes)
 
 
 def describe_data(

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.commands import printed, refused
+from v2w_convert.cli import run
 from v2w_convert.evaluation import action_following
 
 BRIEF = ["--steps", 1, "--samples", 1, "--history", 2, "--horizons", 1, "--horizons", 4]
@@ -24,6 +25,10 @@ def test_rollout(
         assert (tmp_path / name).stat().st_size > 500
         assert "steps: 2\n" in (tmp_path / f"{name}.config.yaml").read_text()
     again = ["rollout", tiny_converted, "--data", data, "-o", tmp_path / "out.mp4"]
+    capsys.readouterr()
+    assert run([str(x) for x in [*again[:-1], tmp_path / "third.png", *options]]) == 0
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("same start, other actions; steps 2, frames 4")
     assert "file exists" in refused(capsys, *again)
 
 

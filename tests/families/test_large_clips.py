@@ -24,7 +24,9 @@ def output_and_gradient(world: World, inputs: dict[str, Tensor], **how: Any) -> 
     return output.detach(), torch.autograd.grad(output.sin().sum(), latents)[0]
 
 
-def assert_same_by_both(world: World, monkeypatch: pytest.MonkeyPatch, **how: Any) -> None:
+def assert_same_by_both(
+    world: World, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int] | None = None, **how: Any
+) -> None:
     inputs = random_inputs(world, 2, world.resolved.frames(4 * world.frames_per_block), seed=0)
     calls = 0
     block_by_block = causal_attention._block_by_block
@@ -37,7 +39,8 @@ def assert_same_by_both(world: World, monkeypatch: pytest.MonkeyPatch, **how: An
     monkeypatch.setattr(causal_attention, "_block_by_block", counted)
     expected = output_and_gradient(world, inputs, **how)
     assert calls == 0
-    monkeypatch.setattr(causal_attention, "MAX_MASK", 0)
+    for limit, value in (limits or {"MAX_MASK": 0}).items():
+        monkeypatch.setattr(causal_attention, limit, value)
     found = output_and_gradient(world, inputs, **how)
     assert calls > 0
     for a, b in zip(found, expected, strict=True):
@@ -48,6 +51,12 @@ def assert_same_by_both(world: World, monkeypatch: pytest.MonkeyPatch, **how: An
 def test_every_family_gives_the_same_by_both_ways(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with exact():
         assert_same_by_both(tiny_world(name).double(), monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["wan", "cogvideox"])
+def test_blocks_of_many_tokens_attend_one_by_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with exact():
+        assert_same_by_both(tiny_world(name).double(), monkeypatch, {"BLOCK_TOKENS": 2})
 
 
 @pytest.mark.parametrize("view", [{"window": 3}, {"window": 2, "sinks": 2}])

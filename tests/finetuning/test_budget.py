@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,14 +11,18 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
+from torch.testing._internal.distributed import fake_pg
 
 from tests.cli.commands import printed, refused
 from v2w_convert.finetuning import objective, plan_memory
 from v2w_convert.finetuning.batches import generator
 from v2w_convert.finetuning.budget import Budget, count_budget, require_memory
 from v2w_convert.finetuning.loop import prepare
+from v2w_convert.finetuning.optimizers import make_optimizer
 from v2w_convert.finetuning.precision import with_precision
+from v2w_convert.finetuning.processes import local, shard
 from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.finetuning.trainable import choose_parameters
 from v2w_convert.finetuning.training import AVERAGE, MODEL, OPTIMIZER, Training
 from v2w_convert.surgery.load import load_experts, open_converted
 from v2w_convert.world.experts import AnyWorld
@@ -101,6 +106,52 @@ def test_it_counts_every_tensor_that_is_kept(choice: str, tiny_converted: Path) 
     buffers = size(world.base.buffers()) * (1 if training.average is None else 2)
     checkpoint = size(x for name in (MODEL, AVERAGE, OPTIMIZER) for x in files.get(name, {}).values())
     assert checkpoint - buffers - size(counts) == (4 * budget.trained + average + state - size(copies))
+
+
+@pytest.fixture
+def first_of_three() -> Iterator[SimpleNamespace]:
+    """The first of three processes, by torch's own stand-in for the others."""
+    fake_pg.dist.init_process_group("fake", rank=0, world_size=3, store=fake_pg.FakeStore())
+    yield SimpleNamespace(device=CPU, num_processes=3)
+    fake_pg.dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("choice", ["all", "temporal"])
+def test_a_process_keeps_its_part(choice: str, first_of_three: SimpleNamespace, tiny_converted: Path) -> None:
+    settings = of(choice).model_copy(update={"shard": True, "batch": 3})
+    experts = open_converted(tiny_converted).experts
+    told, whole = (
+        count_budget(experts, settings, (8, 8), CPU, activations=False, processes=n) for n in (3, 1)
+    )
+    world = load_experts(experts, None, dtype=torch.float32)
+    choose_parameters(world, settings.train)
+    shard(world, first_of_three)  # type: ignore[arg-type]
+    trained = [p for p in world.parameters() if p.requires_grad]
+    optimizer = make_optimizer(settings.optimizer, trained, 1e-3, 0.0)
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    assert told.weights == size(map(local, world.parameters()))
+    assert told.gradients == told.average == size(local(p) for p in trained)
+    states = [x for state in optimizer.state.values() for key, x in state.items() if key != "step"]
+    assert told.optimizer == size(map(local, states))
+    assert told.weights < 0.5 * whole.weights and (told.trained, told.disk) == (whole.trained, whole.disk)
+
+
+@pytest.mark.slow
+def test_processes_are_told(
+    tiny_converted: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["budget", tiny_converted, "--data", tiny_data, "--frames", 4, "--batch", 4]
+    one, two, parts = (
+        printed(capsys, *command, *options)
+        for options in ([], ["--processes", 2], ["--processes", 2, "--shard"])
+    )
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert two["weights"] == one["weights"] and two["activations"] < 0.6 * one["activations"]
+    assert parts["weights"] < 0.6 * one["weights"]
+    assert "cannot be shared equally" in refused(capsys, *command, "--processes", 3)
+    assert "there is one process" in refused(capsys, *command, "--shard")
 
 
 @pytest.mark.slow

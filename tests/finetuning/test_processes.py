@@ -32,7 +32,23 @@ ALLOWED = 0.02  # of the way of two steps: sums in another order, which AdamW en
 Finetune = Callable[..., Path]
 
 
-def start(count: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+FAULTY = """
+import os, sys
+from v2w_convert.cli import run
+from v2w_convert.finetuning import objective
+
+def faulty(*given, **named):
+    found = {name}(*given, **named)
+    return found * float("nan") if os.environ["RANK"] == "1" else found
+
+{name}, objective.{name} = objective.{name}, faulty
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def start(
+    count: int, *arguments: object, program: tuple[object, ...] = ("-m", "v2w_convert")
+) -> subprocess.CompletedProcess[str]:
     """`v2w` in several processes."""
     launch = [
         sys.executable,
@@ -43,7 +59,7 @@ def start(count: int, *arguments: object) -> subprocess.CompletedProcess[str]:
         "--rdzv-backend",
         "c10d",
     ]
-    launch += ["--rdzv-endpoint", "localhost:0", "-m", "v2w_convert"]
+    launch += ["--rdzv-endpoint", "localhost:0", *program]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*map(str, launch if count > 1 else [sys.executable, "-m", "v2w_convert"]), *map(str, arguments)],
@@ -120,6 +136,25 @@ def test_what_does_not_go_is_refused(tiny_converted: Path, tiny_data: Path, tmp_
     done = start(1, *command, "--shard")
     assert done.returncode == 2 and "there is one process" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "function, asked", [("validation_loss", "validate after step 0"), ("loss", "take step 1")]
+)
+def test_a_fault_of_one_process_ends_all_of_them(
+    function: str, asked: str, tiny_converted: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """A card of its own may compute what the others do not; none of them waits for it for ever."""
+    program = tmp_path / "faulty.py"
+    program.write_text(FAULTY.format(name=function))
+    command = ["finetune", tiny_converted, "--data", tiny_data, "-o", tmp_path / "run", *OPTIONS, "--shard"]
+    command += ["--validation", tiny_data] if function == "validation_loss" else []
+    patience = ("--monitor-interval", 10)  # before torchrun ends the others
+    done = start(2, *command, program=(*patience, program))
+    lines = [line for line in done.stderr.splitlines() if line.startswith("v2w: ")]
+    assert len(lines) == 1 and asked in lines[0] and "loss is nan" in lines[0], done.stderr[-3000:]
+    assert done.stderr.count("exitcode  : 2") == 2
 
 
 def test_a_share_of_each_batch() -> None:

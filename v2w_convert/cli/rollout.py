@@ -27,7 +27,8 @@ def rollout(
 
     with show_progress("rollout") as progress:
         result = api.rollout(world, data, output, settings, progress=progress)
-    used = ", ".join(f"{name} {value}" for name, value in result.settings.items() if value is not None)
-    print_line(f"{output}: {' | '.join(result.panels)}; {used}")
+    used = settings.model_dump(mode="json", exclude_defaults=True)
+    said = [f"{name.replace('_', ' ')} {value}" for name, value in used.items()]
+    print_line("; ".join([f"{output}: {' | '.join(result.panels)}", *([", ".join(said)] if said else [])]))
     if json:
         print_result(result)

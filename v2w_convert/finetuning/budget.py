@@ -1,5 +1,6 @@
 """What a run will take, in bytes, before it begins: by tensor for what it keeps, counted in a step without values for the rest."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2w_convert.data.validation.memory import free_memory
 from v2w_convert.errors import V2WError
@@ -17,6 +18,7 @@ from v2w_convert.finetuning.activations import count_step
 from v2w_convert.finetuning.batches import BatchSamples
 from v2w_convert.finetuning.lora import inject_updates
 from v2w_convert.finetuning.memory_settings import MemorySettings
+from v2w_convert.finetuning.processes import repeated
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.finetuning.trainable import choose_parameters
 from v2w_convert.finetuning.training import CHUNK, is_separate
@@ -44,14 +46,16 @@ class Budget:
     """Bytes that a run takes.
 
     Attributes:
-        device: Where it trains.
+        device: Where it trains; of several processes, the first one's: each takes as much.
+        processes: How many there are.
         parameters: How many numbers the denoisers have that are loaded.
         trained: How many of them, and of updates of low rank, are trained.
         weights: Of the weights on the device.
         gradients: Of all gradients; float32 copies of some exist besides, where the optimizer steps copies.
         optimizer: Of the optimizer's state and of float32 copies of what is trained, on the device.
         average: Of averaged weights on the device.
-        activations: What a step holds at its peak beside all these; None: it could not be counted for this model.
+        activations: What a step holds at its peak beside all these, whole layers among them that are gathered of their
+            parts; None: it could not be counted for this model.
         computer: What is kept in the computer's memory in place of the device's.
         disk: Of all checkpoints at once, and of the model that is written.
         total: Of all that is on the device, as far as it is known.
@@ -72,6 +76,7 @@ class Budget:
     disk: int
     total: int
     available: int | None
+    processes: int = 1
     advice: tuple[str, ...] = ()
 
     @property
@@ -94,8 +99,9 @@ class Budget:
             else f"activations {gigabytes(self.activations)}"
         )
         beside = f"; {gigabytes(self.computer)} in the computer's memory" if self.computer else ""
+        each = "" if self.processes == 1 else f" for each of {self.processes} processes"
         free = "" if self.available is None else f", of {gigabytes(self.available)} free"
-        return f"{self.device} will hold {', '.join(told)}: {gigabytes(self.total)}{free}{beside}"
+        return f"{self.device} will hold {', '.join(told)}: {gigabytes(self.total)}{each}{free}{beside}"
 
 
 def empty_world(model: Converted, settings: MemorySettings) -> World:
@@ -122,8 +128,11 @@ def count_budget(
     device: torch.device,
     *,
     activations: bool = True,
+    processes: int = 1,
 ) -> Budget:
-    """The budget of a run.
+    """The budget of a run, as each of its processes has it.
+
+    With `shard` a process holds of each tensor the rows that `fully_shard` gives it, the first process one more than others.
 
     Args:
         experts: The denoisers that are trained.
@@ -131,35 +140,48 @@ def count_budget(
         size: Height and width of the latents.
         device: Where it trains.
         activations: Whether to count them, which takes some seconds for a large model.
+        processes: How many share the batch, and with `shard` also what is kept.
     """
+    parts = processes if settings.shard else 1
+
+    def kept(parameter: Tensor) -> int:
+        """Numbers of a parameter that a process keeps."""
+        return _rows(parameter, parts) * math.prod(parameter.shape[1:])
+
     worlds = {name: empty_world(model, settings) for name, model in experts.items()}
     parameters = [p for world in worlds.values() for p in world.base.parameters()]
     trained = [p for p in parameters if p.requires_grad]
-    numbers = sum(p.numel() for p in trained)
+    numbers = sum(map(kept, trained))
     copies = sum(p.numel() for p in trained if is_separate(p, settings)) * FLOAT32
-    state = copies + sum(state_bytes(p, settings) for p in trained)
+    state = copies + sum(state_bytes(p, settings) * kept(p) // p.numel() for p in trained)
     average = 0 if settings.ema == "off" else numbers * FLOAT32
     moved = (state if settings.offload_optimizer else 0) + (average if settings.ema == "cpu" else 0)
     stored = sum(info.size for model in experts.values() for info in model.source.tensors.values())
-    checkpoint = numbers * FLOAT32 + average + state - copies
-    gradients = sum(_bytes(p) for p in trained)
+    all_numbers = sum(p.numel() for p in trained)
+    saved = all_numbers * FLOAT32
+    checkpoint = (
+        saved + (0 if settings.ema == "off" else saved) + sum(state_bytes(p, settings) for p in trained)
+    )
+    weights, gradients = (sum(kept(p) * p.element_size() for p in some) for some in (parameters, trained))
     beside = None
     if activations:
         try:
-            peak = sum(_count(world, settings, size, device) for world in worlds.values())
-            beside = max(0, peak - gradients, min(copies, CHUNK * FLOAT32))
+            whole = sum(map(_bytes, trained))
+            gathered = sum(gathered_bytes(world.base, parts) for world in worlds.values())
+            peak = sum(_count(world, settings, size, device, processes) for world in worlds.values())
+            beside = max(0, peak - whole, min(copies, CHUNK * FLOAT32)) + gathered
         except Exception:  # whatever a base's program does with a tensor without values
             beside = None
     on_device = (
-        sum(map(_bytes, parameters)) + gradients + (0 if settings.offload_optimizer else state),
+        weights + gradients + (0 if settings.offload_optimizer else state),
         average if settings.ema == "device" else 0,
         beside or 0,
     )
     return Budget(
         device=str(device),
         parameters=sum(p.numel() for p in parameters),
-        trained=numbers,
-        weights=sum(map(_bytes, parameters)),
+        trained=all_numbers,
+        weights=weights,
         gradients=gradients,
         optimizer=0 if settings.offload_optimizer else state,
         average=average if settings.ema == "device" else 0,
@@ -168,6 +190,7 @@ def count_budget(
         disk=checkpoint * (settings.keep_checkpoints + 1) + stored,
         total=sum(on_device),
         available=device_memory(device),
+        processes=processes,
     )
 
 
@@ -228,9 +251,29 @@ def state_bytes(parameter: Tensor, settings: MemorySettings) -> int:
             return (n // parameter.shape[-1] + n // parameter.shape[-2]) * FLOAT32
 
 
-def _count(world: World, settings: FinetuneSettings, size: tuple[int, int], device: torch.device) -> int:
-    """Bytes that a step of one denoiser holds at its peak, gradients included."""
-    clips = settings.batch // settings.gradient_accumulation
+def gathered_bytes(base: nn.Module, parts: int) -> int:
+    """Bytes of whole layers that a process holds beside its part of them, of `parts`, at most.
+
+    These are weights and gradients of what is in no repeated block, until the step's end; and of the largest block, with
+    the weights of the next one, which are gathered ahead.
+    """
+    if parts == 1:
+        return 0
+    blocks = [sum(map(_bytes, block.parameters())) for block in repeated(base)]
+    outside = sum(map(_bytes, base.parameters())) - sum(blocks)
+    return 2 * outside + 3 * max(blocks, default=0)
+
+
+def _rows(parameter: Tensor, parts: int) -> int:
+    """Rows of a parameter that the first of so many processes keeps."""
+    return -(-parameter.shape[0] // parts) if parameter.ndim else 1
+
+
+def _count(
+    world: World, settings: FinetuneSettings, size: tuple[int, int], device: torch.device, processes: int
+) -> int:
+    """Bytes that a step of one denoiser holds at its peak, all gradients included."""
+    clips = settings.batch // settings.gradient_accumulation // processes
     t = settings.frames
     if settings.gradient_checkpointing:
         base: Any = world.base

@@ -143,7 +143,8 @@ def finetune(
 
     accelerator = make_accelerator(settings)
     vae.to(accelerator.device)
-    announce_memory(trained, settings, latent_size(vae, sets[0]), accelerator.device, progress)
+    size, count = latent_size(vae, sets[0]), accelerator.num_processes
+    announce_memory(trained, settings, size, accelerator.device, progress, count)
     world = load_experts(
         trained,
         model.source.boundary,

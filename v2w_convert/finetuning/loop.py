@@ -22,7 +22,16 @@ from v2w_convert.finetuning.conditions import Clips
 from v2w_convert.finetuning.levels import clip_length, decide
 from v2w_convert.finetuning.lora import add_updates, require_peft
 from v2w_convert.finetuning.optimizers import make_optimizer
-from v2w_convert.finetuning.processes import any_of, as_float, average_gradients, mean, own_clips, shard
+from v2w_convert.finetuning.processes import (
+    any_of,
+    as_float,
+    average_gradients,
+    first_fault,
+    local,
+    mean,
+    own_clips,
+    shard,
+)
 from v2w_convert.finetuning.resume_from import begin_from
 from v2w_convert.finetuning.room import require_room
 from v2w_convert.finetuning.run_folder import CHECKPOINTS, LOG, Log
@@ -131,13 +140,15 @@ def train(
         if fixed is not None:
             with accelerator.autocast():
                 found = averaged_loss(world, training, *fixed, settings)
+                fault = None
                 if not math.isfinite(found):
-                    run = partial(averaged_loss, world, training, *fixed, settings)
-                    raise V2WError(
-                        f"validate after step {step}",
-                        f"the loss is {found}: {origin(world.base, run)} not finite",
-                        "a lower learning rate, in a new folder",
-                    )
+                    fault = f"the loss is {found}"
+                    if not settings.shard:  # another forward pass would wait for the other processes
+                        run = partial(averaged_loss, world, training, *fixed, settings)
+                        fault += f": {origin(world.base, run)} not finite"
+                if said := first_fault(fault, accelerator):
+                    again = "a lower learning rate, in a new folder"
+                    raise V2WError(f"validate after step {step}", said, again)
             log.write({"step": step, "validation_loss": found})
 
     gpus = [accelerator.device] if accelerator.device.type == "cuda" else []
@@ -240,17 +251,21 @@ def train_step(
                 {name: given[chosen].to(device) for name, given in conditions.items()},
             )
 
+    def loss_fault(found: float, chosen: slice) -> str:
+        numbers = range(len(chances))[chosen]
+        if settings.shard:  # another forward pass would wait for the other processes
+            data = "; ".join(clips.place(chosen_clips[i]) for i in numbers)
+            return f"its loss is {found}; its clips: {data}"
+        place = origin(world.base, partial(part, chosen))
+        bad = [i for i in numbers if not math.isfinite(part(slice(i, i + 1)).item())]
+        data = "; ".join(clips.place(chosen_clips[i]) for i in bad) or "only of several clips together"
+        return f"its loss is {found} ({data}): {place} not finite"
+
     for chosen in (slice(i, i + size) for i in range(0, len(chances), size)):
         value = part(chosen)
-        if not math.isfinite(found := value.item()):
-            numbers = range(len(chances))[chosen]
-            if settings.shard:  # another forward pass would wait for the other processes
-                data = "; ".join(clips.place(chosen_clips[i]) for i in numbers)
-                raise _not_finite(step, f"its loss is {found}; its clips: {data}")
-            place = origin(world.base, partial(part, chosen))
-            bad = [i for i in numbers if not math.isfinite(part(slice(i, i + 1)).item())]
-            data = "; ".join(clips.place(chosen_clips[i]) for i in bad) or "only of several clips together"
-            raise _not_finite(step, f"its loss is {found} ({data}): {place} not finite")
+        finite = math.isfinite(found := value.item())
+        if said := first_fault(None if finite else loss_fault(found, chosen), accelerator):
+            raise _not_finite(step, said)
         accelerator.backward(value)  # divides by settings.gradient_accumulation
         total += found / settings.gradient_accumulation
     total = mean(total, accelerator)
@@ -258,11 +273,16 @@ def train_step(
     found_norm = accelerator.clip_grad_norm_(list(training.parameters.values()), settings.max_gradient_norm)
     norm = as_float(found_norm)
     # With a loss scaler an overflowing gradient is usual: it skips that update.
+    fault = None
     if not (math.isfinite(norm) or training.scaler):
-        gradients = {name: p.grad for name, p in training.base.named_parameters() if p.grad is not None}
+        gradients = {
+            name: local(p.grad) for name, p in training.base.named_parameters() if p.grad is not None
+        }
         place = next((name for name, gradient in gradients.items() if not is_finite(gradient)), "the base")
         data = "; ".join(clips.place(index) for index in chosen_clips)
-        raise _not_finite(step, f"its gradient's norm is {norm}, first at {place}; its clips: {data}")
+        fault = f"its gradient's norm is {norm}, first at {place}; its clips: {data}"
+    if said := first_fault(fault, accelerator):
+        raise _not_finite(step, said)
     training.step()
     return total, norm
 

@@ -14,6 +14,7 @@ from v2w_convert.finetuning.latents import require_clips
 from v2w_convert.finetuning.lora import require_peft
 from v2w_convert.finetuning.optimizers import require_optimizer
 from v2w_convert.finetuning.precision import with_precision
+from v2w_convert.finetuning.processes import require_shares
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.progress import Progress, ProgressEvent
 from v2w_convert.surgery.load import Converted, open_converted
@@ -22,13 +23,15 @@ from v2w_convert.world.vae import VAE, open_vae, require_frame_size
 LARGE = 100_000_000  # numbers in a model whose activations are counted before every run
 
 
-def plan_memory(converted: Path, data: Path, settings: FinetuneSettings) -> Budget:
+def plan_memory(converted: Path, data: Path, settings: FinetuneSettings, processes: int = 1) -> Budget:
     """The budget of finetuning the model in `converted` on the data set `data`. The denoiser's weights are not read.
 
     Raises:
-        V2WError: The data does not fit the model, the device is not there, or a package is missing.
+        V2WError: The data does not fit the model, the device is not there, a package is missing, or so many processes cannot
+            share the work.
     """
     settings = with_precision(settings)
+    require_shares(settings, processes)
     device = resolve_device(settings.device)
     require_packages(settings)
     model = open_converted(converted)
@@ -36,7 +39,7 @@ def plan_memory(converted: Path, data: Path, settings: FinetuneSettings) -> Budg
     vae = open_vae(converted)
     data_set = open_dataset(data, settings, model.manifest.view)
     require_clips(data_set, model.manifest.action_dim, settings.frames, vae.packing)
-    count = partial(_count, trained, latent_size(vae, data_set), device)
+    count = partial(_count, trained, latent_size(vae, data_set), device, processes)
     return advise(count(settings), settings, count)
 
 
@@ -57,6 +60,7 @@ def announce_memory(
     size: tuple[int, int],
     device: torch.device,
     progress: Progress,
+    processes: int = 1,
 ) -> None:
     """Say what a run will take, as a note. Activations are counted for large models only: it takes seconds.
 
@@ -66,14 +70,15 @@ def announce_memory(
         size: Height and width of the latents.
         device: Where it trains.
         progress: Receives the note.
+        processes: How many share the work.
 
     Raises:
         V2WError: What the run keeps from step to step does not fit.
     """
     large = sum(map(_numbers, trained.values())) > LARGE
-    budget = count_budget(trained, settings, size, device, activations=large)
+    budget = count_budget(trained, settings, size, device, activations=large, processes=processes)
     if not budget.fits:
-        count = partial(_count, trained, size, device)
+        count = partial(_count, trained, size, device, processes)
         budget = advise(count(settings), settings, count)
     require_memory(budget)
     advice = (
@@ -97,10 +102,15 @@ def latent_size(vae: VAE, data: Dataset) -> tuple[int, int]:
 
 
 def _count(
-    trained: Mapping[str, Converted], size: tuple[int, int], device: torch.device, settings: FinetuneSettings
+    trained: Mapping[str, Converted],
+    size: tuple[int, int],
+    device: torch.device,
+    processes: int,
+    settings: FinetuneSettings,
 ) -> Budget:
     require_packages(settings)
-    return count_budget(trained, settings, size, device)
+    require_shares(settings, processes)
+    return count_budget(trained, settings, size, device, processes=processes)
 
 
 def _numbers(model: Converted) -> int:

@@ -56,6 +56,16 @@ def make_accelerator(settings: FinetuneSettings) -> Accelerator:
         )
     if accelerator.device.type != device.type:
         raise V2WError(asked, f"accelerate chose {accelerator.device}", "device cpu or auto")
+    require_shares(settings, count)
+    return accelerator
+
+
+def require_shares(settings: FinetuneSettings, count: int) -> None:
+    """Check that so many processes can share the work.
+
+    Raises:
+        V2WError: They cannot have equal parts of a batch, or there is nobody to share the model with.
+    """
     parts = count * settings.gradient_accumulation
     if settings.batch % parts:
         raise V2WError(
@@ -67,7 +77,6 @@ def make_accelerator(settings: FinetuneSettings) -> Accelerator:
         raise V2WError(
             "shard the model", "there is one process", "torchrun --nproc-per-node 2 -m v2w_convert finetune …"
         )
-    return accelerator
 
 
 def own_clips(batch: int, accelerator: Accelerator) -> slice:
@@ -129,6 +138,15 @@ def any_of(value: bool, accelerator: Accelerator) -> bool:
     return mean(float(value), accelerator) > 0
 
 
+def first_fault(fault: str | None, accelerator: Accelerator) -> str | None:
+    """What the first process that has a fault says of it; None: none has. All processes get the same, and must call it."""
+    if accelerator.num_processes == 1 or not any_of(fault is not None, accelerator):
+        return fault
+    told: list[str | None] = [None] * accelerator.num_processes
+    dist.all_gather_object(told, fault)
+    return next(said for said in told if said is not None)
+
+
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors, those that are sharded put together in the computer's memory of the first process; others get None of them.
 
@@ -152,6 +170,11 @@ def set_values(target: Tensor, value: Tensor) -> None:
             value.to(target.device, target.dtype), target.device_mesh, target.placements, src_data_rank=None
         )
     target.copy_(value)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor that may be sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def as_float(value: Any) -> float:

@@ -3,9 +3,11 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from v2w_convert.errors import V2WError
 from v2w_convert.noise.base import Noise
 from v2w_convert.noise.grids import timesteps_arguments
 from v2w_convert.noise.sampler import Line, LineSampler, Sampler, SolverSampler
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from v2w_convert.noise.spec import NoiseSpec
 
 UNKNOWN = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+MAX_MORE = 8  # steps that are tried where so few have no levels
 CLEAR = 1e-3  # of a timestep: how far levels stay from where whole timesteps change
 
 
@@ -91,7 +94,25 @@ class Flow(Noise):
         return levels
 
     def _with_timesteps(self, steps: int, tokens: int | None) -> Any:
+        scheduler = self._scheduler_of(steps, tokens)
+        if not _finite(scheduler):  # with `shift_terminal`, one step has no way to go (LTX-Video)
+            more = range(steps + 1, steps + MAX_MORE + 1)
+            least = next((n for n in more if _finite(self._scheduler_of(n, tokens))), None)
+            name = type(self.scheduler).__name__
+            raise V2WError(
+                f"denoise in {steps} step{'s' if steps > 1 else ''}",
+                f"its {name} has no such levels",
+                "another scheduler" if least is None else f"{least} steps at least",
+            )
+        return scheduler
+
+    def _scheduler_of(self, steps: int, tokens: int | None) -> Any:
         config, spec = self.scheduler.config, self.spec
-        return with_timesteps(
-            self.scheduler, **timesteps_arguments(spec.grid, spec.mu, config, steps, tokens)
-        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return with_timesteps(
+                self.scheduler, **timesteps_arguments(spec.grid, spec.mu, config, steps, tokens)
+            )
+
+
+def _finite(scheduler: Any) -> bool:
+    return bool(scheduler.sigmas.isfinite().all())

@@ -35,7 +35,10 @@ from v2w_convert.operations.rotary import Rotary
 from v2w_convert.sites import Reference, Site, swap_class
 
 MAX_FRAMES = 10_000  # in view: as many are kept in memory
-MAX_MASK = 2**22  # numbers in a mask of all tokens by all; larger clips attend block by block, without one
+# A clip attends block by block, without a mask, if one of all its tokens by all would have more numbers than MAX_MASK, or
+# if blocks have as many tokens as BLOCK_TOKENS: what the mask hides then takes longer than more calls.
+MAX_MASK = 2**22
+BLOCK_TOKENS = 64
 
 
 class CausalAttention(Operation):
@@ -290,10 +293,11 @@ class CausalAttentionSite(Site):
         padding = self._padding(attn_mask, l_text) if l_text and attn_mask is not None else None
         attend = partial(SITE_ATTENTION, dropout_p=dropout_p, **options)
         size = now.t * q.shape[4] * sum(x.keys.shape[3] * x.keys.shape[4] for x in sources)
-        if size > MAX_MASK and all(x.spans is not None for x in sources):
+        masked = bool(l_text) or not now.bidirectional
+        large = size > MAX_MASK or (masked and now.t > 1 and q.shape[4] >= BLOCK_TOKENS)
+        if large and all(x.spans is not None for x in sources):
             out = _block_by_block(attend, q, sources, padding)
         else:
-            masked = l_text or not now.bidirectional
             out = _at_once(attend, q, sources, _mask(sources, q.shape[4], padding) if masked else None)
         output: Tensor = out.unflatten(0, (now.b, -1)).permute(0, 3, 1, 2, 4, 5).flatten(0, 2)
         return output
@@ -410,21 +414,27 @@ def _at_once(attend: Callable[..., Tensor], q: Tensor, sources: list[_Source], m
 def _block_by_block(
     attend: Callable[..., Tensor], q: Tensor, sources: list[_Source], padding: Tensor | None
 ) -> Tensor:
-    """The same by one call for each block, with what it sees: a mask would be larger than all else."""
+    """The same by one call for each block, with what it sees."""
+    # Blocks are joined, not cut out: the gradient of a cut is as large as all blocks.
+    parts = [[x.flatten(0, 1).unbind(2) for x in (source.keys, source.values)] for source in sources]
     outputs = []
-    for i in range(q.shape[3]):
-        seen = [(x.keys[:, :, :, x.spans[i]], x.values[:, :, :, x.spans[i]]) for x in sources if x.spans]
-        k, v = _concatenate([keys for keys, _ in seen]), _concatenate([values for _, values in seen])
+    for i, query in enumerate(q.flatten(0, 1).unbind(2)):
+        seen = [source.spans[i] if source.spans is not None else slice(0) for source in sources]
+        k, v = (
+            torch.cat([x for part, span in zip(parts, seen, strict=True) for x in part[axis][span]], 2)
+            for axis in (0, 1)
+        )
         mask = None
         if padding is not None:
             mask = F.pad(padding[:, :, :, i], (0, k.shape[2] - padding.shape[4]), value=True)
-        outputs.append(attend(q[:, :, :, i].flatten(0, 1), k, v, attn_mask=mask))
+        outputs.append(attend(query, k, v, attn_mask=mask))
     return torch.stack(outputs, 2)
 
 
 def _concatenate(sources: list[Tensor]) -> Tensor:
     """Keys or values (b s heads x l d) of all sources, one after the other: ((b s) heads tokens d)."""
-    return torch.cat([x.flatten(0, 1).flatten(2, 3) for x in sources], 2)
+    tokens = [x.flatten(0, 1).flatten(2, 3) for x in sources]
+    return tokens[0] if len(tokens) == 1 else torch.cat(tokens, 2)
 
 
 def _mask(sources: list[_Source], l_query: int, padding: Tensor | None) -> Tensor:

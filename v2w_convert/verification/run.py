@@ -10,7 +10,7 @@ import torch
 
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.checkpoint.source import Source
-from v2w_convert.data import DataSettings, open_dataset
+from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError, error_context
 from v2w_convert.plan.coverage import uncovered_sites
 from v2w_convert.progress import Progress, no_progress
@@ -111,7 +111,7 @@ def _open(converted: Path, base: Path | None, settings: VerifySettings) -> tuple
     if settings.clips is not None:
         if base is None:
             raise V2WError(f"measure the distance on clips of {settings.clips}", "no base", "--base")
-        open_dataset(settings.clips, DataSettings(camera=settings.camera), model.manifest.view)
+        open_dataset(settings.clips, settings, model.manifest.view)
     return model, origin
 
 
@@ -200,7 +200,7 @@ def _prepare(
     with exact():
         context.loaded_world = world = open_world(context.model, memory=0)
         if settings.clips is not None:
-            context.clips = read_clips(settings.clips, settings.camera, context.converted, world)
+            context.clips = read_clips(settings.clips, settings, context.converted, world)
         if report is not None:  # from here on, nothing that was given can be refused
             _make_folder(report)
         memory = None if settings.memory is None else settings.memory * GB

@@ -41,12 +41,12 @@ def relative_size(clips: ReferenceClips | None, world: World) -> float:
 
 
 @torch.no_grad()
-def read_clips(data: Path, camera: str | None, converted: Path, world: World) -> ReferenceClips:
+def read_clips(data: Path, settings: DataSettings, converted: Path, world: World) -> ReferenceClips:
     """Encode the middle of each of the first `MAX_CLIPS` episodes that are long enough.
 
     Args:
         data: A data set that `open_dataset` reads.
-        camera: One of its cameras; None: the only one.
+        settings: How to read it.
         converted: The converted folder, with the autoencoder.
         world: The world model.
 
@@ -55,7 +55,7 @@ def read_clips(data: Path, camera: str | None, converted: Path, world: World) ->
             latents do not fit the model.
     """
     task = f"measure the distance on clips of {data}"
-    data_set = open_dataset(data, DataSettings(camera=camera), read_manifest(converted).view)
+    data_set = open_dataset(data, settings, read_manifest(converted).view)
     vae = open_vae(converted)
     t = vae.packing.frames(world.resolved.frames(enough_frames(world)))
     long_enough = (episode.frames for episode in data_set.episodes() if len(episode) >= t)
