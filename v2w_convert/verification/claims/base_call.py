@@ -11,7 +11,7 @@ from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.call import Conditions, call_base
 from v2w_convert.verification.claim import MODEL_FORWARD, Claim, ClaimSpec, join_names
 from v2w_convert.verification.engine.check import Check
-from v2w_convert.verification.engine.inputs import conditions_of, random_inputs, uniform
+from v2w_convert.verification.engine.inputs import conditions_of, latent_size, random_inputs, uniform
 from v2w_convert.verification.engine.phases import BASE_RANDOMIZED, Cost
 from v2w_convert.verification.engine.published_calls import PUBLISHED_CALLS
 from v2w_convert.verification.engine.recorded_pipeline import difference, record_call
@@ -76,7 +76,9 @@ def measure_base_call(base: nn.Module, world: World) -> Claim:
 def _clips(world: World) -> tuple[Tensor, Tensor, Conditions]:
     """Two clips (b t c h w), higher than wide or the other way round, their timesteps (b,) and conditions (b …)."""
     t = world.resolved.frames(FRAMES)
-    inputs = uniform(random_inputs(world, len(TIMESTEPS), t, seed=0), world)
+    inputs = uniform(
+        random_inputs(world, len(TIMESTEPS), t, seed=0, size=latent_size(world, oblong=True)), world
+    )
     timestep = torch.tensor(TIMESTEPS, dtype=world.dtype)
     conditions = {
         name: value.to(world.dtype) if value.is_floating_point() else value

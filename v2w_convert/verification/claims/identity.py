@@ -14,7 +14,7 @@ from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.probe import Visit, watched
 from v2w_convert.verification.claim import MODEL_FORWARD, Claim, ClaimSpec
 from v2w_convert.verification.engine.check import Check
-from v2w_convert.verification.engine.inputs import base_call, random_inputs, uniform
+from v2w_convert.verification.engine.inputs import base_call, latent_size, random_inputs, uniform
 from v2w_convert.verification.engine.models import fold_base
 from v2w_convert.verification.engine.phases import BASE_RANDOMIZED, Cost
 from v2w_convert.verification.report.fixes import fix_rules
@@ -40,7 +40,8 @@ def measure_identity(base: nn.Module, world: World) -> Claim:
         base: Float64; its zero-initialised layers are randomised.
         world: The world model, of which only the plan is used.
     """
-    inputs = uniform(random_inputs(world, 2, world.resolved.frames(FRAMES), seed=0), world)
+    size, t = latent_size(world, oblong=True), world.resolved.frames(FRAMES)
+    inputs = uniform(random_inputs(world, 2, t, seed=0, size=size), world)
     before = CallStatistics()
     with watched(base, before.record):
         expected = base_call(base, world, inputs)(inputs["latents"])

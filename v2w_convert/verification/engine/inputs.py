@@ -21,17 +21,22 @@ OTHERWISE: dict[str, Callable[[Tensor], Tensor]] = {"dropped": torch.logical_not
 """How to change what is not drawn anew."""
 
 
-def latent_size(world: World) -> tuple[int, int]:
+LEAST_SIDE = 4  # of latents, in numbers
+
+
+def latent_size(world: World, *, oblong: bool = False) -> tuple[int, int]:
     """Return h and w of the latents: small, different, so that swapped axes show, and divisible as often as the model halves them.
 
-    Where positions in a frame are learned, the only size that the model takes (CogVideoX 5b I2V).
+    Where that asks for longer sides than `LEAST_SIDE`, a square, which takes half the time, unless `oblong`: swapped axes are
+    left to claims that ask for it, and to `manners.other_sizes`. Where positions in a frame are learned, the only size that
+    the model takes (CogVideoX 5b I2V).
     """
     config = world.resolved.config
     if config.get("use_learned_positional_embeddings"):
         return config["sample_height"], config["sample_width"]
     levels = len(config.get("block_out_channels") or config.get("channel_mult", []))
-    side = max(4, 2 ** (levels - 1))
-    return side, 2 * side
+    side = max(LEAST_SIDE, 2 ** (levels - 1))
+    return side, 2 * side if oblong or side == LEAST_SIDE else side
 
 
 def random_inputs(
