@@ -73,7 +73,7 @@ class Estimate:
     """What verification is expected to take.
 
     Attributes:
-        read_seconds: Seconds to read a model's weights once.
+        read_seconds: Seconds to run a block, which reads once those weights that do not fit into memory.
         pass_seconds: Seconds for two clips through the model, its weights in memory as far as they fit.
         weight_memory: Bytes of one model's weights that fit into memory.
         held_share: The share of one model's float64 weights that this is, at most 1.
@@ -129,9 +129,10 @@ def estimate(
         f"{block_seconds:.1f} s and {clip_seconds:.1f} s; {gigabytes(weights)} of float64 weights, of which {held:.0%} "
         f"can be held in memory, and {gigabytes(2 * activations)} of activations"
     )
+    read_seconds = max(1 - held, 1 / 4) * block_seconds  # a quarter: that is hardly more than a block's arithmetic
     return Estimate(
-        read_seconds=block_seconds,
-        pass_seconds=2 * max(clip_seconds - held * block_seconds, clip_seconds / 2),
+        read_seconds=read_seconds,
+        pass_seconds=2 * max(clip_seconds - block_seconds, clip_seconds / 4) + read_seconds,
         weight_memory=weight_memory,
         held_share=held,
         memory=held * weights * ALLOCATOR_OVERHEAD + other,
