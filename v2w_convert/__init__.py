@@ -18,7 +18,7 @@ Functions, one for each `v2w` command:
         Measure every claim about a converted folder.
     record(env, output, settings, *, progress) -> RecordResult
         Record episodes of a Gymnasium environment as a data set.
-    budget(converted, data, settings) -> Budget
+    budget(converted, data, settings, *, processes) -> Budget
         What finetuning would take in memory and on disk.
     finetune(converted, data, output, settings, *, progress) -> FinetuneResult
         Train a converted folder on episodes with actions.

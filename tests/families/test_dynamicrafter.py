@@ -18,7 +18,7 @@ from v2w_convert.operations.base import max_abs_diff
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.plan.registry import plan_for
 from v2w_convert.plan.resolve import resolve
-from v2w_convert.verification.engine.inputs import random_inputs
+from v2w_convert.verification.engine.inputs import latent_size, random_inputs
 from v2w_convert.world.model import World
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -244,8 +244,10 @@ def test_no_frame_reaches_an_earlier_one_and_all_reach_the_next(pair: tuple[nn.M
 
 def test_inputs_of_verify_fit_a_model_of_four_levels() -> None:
     world = tiny_world("dynamicrafter", {"channel_mult": [1, 1, 1, 1], "attention_resolutions": [8]})
-    inputs = random_inputs(world, 1, 2, seed=0)
-    assert world(**inputs).shape == inputs["latents"].shape == (1, 2, 4, 8, 16)
+    for size in (latent_size(world), latent_size(world, oblong=True)):
+        inputs = random_inputs(world, 1, 2, seed=0, size=size)
+        assert world(**inputs).shape == inputs["latents"].shape == (1, 2, 4, *size)
+    assert size == (8, 16)
 
 
 def test_every_mixing_site_is_changed_and_no_spatial_layer() -> None:

@@ -129,7 +129,9 @@ def estimate(
         f"{block_seconds:.1f} s and {clip_seconds:.1f} s; {gigabytes(weights)} of float64 weights, of which {held:.0%} "
         f"can be held in memory, and {gigabytes(2 * activations)} of activations"
     )
-    read_seconds = max(1 - held, 1 / 4) * block_seconds  # a quarter: that is hardly more than a block's arithmetic
+    read_seconds = (
+        max(1 - held, 1 / 4) * block_seconds
+    )  # a quarter: that is hardly more than a block's arithmetic
     return Estimate(
         read_seconds=read_seconds,
         pass_seconds=2 * max(clip_seconds - block_seconds, clip_seconds / 4) + read_seconds,
