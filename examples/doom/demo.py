@@ -27,7 +27,8 @@ EPISODES = 8  # of the test set, for the figures
 def v2w(*arguments: object) -> dict[str, Any]:
     """Run one command as a user would; its JSON."""
     words = [str(a) for a in arguments]
-    print_line("\n$ v2w " + " ".join(words))
+    print_line("")
+    print_line("$ v2w " + " ".join(words))
     command = [sys.executable, "-m", "v2w_convert", *words, "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
