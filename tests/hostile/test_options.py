@@ -39,6 +39,7 @@ FILES: dict[str, list[str]] = {  # what a command needs besides settings; nothin
     "rollout": ["nowhere", "--data", "nowhere", "-o", "out.mp4"],
     "evaluate": ["nowhere", "--data", "nowhere"],
     "export": ["nowhere", "-o", "out.onnx"],
+    "play": ["nowhere", "--data", "nowhere"],
 }
 NEEDED = {"convert": {"action_dim": 3}}
 
