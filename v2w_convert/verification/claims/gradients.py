@@ -138,7 +138,7 @@ CHECKS = (
         Cost(passes=8),
         applies=lambda c: not c.large,
     ),
-    # A gradient is zero or not in any dtype: nothing larger is added to it on its way.
+    # Nothing larger is added to a leak's gradient on its way, so that float32 sees it, too, down to its smallest number.
     Check(
         "gradients in float32",
         (CAUSAL, RECEPTIVE_FIELD),
