@@ -14,7 +14,6 @@ from v2w_convert.device import resolve_device, resolve_dtype
 from v2w_convert.env.settings import EnvSettings
 from v2w_convert.env.spaces import Actions
 from v2w_convert.env.starts import Starts, beginnings, known_actions, open_starts
-from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.conditions import rollout_conditions
 from v2w_convert.evaluation.rollout_frames import history_length, sampling_of
 from v2w_convert.plan.call import Conditions
@@ -22,7 +21,7 @@ from v2w_convert.sites import State
 from v2w_convert.surgery.load import load, open_converted
 from v2w_convert.world.experts import AnyWorld
 from v2w_convert.world.rollout import Sampling
-from v2w_convert.world.vae import VAE, open_vae, require_frame_size
+from v2w_convert.world.vae import VAE, open_vae, require_decodable, require_frame_size
 
 FPS = 10  # of `render`, where nobody says
 
@@ -102,7 +101,7 @@ def open_world(folder: Path, starts: Starts, settings: EnvSettings) -> OpenedWor
     resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
     vae = open_vae(folder, device)
     if settings.observation == "pixels":
-        require_decodable(vae, asked)
+        require_decodable(vae, asked, 'observation="latents"')
     data, episodes = open_starts(starts, folder, manifest, settings)
     actions = known_actions(manifest, data, vae.packing, asked)
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
@@ -134,21 +133,6 @@ def open_world(folder: Path, starts: Starts, settings: EnvSettings) -> OpenedWor
         size=(h, w),
         picture=(height, width),
     )
-
-
-def require_decodable(vae: VAE, asked: str) -> None:
-    """Check that pictures can be had frame by frame.
-
-    Raises:
-        V2WError: They cannot.
-    """
-    if not vae.decodes_at_once:
-        name = type(vae.autoencoder).__name__
-        raise V2WError(
-            asked,
-            f"its {name} decodes several latent frames together, not one at a time",
-            'observation="latents"',
-        )
 
 
 def same_model(one: OpenedWorld, other: OpenedWorld) -> bool:

@@ -28,7 +28,7 @@ from v2w_convert.world.experts import AnyWorld
 from v2w_convert.world.rollout import Sampling, Stream, start_stream
 from v2w_convert.world.temporal_compression import require_actions
 from v2w_convert.world.together import can_step_together, step_together
-from v2w_convert.world.vae import VAE, as_uint8, open_vae, require_frame_size
+from v2w_convert.world.vae import VAE, as_uint8, open_vae, require_decodable, require_frame_size
 
 MAX_STEPS = 50  # of the slider
 LOSSLESS = 192 * 192  # pixels up to which pictures are sent as PNG
@@ -175,9 +175,7 @@ def open_game(world_folder: Path, data: Path, settings: PlaySettings, progress: 
     noise.check_sampling(settings.steps, settings.context_noise)
     vae = open_vae(world_folder, device)
     asked = f"play {world_folder}"
-    if not vae.decodes_at_once:
-        found = f"its autoencoder, {type(vae.autoencoder).__name__}, decodes several latent frames together"
-        raise V2WError(asked, found, "v2w rollout, which writes a video")
+    require_decodable(vae, asked, "v2w rollout, which writes a video")
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
     data_set = open_dataset(data, settings, manifest.view)
     advice = "the data that the model was made for, or convert again with"

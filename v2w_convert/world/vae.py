@@ -224,6 +224,17 @@ def open_vae(folder: Path, device: str | torch.device = "cpu") -> VAE:
         raise V2WError(f"read the autoencoder of {folder}", f"its vae/config.json: {error}") from None
 
 
+def require_decodable(vae: VAE, asked: str, advice: str) -> None:
+    """Check that pictures can be had frame by frame.
+
+    Raises:
+        V2WError: They cannot. `asked` says what was asked for, `advice` what can be had.
+    """
+    if not vae.decodes_at_once:
+        name = type(vae.autoencoder).__name__
+        raise V2WError(asked, f"its autoencoder, {name}, decodes several latent frames together", advice)
+
+
 def require_frame_size(pixels: VAE, frames: NDArray[np.uint8], asked: str) -> None:
     """Check that the autoencoder returns pictures in the size of `frames` (t height width 3).
 
