@@ -151,12 +151,14 @@ class World(nn.Module):
         dropped: Tensor | None = None,
         *,
         commit: bool = False,
+        ahead: int = 0,
         **conditions: Tensor,
     ) -> tuple[Tensor, State]:
         """The prediction for frames that come after those in `state`, and the state after them.
 
         A pure function of its tensors. Without `commit` the frames leave no trace and the same state is returned:
-        denoising passes only read the past.
+        denoising passes only read the past. One pass can do both: with `ahead`, the last blocks see those that are
+        written, and leave no trace.
 
         Args:
             state: Of the stream; it is not changed.
@@ -165,13 +167,14 @@ class World(nn.Module):
             actions: As in `forward`.
             dropped: As in `forward`.
             commit: Whether to write the frames into the state.
+            ahead: Blocks at the end that are not written where others are, fewer than all.
             conditions: As in `forward`; pictures for every frame count from the stream's first frame.
 
         Returns:
             (b t c h w), and the state.
         """
         run = self._compiled_streamed or self._forward_streamed
-        return run(state, latents, noise_level, actions, dropped, commit, conditions)
+        return run(state, latents, noise_level, actions, dropped, commit, ahead, conditions)
 
     def _forward_streamed(
         self,
@@ -181,12 +184,13 @@ class World(nn.Module):
         actions: Tensor | None,
         dropped: Tensor | None,
         commit: bool,
+        ahead: int,
         conditions: dict[str, Tensor],
     ) -> tuple[Tensor, State]:
         now = self._pass(latents, actions, dropped)
-        now.cursor, now.past, now.commit = state.cursor, state.sites, commit
+        now.cursor, now.past, now.commit, now.ahead = state.cursor, state.sites, commit, ahead
         output = self._run(now, latents, noise_level, conditions)
-        return output, State(state.cursor + now.t, now.new_states) if commit else state
+        return output, State(state.cursor + now.committed, now.new_states) if commit else state
 
     def empty_state(self, b: int, h: int, w: int, window: int | None = None) -> State:
         """The state before the first frame.
