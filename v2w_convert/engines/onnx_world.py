@@ -55,6 +55,7 @@ class OnnxWorld:
         self.world, self.base = world, world.base
         self.noise: Noise = world.noise
         self.frames_per_block, self.action_dim = world.frames_per_block, world.action_dim
+        self.folds = False  # blocks are computed one after the other
         self._graphs: dict[tuple[Any, ...], _Graph] = {}
 
     @property
@@ -90,6 +91,7 @@ class OnnxWorld:
         dropped: Tensor | None = None,
         *,
         commit: bool = False,
+        ahead: int = 0,
         **conditions: Tensor,
     ) -> tuple[Tensor, State]:
         """The prediction for frames that come after those in `state`, and the state after them.
@@ -114,7 +116,7 @@ class OnnxWorld:
                 _kept(graph.step, state, own),
                 {name: value[own] for name, value in given.items()},
                 {f"condition.{name}": value[own].numpy() for name, value in conditions.items()},
-                commit,
+                t // self.frames_per_block - ahead if commit else 0,
             )
             outputs.append(torch.from_numpy(output))
             states.append(after)
@@ -126,20 +128,20 @@ class OnnxWorld:
         kept: dict[str, Array],
         given: dict[str, Tensor],
         conditions: dict[str, Array],
-        commit: bool,
+        committed: int,
     ) -> tuple[Array, dict[str, Array]]:
-        """One rollout's output (1 t c h w) for its next blocks, and what its stream keeps after them, if that is asked for."""
+        """One rollout's output (1 t c h w) for its next blocks, and what its stream keeps after so many of them."""
         n, t = self.frames_per_block, given["latents"].shape[1]
-        outputs = []
+        outputs, states = [], [kept]
         for first in range(0, t, n):
             block = {name: value[:, first : first + n].numpy() for name, value in given.items()}
-            last = first + n == t
-            names = graph.step.outputs if commit or not last else graph.step.outputs[:1]
-            output, *after = graph.session.run(names, block | kept | conditions)
-            if after:
-                kept = dict(zip(graph.step.feedback, after, strict=True))
+            is_needed = first + n < t or committed == t // n
+            names = graph.step.outputs if is_needed else graph.step.outputs[:1]
+            output, *after = graph.session.run(names, block | states[-1] | conditions)
             outputs.append(output)
-        return np.concatenate(outputs, 1) if len(outputs) > 1 else outputs[0], kept
+            if is_needed:
+                states.append(dict(zip(graph.step.feedback, after, strict=True)))
+        return np.concatenate(outputs, 1) if len(outputs) > 1 else outputs[0], states[committed]
 
     def _graph(self, state: State, latents: Tensor, conditions: dict[str, Tensor]) -> _Graph:
         """The step for this size, window and these conditions."""

@@ -55,7 +55,7 @@ class Moment:
     @property
     def bytes(self) -> int:
         """About how much memory it takes."""
-        return _bytes(self.stream.state.sites) + _bytes(self.decoding) + sum(map(len, self.pictures)) + 8192
+        return self.stream.past.nbytes + _bytes(self.decoding) + sum(map(len, self.pictures)) + 8192
 
 
 @dataclass

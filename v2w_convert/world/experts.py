@@ -59,6 +59,7 @@ class ExpertsWorld(nn.Module):
         self.resolved: ResolvedPlan = high.resolved
         self.noise: Noise = high.noise
         self.frames_per_block = high.frames_per_block
+        self.folds = False  # the expert of the history's level would denoise the next block, too, for nothing
         self.action_dim = high.action_dim
 
     @property
@@ -121,6 +122,7 @@ class ExpertsWorld(nn.Module):
         dropped: Tensor | None = None,
         *,
         commit: bool = False,
+        ahead: int = 0,
         **conditions: Tensor,
     ) -> tuple[Tensor, State]:
         """The prediction for frames that come after those in `state`, and the state after them.
@@ -130,7 +132,14 @@ class ExpertsWorld(nn.Module):
         outputs, states = {}, {}
         for name in self.experts if commit else self._needed(noise_level):
             outputs[name], states[name] = self.experts[name].forward_streamed(
-                _part(state, name), latents, noise_level, actions, dropped, commit=commit, **conditions
+                _part(state, name),
+                latents,
+                noise_level,
+                actions,
+                dropped,
+                commit=commit,
+                ahead=ahead,
+                **conditions,
             )
         return self._chosen(outputs, noise_level), _join(states) if commit else state
 

@@ -32,6 +32,7 @@ class World(nn.Module):
         action_dim: a, numbers in an action.
     """
 
+    folds = True  # of `StreamingModel`
     _compiled_streamed: Callable[..., tuple[Tensor, State]] | None = None
 
     def __init__(
@@ -188,6 +189,8 @@ class World(nn.Module):
         conditions: dict[str, Tensor],
     ) -> tuple[Tensor, State]:
         now = self._pass(latents, actions, dropped)
+        if not 0 <= ahead < now.t:
+            raise V2WError("call the world model", f"ahead is {ahead}, of {now.t} blocks")
         now.cursor, now.past, now.commit, now.ahead = state.cursor, state.sites, commit, ahead
         output = self._run(now, latents, noise_level, conditions)
         return output, State(state.cursor + now.committed, now.new_states) if commit else state

@@ -1,6 +1,7 @@
 """Streams of their own, each as far as it has come, stepped in one batch: many rollouts share the passes of one model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from v2w_convert.errors import V2WError
 from v2w_convert.noise import Noise
 from v2w_convert.sites import State
-from v2w_convert.world.rollout import SeededStream, Stream, StreamingModel
+from v2w_convert.world.past import Past, join_pasts
+from v2w_convert.world.rollout import SeededStream, Stream, StreamingModel, alike_pasts
 
 TOLERANCE = 1e-3  # of the largest number: a batch adds in another order, in half precision as well
 
@@ -43,7 +45,7 @@ def step_together(streams: Sequence[Stream], actions: Tensor) -> Tensor:
             stream.generator.set_state(state)
         raise
     for i, stream in enumerate(streams):
-        stream.state = _row(joined.state, i)
+        stream.past = _row(joined.past, i)
     return frames
 
 
@@ -55,7 +57,8 @@ def can_step_together(stream: Stream) -> bool:
     before, after = stream.branch(), stream.branch()
     world = stream.world
     actions = torch.zeros(1, world.frames_per_block, _action_dim(world), device=world.device)
-    after.step_block(actions)
+    for each in (before, after, after):
+        each.step_block(actions)
     pair = [before.branch(), after.branch()]
     alone = torch.cat([each.step_block(actions) for each in (before, after)])
     try:
@@ -71,7 +74,7 @@ class _ManyCursors:
     def __init__(self, world: StreamingModel):
         self.world = world
         self.noise: Noise = world.noise
-        self.frames_per_block = world.frames_per_block
+        self.frames_per_block, self.folds = world.frames_per_block, world.folds
 
     @property
     def channels(self) -> int:
@@ -100,6 +103,7 @@ class _ManyCursors:
         dropped: Tensor | None = None,
         *,
         commit: bool = False,
+        ahead: int = 0,
         **conditions: Tensor,
     ) -> tuple[Tensor, State]:
         # All rows are at one noise level, by which models of two experts choose: it is not mapped over.
@@ -111,7 +115,7 @@ class _ManyCursors:
             given = {name: value[None] for name, value in row.items()}
             kept = {site: {name: x[None] for name, x in own.items()} for site, own in state.sites.items()}
             output, after = self.world.forward_streamed(
-                State(state.cursor, kept), noise_level=level, commit=commit, **given
+                State(state.cursor, kept), noise_level=level, commit=commit, ahead=ahead, **given
             )
             sites = {site: {name: x[0] for name, x in own.items()} for site, own in after.sites.items()}
             return output[0], State(after.cursor, sites)
@@ -130,12 +134,9 @@ class _Joined(SeededStream):
 def _join(streams: Sequence[Stream]) -> SeededStream:
     """One stream of all, with their generators."""
     first = streams[0]
-    cursors = [stream.state.cursor for stream in streams]
+    pasts = alike_pasts(streams)
+    past, cursors = join_pasts(pasts), [own.state.cursor for own in pasts]
     same = len({int(cursor) for cursor in cursors}) == 1
-    sites = {
-        site: {name: torch.cat([stream.state.sites[site][name] for stream in streams]) for name in own}
-        for site, own in first.state.sites.items()
-    }
     conditions = {
         name: torch.cat([stream.conditions[name] for stream in streams]) for name in first.conditions
     }
@@ -143,25 +144,22 @@ def _join(streams: Sequence[Stream]) -> SeededStream:
     world: StreamingModel = first.world if same else _ManyCursors(first.world)
     joined = _Joined(
         world,
-        State(cursors[0] if same else torch.stack(cursors), sites),
+        past.state if same else past.state._replace(cursor=torch.stack(cursors)),
         (len(streams), h, w),
         first.sampling,
         [0] * len(streams),
         conditions,
         first.tokens,
     )
+    joined.past = replace(past, state=joined.past.state)
     joined.generators = [stream.generator for stream in streams]
     return joined
 
 
-def _row(state: State, i: int) -> State:
-    """One stream's state, which does not keep the others' in memory."""
-    cursor = state.cursor if state.cursor.ndim == 0 else state.cursor[i].clone()
-    sites = {
-        site: {name: value[i : i + 1].clone() for name, value in own.items()}
-        for site, own in state.sites.items()
-    }
-    return State(cursor, sites)
+def _row(past: Past, i: int) -> Past:
+    """What one stream has seen, which does not keep the others' in memory."""
+    own, cursor = past.rows([i]), past.state.cursor
+    return replace(own, state=own.state._replace(cursor=cursor if cursor.ndim == 0 else cursor[i].clone()))
 
 
 def _action_dim(world: Any) -> int:
