@@ -132,16 +132,18 @@ class OnnxWorld:
     ) -> tuple[Array, dict[str, Array]]:
         """One rollout's output (1 t c h w) for its next blocks, and what its stream keeps after so many of them."""
         n, t = self.frames_per_block, given["latents"].shape[1]
-        outputs, states = [], [kept]
-        for first in range(0, t, n):
+        outputs, after = [], kept
+        for number, first in enumerate(range(0, t, n), 1):
             block = {name: value[:, first : first + n].numpy() for name, value in given.items()}
-            is_needed = first + n < t or committed == t // n
-            names = graph.step.outputs if is_needed else graph.step.outputs[:1]
-            output, *after = graph.session.run(names, block | states[-1] | conditions)
+            is_last = number == t // n
+            names = graph.step.outputs[:1] if is_last and number != committed else graph.step.outputs
+            output, *state = graph.session.run(names, block | kept | conditions)
             outputs.append(output)
-            if is_needed:
-                states.append(dict(zip(graph.step.feedback, after, strict=True)))
-        return np.concatenate(outputs, 1) if len(outputs) > 1 else outputs[0], states[committed]
+            if state:
+                kept = dict(zip(graph.step.feedback, state, strict=True))
+            if number == committed:
+                after = kept
+        return np.concatenate(outputs, 1) if len(outputs) > 1 else outputs[0], after
 
     def _graph(self, state: State, latents: Tensor, conditions: dict[str, Tensor]) -> _Graph:
         """The step for this size, window and these conditions."""
@@ -170,7 +172,7 @@ class OnnxWorld:
         slots = [
             own[name].shape[3] for site, own in state.sites.items() for name in rings[site] if name in own
         ]
-        window = (max(slots, default=0) + 1) * self.frames_per_block
+        window = self.world.resolved.window or (max(slots, default=0) + 1) * self.frames_per_block
         one = State(
             state.cursor,
             {site: {name: value[:1] for name, value in own.items()} for site, own in state.sites.items()},
