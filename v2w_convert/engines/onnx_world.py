@@ -16,6 +16,7 @@ from v2w_convert.onnx_export.onnx import MAX_DIFFERENCE, compare, open_session, 
 from v2w_convert.onnx_export.step import StreamStep
 from v2w_convert.sites import State
 from v2w_convert.world.model import World
+from v2w_convert.world.rollout import in_two_passes
 
 ADVICE = "--engine torch"
 CHECKED_BLOCKS = 3  # of a rollout by both, before a graph is used
@@ -55,7 +56,6 @@ class OnnxWorld:
         self.world, self.base = world, world.base
         self.noise: Noise = world.noise
         self.frames_per_block, self.action_dim = world.frames_per_block, world.action_dim
-        self.folds = False  # blocks are computed one after the other
         self._graphs: dict[tuple[Any, ...], _Graph] = {}
 
     @property
@@ -91,7 +91,6 @@ class OnnxWorld:
         dropped: Tensor | None = None,
         *,
         commit: bool = False,
-        ahead: int = 0,
         **conditions: Tensor,
     ) -> tuple[Tensor, State]:
         """The prediction for frames that come after those in `state`, and the state after them.
@@ -116,11 +115,22 @@ class OnnxWorld:
                 _kept(graph.step, state, own),
                 {name: value[own] for name, value in given.items()},
                 {f"condition.{name}": value[own].numpy() for name, value in conditions.items()},
-                t // self.frames_per_block - ahead if commit else 0,
+                commit,
             )
             outputs.append(torch.from_numpy(output))
             states.append(after)
         return torch.cat(outputs), _joined(graph.step, states) if commit else state
+
+    def forward_folded(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        """As `World.forward_folded`, block by block: onnxruntime's passes have little that two would share."""
+        return in_two_passes(self, state, latents, noise_level, actions, **conditions)
 
     def _continued(
         self,
@@ -128,22 +138,20 @@ class OnnxWorld:
         kept: dict[str, Array],
         given: dict[str, Tensor],
         conditions: dict[str, Array],
-        committed: int,
+        commit: bool,
     ) -> tuple[Array, dict[str, Array]]:
-        """One rollout's output (1 t c h w) for its next blocks, and what its stream keeps after so many of them."""
+        """One rollout's output (1 t c h w) for its next blocks, and what its stream keeps after them, if that is asked for."""
         n, t = self.frames_per_block, given["latents"].shape[1]
-        outputs, after = [], kept
-        for number, first in enumerate(range(0, t, n), 1):
+        outputs = []
+        for first in range(0, t, n):
             block = {name: value[:, first : first + n].numpy() for name, value in given.items()}
-            is_last = number == t // n
-            names = graph.step.outputs[:1] if is_last and number != committed else graph.step.outputs
-            output, *state = graph.session.run(names, block | kept | conditions)
+            last = first + n == t
+            names = graph.step.outputs if commit or not last else graph.step.outputs[:1]
+            output, *after = graph.session.run(names, block | kept | conditions)
+            if after:
+                kept = dict(zip(graph.step.feedback, after, strict=True))
             outputs.append(output)
-            if state:
-                kept = dict(zip(graph.step.feedback, state, strict=True))
-            if number == committed:
-                after = kept
-        return np.concatenate(outputs, 1) if len(outputs) > 1 else outputs[0], after
+        return np.concatenate(outputs, 1) if len(outputs) > 1 else outputs[0], kept
 
     def _graph(self, state: State, latents: Tensor, conditions: dict[str, Tensor]) -> _Graph:
         """The step for this size, window and these conditions."""

@@ -17,7 +17,7 @@ from v2w_convert.operations import ReceptiveField
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import Site, State
 from v2w_convert.world.model import World
-from v2w_convert.world.rollout import Stream, start_stream
+from v2w_convert.world.rollout import Stream, in_two_passes, start_stream
 
 
 class ExpertsWorld(nn.Module):
@@ -59,7 +59,6 @@ class ExpertsWorld(nn.Module):
         self.resolved: ResolvedPlan = high.resolved
         self.noise: Noise = high.noise
         self.frames_per_block = high.frames_per_block
-        self.folds = False  # the expert of the history's level would denoise the next block, too, for nothing
         self.action_dim = high.action_dim
 
     @property
@@ -122,7 +121,6 @@ class ExpertsWorld(nn.Module):
         dropped: Tensor | None = None,
         *,
         commit: bool = False,
-        ahead: int = 0,
         **conditions: Tensor,
     ) -> tuple[Tensor, State]:
         """The prediction for frames that come after those in `state`, and the state after them.
@@ -138,10 +136,20 @@ class ExpertsWorld(nn.Module):
                 actions,
                 dropped,
                 commit=commit,
-                ahead=ahead,
                 **conditions,
             )
         return self._chosen(outputs, noise_level), _join(states) if commit else state
+
+    def forward_folded(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        """As `World.forward_folded`, in two passes: one expert alone predicts the last block."""
+        return in_two_passes(self, state, latents, noise_level, actions, **conditions)
 
     def empty_state(self, b: int, h: int, w: int, window: int | None = None) -> State:
         """The state before the first frame: both experts', as `World.empty_state` makes it."""

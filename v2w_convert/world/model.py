@@ -32,7 +32,6 @@ class World(nn.Module):
         action_dim: a, numbers in an action.
     """
 
-    folds = True  # of `StreamingModel`
     _compiled_streamed: Callable[..., tuple[Tensor, State]] | None = None
 
     def __init__(
@@ -152,14 +151,12 @@ class World(nn.Module):
         dropped: Tensor | None = None,
         *,
         commit: bool = False,
-        ahead: int = 0,
         **conditions: Tensor,
     ) -> tuple[Tensor, State]:
         """The prediction for frames that come after those in `state`, and the state after them.
 
         A pure function of its tensors. Without `commit` the frames leave no trace and the same state is returned:
-        denoising passes only read the past. One pass can do both: with `ahead`, the last blocks see those that are
-        written, and leave no trace.
+        denoising passes only read the past.
 
         Args:
             state: Of the stream; it is not changed.
@@ -168,14 +165,32 @@ class World(nn.Module):
             actions: As in `forward`.
             dropped: As in `forward`.
             commit: Whether to write the frames into the state.
-            ahead: Blocks at the end that are not written where others are, fewer than all.
             conditions: As in `forward`; pictures for every frame count from the stream's first frame.
 
         Returns:
             (b t c h w), and the state.
         """
         run = self._compiled_streamed or self._forward_streamed
-        return run(state, latents, noise_level, actions, dropped, commit, ahead, conditions)
+        return run(state, latents, noise_level, actions, dropped, commit, 0, conditions)
+
+    def forward_folded(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        """Write all blocks but the last, and predict the last: two passes of `forward_streamed` in one, up to rounding.
+
+        Arguments are those of `forward_streamed`, of two blocks or more.
+
+        Returns:
+            The last block's prediction (b n c h w), and the state before it.
+        """
+        run = self._compiled_streamed or self._forward_streamed
+        output, after = run(state, latents, noise_level, actions, None, True, 1, conditions)
+        return output[:, -self.frames_per_block :], after
 
     def _forward_streamed(
         self,
@@ -189,8 +204,8 @@ class World(nn.Module):
         conditions: dict[str, Tensor],
     ) -> tuple[Tensor, State]:
         now = self._pass(latents, actions, dropped)
-        if not 0 <= ahead < now.t:
-            raise V2WError("call the world model", f"ahead is {ahead}, of {now.t} blocks")
+        if ahead >= now.t:
+            raise V2WError("call the world model", "one block, of which none is before the last")
         now.cursor, now.past, now.commit, now.ahead = state.cursor, state.sites, commit, ahead
         output = self._run(now, latents, noise_level, conditions)
         return output, State(state.cursor + now.committed, now.new_states) if commit else state

@@ -20,8 +20,6 @@ class StreamingModel(Protocol):
 
     noise: Noise
     frames_per_block: int
-    folds: bool
-    """Whether a pass that writes a block and denoises the next costs less than two."""
 
     @property
     def channels(self) -> int:
@@ -50,10 +48,19 @@ class StreamingModel(Protocol):
         dropped: Tensor | None = None,
         *,
         commit: bool = False,
-        ahead: int = 0,
         **conditions: Tensor,
     ) -> tuple[Tensor, State]:
         """The prediction for frames that come after those in `state`, and the state after them."""
+
+    def forward_folded(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        """The prediction for the last block, and the state after those before it."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +192,7 @@ class Stream:
         if not is_finite(frame):
             raise self._not_finite(start, actions)
         seen = self._as_history(frame, actions)
-        self.past = Past(self.state, seen) if world.folds else Past(self._written(self.state, seen))
+        self.past = Past(self.state, seen)
         return frame
 
     @property
@@ -230,11 +237,9 @@ class Stream:
             return output
         latents, level = torch.cat([seen.latents, frame], 1), torch.cat([seen.level, level], 1)
         both = None if actions is None or seen.actions is None else torch.cat([seen.actions, actions], 1)
-        output, state = self.world.forward_streamed(
-            self.past.state, latents, level, both, commit=True, ahead=1, **self.conditions
-        )
+        output, state = self.world.forward_folded(self.past.state, latents, level, both, **self.conditions)
         self.past = Past(state)
-        return output[:, self.world.frames_per_block :]
+        return output
 
     def _cast(self, actions: Tensor | None) -> Tensor | None:
         return None if actions is None else actions.to(device=self.world.device, dtype=self.world.dtype)
@@ -313,6 +318,24 @@ def join_streams(streams: Sequence[SeededStream]) -> SeededStream:
     }
     generators = [generator for stream in streams for generator in stream.generators]
     return first._of(join_pasts(alike_pasts(streams)), conditions, generators)
+
+
+def in_two_passes(
+    world: StreamingModel,
+    state: State,
+    latents: Tensor,
+    noise_level: Tensor,
+    actions: Tensor | None = None,
+    **conditions: Tensor,
+) -> tuple[Tensor, State]:
+    """`forward_folded` for models that gain nothing by one pass."""
+    n = world.frames_per_block
+    known, new = (None, None) if actions is None else (actions[:, :-n], actions[:, -n:])
+    _, state = world.forward_streamed(
+        state, latents[:, :-n], noise_level[:, :-n], known, commit=True, **conditions
+    )
+    output, _ = world.forward_streamed(state, latents[:, -n:], noise_level[:, -n:], new, **conditions)
+    return output, state
 
 
 def alike_pasts(streams: Sequence[Stream]) -> list[Past]:

@@ -1,7 +1,8 @@
 """Streams of their own, each as far as it has come, stepped in one batch: many rollouts share the passes of one model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ class _ManyCursors:
     def __init__(self, world: StreamingModel):
         self.world = world
         self.noise: Noise = world.noise
-        self.frames_per_block, self.folds = world.frames_per_block, world.folds
+        self.frames_per_block = world.frames_per_block
 
     @property
     def channels(self) -> int:
@@ -103,26 +104,45 @@ class _ManyCursors:
         dropped: Tensor | None = None,
         *,
         commit: bool = False,
-        ahead: int = 0,
         **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        given = {"latents": latents, "actions": actions, "dropped": dropped, **conditions}
+        run = partial(self.world.forward_streamed, commit=commit)
+        output, after = self._mapped(run, state, noise_level, given)
+        return output, after if commit else state
+
+    def forward_folded(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        given = {"latents": latents, "actions": actions, **conditions}
+        return self._mapped(self.world.forward_folded, state, noise_level, given)
+
+    def _mapped(
+        self,
+        run: Callable[..., tuple[Tensor, State]],
+        state: State,
+        noise_level: Tensor,
+        given: dict[str, Tensor | None],
     ) -> tuple[Tensor, State]:
         # All rows are at one noise level, by which models of two experts choose: it is not mapped over.
         level = noise_level[:1]
-        rows: dict[str, Any] = {"latents": latents, "actions": actions, "dropped": dropped, **conditions}
-        rows = {name: value for name, value in rows.items() if value is not None}
+        rows = {name: value for name, value in given.items() if value is not None}
 
         def one(state: State, row: dict[str, Tensor]) -> tuple[Tensor, State]:
             given = {name: value[None] for name, value in row.items()}
             kept = {site: {name: x[None] for name, x in own.items()} for site, own in state.sites.items()}
-            output, after = self.world.forward_streamed(
-                State(state.cursor, kept), noise_level=level, commit=commit, ahead=ahead, **given
-            )
+            output, after = run(State(state.cursor, kept), noise_level=level, **given)
             sites = {site: {name: x[0] for name, x in own.items()} for site, own in after.sites.items()}
             return output[0], State(after.cursor, sites)
 
         with sdpa_kernel(SDPBackend.MATH):  # the others are not mapped, but called row by row
-            output, after = torch.vmap(one)(state, rows)
-        return output, after if commit else state
+            mapped: tuple[Tensor, State] = torch.vmap(one)(state, rows)
+        return mapped
 
 
 class _Joined(SeededStream):
