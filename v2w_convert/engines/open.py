@@ -59,9 +59,7 @@ def _require_onnx(folder: Path, device: torch.device, dtype: torch.dtype) -> Non
 def _require_compiler(folder: Path, device: torch.device) -> None:
     """Compile something small: whether a compiler is there shows before anything is loaded."""
     try:
-        small = torch.compile(
-            torch.neg, options={"force_disable_caches": True}
-        )  # what lies there proves nothing
-        small(torch.zeros(8, device=device))
+        with torch.compiler.config.patch(force_disable_caches=True):  # what lies there proves nothing
+            torch.compile(torch.neg)(torch.zeros(8, device=device))
     except Exception as error:  # of Dynamo, of inductor, of the compiler's process
         raise V2WError(f"compute {folder} by torch.compile", one_line(error), ADVICE) from error

@@ -334,7 +334,9 @@ def in_two_passes(
     _, state = world.forward_streamed(
         state, latents[:, :-n], noise_level[:, :-n], known, commit=True, **conditions
     )
-    output, _ = world.forward_streamed(state, latents[:, -n:], noise_level[:, -n:], new, **conditions)
+    output, _ = world.forward_streamed(
+        state, latents[:, -n:], noise_level[:, -n:], new, commit=False, **conditions
+    )
     return output, state
 
 
