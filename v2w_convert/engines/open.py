@@ -1,10 +1,11 @@
 """A converted folder, opened with the engine that is asked for."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from v2w_convert.console import quiet_libraries
 from v2w_convert.engines.onnx_world import ADVICE, OnnxWorld
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.onnx_export.target import require_packages
@@ -58,8 +59,9 @@ def _require_onnx(folder: Path, device: torch.device, dtype: torch.dtype) -> Non
 
 def _require_compiler(folder: Path, device: torch.device) -> None:
     """Compile something small: whether a compiler is there shows before anything is loaded."""
+    config: Any = torch.compiler.config
     try:
-        with torch.compiler.config.patch(force_disable_caches=True):  # what lies there proves nothing
+        with quiet_libraries(), config.patch(force_disable_caches=True):  # what lies there proves nothing
             torch.compile(torch.neg)(torch.zeros(8, device=device))
     except Exception as error:  # of Dynamo, of inductor, of the compiler's process
         raise V2WError(f"compute {folder} by torch.compile", one_line(error), ADVICE) from error

@@ -32,7 +32,7 @@ def require_packages(asked: str = "export to ONNX") -> None:
         V2WError: One is not. `asked` says what was asked for.
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise V2WError(asked, f"{', '.join(missing)} not installed", "pip install 'v2w-convert[export]'")
+        raise V2WError(asked, f"{', '.join(missing)} not installed", "pip install v2w-convert[export]")
 
 
 def data_of(file: Path) -> Path:
