@@ -16,6 +16,7 @@ from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.data import Dataset, open_dataset
 from v2w_convert.data.check import left_out, require_sound, told
+from v2w_convert.data.starts import write_starts
 from v2w_convert.data.view import decided
 from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
@@ -79,7 +80,7 @@ def finetune(
         data: A data set that `open_dataset` reads.
         output: The run folder, which becomes a model folder of the same layout. New, empty, or the same run
             unfinished, which is then resumed: the result is the same bit for bit, on one machine. With a constant
-            learning rate `steps` may have grown meanwhile. Beside the model it holds checkpoints/, latents/, log.jsonl, loss.png, run.json and config.yaml.
+            learning rate `steps` may have grown meanwhile. Beside the model it holds starts/, checkpoints/, latents/, log.jsonl, loss.png, run.json and config.yaml.
         settings: The settings; None for the defaults.
         progress: Called after each episode that is encoded and after each step.
 
@@ -172,6 +173,9 @@ def finetune(
         if watch.every is not None and main:
             block, device = resolved.frames_per_block, accelerator.device
             watch.previews = prepare_previews(converted, sets[-1], vae, device, block, settings)
+        if main and (odd := write_starts(sets[-1], output, vae.packing.frames(settings.frames))):
+            remarks.append(odd)
+            progress(ProgressEvent("note", detail=odd))
         del vae  # its memory is needed now
         if not settings.shard:
             world.to(accelerator.device)
