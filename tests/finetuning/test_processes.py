@@ -157,6 +157,19 @@ def test_a_fault_of_one_process_ends_all_of_them(
     assert done.stderr.count("exitcode  : 2") == 2
 
 
+@pytest.mark.slow
+def test_evaluate_in_two_processes(tiny_converted: Path, tiny_data: Path, tmp_path: Path) -> None:
+    options = ["--steps", 1, "--samples", 1, "--history", 2, "--horizons", 2, "--long-frames", 3]
+    options += ["--batch", 1, "--device", "cpu"]
+    for count in (1, 2):
+        output = tmp_path / f"{count}"
+        done = start(count, "evaluate", tiny_converted, "--data", tiny_data, "-o", output, *options, "--json")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert len(done.stdout.splitlines()) == 1 and done.stderr.count("report.html, figures.json") == 1
+    figures = [(tmp_path / f"{count}" / "figures.json").read_text() for count in (1, 2)]
+    assert figures[0] == figures[1]
+
+
 def test_a_share_of_each_batch() -> None:
     from v2w_convert.finetuning.processes import own_clips
 
