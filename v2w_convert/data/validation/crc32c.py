@@ -48,7 +48,7 @@ def _tables() -> tuple[Words, Words, Words, Words]:
     """What becomes of a byte, passed through 0, 1, 2 and 3 zeros after it."""
     state: Words = np.arange(256, dtype=np.uint32)
     for _ in range(8):
-        state = (state >> 1) ^ (state & 1) * np.uint32(POLYNOMIAL)
+        state = (state >> np.uint32(1)) ^ (state & np.uint32(1)) * np.uint32(POLYNOMIAL)
     found = [state]
     for _ in range(3):
         found.append((found[-1] >> 8) ^ state[found[-1] & 255])
