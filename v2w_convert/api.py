@@ -483,19 +483,22 @@ def evaluate(
     if target is not None and os.path.lexists(target):
         raise V2WError(f"write figures to {target}", "the file exists", "another name")
     from v2w_convert.evaluation.evaluate import evaluate as measure
+    from v2w_convert.processes import start_processes
 
     command = "evaluate RUN --data DATA -o OUTPUT"
+    processes = start_processes(settings.device)
     if target is None or alone:
-        result = measure(world_folder, data, settings, progress=progress)
-        if target is not None:
+        result = measure(world_folder, data, settings, processes=processes, progress=progress)
+        if target is not None and processes.first:
             write_text(target, result_json(result, indent=1) + "\n")
             _save_beside(settings, target, command)
         return result
     from v2w_convert.evaluation.report.folder import report_folder
 
-    with report_folder(target) as report:
-        result = measure(world_folder, data, settings, report=report, progress=progress)
-        _save(settings, report.folder, command)
+    with report_folder(target, processes) as report:
+        result = measure(world_folder, data, settings, report=report, processes=processes, progress=progress)
+        if processes.first:
+            _save(settings, report.folder, command)
     return result
 
 
