@@ -335,6 +335,8 @@ def measure_encoding(model: str, device: torch.device, rounds: int) -> dict[str,
         clips = [torch.from_numpy(episode.frames) for episode in opened.episodes_from(0)]
         pictures = [(clip.permute(0, 3, 1, 2).float() / 127.5 - 1).to(device) for clip in clips]
 
+        shape = tuple(vae.encode(clips[0][: vae.packing.frames(1)]).shape[1:])
+
         def alone() -> None:
             with torch.no_grad():
                 for clip in pictures:
@@ -343,7 +345,7 @@ def measure_encoding(model: str, device: torch.device, rounds: int) -> dict[str,
         def whole() -> None:
             stage = Path(folder) / f"latents-{next(made)}"
             stage.mkdir()
-            encode(opened, stage, vae, no_progress)
+            encode(opened, stage, vae, shape, no_progress)
 
         found = in_turns(rounds, device, autoencoder=alone, encode=whole)
     title = f"encoding {episodes} episodes of {frames} frames of {height} x {width}, {_numbers(vae)} numbers"

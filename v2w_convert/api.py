@@ -430,7 +430,7 @@ def play(
 
     Args:
         world_folder: What `convert` or `finetune` wrote.
-        data: A data set whose episodes a visit can begin from; None: the folder data within the model's folder.
+        data: A data set whose episodes a visit can begin from; None: those whose first frames are kept with the model.
         settings: Where to listen, who may come, and how to sample at first.
         progress: Called as the work advances.
         ready: Called when the page can be opened.
@@ -442,12 +442,7 @@ def play(
         V2WError: A package is missing, the port is taken, or model and data do not fit together.
     """
     world_folder = _folder(world_folder)
-    if data is None:
-        data = world_folder / "data"
-        if not data.is_dir():
-            found = "it comes with no data to begin from"
-            raise V2WError(f"play {world_folder}", found, "--data DATA, a data set of recorded episodes")
-    data = _data(data)
+    data = None if data is None else _data(data)
     from v2w_convert.playing.play import play as serve
 
     serve(world_folder, data, settings, progress or no_progress, ready or (lambda result: None))
@@ -488,19 +483,22 @@ def evaluate(
     if target is not None and os.path.lexists(target):
         raise V2WError(f"write figures to {target}", "the file exists", "another name")
     from v2w_convert.evaluation.evaluate import evaluate as measure
+    from v2w_convert.processes import start_processes
 
     command = "evaluate RUN --data DATA -o OUTPUT"
+    processes = start_processes(settings.device)
     if target is None or alone:
-        result = measure(world_folder, data, settings, progress=progress)
-        if target is not None:
+        result = measure(world_folder, data, settings, processes=processes, progress=progress)
+        if target is not None and processes.first:
             write_text(target, result_json(result, indent=1) + "\n")
             _save_beside(settings, target, command)
         return result
     from v2w_convert.evaluation.report.folder import report_folder
 
-    with report_folder(target) as report:
-        result = measure(world_folder, data, settings, report=report, progress=progress)
-        _save(settings, report.folder, command)
+    with report_folder(target, processes) as report:
+        result = measure(world_folder, data, settings, report=report, processes=processes, progress=progress)
+        if processes.first:
+            _save(settings, report.folder, command)
     return result
 
 
@@ -541,7 +539,7 @@ def export(
 def export_web(
     converted: Folder,
     folder: Folder,
-    data: Folder,
+    data: Folder | None,
     runtime: Folder | None,
     settings: WebSettings = WebSettings(),  # noqa: B008 (frozen)
     *,
@@ -552,7 +550,7 @@ def export_web(
     Args:
         converted: What `finetune` or `convert` wrote, with its autoencoder.
         folder: A new folder, which any web server can serve.
-        data: Episodes to start from.
+        data: Episodes to start from; None: those whose first frames are kept with the model.
         runtime: npm's package onnxruntime-web of the version that is served, packed or unpacked.
         settings: What the page begins with, and how to compare.
         progress: Called as the work advances.
@@ -570,7 +568,9 @@ def export_web(
     from v2w_convert.web_export.export import export_web as write
 
     package = None if runtime is None else Path(runtime)
-    result = write(converted, Path(folder), Path(data), package, settings, progress=progress)
+    result = write(
+        converted, Path(folder), None if data is None else _data(data), package, settings, progress=progress
+    )
     if result.written:
         said = "The settings of `v2w export RUN --web DIR`; `--config` reads them."
         save_settings(settings, Path(folder) / CONFIG, said)

@@ -18,7 +18,7 @@ from tests.cli.commands import SCHEMAS, refused
 
 
 def test_mistakes(tiny_converted: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no data to begin from" in refused(capsys, "play", tiny_converted)
+    assert "no frames to begin from" in refused(capsys, "play", tiny_converted)
     assert "no such folder" in refused(capsys, "play", tiny_converted / "none", "--data", data)
     found = ["play", tiny_converted, "--data", data, "--port", 0]
     assert "the longest episode has 24 frames" in refused(capsys, *found, "--history", 25)

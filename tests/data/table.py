@@ -99,6 +99,8 @@ def _whole(values: np.ndarray) -> Frames:
 
 K = np.arange(16)
 MOTORS, MOVE = _whole(np.stack([K / 2, -K], 1)), _whole(np.eye(3)[K % 3])
+RLDS_FRAMES = _lerobot(0, 16, 24)
+RLDS = RECORDED / "rlds" / "rlds_walks-train.tfrecord-00000-of-00002"
 MINARI = [np.eye(3)[one] for one in written.CHOICES]
 TOP, WRIST = "observation.images.top", "observation.images.wrist"
 
@@ -119,6 +121,7 @@ def rows() -> list[Row]:
         Row("HDF5 of ALOHA", h5, written.aloha, {"key_map": key_map, "fps": 50}, COLOURED, DONE),
         Row("Minari", by("minari"), lambda folder: written.minari(folder, False), {"fps": 10}, written.GREYS, MINARI),
         Row("Minari, JPEG", by("minari"), lambda folder: written.minari(folder, True), {"fps": 10}, written.GREYS, MINARI),
+        Row("RLDS", "tensorflow_datasets 4.9.10", lambda _: RLDS, {"fps": 10, "camera": "observation/image"}, RLDS_FRAMES, MOTORS),
         Row("an environment, `v2w record`", by("gymnasium"), environment, {}, [], None),
     ]  # fmt: skip
 

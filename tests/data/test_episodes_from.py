@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.data import rlds
 from tests.data.recordings import folder_of_videos
 from tests.data.written import robomimic
 from tests.squares import write
@@ -17,7 +18,7 @@ def same(a: Episode, b: Episode) -> bool:
 
 
 @pytest.mark.parametrize("viewed", [False, True])
-@pytest.mark.parametrize("kind", ["lerobot", "folder", "hdf5"])
+@pytest.mark.parametrize("kind", ["lerobot", "folder", "hdf5", "rlds"])
 def test_they_are_those_that_come_later(kind: str, viewed: bool, tmp_path: Path) -> None:
     if kind == "hdf5":
         pytest.importorskip("h5py")
@@ -25,9 +26,12 @@ def test_they_are_those_that_come_later(kind: str, viewed: bool, tmp_path: Path)
         "lerobot": lambda: write(tmp_path / "data", (5, 3, 4)),
         "folder": lambda: folder_of_videos(tmp_path / "data"),
         "hdf5": lambda: robomimic(tmp_path / "data.hdf5"),
+        "rlds": lambda: rlds.write(tmp_path / "data"),
     }[kind]()
     view: dict[str, Any] = {"height": 4, "width": 4, "stride": 2} if viewed else {}
     camera = "agentview_image" if kind == "hdf5" else None
+    if kind == "rlds":
+        view |= {"stride": None, "fps": 10}
     data: Dataset = open_dataset(path, DataSettings(camera=camera, **view))
     every = list(data.episodes())
     assert len(every) == 3

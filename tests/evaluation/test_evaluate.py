@@ -4,21 +4,28 @@ import json
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from torch import Tensor
 
 from tests.evaluation import torchscript
+from tests.together import together
 from v2w_convert.data import Episode, write_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation import action_following
+from v2w_convert.evaluation.context import EvaluationContext
 from v2w_convert.evaluation.evaluate import evaluate
+from v2w_convert.evaluation.report.folder import report_folder
 from v2w_convert.evaluation.result import EvaluateResult
 from v2w_convert.evaluation.settings import EvaluateSettings
 from v2w_convert.evaluation.tables import tables
+from v2w_convert.processes import ALONE, Processes
 from v2w_convert.progress import ProgressEvent
 from v2w_convert.surgery.load import load
+from v2w_convert.to_json import result_json
 
 SETTINGS = EvaluateSettings(
     steps=1, samples=2, history=2, horizons=(1, 3), long_frames=5, long_rollouts=2, device="cpu"
@@ -155,6 +162,44 @@ def test_the_figures_do_not_depend_on_what_is_rolled_out_together(
 
 
 @pytest.mark.slow
+def test_several_processes_give_the_report_of_one(
+    tiny_converted: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = partial(action_following.train_inverse_dynamics, steps=3)
+    monkeypatch.setattr(action_following, "train_inverse_dynamics", train)
+    fid = torchscript.write(torchscript.Inception(), tmp_path / "fid.pt")
+    more = {"batch": 1, "samples": 1, "classifier_data": data, "fid": fid, "save_frames": True, "videos": 3}
+    settings = SETTINGS.model_copy(update=more)
+    clips = []
+    roll_out = EvaluationContext.rollout_stream
+
+    def count(self: EvaluationContext, rows: Tensor, *rest: Any) -> Any:
+        clips.extend(rows.tolist())
+        return roll_out(self, rows, *rest)
+
+    monkeypatch.setattr(EvaluationContext, "rollout_stream", count)
+
+    def work(name: str, processes: Processes) -> object:
+        clips.clear()
+        with report_folder(tmp_path / name, processes) as report:
+            result = evaluate(tiny_converted, data, settings, report=report, processes=processes)
+        return [result_json(result), len(clips)]
+
+    alone, count_alone = work("alone", ALONE)  # type: ignore[misc]
+    assert count_alone == 4 * 2 + 4 * 4 + 2  # clips, to compare actions, and long
+    assert together(2, tmp_path / "told", partial(work, "shared")) == [[alone, count_alone // 2]] * 2
+    found, expected = (
+        {file.relative_to(folder): file for file in folder.rglob("*") if file.is_file()}
+        for folder in (tmp_path / "shared", tmp_path / "alone")
+    )
+    assert found.keys() == expected.keys()
+    assert {"figures.json", "report.html", "clip-0002.mp4"} <= {path.name for path in found}
+    for path in found:  # how a video is packed depends on what was in memory before
+        if path.suffix not in (".mp4", ".html"):
+            assert found[path].read_bytes() == expected[path].read_bytes(), path
+
+
+@pytest.mark.slow
 def test_networks_that_the_user_names(tiny_converted: Path, data: Path, tmp_path: Path) -> None:
     files = {
         "lpips": torchscript.Lpips(),
@@ -212,6 +257,8 @@ def test_tables(result: EvaluateResult) -> None:
     ]
     assert dict(missing.rows)["fvd"] == "no network (--fvd i3d_torchscript.pt)"
     assert len(list(tables(replace(result, long_horizon=None)))) == 3
+    one = next(tables(replace(result, settings={**result.settings, "samples": 1})))
+    assert not any("mean of" in row[0] for row in one.rows)  # which is the one rollout
 
 
 def test_what_cannot_be_evaluated_is_refused(tiny_converted: Path, data: Path) -> None:

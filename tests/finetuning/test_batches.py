@@ -76,7 +76,7 @@ def test_conditions_are_dropped_at_their_own_rates() -> None:
 
 
 def test_parts_make_up_the_whole() -> None:
-    objective = replace(PLAIN, action_dropout=0.5, self_history=0.5, clean_history=0.5)
+    objective = replace(PLAIN, action_dropout=0.5, self_history=0.5, clean_history=0.5, consistency=0.5)
     whole = sample_batch((3, 4, 5, 6), DDPM, objective, 7, generators(6, 0))
     parts = [whole.select(slice(i, i + 2)) for i in (0, 2, 4)]
     for field in fields(BatchSamples):
@@ -126,3 +126,24 @@ def test_other_objectives_leave_what_does_not_depend_on_them() -> None:
     assert one.offset is not None and other.offset is not None and torch.equal(one.offset, other.offset)
     after = other.level > 0
     assert torch.equal(one.level[after], other.level[after])
+
+
+@pytest.mark.parametrize(("progress", "halvings"), [(0.0, 1), (0.2, 2), (0.99, 8)])
+def test_levels_that_are_to_agree_come_nearer_to_each_other(progress: float, halvings: int) -> None:
+    objective = replace(PLAIN, consistency=1.0, clean_history=0.5)
+    samples = sample_batch((8, 1, 1, 1), DDPM, objective, None, generators(40, 0), progress=progress)
+    assert samples.nearer is not None and samples.weight is not None
+    history = samples.weight == 0
+    assert history.any() and torch.equal(samples.nearer[history], samples.level[history])
+    expected = samples.level * (1 - 0.5**halvings)
+    torch.testing.assert_close(
+        samples.nearer[~history], expected[~history], rtol=0, atol=1
+    )  # whole timesteps
+
+
+def test_a_share_of_the_clips_is_to_agree() -> None:
+    samples = sampled(count=400, consistency=0.25)
+    assert samples.nearer is not None
+    agree = (samples.nearer < samples.level).any(1)
+    assert abs(agree.float().mean() - 0.25) < 4 * (0.25 * 0.75 / 400) ** 0.5
+    assert sampled(count=4).nearer is None

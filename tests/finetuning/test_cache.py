@@ -6,12 +6,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.together import together
 from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import latents, shards
@@ -20,6 +22,7 @@ from v2w_convert.finetuning.encoder import Encoder
 from v2w_convert.finetuning.latents import cached_latents
 from v2w_convert.finetuning.locks import held
 from v2w_convert.finetuning.shards import write_tensors
+from v2w_convert.processes import ALONE, Processes
 from v2w_convert.progress import ProgressEvent, no_progress
 from v2w_convert.world.vae import open_vae
 
@@ -93,7 +96,7 @@ def test_no_room_is_told_before_a_shard_is_written(
     tiny_data: Path, tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(folder: Path, size: int, asked: str, try_: str) -> None:
-        assert size == (9 + 3 + 7 + 12) * 4 * 8 * 8 * 2  # all latent frames, float16
+        assert size == (9 + 3 + 7 + 12) * (4 * 8 * 8 * 2 + 3 * 4)  # latents of float16, actions of float32
         raise V2WError(asked, "no room", try_)
 
     monkeypatch.setattr(latents, "require_room", none)
@@ -129,6 +132,81 @@ def test_of_two_processes_one_waits(tmp_path: Path) -> None:
     first.join()
     assert len(told) == 1 and "waiting" in told[0]
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_processes_that_were_started_together_share_the_work(
+    tiny_data: Path, tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are those that one process writes, and each process has encoded some of the episodes."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", 4000)  # episodes 0, 1 and 2, and 3
+    encode, seen = Encoder.encode, []
+
+    def count(self: Encoder, frames: object, number: int) -> torch.Tensor:
+        seen.append(number)
+        return encode(self, frames, number)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Encoder, "encode", count)
+    data, vae = open_dataset(tiny_data), open_vae(tiny_converted)
+
+    def work(name: str, processes: Processes, dies: bool = False) -> object:
+        def end(event: ProgressEvent) -> None:
+            if dies and processes.index == 1 and event.done == 2:
+                os._exit(9)
+
+        clips = cached_latents(data, tiny_converted, tmp_path / name, vae, 6, end, processes=processes)
+        return [seen, len(clips), clips.clips([0])[0].sum().item()]
+
+    alone = work("alone", ALONE)
+    seen.clear()
+    a, b = together(2, tmp_path / "a", partial(work, "shared"))
+    assert (a[0], b[0]) == ([0], [1, 2, 3]) and a[1:] == b[1:] == alone[1:]
+    assert encoded(tmp_path / "shared") == encoded(tmp_path / "alone")
+    # One is killed while it has the third of its episodes before it; what is written stays, and one process ends it.
+    said, code = together(2, tmp_path / "b", partial(work, "killed", dies=True))
+    assert code == 9 and "another one has ended" in said
+    (begun,) = (tmp_path / "killed").glob(".*.begun")
+    assert {file.name for file in begun.iterdir()} == {"00000.safetensors", "00001.safetensors"}
+    work("killed", ALONE)
+    assert seen == [3]
+    assert encoded(tmp_path / "killed") == encoded(tmp_path / "alone")
+
+
+def test_a_mistake_in_the_share_of_one_ends_all(
+    tiny_data: Path, tiny_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_BYTES", 4000)
+    vae = open_vae(tiny_converted)
+
+    def work(processes: Processes) -> object:
+        if processes.index == 1:
+            monkeypatch.setattr(vae, "encode", lambda frames: torch.full((len(frames), 4, 8, 8), torch.nan))
+        data, cache = open_dataset(tiny_data), tmp_path / "cache"
+        return cached_latents(data, tiny_converted, cache, vae, 6, no_progress, processes=processes)
+
+    said = together(2, tmp_path / "a", work)
+    assert said[0] == said[1] and "episode 1 has latents that are not finite" in said[0]
+    assert [file.name for file in (tmp_path / "cache").glob(".*.begun/*")] == ["00000.safetensors"]
+
+
+def test_shards_of_other_episodes_are_refused(tiny_data: Path, tiny_converted: Path, tmp_path: Path) -> None:
+    data, vae = open_dataset(tiny_data), open_vae(tiny_converted)
+    clips = cached_latents(data, tiny_converted, tmp_path / "cache", vae, 6, no_progress)
+    begun = clips.folder.with_name(f".{clips.folder.name}.begun")
+    clips.folder.rename(begun)
+    for name, tensors in (("00001", ["00000003.latents"]), ("00000", ["00000000.latents"])):
+        (begun / f"{name}.safetensors").unlink(missing_ok=True)
+        write_tensors(begun / f"{name}.safetensors", dict.fromkeys(tensors, torch.zeros(1)))
+        with pytest.raises(V2WError, match=f"{name}.safetensors is not one of its files, .*delete that"):
+            cached_latents(data, tiny_converted, tmp_path / "cache", vae, 6, no_progress)
+        (begun / f"{name}.safetensors").unlink()
+
+
+def test_a_shard_ends_with_the_episode_that_fills_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_BYTES", 10)
+    cut = [list(range(*each)) for each in ((0, 3), (3, 4), (4, 6))]
+    assert [list(each) for each in shards.cut_into_shards([4, 0, 7, 11, 10, 0])] == cut
+    assert shards.cut_into_shards([11, 0]) == [range(2)]  # of the last one nothing is written
+    assert shards.cut_into_shards([0, 0]) == []
 
 
 def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:

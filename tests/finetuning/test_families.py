@@ -29,3 +29,21 @@ def test_a_history_of_its_own(name: str) -> None:
     value.backward()
     assert torch.isfinite(value)
     assert any(p.grad is not None and p.grad.any() for p in world.base.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(shipped_plans()))
+def test_agreeing_with_smaller_levels(name: str) -> None:
+    world = tiny_world(name).train()
+    block, h_w = world.frames_per_block, latent_size(world)
+    objective = replace(plain(world.noise), consistency=1.0)
+    shape = (3 * block, world.channels, *h_w)
+    samples = sample_batch(shape, world.noise, objective, world.resolved.period, generators(2, name), block)
+    assert samples.nearer is not None and (samples.nearer < samples.level).any()
+    chance = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, *shape, generator=chance)
+    actions = torch.randn(2, shape[0], world.action_dim, generator=chance)
+    value = loss(world, latents, actions, samples)
+    value.backward()
+    assert torch.isfinite(value)
+    assert any(p.grad is not None and p.grad.any() for p in world.base.parameters())

@@ -24,7 +24,7 @@ from v2w_convert.finetuning.finetune import finetune, told_of_autoencoder
 from v2w_convert.finetuning.processes import make_accelerator
 from v2w_convert.finetuning.result import FinetuneResult
 from v2w_convert.finetuning.settings import FinetuneSettings
-from v2w_convert.progress import ProgressEvent
+from v2w_convert.progress import ProgressEvent, no_progress
 from v2w_convert.surgery.action_statistics import recorded_actions
 from v2w_convert.surgery.load import load
 from v2w_convert.surgery.manifest import read_manifest
@@ -66,6 +66,28 @@ def stop_at(task: str, done: int) -> Callable[[ProgressEvent], None]:
             raise Stop
 
     return report
+
+
+def test_a_run_can_be_stepped_into_without_its_data(unbroken: Any, settings: FinetuneSettings) -> None:
+    pytest.importorskip("starlette")
+    pytest.importorskip("gymnasium")
+    from v2w_convert.env import WorldEnv
+    from v2w_convert.playing.game import open_game
+    from v2w_convert.playing.settings import PlaySettings
+
+    run = unbroken[0]
+    game = open_game(run, None, PlaySettings(device="cpu", history=2), no_progress)
+    assert settings.validation is not None
+    every = open_dataset(settings.validation).episodes()
+    recorded = [episode for episode in every if len(episode) >= settings.frames]
+    assert len(game.starts) == len(recorded) > 1
+    for start, episode in zip(game.starts, recorded, strict=True):
+        assert np.array_equal(start.actions, episode.arriving_actions[:2])
+    moment = game.begin(1, 0, game.sampling)
+    assert len(moment.pictures) == 1
+    env = WorldEnv(run, history=2, steps=1)
+    env.reset(seed=0)
+    assert env.step(env.action_space.sample())[0].shape == (16, 16, 3)
 
 
 # Checkpoints are made after steps 2 and 4: step 3 is made twice; at 4 only the export is left.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from v2w_convert.finetuning.batches import BatchSamples, generator, generators, sample_batch
 from v2w_convert.finetuning.levels import plain
-from v2w_convert.finetuning.objective import loss, validation_loss, with_own_history
+from v2w_convert.finetuning.objective import from_nearer_level, loss, validation_loss, with_own_history
 from v2w_convert.noise import NoiseSpec
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.world.model import World
@@ -211,3 +211,36 @@ def test_validation_is_repeatable_and_leaves_no_trace(world: World) -> None:
     torch.testing.assert_close(validation_loss(world, latents, actions, seed=0, batch=1), value)
     assert world.training and all(p.grad is None for p in world.parameters())
     assert torch.equal(torch.random.get_rng_state(), random)
+
+
+def test_a_model_that_agrees_with_itself_has_nothing_to_learn_of_consistency(world: World) -> None:
+    """One that says the same clean frames from every level; with the data as the target it has much to learn."""
+    latents, actions, samples = clip_of(world, consistency=1.0)
+    said = torch.randn(SHAPE, generator=generator("said"))
+
+    def answer(noisy: Tensor, level: Tensor, *_: Any, **__: Any) -> Tensor:
+        alpha, sigma = (x[..., None, None, None] for x in world.noise.alpha_sigma(level))
+        return world.noise.target(said, (noisy - alpha * said) / sigma, level)
+
+    stand_in: Any = type(
+        "StandIn", (), {"noise": world.noise, "__call__": lambda _, *a, **k: answer(*a, **k)}
+    )()
+    assert (samples.level > 0).all()
+    assert loss(stand_in, latents, actions, samples) < 1e-4
+    assert loss(stand_in, latents, actions, replace(samples, nearer=None)) > 0.5
+
+
+def test_only_frames_that_are_to_agree_have_another_target(world: World) -> None:
+    randomize_zero_init(world)
+    latents, actions, samples = clip_of(world, consistency=1.0, clean_history=1.0)
+    assert samples.nearer is not None
+    noisy = world.noise.add_noise(latents, samples.noise, samples.level)
+    clean, noise = from_nearer_level(world, latents, latents, noisy, actions, samples, {})
+    changed = samples.nearer < samples.level
+    assert changed.any() and not changed.all() and not clean.requires_grad
+    assert torch.equal(clean[~changed], latents[~changed])
+    assert torch.equal(noise[~changed], samples.noise[~changed])
+    # What is predicted there is another way to make the same noisy frames.
+    made = world.noise.add_noise(clean, noise, samples.level)
+    torch.testing.assert_close(made, noisy, rtol=1e-4, atol=1e-3)
+    assert not torch.isclose(clean[changed], latents[changed]).all()

@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from v2w_convert import EvaluateSettings, evaluate
+
 OPTIONS = [
     "--steps",
     4,
@@ -155,6 +157,27 @@ def test_a_fault_of_one_process_ends_all_of_them(
     lines = [line for line in done.stderr.splitlines() if line.startswith("v2w: ")]
     assert len(lines) == 1 and asked in lines[0] and "loss is nan" in lines[0], done.stderr[-3000:]
     assert done.stderr.count("exitcode  : 2") == 2
+
+
+@pytest.mark.slow
+def test_evaluate_in_two_processes(tiny_converted: Path, tiny_data: Path, tmp_path: Path) -> None:
+    options = {"steps": 1, "samples": 1, "history": 2, "horizons": 2, "long-frames": 3, "batch": 1}
+    flags = [word for name, value in options.items() for word in (f"--{name}", value)]
+    output = tmp_path / "two"
+    done = start(
+        2, "evaluate", tiny_converted, "--data", tiny_data, "-o", output, *flags, "--device", "cpu", "--json"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(done.stdout.splitlines()) == 1 and done.stderr.count("report.html, figures.json") == 1
+    settings = EvaluateSettings.model_validate(
+        {name.replace("-", "_"): [value] if name == "horizons" else value for name, value in options.items()}
+        | {"device": "cpu"}
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    evaluate(tiny_converted, tiny_data, settings, output=tmp_path / "one.json")
+    torch.set_num_threads(threads)
+    assert (output / "figures.json").read_text() == (tmp_path / "one.json").read_text()
 
 
 def test_a_share_of_each_batch() -> None:

@@ -29,6 +29,7 @@ IN_FILES: dict[type, list[Any]] = {
     str: ["\0", 1, [], {}, math.nan, "x" * 100_001],
     Path: ["", "a\0b", 1, [], {}, math.nan],
 }
+CHOICES = ["0", "3,", ",", "3;2", "3,0", "03", "10000", "-1", "3.0", "\u0663", "3 ", "3\n"]
 FILES: dict[str, list[str]] = {  # what a command needs besides settings; nothing is there
     "inspect": ["nowhere"],
     "convert": ["nowhere", "-o", "out"],
@@ -55,7 +56,7 @@ def flag_cases() -> Iterator[tuple[str, str, str]]:
     values: dict[Any, list[str]] = {float: FLOATS, int: INTS, Literal: WORDS, str: NAMES, Path: [""]}
     for command, model in SETTINGS.items():
         for name, field in model.model_fields.items():
-            for value in values.get(kind(field), []):
+            for value in [*values.get(kind(field), []), *(CHOICES if name == "choices" else [])]:
                 if (name, value) not in {("prompt", ""), ("prompt", NAMES[1])}:
                     yield command, name, value
 
@@ -72,6 +73,7 @@ def file_cases() -> Iterator[tuple[str, str, Any]]:
                 values = [
                     value for value in IN_FILES[kind(field)] if not (value == [] and field.default == ())
                 ]
+                values += CHOICES if name == "choices" else []
                 yield from ((command, name, value) for value in values)
 
 

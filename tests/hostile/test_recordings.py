@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.data.recordings import table
+from tests.data.rlds import framed
 from tests.hostile.conftest import TRIED
-from tests.hostile.datasets import Spoil, hdf5_files, recordings
+from tests.hostile.datasets import Spoil, hdf5_files, recordings, rlds_files
 from tests.hostile.test_datasets import assert_documented, within
 from v2w_convert.data import DataSettings, open_dataset
 from v2w_convert.errors import V2WError
@@ -19,6 +20,7 @@ KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Spoil], DataSettings]] 
     "folders of videos": (recordings.write, recordings.VIDEOS, DataSettings()),
     "folders of pictures": (recordings.write_pictures, recordings.PICTURE_CASES, DataSettings(fps=9)),
     "HDF5": (hdf5_files.write, hdf5_files.CASES, DataSettings()),
+    "RLDS": (rlds_files.write, rlds_files.CASES, DataSettings(fps=9)),
 }
 
 
@@ -67,6 +69,7 @@ FLIPPED = {
     "folders of videos": recordings.FILES[:2],
     "folders of pictures": recordings.FILES[2:],
     "HDF5": (hdf5_files.FILE,),
+    "RLDS": ("features.json", rlds_files.LAST),
 }
 TIMES = 60
 
@@ -85,6 +88,8 @@ def test_random_faults_are_read_or_refused(kind: str, tmp_path: Path) -> None:
             content = bytearray(whole)
             for place in random.integers(0, len(content), int(random.integers(1, 5))):
                 content[place] = int(random.integers(0, 256))
+            if name == rlds_files.LAST:  # beyond the checksum, which would find every fault
+                content = bytearray(framed(bytes(content[12:-4])))
             (folder / name).write_bytes(
                 content[: int(random.integers(1, len(content) + 1))] if random.random() < 0.2 else content
             )

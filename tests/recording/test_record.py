@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.cli.commands import printed, refused
-from v2w_convert.data import open_dataset
+from v2w_convert.data import open_dataset, write_dataset
+from v2w_convert.recording import record
 
 pytest.importorskip("gymnasium")
 
@@ -122,6 +123,20 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(
 ) -> None:
     assert found in refused(capsys, "record", *arguments, "-o", tmp_path / "new" / "set")
     assert not [path for path in tmp_path.rglob("*") if path.name != "new"]
+
+
+def test_what_appears_meanwhile_stays(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def and_another(*given: Any, **named: Any) -> None:
+        write_dataset(*given, **named)
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set/mine").write_text("x")
+
+    monkeypatch.setattr(record, "write_dataset", and_another)
+    line = refused(capsys, "record", DOT, "-o", tmp_path / "set", "--episodes", 1, "--length", 4)
+    assert "cannot be put in place: Directory not empty (try: a new folder" in line
+    assert [path.name for path in tmp_path.rglob("*")] == ["set", "mine"]
 
 
 def test_nothing_is_written_over(tmp_path: Path, capsys: Capture) -> None:

@@ -25,7 +25,10 @@ Web = Annotated[
 Start = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="DATA", help="with --web: data set of episodes to start from", rich_help_panel=FILES
+        "--data",
+        metavar="DATA",
+        help="with --web: data set of episodes to start from; default: those whose first frames are kept with the model",
+        rich_help_panel=FILES,
     ),
 ]
 Runtime = Annotated[
@@ -58,8 +61,6 @@ def export(
     if (output is None) == (web is None):
         raise V2WError("export", "neither -o nor --web" if web is None else "-o and --web", "one of the two")
     if web is not None:
-        if data is None:
-            raise V2WError("export a page", "no --data", "--data DATA, whose first frames are started from")
         with show_progress("export") as progress:
             page = api.export_web(converted, web, data, runtime, settings, progress=progress)
         print_line(_said(str(web), page, f"{page.bytes / 1e6:.1f} MB"))

@@ -17,7 +17,7 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="data set whose episodes a visit can begin from; default: RUN/data",
+        help="data set whose episodes a visit can begin from; default: those whose first frames are kept with the model",
         rich_help_panel=FILES,
     ),
 ]

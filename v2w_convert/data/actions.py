@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from v2w_convert.data.validation.memory import require_memory
 from v2w_convert.errors import V2WError
 
 ActionKind = Literal["continuous", "discrete", "multi_binary"]
@@ -94,6 +95,7 @@ class ActionSpace:
         wanted = sum(part.columns for part in self.parts)
         if recorded.ndim != 2 or recorded.shape[1] != wanted:
             raise V2WError(asked, f"actions of shape {recorded.shape}, not (frames, {wanted})")
+        require_memory(4 * len(recorded) * self.dim, asked, "its actions")
         made, at = [], 0
         for part in self.parts:
             values = recorded[:, at : at + part.columns]

@@ -93,7 +93,7 @@ def write_dataset(
         fps: Frames per second.
         action_names: A name for each number of an action, which are amounts then; or what they are: choices and keys are
             stored as such. Several parts become a feature each, action.NAME.
-        task: What is being done, in words.
+        task: What is being done, in words, where an episode does not say it itself.
         robot: Who or what does it.
 
     Raises:

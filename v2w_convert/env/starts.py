@@ -6,18 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from v2w_convert.data import Episode, open_dataset
+from v2w_convert.data import Episode
 from v2w_convert.data.actions import ActionSpace, recognised
 from v2w_convert.data.dataset import Dataset
+from v2w_convert.data.starts import open_starts as kept_starts
 from v2w_convert.env.settings import EnvSettings
 from v2w_convert.env.spaces import Actions, actions_of
 from v2w_convert.errors import V2WError
-from v2w_convert.links import require_plain
 from v2w_convert.surgery.action_statistics import ActionStatistics, recorded_actions
 from v2w_convert.surgery.manifest import Manifest
 from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
 
-SHIPPED = "starts"  # a data set in a world's folder
 MAX_STARTS = 256  # episodes of a data set whose beginnings are held in memory
 
 Starts = str | Path | Sequence[Episode] | None
@@ -29,7 +28,7 @@ def open_starts(
     """The data set, if it is one, and the episodes that say where to begin, each with its frames from the first on.
 
     Args:
-        starts: A data set; or episodes; None: the data set `starts` in the world's folder.
+        starts: A data set; or episodes; None: what is kept with the world.
         folder: The world's.
         manifest: Its record.
         settings: How the data is read, where they say it.
@@ -38,17 +37,9 @@ def open_starts(
         V2WError: There is none, or it cannot be read.
     """
     asked = f"make an environment of {folder}"
-    if starts is None:
-        starts = folder / SHIPPED
-        if not starts.is_dir():
-            raise V2WError(
-                asked,
-                "no frames to start from, and none are shipped with it",
-                "starts=DATA, recorded episodes",
-            )
-        require_plain(folder, asked)
-    if isinstance(starts, str | Path):
-        data = open_dataset(starts, settings, manifest.view)
+    if starts is None or isinstance(starts, str | Path):
+        path = None if starts is None else Path(starts)
+        data = kept_starts(folder, path, settings, manifest.view, asked, "starts=DATA, recorded episodes")
         return data, list(islice(data.episodes(), MAX_STARTS))
     if not len(starts) or not all(isinstance(episode, Episode) for episode in starts):
         raise V2WError(

@@ -49,12 +49,15 @@ class ActionReader:
         if unread:
             self.reason = NO_TRAINING_DATA if training is None else f"{', '.join(unread)}: {NEVER_CHANGES}"
         if training is not None and trained is not None and self.parts:
-            frames = [
-                downscaled(context.vae.decode(context.vae.encode(training.frames[rows])).cpu())
-                for rows in batches(len(training), context.settings.batch)
-            ]
-            self.model = train_inverse_dynamics(
-                pairs_of(torch.cat(frames)), trained, self.parts, context.settings.seed
+            vae, processes = context.vae, context.processes
+
+            def shown(rows: Tensor) -> Tensor:
+                return downscaled(vae.decode(vae.encode(training.frames[rows])).cpu())
+
+            rows = batches(len(training), context.settings.batch, processes)
+            pairs = pairs_of(torch.cat(list(processes.each_of(rows, shown))))
+            self.model = processes.of_first(
+                lambda: train_inverse_dynamics(pairs, trained, self.parts, context.settings.seed)
             )
 
     def sums(self, frames: Tensor, actions: Tensor) -> Tensor:
@@ -87,10 +90,10 @@ class ActionFollowing:
         self.reader = reader
         self._sums: dict[str, list[Tensor]] = {"real": [], "round_tripped": [], "generated": []}
 
-    def add(self, batch: RolledBatch) -> None:
-        """Read the actions of some clips, from the last frame of the history on."""
+    def measure(self, batch: RolledBatch) -> dict[str, Tensor]:
+        """Read the actions of some clips, from the last frame of the history on: sums (m parts 4) by what is shown."""
         if self.reader.model is None:
-            return
+            return {}
         actions = self.reader.context.clips.actions[batch.rows, batch.history :]
         observed = batch.round_tripped[:, : batch.history]
         shown = {
@@ -98,8 +101,14 @@ class ActionFollowing:
             "round_tripped": batch.round_tripped,
             "generated": torch.cat([observed, batch.samples[0]], 1),
         }
-        for name, frames in shown.items():
-            self._sums[name].append(self.reader.sums(frames[:, batch.history - 1 :], actions))
+        return {
+            name: self.reader.sums(frames[:, batch.history - 1 :], actions) for name, frames in shown.items()
+        }
+
+    def add(self, measured: dict[str, Tensor]) -> None:
+        """Take in what was read of some clips."""
+        for name, sums in measured.items():
+            self._sums[name].append(sums)
 
     def figures(self) -> list[InverseDynamicsFigures]:
         """Scores of each part of the actions; none where nothing is read."""

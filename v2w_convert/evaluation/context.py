@@ -21,6 +21,7 @@ from v2w_convert.evaluation.result import Interval
 from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames, sampling_of
 from v2w_convert.evaluation.settings import EvaluateSettings
 from v2w_convert.plan.call import Conditions
+from v2w_convert.processes import ALONE, Processes
 from v2w_convert.surgery.load import open_converted
 from v2w_convert.world.rollout import Sampling, StreamingModel
 from v2w_convert.world.vae import VAE, open_vae, require_frame_size
@@ -43,6 +44,7 @@ class EvaluationContext:
         encoded: The clips' latents (n j c h w), on the CPU.
         latents: (n j c h w), on the CPU: at least the history's latents, in which later frames have left no trace.
         conditions: Of each clip (n …).
+        processes: Those that share the work, each with all of this.
     """
 
     world: StreamingModel
@@ -57,10 +59,11 @@ class EvaluationContext:
     encoded: Tensor
     latents: Tensor
     conditions: Conditions = field(default_factory=dict)
+    processes: Processes = ALONE
 
-    def batches(self, count: int | None = None) -> Iterator[Tensor]:
+    def batches(self, count: int | None = None) -> list[Tensor]:
         """The clips that are rolled out together: all of them, or the first `count`."""
-        return batches(len(self.clips) if count is None else count, self.settings.batch)
+        return batches(len(self.clips) if count is None else count, self.settings.batch, self.processes)
 
     def round_trip(self, rows: Tensor) -> Tensor:
         """Some clips' frames, encoded and decoded: (m t 3 height width)."""
@@ -100,13 +103,21 @@ class EvaluationContext:
         return [bootstrap(means[:, i], self.settings.seed) for i in range(means.shape[1])]
 
 
-def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> EvaluationContext:
+def open_context(
+    world_folder: Path, data: Path, settings: EvaluateSettings, processes: Processes = ALONE
+) -> EvaluationContext:
     """Load the model and encode the clips.
+
+    Args:
+        world_folder: The model.
+        data: The data set.
+        settings: How to evaluate.
+        processes: Those that share the work. All call this.
 
     Raises:
         V2WError: Model or data cannot be read, do not fit together, or the episodes are too short or too few.
     """
-    device = resolve_device(settings.device)
+    device = processes.device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
     manifest, _, resolved = open_converted(world_folder)
     resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
@@ -133,13 +144,13 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
         list(clips.frames[:, 0].numpy()),
         device,
     )
-    encoded = encode(vae, clips.frames, settings.batch)
+    encoded = encode(vae, clips.frames, settings.batch, processes)
     # Frames after the history may have left a trace in its latents.
-    latents = encoded if vae.single else encode(vae, clips.frames[:, :history], settings.batch)
+    latents = encoded if vae.single else encode(vae, clips.frames[:, :history], settings.batch, processes)
     world = open_engine(world_folder, settings.engine, device, dtype)
     found = {
         **decided(data_set, settings, manifest.view, episodes[0].frames[0]).model_dump(),
-        "device": str(device),
+        "device": str(resolve_device(settings.device)),
         "dtype": str(dtype).removeprefix("torch."),
         "history": history,
         "context_noise": sampling_of(settings, world.noise).context_noise,
@@ -160,17 +171,19 @@ def open_context(world_folder: Path, data: Path, settings: EvaluateSettings) -> 
         encoded,
         latents,
         conditions,
+        processes,
     )
 
 
-def encode(vae: VAE, frames: Tensor, batch: int) -> Tensor:
+def encode(vae: VAE, frames: Tensor, batch: int, processes: Processes) -> Tensor:
     """Latents (n j c h w) of clips (n t height width 3) uint8, on the CPU, some at a time."""
-    return torch.cat([vae.encode(frames[rows]).cpu() for rows in batches(len(frames), batch)])
+    rows = batches(len(frames), batch, processes)
+    return torch.cat(list(processes.each_of(rows, lambda some: vae.encode(frames[some]).cpu())))
 
 
-def batches(n: int, batch: int) -> Iterator[Tensor]:
-    """The numbers of n rows, `batch` of them at a time."""
-    return iter(torch.arange(n).split(batch))
+def batches(n: int, batch: int, processes: Processes) -> list[Tensor]:
+    """The numbers of n rows, `batch` of them at a time, or fewer, so that every process has some."""
+    return list(torch.arange(n).split(min(batch, -(-n // processes.count))))
 
 
 def noise_seed(seed: int, sample: int | str, clip: int) -> int:

@@ -1,5 +1,7 @@
 """Whether generated frames or clips are distributed as recorded ones: Fréchet distances of networks' features."""
 
+from torch import Tensor
+
 from v2w_convert.evaluation.context import EvaluationContext
 from v2w_convert.evaluation.frechet import FeatureStatistics, frechet_distance
 from v2w_convert.evaluation.networks import Features
@@ -7,6 +9,7 @@ from v2w_convert.evaluation.result import FrechetFigures
 from v2w_convert.evaluation.rolled_batch import OTHERS, RolledBatch
 
 SERIES = ("generated", *OTHERS)
+Measured = dict[str, tuple[Tensor, dict[str, Tensor]]]
 
 
 class Distributions:
@@ -18,12 +21,26 @@ class Distributions:
         self._truth = {name: FeatureStatistics() for name in self.networks}
         self._found = {(name, series): FeatureStatistics() for name in self.networks for series in SERIES}
 
-    def add(self, batch: RolledBatch) -> None:
-        """Take in some clips' frames up to the longest horizon."""
-        for name, network in self.networks.items():
-            self._truth[name].add(network(batch.truth[:, : self.longest]))
-            for series in SERIES:
-                self._found[name, series].add(network(batch.compared[series][:, : self.longest]))
+    def measure(self, batch: RolledBatch) -> Measured:
+        """Features of some clips' frames up to the longest horizon: of the true ones and of each series, by network."""
+
+        def features(network: Features, frames: Tensor) -> Tensor:
+            return network(frames[:, : self.longest]).cpu()
+
+        return {
+            name: (
+                features(network, batch.truth),
+                {series: features(network, batch.compared[series]) for series in SERIES},
+            )
+            for name, network in self.networks.items()
+        }
+
+    def add(self, measured: Measured) -> None:
+        """Take in the features of some clips."""
+        for name, (truth, found) in measured.items():
+            self._truth[name].add(truth)
+            for series, features in found.items():
+                self._found[name, series].add(features)
 
     def figures(self) -> dict[str, FrechetFigures]:
         """The distances, by name.

@@ -1,8 +1,10 @@
 """How good a world model is: frames by horizon, whether actions are followed, whether long rollouts are stable."""
 
 from pathlib import Path
+from typing import Any
 
-from v2w_convert.device import resolve_device
+from torch import Tensor
+
 from v2w_convert.evaluation.action_following import ActionFollowing, ActionReader
 from v2w_convert.evaluation.context import EvaluationContext, open_context
 from v2w_convert.evaluation.distributions import Distributions
@@ -14,6 +16,7 @@ from v2w_convert.evaluation.result import ActionFigures, EvaluateResult
 from v2w_convert.evaluation.rolled_batch import roll_out
 from v2w_convert.evaluation.sensitivity import sensitivity
 from v2w_convert.evaluation.settings import EvaluateSettings
+from v2w_convert.processes import ALONE, Processes
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 
 
@@ -23,6 +26,7 @@ def evaluate(
     settings: EvaluateSettings | None = None,
     *,
     report: Report | None = None,
+    processes: Processes = ALONE,
     progress: Progress | None = None,
 ) -> EvaluateResult:
     """Measure the world model in `world_folder` on the episodes in `data`.
@@ -32,6 +36,7 @@ def evaluate(
         data: A data set that `open_dataset` reads, with two episodes at least.
         settings: The settings; None for the defaults.
         report: Where videos and frames are put as they come, and then the page and the figures.
+        processes: Those that share the rollouts. All call this, and get the same.
         progress: Called before each part of the work.
 
     Raises:
@@ -43,10 +48,10 @@ def evaluate(
     def say(what: str) -> None:
         report_progress(ProgressEvent("evaluate", detail=what))
 
-    device = resolve_device(settings.device)
+    device = processes.device(settings.device)
     distances, features = open_distances(settings, device), open_features(settings, device)
     say("encoding")
-    context = open_context(world_folder, data, settings)
+    context = open_context(world_folder, data, settings, processes)
     if report is not None:
         report.begin(context)
     if context.training is not None:
@@ -55,13 +60,18 @@ def evaluate(
     quality, distributions = Quality(context, distances), Distributions(context, features)
     following, long = ActionFollowing(reader), LongHorizon(context, reader)
     n = len(context.clips)
-    for rows in context.batches():
+    collected: tuple[Any, ...] = (quality, distributions, following, long)
+
+    def measure(rows: Tensor) -> list[Any]:
         which = f"clips {int(rows[0]) + 1} to {int(rows[-1]) + 1} of {n}: "
-        batch = roll_out(context, rows, lambda what, which=which: say(which + what))  # type: ignore[misc]
-        for collected in (quality, distributions, following, long):
-            collected.add(batch)
+        batch = roll_out(context, rows, lambda what: say(which + what))
         if report is not None:
             report.add(batch)
+        return [each.measure(batch) for each in collected]
+
+    for measured in processes.each_of(context.batches(), measure):
+        for each, found in zip(collected, measured, strict=True):
+            each.add(found)
     changes = sensitivity(context, say)
     if settings.long_frames:
         say(f"rolling out {settings.long_frames} frames")
@@ -85,7 +95,7 @@ def evaluate(
         ),
         long_horizon=long.figures() if settings.long_frames else None,
     )
-    if report is not None:
+    if report is not None and processes.first:
         report.end(result)
     return result
 

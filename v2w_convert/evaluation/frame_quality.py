@@ -13,6 +13,7 @@ from v2w_convert.evaluation.result import Baselines, FrameQuality, HorizonFigure
 from v2w_convert.evaluation.rolled_batch import OTHERS, RolledBatch
 
 Metric = Callable[[Tensor, Tensor], Tensor]
+Measured = tuple[dict[tuple[str, str], Tensor], dict[str, Tensor]]
 
 
 class Quality:
@@ -25,17 +26,26 @@ class Quality:
         self._values: dict[tuple[str, str], list[Tensor]] = {}
         self._curves: dict[str, list[Tensor]] = {}
 
-    def add(self, batch: RolledBatch) -> None:
-        """Measure some clips."""
+    def measure(self, batch: RolledBatch) -> Measured:
+        """Distances of some clips (m horizons) by series and metric, and PSNR of every frame (m t-history) by series."""
         indices = [horizon - 1 for horizon in self.context.settings.horizons]
         truth = batch.truth[:, indices].flatten(0, 1)
+        found: Measured = {}, {}
         for series, frames in batch.compared.items():
             chosen = frames[:, indices].flatten(0, 1)
             for name, metric in self.metrics.items():
-                values = metric(chosen, truth).view(len(frames), len(indices))
-                self._values.setdefault((series, name), []).append(values)
+                found[0][series, name] = metric(chosen, truth).view(len(frames), len(indices)).cpu()
             every = psnr(frames.flatten(0, 1), batch.truth.flatten(0, 1)).view(frames.shape[:2])
-            self._curves.setdefault(series, []).append(every)
+            found[1][series] = every
+        return found
+
+    def add(self, measured: Measured) -> None:
+        """Take in what was measured of some clips."""
+        values, curves = measured
+        for key, value in values.items():
+            self._values.setdefault(key, []).append(value)
+        for series, curve in curves.items():
+            self._curves.setdefault(series, []).append(curve)
 
     def horizons(self) -> dict[int, HorizonFigures]:
         """The figures of a rollout, and of the mean of all."""

@@ -32,10 +32,15 @@ class LongHorizon:
         self._real: list[Tensor] = []
         self._round_tripped: list[Tensor] = []
 
-    def add(self, batch: RolledBatch) -> None:
-        """Take in the statistics of some clips' recorded frames."""
-        self._real.append(picture_statistics(batch.recorded.flatten(0, 1)))
-        self._round_tripped.append(picture_statistics(batch.round_tripped.flatten(0, 1)))
+    def measure(self, batch: RolledBatch) -> tuple[Tensor, Tensor]:
+        """The statistics of some clips' recorded frames, and of those as they come back from the autoencoder."""
+        recorded, round_tripped = batch.recorded.flatten(0, 1), batch.round_tripped.flatten(0, 1)
+        return picture_statistics(recorded), picture_statistics(round_tripped)
+
+    def add(self, measured: tuple[Tensor, Tensor]) -> None:
+        """Take in the statistics of some clips."""
+        self._real.append(measured[0])
+        self._round_tripped.append(measured[1])
 
     def figures(self) -> LongHorizonFigures:
         """Roll out, and measure."""
@@ -67,19 +72,20 @@ class LongHorizon:
 
     def _roll_out(self, actions: Tensor) -> tuple[Tensor, Tensor | None]:
         """Statistics of the generated frames (k t 3), and small forms of them (k t+1 3 side side) to read actions from."""
-        context, found, kept = self.context, [], []
-        for rows in context.batches(len(actions)):
-            statistics, small = (
-                [],
-                [downscaled(context.round_trip(rows)[:, context.history - 1 : context.history])],
-            )
+        context = self.context
+
+        def some(rows: Tensor) -> tuple[Tensor, Tensor]:
+            last_observed = context.round_trip(rows)[:, context.history - 1 : context.history]
+            statistics, small = [], [downscaled(last_observed)]
             for frames in context.rollout_stream(rows, actions[rows], "long"):
                 statistics.append(picture_statistics(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
                 if self.reader.model is not None:
                     small.append(downscaled(frames))
-            found.append(torch.cat(statistics, 1))
-            kept.append(torch.cat(small, 1))
-        return torch.cat(found), torch.cat(kept) if self.reader.model is not None else None
+            return torch.cat(statistics, 1), torch.cat(small, 1)
+
+        rolled = context.processes.each_of(context.batches(len(actions)), some)
+        found, small = (torch.cat(parts) for parts in zip(*rolled, strict=True))
+        return found, small if self.reader.model is not None else None
 
     def _drift(
         self,

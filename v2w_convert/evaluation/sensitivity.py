@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from v2w_convert.evaluation.action_parts import MeasuredPart
 from v2w_convert.evaluation.context import EvaluationContext
 from v2w_convert.evaluation.metrics import bootstrap
-from v2w_convert.evaluation.result import Interval, SensitivityFigures
+from v2w_convert.evaluation.result import SensitivityFigures
 
 MAX_CLIPS = 32  # that are rolled out once more for each part
 GREY_LEVELS = 255
@@ -29,30 +30,36 @@ def sensitivity(context: EvaluationContext, say: Callable[[str], None]) -> Sensi
     actions, recorded = clips.actions[:, :end], context.recorded_actions
     mean, deviation = recorded.mean(0), recorded.std(0, correction=0)
 
-    def frames(actions: Tensor, sample: int | str = 0) -> Tensor:
-        """The block after the history (m k 3 height width) of each chosen clip."""
-        some = chosen.split(context.settings.batch)
-        return torch.cat([context.rollout(rows, actions[rows], sample) for rows in some])
+    def changed(part: MeasuredPart) -> Tensor:
+        found = actions.clone()
+        found[:, context.history :] = part.changed(actions[:, context.history :], mean, deviation)
+        return found
 
-    say("generating with other noise")
-    true = frames(actions)
+    variants: list[tuple[str, Tensor, int | str]] = [
+        ("other noise", actions, "other noise"),
+        ("another episode's actions", context.other[:, :end], 0),
+        *((f"another {part.name}", changed(part), 0) for part in context.parts),
+    ]
 
-    def effect(frames: Tensor) -> Interval:
-        """Root mean square change of the pixels, in grey levels."""
-        change = (frames - true).double().square().mean((1, 2, 3, 4)).sqrt() * GREY_LEVELS
-        episodes = clips.episode[chosen]
-        return bootstrap(
-            torch.stack([change[episodes == e].mean() for e in episodes.unique()]), context.settings.seed
-        )
+    def changes(some: Tensor) -> Tensor:
+        """Root mean square change of the pixels for each of `variants`, of some of the chosen clips (variants m)."""
+        rows = chosen[some]
+        true = context.rollout(rows, actions[rows], 0)
+        found = []
+        for what, given, sample in variants:
+            say(f"generating with {what}")
+            change = context.rollout(rows, given[rows], sample) - true
+            found.append(change.double().square().mean((1, 2, 3, 4)).sqrt())
+        return torch.stack(found)
 
-    other_noise = effect(frames(actions, "other noise"))
-    other_episode = effect(frames(context.other[:, :end]))
-    parts = {}
-    for part in context.parts:
-        say(f"generating with another {part.name}")
-        changed = actions.clone()
-        changed[:, context.history :] = part.changed(actions[:, context.history :], mean, deviation)
-        parts[part.name] = effect(frames(changed))
+    batches = context.batches(len(chosen))
+    found = torch.cat(list(context.processes.each_of(batches, changes)), 1) * GREY_LEVELS
+    episodes = clips.episode[chosen]
+    by_episode = [found[:, episodes == e].mean(1) for e in episodes.unique()]
+    effects = [bootstrap(values, context.settings.seed) for values in torch.stack(by_episode, 1)]
     return SensitivityFigures(
-        clips=len(chosen), other_noise=other_noise, other_episode=other_episode, parts=parts
+        clips=len(chosen),
+        other_noise=effects[0],
+        other_episode=effects[1],
+        parts=dict(zip([part.name for part in context.parts], effects[2:], strict=True)),
     )

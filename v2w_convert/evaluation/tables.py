@@ -72,10 +72,11 @@ def _horizon_rows(result: EvaluateResult) -> list[list[str]]:
     samples = result.settings["samples"]
     figures = list(result.horizons.values())
     rows = list(_quality_rows(result.horizons, ""))
-    rows += [
-        [f"PSNR (dB) of the mean of {samples}", *(text(x.psnr_of_mean) for x in figures)],
-        [f"SSIM of the mean of {samples}", *(text(x.ssim_of_mean) for x in figures)],
-    ]
+    if samples > 1:
+        rows += [
+            [f"PSNR (dB) of the mean of {samples}", *(text(x.psnr_of_mean) for x in figures)],
+            [f"SSIM of the mean of {samples}", *(text(x.ssim_of_mean) for x in figures)],
+        ]
     for name, shown in NAMES.items():
         if name != "generated":
             rows += _quality_rows(getattr(result.baselines, name), f", {shown}")

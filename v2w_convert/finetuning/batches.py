@@ -18,6 +18,7 @@ from v2w_convert.noise import Noise
 from v2w_convert.world.experts import LevelRange
 
 Key = TypeVar("Key", bound=str)
+HALVINGS = 8  # of the distance between two levels in consistency tuning, evenly over a run
 DRAFT = 0.9  # largest share of noise from which a frame of the history is predicted in one step
 
 
@@ -36,6 +37,8 @@ class BatchSamples:
         own: (b t) bool: frames that the model sees as its own prediction; None: none.
         draft_level: (b t) float32: the levels from which those are predicted; None with `own`.
         draft_noise: (b t c h w) float32: the noise from which they are; None with `own`.
+        nearer: (b t) float32: levels below `level`, from which the model itself says what is to be predicted; `level` where
+            the data does. None: it does everywhere.
     """
 
     level: Tensor
@@ -46,6 +49,7 @@ class BatchSamples:
     own: Tensor | None = None
     draft_level: Tensor | None = None
     draft_noise: Tensor | None = None
+    nearer: Tensor | None = None
 
     def select(self, clips: slice, device: str | torch.device = "cpu") -> "BatchSamples":
         """Return the numbers of some of the clips, on `device`."""
@@ -91,6 +95,7 @@ def sample_batch(
     chances: list[torch.Generator],
     frames_per_block: int = 1,
     levels: LevelRange | None = None,
+    progress: float = 0.0,
 ) -> BatchSamples:
     """Sample what a batch of clips needs.
 
@@ -104,13 +109,15 @@ def sample_batch(
         levels: Of the one expert that is trained, if there are two: the loss is of frames in its range, and half of the
             blocks' levels are drawn there. The others are drawn from all levels, because in a rollout the expert
             reads a history outside of its range.
+        progress: Share of the run that is over, by which levels that are to agree come nearer to each other.
     """
     clips = [
         _sample_clip(shape, noise, objective, period, chance, frames_per_block, levels) for chance in chances
     ]
-    level, is_history, own, draft, dropped, offset, noises, *draft_noise = (
+    level, is_history, own, draft, agrees, dropped, offset, noises, *draft_noise = (
         torch.stack(parts) for parts in zip(*clips, strict=True)
     )
+    nearer = torch.where(agrees & ~is_history, nearer_level(noise, level, progress), level)
     weigh = objective.loss_weight != "none" or objective.loss_target != "own" or levels is not None
     weight = loss_weight(noise, level, objective, levels) if weigh else None
     if is_history.any():  # clean, it says nothing of what is to be predicted there
@@ -124,7 +131,18 @@ def sample_batch(
         own=own if draft_noise else None,
         draft_level=draft if draft_noise else None,
         draft_noise=draft_noise[0] if draft_noise else None,
+        nearer=nearer if objective.consistency else None,
     )
+
+
+def nearer_level(noise: Noise, level: Tensor, progress: float) -> Tensor:
+    """The smaller levels that `level` is to agree with: half its share of noise at first, then ever nearer to it.
+
+    After Easy Consistency Tuning (Geng et al., arXiv 2406.14548), whose schedule halves the distance again and again; what it
+    begins with, the data itself, is what the model was trained with before.
+    """
+    halvings = 1 + int(progress * HALVINGS)
+    return torch.minimum(noise.level_at(noise.share_of(level) * (1 - 2.0**-halvings)), level)
 
 
 def _sample_clip(
@@ -137,7 +155,8 @@ def _sample_clip(
     levels: LevelRange | None,
 ) -> tuple[Tensor, ...]:
     """Of one clip of t frames: level, whether it is history, whether it is the model's own, the level it is predicted from,
-    whether its action is dropped (t each); offset (); noise and, with `self_history`, noise to predict from (t c h w).
+    whether it is to agree with a smaller level, whether its action is dropped (t each); offset (); noise and, with
+    `self_history`, noise to predict from (t c h w).
 
     Whatever the objective, numbers are drawn in this order, so that few of them change with it.
     """
@@ -170,6 +189,7 @@ def _sample_clip(
         history = objective.history_noise * uniform(blocks)
     level = torch.where(is_history, history, level)
     draft = torch.where(own, noise.level_at(DRAFT * uniform(blocks)), level)
-    frames = (x.repeat_interleave(frames_per_block) for x in (level, is_history, own, draft))
-    found = (*frames, dropped, offset, noises)
-    return (*found, torch.randn(shape, generator=chance)) if objective.self_history else found
+    frames = [x.repeat_interleave(frames_per_block) for x in (level, is_history, own, draft)]
+    draft_noise = [torch.randn(shape, generator=chance)] if objective.self_history else []
+    agrees = (uniform() < objective.consistency).expand(t)
+    return (*frames, agrees, dropped, offset, noises, *draft_noise)

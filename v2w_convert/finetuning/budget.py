@@ -93,15 +93,15 @@ class Budget:
             "average": self.average,
         }
         told = [f"{what} {gigabytes(size)}" for what, size in parts.items() if size]
-        told.append(
-            "activations unknown"
-            if self.activations is None
-            else f"activations {gigabytes(self.activations)}"
-        )
+        if self.activations is not None:
+            told.append(f"activations {gigabytes(self.activations)}")
+        beyond = " and a step's activations, which are not counted" if self.activations is None else ""
         beside = f"; {gigabytes(self.computer)} in the computer's memory" if self.computer else ""
         each = "" if self.processes == 1 else f" for each of {self.processes} processes"
         free = "" if self.available is None else f", of {gigabytes(self.available)} free"
-        return f"{self.device} will hold {', '.join(told)}: {gigabytes(self.total)}{each}{free}{beside}"
+        return (
+            f"{self.device} will hold {', '.join(told)}: {gigabytes(self.total)}{beyond}{each}{free}{beside}"
+        )
 
 
 def empty_world(model: Converted, settings: MemorySettings) -> World:

@@ -26,6 +26,7 @@ from v2w_convert.finetuning.shards import (
 )
 from v2w_convert.plan.call import Conditions
 from v2w_convert.plan.resolve import ResolvedPlan
+from v2w_convert.processes import ALONE, Processes
 from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.surgery.conditions import stored_conditions
 from v2w_convert.surgery.manifest import CONDITIONS, Manifest
@@ -215,6 +216,7 @@ def cached_conditions(
     vae: VAE,
     device: torch.device,
     progress: Progress,
+    processes: Processes = ALONE,
 ) -> ConditionDataset | None:
     """Encode the conditions of `clips`, or open what an earlier run encoded; None: no condition is a clip's own.
 
@@ -227,6 +229,7 @@ def cached_conditions(
         vae: The model's autoencoder.
         device: Where prompts and pictures are encoded.
         progress: Called after each episode.
+        processes: Those that read what the first of them encodes. All call this.
 
     Raises:
         V2WError: The data cannot be read or encoded.
@@ -256,7 +259,7 @@ def cached_conditions(
         encode_pictures(data, clips, model, writer, vae, device, progress)
         writer.finish()
 
-    make_once(folder, encode, progress)
+    processes.of_first(lambda: make_once(folder, encode, progress))
     return ConditionDataset(folder, clips, model, prompts)
 
 

@@ -16,6 +16,7 @@ from v2w_convert.checkpoint.output import sha256
 from v2w_convert.checkpoint.source import Source
 from v2w_convert.data import Dataset, open_dataset
 from v2w_convert.data.check import left_out, require_sound, told
+from v2w_convert.data.starts import write_starts
 from v2w_convert.data.view import decided
 from v2w_convert.encoders.episode import Sources, choose_sources
 from v2w_convert.errors import V2WError
@@ -30,7 +31,7 @@ from v2w_convert.finetuning.loss_curve import draw_log
 from v2w_convert.finetuning.plan_memory import announce_memory, latent_size, require_packages
 from v2w_convert.finetuning.precision import with_precision
 from v2w_convert.finetuning.previews import prepare_previews
-from v2w_convert.finetuning.processes import make_accelerator, whole
+from v2w_convert.finetuning.processes import make_accelerator, processes_of, whole
 from v2w_convert.finetuning.result import AutoencoderFacts, FinetuneResult, Input, ValidationLoss
 from v2w_convert.finetuning.resume_from import require_checkpoint
 from v2w_convert.finetuning.run_folder import (
@@ -79,7 +80,7 @@ def finetune(
         data: A data set that `open_dataset` reads.
         output: The run folder, which becomes a model folder of the same layout. New, empty, or the same run
             unfinished, which is then resumed: the result is the same bit for bit, on one machine. With a constant
-            learning rate `steps` may have grown meanwhile. Beside the model it holds checkpoints/, latents/, log.jsonl, loss.png, run.json and config.yaml.
+            learning rate `steps` may have grown meanwhile. Beside the model it holds starts/, checkpoints/, latents/, log.jsonl, loss.png, run.json and config.yaml.
         settings: The settings; None for the defaults.
         progress: Called after each episode that is encoded and after each step.
 
@@ -164,14 +165,16 @@ def finetune(
     main = accelerator.is_main_process
     with locked(output, record, config, inputs) if main else nullcontext(), closing(watch):
         world.to("cpu")  # encoders need the memory
-        with accelerator.main_process_first():  # the others read what the first has encoded
-            cached = [
-                cached_clips(data_set, conditioned, output, vae, settings, accelerator, progress)
-                for data_set in sets
-            ]
+        cached = [
+            cached_clips(data_set, conditioned, output, vae, settings, accelerator, progress)
+            for data_set in sets
+        ]
         if watch.every is not None and main:
             block, device = resolved.frames_per_block, accelerator.device
             watch.previews = prepare_previews(converted, sets[-1], vae, device, block, settings)
+        if main and (odd := write_starts(sets[-1], output, vae.packing.frames(settings.frames))):
+            remarks.append(odd)
+            progress(ProgressEvent("note", detail=odd))
         del vae  # its memory is needed now
         if not settings.shard:
             world.to(accelerator.device)
@@ -221,8 +224,9 @@ def cached_clips(
         V2WError: The data cannot be read or encoded.
     """
     cache = settings.cache or output / LATENTS
-    latents = cached_latents(data, model.folder, cache, vae, settings.frames, progress, settings.clip_stride)
-    own = cached_conditions(data, latents, model, cache, vae, accelerator.device, progress)
+    processes, stride = processes_of(accelerator), settings.clip_stride
+    latents = cached_latents(data, model.folder, cache, vae, settings.frames, progress, stride, processes)
+    own = cached_conditions(data, latents, model, cache, vae, accelerator.device, progress, processes)
     if own is not None:
         own.require_alike(settings.text_dropout > 0)
     return Clips(latents, own, data.name)

@@ -2,28 +2,33 @@
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from math import prod
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from v2w_convert.checkpoint.output import sha256
-from v2w_convert.data import Dataset
+from v2w_convert.data import Dataset, Episode
 from v2w_convert.data.actions import ActionSpace, recognised
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.cache import ahead, make_once
 from v2w_convert.finetuning.encoder import Encoder
 from v2w_convert.finetuning.room import require_room
 from v2w_convert.finetuning.shards import (
-    ShardWriter,
     Stored,
+    cut_into_shards,
     episode_name,
-    next_episode,
     open_shards,
     require,
+    shard_name,
+    shards_there,
+    write_tensors,
 )
+from v2w_convert.new_file import new_file
+from v2w_convert.processes import ALONE, Processes
 from v2w_convert.progress import Pace, Progress, ProgressEvent
 from v2w_convert.surgery.action_statistics import ActionStatistics, RecordedPart
 from v2w_convert.world.temporal_compression import TemporalCompression, require_actions
@@ -181,7 +186,14 @@ def require_clips(data: Dataset, action_dim: int, frames: int, compression: Temp
 
 
 def cached_latents(
-    data: Dataset, converted: Path, cache: Path, vae: VAE, frames: int, progress: Progress, stride: int = 1
+    data: Dataset,
+    converted: Path,
+    cache: Path,
+    vae: VAE,
+    frames: int,
+    progress: Progress,
+    stride: int = 1,
+    processes: Processes = ALONE,
 ) -> LatentDataset:
     """Encode `data`, or open what an earlier run encoded.
 
@@ -194,6 +206,7 @@ def cached_latents(
         frames: Latent frames per clip.
         progress: Called after each episode that is encoded.
         stride: Latent frames from one clip's beginning to the next one's.
+        processes: Those that share the work. All call this.
 
     Raises:
         V2WError: The data cannot be read or encoded, or what is there is not made of it.
@@ -201,36 +214,83 @@ def cached_latents(
     weights = [converted / "vae/config.json", *sorted((converted / "vae").glob("*.safetensors"))]
     content = " ".join([data.fingerprint(), *map(sha256, weights)])
     folder = cache / hashlib.sha256(content.encode()).hexdigest()[:16]
-    make_once(folder, lambda stage: encode(data, stage, vae, progress), progress)
+    shape = tuple(vae.encode(data.first().frames[: vae.packing.frames(1)]).shape[1:])
+    make_once(folder, lambda stage: encode(data, stage, vae, shape, progress, processes), progress, processes)
     clips = LatentDataset(folder, frames, stride)
-    start = vae.encode(data.first().frames[: vae.packing.frames(1)])
-    lengths = {episode_name(i): vae.packing.latents(length) for i, length in enumerate(data.lengths)}
-    lengths = {name: t for name, t in lengths.items() if vae.packing.frames(t)}
-    clips.require_of(lengths, tuple(start.shape[1:]), vae.packing.k * data.action_dim)
+    counts = {episode_name(i): t for i, t in enumerate(latent_counts(data, vae)) if t}
+    clips.require_of(counts, shape, vae.packing.k * data.action_dim)
     return clips
 
 
-def encode(data: Dataset, folder: Path, vae: VAE, progress: Progress) -> None:
-    """Write the shards of a `LatentDataset`, after those that are there, with one shard and two episodes in memory at a time.
+def latent_counts(data: Dataset, vae: VAE) -> list[int]:
+    """Latent frames of each episode. Video frames left over at its end fill none; a short one may fill none at all."""
+    counts = map(vae.packing.latents, data.lengths)
+    return [t if vae.packing.frames(t) else 0 for t in counts]
+
+
+def encode(
+    data: Dataset,
+    folder: Path,
+    vae: VAE,
+    shape: tuple[int, ...],
+    progress: Progress,
+    processes: Processes = ALONE,
+) -> None:
+    """Write this process's share of the shards of a `LatentDataset` that are not there.
+
+    Which episodes a shard holds does not depend on the processes. One shard and three episodes are in memory at a time.
+
+    Args:
+        data: The data set.
+        folder: For the shards.
+        vae: The autoencoder.
+        shape: (c, h, w) of a latent frame.
+        progress: Called after each episode, with how many of this process's are done.
+        processes: Those that share the work. All call this.
 
     Raises:
-        V2WError: An episode cannot be read or encoded, its latents are not finite in float16, or the disk has no room.
+        V2WError: An episode cannot be read or encoded, its latents are not finite in float16, the disk has no room, or
+            other shards are there.
     """
-    total, asked = len(data), f"finetune on {data.path}"
-    done = next_episode(folder)
-    pace = Pace(done, total)
-    encoder, writer = Encoder(vae, asked), ShardWriter(folder)
-    frames_left = sum(vae.packing.latents(length) for length in data.lengths[done:])
-    for number, episode in enumerate(ahead(data.episodes_from(done)), done):
-        # Video frames left over at an episode's end fill no latent frame; a short episode may fill none at all.
-        if t := vae.packing.frames(vae.packing.latents(len(episode))):
-            latents = encoder.encode(episode.frames[:t], number)
-            if number == done:
-                size = frames_left * latents[0].nbytes
-                require_room(folder, size, f"encode {data.path}", "a --cache on another disk")
+    counts = latent_counts(data, vae)
+    frame_bytes = 2 * prod(shape) + 4 * vae.packing.k * data.action_dim
+    shards = cut_into_shards([t * frame_bytes for t in counts])
+    there = shards_there(folder, [_tensors_of([i for i in episodes if counts[i]]) for episodes in shards])
+    missing = [number for number in range(len(shards)) if number not in there]
+    if processes.first:
+        size = frame_bytes * sum(counts[i] for number in missing for i in shards[number])
+        require_room(folder, size, f"encode {data.path}", "a --cache on another disk")
+    own = missing[processes.share(len(missing))]
+    done = sum(len(shards[number]) for number in there)
+    total = done + sum(len(shards[number]) for number in own)
+    pace, encoder = Pace(done, total), Encoder(vae, f"finetune on {data.path}")
+    last = {shards[number][-1]: number for number in own}
+    shard: dict[str, Tensor] = {}
+    for number, episode in ahead(episodes_of(data, [shards[each] for each in own])):
+        if counts[number]:
+            t = vae.packing.frames(counts[number])
             arriving = torch.from_numpy(episode.arriving_actions[:t])
-            actions = vae.packing.actions(arriving).contiguous()
-            name = episode_name(number)
-            writer.add({f"{name}.latents": latents, f"{name}.actions": actions})
-        progress(ProgressEvent("encode", number + 1, total, seconds_left=pace.seconds_left(number + 1)))
-    writer.finish()
+            tensors = encoder.encode(episode.frames[:t], number), vae.packing.actions(arriving).contiguous()
+            shard |= dict(zip(_tensors_of([number]), tensors, strict=True))
+        if number in last:
+            with new_file(folder / shard_name(last[number])) as file:
+                write_tensors(file, shard)
+            shard = {}
+        done += 1
+        progress(ProgressEvent("encode", done, total, seconds_left=pace.seconds_left(done)))
+
+
+def episodes_of(data: Dataset, ranges: Sequence[range]) -> Iterator[tuple[int, Episode]]:
+    """Decode these episodes, which come in order; ranges that follow each other in one pass. Raises as `Dataset.episodes`."""
+    while ranges:
+        count = 1
+        while count < len(ranges) and ranges[count].start == ranges[count - 1].stop:
+            count += 1
+        first = ranges[0].start
+        yield from zip(range(first, ranges[count - 1].stop), data.episodes_from(first), strict=False)
+        ranges = ranges[count:]
+
+
+def _tensors_of(episodes: Iterable[int]) -> list[str]:
+    """What the tensors of these episodes are called."""
+    return [f"{episode_name(number)}.{what}" for number in episodes for what in ("latents", "actions")]

@@ -46,6 +46,7 @@ class Objective:
         clean_history: Share of clips with a clean history.
         history_noise: Largest level of a history's frames, in the unit of the noise; None: all have `history_level`.
         self_history: Share of clips in whose history the model's own predictions are.
+        consistency: Share of clips that are to agree with themselves at smaller levels.
         action_dropout: Share of frames whose action is dropped.
         random_offsets: Whether clips begin at random positions.
     """
@@ -60,6 +61,7 @@ class Objective:
     clean_history: float
     history_noise: float | None
     self_history: float
+    consistency: float
     action_dropout: float
     random_offsets: bool
 
@@ -115,6 +117,7 @@ def decide(settings: ObjectiveSettings, noise: Noise, action_dropout: float) -> 
         clean_history=share,
         history_noise=settings.history_noise,
         self_history=settings.self_history,
+        consistency=settings.consistency,
         action_dropout=action_dropout,
         random_offsets=settings.random_offsets,
     )

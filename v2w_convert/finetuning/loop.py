@@ -234,6 +234,7 @@ def train_step(
         chances,
         world.frames_per_block,
         training.levels,
+        step / settings.steps,
     )
     torch.manual_seed(
         seed_of(settings.seed, "base", step, *([mine.start] if mine.start else []))

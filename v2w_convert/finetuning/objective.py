@@ -1,7 +1,8 @@
 """Diffusion forcing: each block of a clip has a noise level of its own, and all are denoised at once.
 
 Chen et al., arXiv 2407.01392; with actions and action dropout: Vid2World, arXiv 2505.14357, algorithm 1. A history of the
-model's own one-step predictions: as in Stable Video Infinity (arXiv 2510.09212) and Resampling Forcing (arXiv 2512.15702).
+model's own one-step predictions: as in Stable Video Infinity (arXiv 2510.09212) and Resampling Forcing (arXiv 2512.15702). For few
+denoising steps: Easy Consistency Tuning (Geng et al., arXiv 2406.14548), with the levels of all frames lowered together.
 """
 
 import torch
@@ -37,7 +38,10 @@ def loss(
     conditions = conditions or {}
     seen = latents if samples.own is None else with_own_history(world, latents, actions, samples, conditions)
     noisy = world.noise.add_noise(seen, samples.noise, samples.level)
-    target = world.noise.target(latents, samples.noise, samples.level)
+    clean, noise = latents, samples.noise
+    if samples.nearer is not None:
+        clean, noise = from_nearer_level(world, latents, seen, noisy, actions, samples, conditions)
+    target = world.noise.target(clean, noise, samples.level)
     output = world(noisy, samples.level, actions, samples.dropped, offset=samples.offset, **conditions)
     if samples.weight is None:
         return F.mse_loss(output.float(), target)
@@ -81,6 +85,56 @@ def with_own_history(
     seen = latents.clone()
     seen[rows] = torch.where(own[..., None, None, None], clean, latents[rows])
     return seen
+
+
+@torch.no_grad()
+def from_nearer_level(
+    world: AnyWorld,
+    latents: Tensor,
+    seen: Tensor,
+    noisy: Tensor,
+    actions: Tensor,
+    samples: BatchSamples,
+    conditions: Conditions,
+) -> tuple[Tensor, Tensor]:
+    """What is to be predicted: the clean frames that the model says from levels `samples.nearer`, and the noise that is then
+    in `noisy`. Where `nearer` is `level`, the data's, and the noise that was added.
+
+    Args:
+        world: The world model.
+        latents: Clean latents (b t c h w).
+        seen: They as the model sees them, with a history of its own.
+        noisy: `seen` at `samples.level`.
+        actions: As for `loss`, and the arguments that follow.
+        samples: The random numbers.
+        conditions: Of these clips.
+
+    Returns:
+        Both (b t c h w), without gradient.
+    """
+    assert samples.nearer is not None
+    clean, noise = latents.clone(), samples.noise.clone()
+    changed = samples.nearer < samples.level
+    rows = changed.any(1)
+    if not rows.any():
+        return clean, noise
+    nearer = samples.nearer[rows]
+    less_noisy = world.noise.add_noise(seen[rows], samples.noise[rows], nearer)
+    output = world(
+        less_noisy,
+        nearer,
+        actions[rows],
+        samples.dropped[rows],
+        offset=None if samples.offset is None else samples.offset[rows],
+        **{name: value[rows] for name, value in conditions.items()},
+    )
+    said, _ = world.noise.to_clean_and_noise(output.float(), less_noisy, nearer)
+    here = changed[rows][..., None, None, None]
+    alpha, sigma = (x[..., None, None, None] for x in world.noise.alpha_sigma(samples.level[rows]))
+    left = (noisy[rows] - alpha * said) / sigma  # not finite where there is no noise, and not taken there
+    clean[rows] = torch.where(here, said, clean[rows])
+    noise[rows] = torch.where(here, left, noise[rows])
+    return clean, noise
 
 
 @torch.no_grad()

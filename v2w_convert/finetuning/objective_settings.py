@@ -90,6 +90,13 @@ class ObjectiveSettings(Settings):
         description="share of clips of whose first frames some are the model's own predictions, in one step and without "
         "gradient, so that it learns to go on from its own errors",
     )
+    consistency: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of clips whose frames are to agree with what the model itself says of them at a smaller noise "
+        "level, so that a rollout needs one or two denoising steps; to continue a finished run",
+    )
     first_frames: int | None = Field(
         default=None,
         ge=2,

@@ -6,7 +6,6 @@ gathered while it computes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -22,10 +21,10 @@ from v2w_convert.device import resolve_device
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.precision import with_precision
 from v2w_convert.finetuning.settings import FinetuneSettings
+from v2w_convert.processes import PATIENCE, Processes, require_own_devices
 from v2w_convert.world.experts import AnyWorld, experts_of
 
 BUCKET = 2**25  # numbers whose gradients are averaged at once
-PATIENCE = timedelta(days=7)  # for the process that encodes the data
 
 
 def make_accelerator(settings: FinetuneSettings) -> Accelerator:
@@ -50,10 +49,7 @@ def make_accelerator(settings: FinetuneSettings) -> Accelerator:
     except ValueError as error:
         raise V2WError(asked, str(error)) from None
     count = accelerator.num_processes
-    if count > 1 and device.index is not None:
-        raise V2WError(
-            asked, f"one device for {count} processes", f"--device {device.type}: each takes its own"
-        )
+    require_own_devices(asked, device, count)
     if accelerator.device.type != device.type:
         raise V2WError(asked, f"accelerate chose {accelerator.device}", "device cpu or auto")
     require_shares(settings, count)
@@ -77,6 +73,11 @@ def require_shares(settings: FinetuneSettings, count: int) -> None:
         raise V2WError(
             "shard the model", "there is one process", "torchrun --nproc-per-node 2 -m v2w_convert finetune …"
         )
+
+
+def processes_of(accelerator: Accelerator) -> Processes:
+    """The processes, as those see them that do not train."""
+    return Processes(accelerator.process_index, accelerator.num_processes)
 
 
 def own_clips(batch: int, accelerator: Accelerator) -> slice:

@@ -14,6 +14,7 @@ from v2w_convert.checkpoint.digests import file_digest
 from v2w_convert.checkpoint.headers import DTYPES, TensorInfo
 from v2w_convert.checkpoint.output import copy_content, write_safetensors
 from v2w_convert.checkpoint.source import Source, read_tensor
+from v2w_convert.data.starts import STARTS
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.run_folder import (
     CHECKPOINTS,
@@ -32,7 +33,8 @@ from v2w_convert.surgery.load import Converted
 from v2w_convert.surgery.manifest import MANIFEST
 
 WATCHED = (ROLLOUTS, TENSORBOARD)
-RUN_FILES = (CHECKPOINTS, LATENTS, LOG, LOSS_CURVE, RECORD, CONFIG, CARD, MANIFEST, *WATCHED)  # not copied
+OWN = (CHECKPOINTS, LATENTS, STARTS, LOG, LOSS_CURVE, RECORD, CONFIG, CARD, MANIFEST)
+RUN_FILES = (*OWN, *WATCHED)  # not copied
 
 
 def save_model(

@@ -118,6 +118,14 @@ class FinetuneSettings(DataSettings, MemorySettings, ObjectiveSettings, RunSetti
         return self
 
     @model_validator(mode="after")
+    def _experts_agree(self) -> Self:
+        if self.consistency and self.expert != "both":
+            raise ValueError(
+                "`consistency` needs `expert` both: the smaller of two levels may be the other one's"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batch_splits_evenly(self) -> Self:
         if self.batch % self.gradient_accumulation:
             # Names in backticks become flags on the command line.

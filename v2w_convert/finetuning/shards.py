@@ -1,7 +1,7 @@
 """Many tensors in a folder, in files of moderate size, of which any can be read without the others."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,44 @@ class ShardWriter:
             with new_file(self.folder / shard_name(self.written)) as file:
                 write_tensors(file, self._shard)
             self._shard, self.written = {}, self.written + 1
+
+
+def cut_into_shards(sizes: Sequence[int]) -> list[range]:
+    """Which episodes of these sizes in bytes lie in which shard: as few as hold more than SHARD_BYTES; all if there are fewer.
+
+    Episodes of no size, of which nothing is written, belong to a shard that others are in. Without any others there is none.
+    """
+    ends, size = [], 0
+    for number, own in enumerate(sizes, 1):
+        size += own
+        if size > SHARD_BYTES:
+            ends.append(number)
+            size = 0
+    if size:
+        ends.append(len(sizes))
+    elif ends:
+        ends[-1] = len(sizes)
+    return [range(first, end) for first, end in zip([0, *ends], ends, strict=False)]
+
+
+def shards_there(folder: Path, names: Sequence[Sequence[str]]) -> set[int]:
+    """Which shards are in the folder.
+
+    Args:
+        folder: The folder.
+        names: Of the tensors in each shard that may be there.
+
+    Raises:
+        V2WError: Another one is there, or one is malformed or holds other tensors.
+    """
+    wanted = {shard_name(number): (number, set(own)) for number, own in enumerate(names)}
+    found = set()
+    for path in folder.glob("*.safetensors"):
+        number, own = wanted.get(path.name, (-1, set()))
+        if number < 0 or read_header(path).keys() != own:
+            require(folder, [f"{path.name} is not one of its files, or holds other episodes"])
+        found.add(number)
+    return found
 
 
 def shard_name(number: int) -> str:

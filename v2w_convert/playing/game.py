@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from v2w_convert.data.open import open_dataset
+from v2w_convert.data.starts import open_starts
 from v2w_convert.device import resolve_device, resolve_dtype
 from v2w_convert.engines.open import open_engine
 from v2w_convert.errors import V2WError
@@ -162,8 +162,8 @@ class Game:
         ]
 
 
-def open_game(world_folder: Path, data: Path, settings: PlaySettings, progress: Progress) -> Game:
-    """Open a world model with the data whose episodes visits begin from.
+def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, progress: Progress) -> Game:
+    """Open a world model with the data whose episodes visits begin from; None: what is kept with the model.
 
     Raises:
         V2WError: Model or data cannot be read, do not fit together, or cannot be played.
@@ -177,7 +177,8 @@ def open_game(world_folder: Path, data: Path, settings: PlaySettings, progress: 
     asked = f"play {world_folder}"
     require_decodable(vae, asked, "v2w rollout, which writes a video")
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
-    data_set = open_dataset(data, settings, manifest.view)
+    named = "--data DATA, a data set of recorded episodes"
+    data_set = open_starts(world_folder, data, settings, manifest.view, asked, named)
     advice = "the data that the model was made for, or convert again with"
     require_actions(asked, data_set.action_dim, manifest.action_dim, vae.packing, advice)
     progress(ProgressEvent("play", detail="reading where visits begin"))

@@ -13,7 +13,7 @@ from v2w_convert.progress import Progress, ProgressEvent
 
 def play(
     world_folder: Path,
-    data: Path,
+    data: Path | None,
     settings: PlaySettings,
     progress: Progress,
     ready: Callable[[PlayResult], None],
@@ -22,7 +22,7 @@ def play(
 
     Args:
         world_folder: A converted or finetuned model's folder, with its autoencoder.
-        data: A data set, whose episodes visits begin from.
+        data: A data set, whose episodes visits begin from; None: what is kept with the model.
         settings: The settings.
         progress: Called before each part of the work; and with notes.
         ready: Called when the page can be opened.

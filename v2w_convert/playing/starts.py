@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2w_convert.data.dataset import Dataset
+from v2w_convert.data.starts import spread
 from v2w_convert.errors import V2WError
 
 
@@ -37,12 +38,11 @@ def read_starts(data: Dataset, history: int, count: int) -> list[Start]:
     Raises:
         V2WError: No episode is long enough, or one cannot be read.
     """
-    long = [number for number, length in enumerate(data.lengths) if length >= history]
-    if not long:
+    chosen = spread(data.lengths, history, count)
+    if not chosen:
         longest = max(data.lengths, default=0)
         found = f"the longest episode has {longest} frames, fewer than {history} of history"
         raise V2WError(f"play from the data set {data.path}", found, "a shorter --history")
-    chosen = sorted({long[int(i)] for i in np.linspace(0, len(long) - 1, min(count, len(long))).round()})
     starts = []
     for number in chosen:
         episode = next(iter(data.episodes_from(number)))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from v2w_convert.checkpoint.output import rename_into_place
 from v2w_convert.data import Episode, write_dataset
 from v2w_convert.data.actions import ActionSpace
 from v2w_convert.data.episode import with_last_row
@@ -52,7 +53,7 @@ def record(env_id: str, output: Path, settings: RecordSettings, progress: Progre
                 task=settings.task or "",
                 robot=env_id,
             )
-            os.replace(partial, output)
+            rename_into_place(partial, output, f"write a data set to {output}")
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     finally:

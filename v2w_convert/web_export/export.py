@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from v2w_convert.checkpoint.output import check_target, staging_folder
-from v2w_convert.data import open_dataset
 from v2w_convert.data.settings import DataSettings
+from v2w_convert.data.starts import open_starts
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.escape import printable
 from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames
@@ -60,7 +60,7 @@ class _Made:
 def export_web(
     converted: Path,
     folder: Path,
-    data: Path,
+    data: Path | None,
     runtime: Path | None,
     settings: WebSettings | None = None,
     *,
@@ -74,7 +74,8 @@ def export_web(
     Args:
         converted: A converted or finetuned model's folder, with its autoencoder.
         folder: A new folder.
-        data: Episodes to start from, read as the model's manifest says; best those that were held out.
+        data: Episodes to start from, read as the model's manifest says; best those that were held out. None: those whose
+            first frames are kept with the model.
         runtime: onnxruntime-web's npm package, packed or unpacked.
         settings: The settings; None for the defaults.
         progress: Called before each part of the work.
@@ -104,7 +105,8 @@ def export_web(
     report(ProgressEvent("export", detail="reading"))
     vae = open_vae(converted)
     require_single(vae)
-    data_set = open_dataset(data, DataSettings(), manifest.view)
+    named = "--data DATA, whose first frames are started from"
+    data_set = open_starts(converted, data, DataSettings(), manifest.view, asked, named)
     history = history_length(1, vae.packing, settings.history)
     controls = beginnings.controls(data_set, manifest.action_dim, vae)
     numbers = beginnings.chosen(data_set, history, settings.starts)

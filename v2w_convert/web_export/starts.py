@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from v2w_convert.data import Dataset
 from v2w_convert.data.check import require_sound
+from v2w_convert.data.starts import spread
 from v2w_convert.errors import V2WError
 from v2w_convert.escape import printable
 from v2w_convert.evaluation.action_parts import parts_of
@@ -26,14 +27,13 @@ def chosen(data: Dataset, history: int, count: int) -> list[int]:
     Raises:
         V2WError: None is.
     """
-    long = [number for number, length in enumerate(data.lengths) if length >= history]
-    if not long:
+    found = spread(data.lengths, history, count)
+    if not found:
         longest = max(data.lengths, default=0)
         raise V2WError(
             f"start from {history} frames of {data.path}", f"the longest episode has {longest}", "--history"
         )
-    count = min(count, len(long))
-    return [long[i] for i in np.linspace(0, len(long) - 1, count).round().astype(int)]
+    return found
 
 
 def encoded(data: Dataset, number: int, history: int, vae: VAE) -> tuple[Tensors, Any]:

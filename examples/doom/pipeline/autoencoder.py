@@ -29,11 +29,12 @@ AT_ONCE = 64  # pictures
 
 
 def run(job: Job) -> Figures:
-    """The stage: `vae/`, `sheet.png`; figures on held-out recordings, the target's as well, which it has not seen."""
+    """The stage: `vae/`, `sheet.png`; figures on held-out recordings of every scenario."""
     settings, folder, device = job.recipe.autoencoder, job.folder("autoencoder"), job.device
     torch.manual_seed(settings.course.seed)
     model = AutoencoderKL(**settings.model).to(device, memory_format=torch.channels_last)
-    names = [f"pretraining/{scenario}" for scenario in job.recipe.record.pretraining]
+    # Published autoencoders have seen pictures of every kind. The target's are among them here; the base never sees them.
+    names = [f"pretraining/{scenario}" for scenario in job.recipe.record.pretraining] + ["target/train"]
     pixels = torch.cat(read_frames(part for name in names for part in data_sets(job, name)))
     held_out = {
         name: torch.cat(read_frames(data_sets(job, f"validation/{name}")))

@@ -31,9 +31,9 @@ class Recordings(Settings):
     """What is recorded.
 
     Attributes:
-        pretraining: Frames by scenario that autoencoder and base are trained on.
+        pretraining: Frames by scenario that the base is trained on; the autoencoder as well, and on the target's.
         validation: Frames by scenario that they are measured on.
-        target: What the world model is for. Autoencoder and base never see it.
+        target: What the world model is for. The base never sees it.
     """
 
     pretraining: Frames
@@ -125,6 +125,7 @@ class Recipe(Settings):
     base: Base
     convert: Command
     finetune: Command
+    few_steps: Command
     decoder: Decoder
     evaluate: Command
     ship: Ship

@@ -6,12 +6,14 @@ from typing import Any
 
 from examples.doom.pipeline.commands import v2w
 from examples.doom.pipeline.decoder import fit
+from examples.doom.pipeline.recipe import Command
 from examples.doom.pipeline.record import NAMES, SEEDS, record
 from examples.doom.pipeline.stages import Figures, Job
 from v2w_convert.errors import V2WError
 from v2w_convert.strict_json import read_object
 
 MB = 1e6
+MANY_STEPS = 10  # of denoising, which few are compared with
 
 
 def target(job: Job, use: str) -> Path:
@@ -34,11 +36,21 @@ def run_convert(job: Job) -> Figures:
 
 def run_finetune(job: Job) -> Figures:
     """The stage: `world/`, finetuned on the target, and `loss.png`."""
-    world = job.folder("finetune") / "world"
+    return finetune(job, "finetune", job.folder("convert") / "converted", job.recipe.finetune)
+
+
+def run_few_steps(job: Job) -> Figures:
+    """The stage: `world/`, finetuned further so that few denoising steps suffice, and `loss.png`."""
+    return finetune(job, "few_steps", job.folder("finetune") / "world", job.recipe.few_steps)
+
+
+def finetune(job: Job, stage: str, model: Path, command: Command) -> Figures:
+    """Finetune `model` on the target into the stage's `world/`."""
+    folder = job.folder(stage)
+    world = folder / "world"
     data = ("--data", target(job, "train"), "--validation", target(job, "validation"))
-    flags = (*job.recipe.finetune.words(), "--device", job.device)
-    v2w("finetune", job.folder("convert") / "converted", *data, "-o", world, *flags)
-    shutil.copyfile(world / "loss.png", job.folder("finetune") / "loss.png")
+    v2w("finetune", model, *data, "-o", world, *command.words(), "--device", job.device)
+    shutil.copyfile(world / "loss.png", folder / "loss.png")
     record = read_object(world / "v2w.json")["finetuning"]
     return {"steps": record["steps"], "validation_loss": record["validation_loss"]}
 
@@ -51,7 +63,9 @@ def run_decoder(job: Job) -> Figures:
         copying = folder / "copying"
         shutil.rmtree(copying, ignore_errors=True)
         shutil.copytree(
-            job.folder("finetune") / "world", copying, ignore=shutil.ignore_patterns("latents", "checkpoints")
+            job.folder("few_steps") / "world",
+            copying,
+            ignore=shutil.ignore_patterns("latents", "checkpoints"),
         )
         copying.rename(world)
     data, validation = ([target(job, use)] for use in ("train", "validation"))
@@ -59,13 +73,17 @@ def run_decoder(job: Job) -> Figures:
 
 
 def run_evaluate(job: Job) -> Figures:
-    """The stage: `report/`, a page of every figure on recordings that nothing has seen."""
-    report, world = job.folder("evaluate") / "report", job.folder("decoder") / "world"
-    if not report.exists():
-        data = ("--data", target(job, "test"), "--classifier-data", target(job, "train"))
-        flags = (*job.recipe.evaluate.words(), "--device", job.device)
-        v2w("evaluate", world, *data, "-o", report, *flags)
-    return summary(read_object(report / "figures.json"))
+    """The stage: `report/`, a page of every figure on recordings that nothing has seen; `many-steps/`, the same with more
+    denoising steps, without long rollouts.
+    """
+    folder, world = job.folder("evaluate"), job.folder("decoder") / "world"
+    data = ("--data", target(job, "test"), "--classifier-data", target(job, "train"))
+    many = ("--steps", MANY_STEPS, "--long-frames", 0)
+    for name, more in (("report", ()), ("many-steps", many)):
+        if not (folder / name).exists():
+            flags = (*job.recipe.evaluate.words(), *more, "--device", job.device)
+            v2w("evaluate", world, *data, "-o", folder / name, *flags)
+    return {name: summary(read_object(folder / name / "figures.json")) for name in ("report", "many-steps")}
 
 
 def summary(found: dict[str, Any]) -> Figures:

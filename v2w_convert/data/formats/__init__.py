@@ -7,6 +7,7 @@ from v2w_convert.data.dataset import Format
 from v2w_convert.data.formats.frames_folder import FramesFolderFormat
 from v2w_convert.data.formats.hdf5 import Hdf5Format
 from v2w_convert.data.formats.lerobot import LeRobotFormat
+from v2w_convert.data.formats.rlds import RldsFormat
 
-FORMATS: tuple[Format, ...] = (LeRobotFormat(), Hdf5Format(), FramesFolderFormat())
+FORMATS: tuple[Format, ...] = (LeRobotFormat(), RldsFormat(), Hdf5Format(), FramesFolderFormat())
 """All formats; the first that matches a path opens it."""

@@ -62,6 +62,7 @@ def write(
     rows: list[dict[str, Any]] = []
     actions: dict[str, list[NDArray[Any]]] = {part.key: [] for part in parts}
     start, frame_stats = 0, _FrameStats()
+    tasks: dict[str, int] = {}  # their numbers
     with (
         data_file.open("wb") as sink,  # pyarrow takes no path that is not UTF-8
         pq.ParquetWriter(sink, schema) as parquet,
@@ -78,6 +79,7 @@ def write(
                 )
                 found += f" actions of {episode.actions.shape[1]}, the first {height} x {width} and {a}"
                 raise V2WError(asked, found, "episodes of one size")
+            own = episode.tasks or (task,)  # of several, which frames belong to which is not known
             for part in parts:
                 actions[part.key].append(part.values(episode.actions, f"{asked}, episode {number}"))
             columns = {
@@ -86,7 +88,7 @@ def write(
                 "frame_index": pa.array(np.arange(t)),
                 "episode_index": pa.array(np.full(t, number)),
                 "index": pa.array(np.arange(start, start + t)),
-                "task_index": pa.array(np.zeros(t, np.int64)),
+                "task_index": pa.array(np.full(t, tasks.setdefault(own[0], len(tasks)))),
             }
             parquet.write_table(pa.table(columns, schema=schema))  # one row group an episode
             for frame in episode.frames:
@@ -95,7 +97,7 @@ def write(
             rows.append(
                 {
                     "episode_index": number,
-                    "tasks": [task],
+                    "tasks": [own[0]],
                     "length": t,
                     "data/chunk_index": 0,
                     "data/file_index": 0,
@@ -114,17 +116,17 @@ def write(
 
     with (folder / EPISODES_PATH).open("wb") as sink:
         pq.write_table(pa.Table.from_pylist(rows), sink)
-    tasks = pa.table({"task_index": pa.array([0]), "task": pa.array([task])})
-    tasks = tasks.replace_schema_metadata({b"pandas": json.dumps(TASKS_PANDAS, allow_nan=False).encode()})
+    table = pa.table({"task_index": pa.array(tasks.values()), "task": pa.array(tasks)})
+    table = table.replace_schema_metadata({b"pandas": json.dumps(TASKS_PANDAS, allow_nan=False).encode()})
     with (folder / "meta/tasks.parquet").open("wb") as sink:
-        pq.write_table(tasks, sink)
+        pq.write_table(table, sink)
     scalar = {"dtype": "int64", "shape": [1], "names": None}
     info = {
         "codebase_version": "v3.0",
         "robot_type": robot,
         "total_episodes": len(rows),
         "total_frames": start,
-        "total_tasks": 1,
+        "total_tasks": len(tasks),
         "chunks_size": 1000,
         "data_files_size_in_mb": 100,
         "video_files_size_in_mb": 200,

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -23,6 +23,7 @@ from v2w_convert.evaluation.result import EvaluateResult
 from v2w_convert.evaluation.rolled_batch import RolledBatch
 from v2w_convert.evaluation.rollout_video import side_by_side
 from v2w_convert.new_file import ADVICE, disk_error, write_text
+from v2w_convert.processes import ALONE, Processes
 from v2w_convert.to_json import result_json
 from v2w_convert.world.vae import as_uint8
 
@@ -38,14 +39,13 @@ class Report:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._videos: dict[str, Path] = {}
 
     def begin(self, context: EvaluationContext) -> None:
-        """Make the folders."""
+        """Make the folders; of several processes each does this."""
         self._context = context
-        (self.folder / "videos").mkdir()
+        (self.folder / "videos").mkdir(exist_ok=True)
         if context.settings.save_frames:
-            (self.folder / "frames").mkdir()
+            (self.folder / "frames").mkdir(exist_ok=True)
 
     def add(self, batch: RolledBatch) -> None:
         """Write the videos and frames of some clips."""
@@ -61,7 +61,11 @@ class Report:
     def end(self, result: EvaluateResult) -> None:
         """Write the figures and the page."""
         write_text(self.folder / "figures.json", result_json(result, indent=1) + "\n")
-        videos = {title: file.read_bytes() for title, file in self._videos.items()}
+        clips = self._context.clips.episode[: self._context.settings.videos].tolist()
+        videos = {
+            f"clip {clip}, of episode {episode}": self._video(clip).read_bytes()
+            for clip, episode in enumerate(clips)
+        }
         write_text(self.folder / "report.html", page(result, videos))
 
     def _write_video(self, batch: RolledBatch, i: int, clip: int) -> None:
@@ -72,9 +76,10 @@ class Report:
             *(observed + list(as_uint8(frames[i])) for frames in (batch.samples[0], batch.other)),
         ]
         shown = [list(frames) for frames in zip(*panels, strict=True)]
-        file = self.folder / "videos" / f"clip-{clip:04d}.mp4"
-        write_video(side_by_side(TITLES, shown), file, self._context.fps)
-        self._videos[f"clip {clip}, of episode {int(self._context.clips.episode[clip])}"] = file
+        write_video(side_by_side(TITLES, shown), self._video(clip), self._context.fps)
+
+    def _video(self, clip: int) -> Path:
+        return self.folder / "videos" / f"clip-{clip:04d}.mp4"
 
     def _write_frames(self, name: str, frames: Tensor, clips: list[int]) -> None:
         folder = self.folder / "frames" / name
@@ -85,12 +90,23 @@ class Report:
 
 
 @contextmanager
-def report_folder(target: Path) -> Iterator[Report]:
+def report_folder(target: Path, processes: Processes = ALONE) -> Iterator[Report]:
     """A report whose folder becomes `target` when the block ends without an exception; else nothing is left of it.
+
+    Several processes write into one folder, which the first makes and names.
 
     Raises:
         V2WError: `target` is there, or cannot be written.
     """
+    with ExitStack() as held:
+        folder = processes.of_first(lambda: held.enter_context(_new_folder(target)))
+        yield Report(folder)
+        processes.each(held.close)
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A folder that becomes `target`, as `report_folder` says."""
     asked = f"write a report to {target}"
     if os.path.lexists(target):
         raise V2WError(asked, "it exists", "another name")
@@ -99,7 +115,7 @@ def report_folder(target: Path) -> Iterator[Report]:
     partial = target.with_name(f".v2w-{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         partial.mkdir()
-        yield Report(partial)
+        yield partial
         if os.path.lexists(target):
             raise V2WError(asked, "it exists by now", "another name")
         partial.rename(target)
