@@ -29,6 +29,7 @@ from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling, SeededStream, StreamingModel, join_streams, start_stream
 
 H, W, WINDOW, ACTIONS = 8, 8, 5, 3  # of the tiny model and its data's latents
+PICTURES = 5  # latent frames that its picture is made for
 CPU = torch.device("cpu")
 
 
@@ -60,7 +61,7 @@ def written_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     root, write = tmp_path_factory.mktemp("graphs"), onnx_world.write
 
     def write_or_copy(step: Any, state: Any, size: Any, window: int, file: Path) -> None:
-        kept = root / "-".join(map(str, [*size, window, *step.conditions]))
+        kept = root / "-".join(map(str, [*size, window, *(x.shape for x in step.conditions.values())]))
         if not kept.exists():
             write(step, state, size, window, file)
             shutil.copy(file, kept)
@@ -82,10 +83,13 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def begun(model: StreamingModel, seeds: list[int], seen: int, **given: Any) -> SeededStream:
-    """Rollouts that have observed some frames, each its own."""
+def begun(model: StreamingModel, seeds: list[int], seen: int) -> SeededStream:
+    """Rollouts that have observed some frames, each its own, and have a picture of their own."""
     b = len(seeds)
-    stream = start_stream(model, b, H, W, sampling=Sampling(2, guidance=2.0), seed=seeds, **given)
+    pictures = torch.stack([draw(PICTURES, 4, H, W, seed=100 + seed) for seed in seeds])
+    stream = start_stream(
+        model, b, H, W, sampling=Sampling(2, guidance=2.0), seed=seeds, image_latents=pictures
+    )
     assert isinstance(stream, SeededStream)
     frames = torch.stack([draw(seen, 4, H, W, seed=seed) for seed in seeds])
     stream.observe(frames, torch.stack([draw(seen, ACTIONS, seed=seed) for seed in seeds]))
@@ -173,6 +177,7 @@ def test_rollout_by_onnxruntime(
     assert np.abs(found - expected).max() <= 1
 
 
+@pytest.mark.slow
 def test_rollout_by_a_compiler(
     heeding: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
