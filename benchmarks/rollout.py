@@ -228,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    several = {"type": int, "action": "append"}
+    several: dict[str, Any] = {"type": int, "action": "append"}
     parser.add_argument("world", type=Path, nargs="?", default=DOOM)
     parser.add_argument("--engine", action="append", choices=("torch", "compile", "onnx", "graphs"))
     parser.add_argument("--threads", **several, help="may be given several times (1 and 2)")
