@@ -29,7 +29,7 @@ class SamplingSettings(DataSettings):
     engine: Literal["torch", "compile", "onnx"] = Field(
         default="torch",
         description="what computes the denoiser: torch as it is; torch.compile; or onnxruntime, on the CPU, which is "
-        "the fastest there",
+        "the fastest there for one rollout or a few",
     )
     device: Name = Field(default="auto", description="where to compute: auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
