@@ -39,8 +39,4 @@ def _in_checkpoint() -> bool:
 
 def in_training(*, gradients: bool) -> When:
     """In training mode without gradient checkpointing, with or without gradients."""
-    return lambda site, args: (
-        site.training
-        and torch.is_grad_enabled() is gradients
-        and not _in_checkpoint()
-    )
+    return lambda site, args: site.training and torch.is_grad_enabled() is gradients and not _in_checkpoint()
