@@ -29,7 +29,7 @@ from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling, SeededStream, StreamingModel, join_streams, start_stream
 
 H, W, WINDOW, ACTIONS = 8, 8, 5, 3  # of the tiny model and its data's latents
-PICTURES = 5  # latent frames that its picture is made for
+PICTURES = 1  # its picture is the same for all frames
 CPU = torch.device("cpu")
 
 
