@@ -44,12 +44,13 @@ class ForwardContext:
             fewer where the base packs several frames into one token.
         past: What the stream keeps, by site; None for a clip that begins with its first frame.
         commit: Whether sites put their state after these frames into `new_states`.
+        ahead: Blocks at the end which a commit leaves out: they see the others, and leave no trace.
         offset: (b,) int64, added to frame indices where a site counts them (finetuning samples it).
         actions: (b t n a), the action that led to each frame from the frame before; None: no action is known.
         dropped: (b t n) bool, frames whose action is replaced by the learned "no action".
         first_frames: Picture-like condition -> that of the stream's first frame (b c h w).
         bidirectional: Every operation takes the base's form, as the identity claim of `v2w verify` needs it.
-        new_states: Site name -> its state after this pass, where `commit` is set.
+        new_states: Site name -> its state after the committed blocks, where `commit` is set.
     """
 
     b: int
@@ -59,12 +60,18 @@ class ForwardContext:
     positions_per_block: int = 1
     past: dict[str, SiteState] | None = None
     commit: bool = False
+    ahead: int = 0
     offset: Tensor | None = None
     actions: Tensor | None = None
     dropped: Tensor | None = None
     first_frames: dict[str, Tensor] = field(default_factory=dict)
     bidirectional: bool = False
     new_states: dict[str, SiteState] = field(default_factory=dict)
+
+    @property
+    def committed(self) -> int:
+        """How many blocks, from the first on, a commit writes."""
+        return self.t - self.ahead
 
 
 def block_indices(context: ForwardContext) -> Tensor:
@@ -128,7 +135,7 @@ class Site(nn.Module):
         return None if self.context.past is None else self.context.past[self.site_name]
 
     def keep(self, state: SiteState) -> None:
-        """Hand in the site's state after this pass, if the pass commits."""
+        """Hand in the site's state after the committed blocks, if the pass commits."""
         if self.context.commit:
             self.context.new_states[self.site_name] = state
 

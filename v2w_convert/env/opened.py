@@ -11,6 +11,7 @@ from torch import Tensor
 
 from v2w_convert.data import Episode
 from v2w_convert.device import resolve_device, resolve_dtype
+from v2w_convert.engines.open import open_engine
 from v2w_convert.env.settings import EnvSettings
 from v2w_convert.env.spaces import Actions
 from v2w_convert.env.starts import Starts, beginnings, known_actions, open_starts
@@ -18,9 +19,8 @@ from v2w_convert.evaluation.conditions import rollout_conditions
 from v2w_convert.evaluation.rollout_frames import history_length, sampling_of
 from v2w_convert.plan.call import Conditions
 from v2w_convert.sites import State
-from v2w_convert.surgery.load import load, open_converted
-from v2w_convert.world.experts import AnyWorld
-from v2w_convert.world.rollout import Sampling
+from v2w_convert.surgery.load import open_converted
+from v2w_convert.world.rollout import Sampling, StreamingModel
 from v2w_convert.world.vae import VAE, open_vae, require_decodable, require_frame_size
 
 FPS = 10  # of `render`, where nobody says
@@ -47,7 +47,7 @@ class OpenedWorld:
 
     folder: Path
     settings: EnvSettings
-    world: AnyWorld
+    world: StreamingModel
     vae: VAE
     sampling: Sampling
     actions: Actions
@@ -115,7 +115,7 @@ def open_world(folder: Path, starts: Starts, settings: EnvSettings) -> OpenedWor
         device,
         settings.prompt,
     )
-    world = load(folder, device=device, dtype=dtype)
+    world = open_engine(folder, settings.engine, device, dtype)
     first = vae.encode(begun[0].frames)
     h, w = first.shape[-2:]
     _, height, width, _ = begun[0].frames.shape

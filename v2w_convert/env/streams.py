@@ -105,7 +105,7 @@ class Streams:
         for number, group in enumerate(self.groups):
             held = self.opened.held(torch.from_numpy(actions[list(group.rows)]))
             stream = group.stream
-            seen = int(stream.state.cursor) * self.opened.world.frames_per_block
+            seen = stream.past.blocks * self.opened.world.frames_per_block
             latents = stream.step_block(held)
             decoders, pictures = self._decode(latents, group.decoders, seen)
             self.groups[number] = Together(group.rows, stream, decoders, latents[:, -1], pictures)
@@ -185,7 +185,7 @@ class Streams:
                 left.append(group.select(places, [group.rows[place] for place in places]))
         by_age: dict[int, list[Together]] = {}
         for group in [*left, *new]:
-            by_age.setdefault(int(group.stream.state.cursor), []).append(group)
+            by_age.setdefault(group.stream.past.blocks, []).append(group)
         self.groups = [_join(groups) for groups in by_age.values()]
 
     def _decode(

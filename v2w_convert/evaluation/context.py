@@ -12,6 +12,7 @@ from torch import Tensor
 from v2w_convert.data import open_dataset
 from v2w_convert.data.view import decided
 from v2w_convert.device import resolve_device, resolve_dtype
+from v2w_convert.engines.open import open_engine
 from v2w_convert.evaluation.action_parts import MeasuredPart, parts_of
 from v2w_convert.evaluation.clips import EvaluationClips, cut_clips, other_actions, per_episode, read_episodes
 from v2w_convert.evaluation.conditions import rollout_conditions
@@ -21,9 +22,8 @@ from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames
 from v2w_convert.evaluation.settings import EvaluateSettings
 from v2w_convert.plan.call import Conditions
 from v2w_convert.processes import ALONE, Processes
-from v2w_convert.surgery.load import load, open_converted
-from v2w_convert.world.experts import AnyWorld
-from v2w_convert.world.rollout import Sampling
+from v2w_convert.surgery.load import open_converted
+from v2w_convert.world.rollout import Sampling, StreamingModel
 from v2w_convert.world.vae import VAE, open_vae, require_frame_size
 
 
@@ -47,7 +47,7 @@ class EvaluationContext:
         processes: Those that share the work, each with all of this.
     """
 
-    world: AnyWorld
+    world: StreamingModel
     vae: VAE
     settings: EvaluateSettings
     history: int
@@ -147,7 +147,7 @@ def open_context(
     encoded = encode(vae, clips.frames, settings.batch, processes)
     # Frames after the history may have left a trace in its latents.
     latents = encoded if vae.single else encode(vae, clips.frames[:, :history], settings.batch, processes)
-    world = load(world_folder, device=device, dtype=dtype)
+    world = open_engine(world_folder, settings.engine, device, dtype)
     found = {
         **decided(data_set, settings, manifest.view, episodes[0].frames[0]).model_dump(),
         "device": str(resolve_device(settings.device)),

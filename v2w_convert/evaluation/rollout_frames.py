@@ -11,8 +11,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import SamplingSettings
 from v2w_convert.noise import Noise
 from v2w_convert.plan.call import Conditions
-from v2w_convert.world.experts import AnyWorld
-from v2w_convert.world.rollout import Sampling, start_stream
+from v2w_convert.world.rollout import Sampling, StreamingModel, start_stream
 from v2w_convert.world.temporal_compression import TemporalCompression
 from v2w_convert.world.vae import VAE
 
@@ -27,7 +26,7 @@ def sampling_of(settings: SamplingSettings, noise: Noise) -> Sampling:
 
 @torch.no_grad()
 def rollout_frames(
-    world: AnyWorld,
+    world: StreamingModel,
     vae: VAE,
     latents: Tensor,
     actions: Tensor,

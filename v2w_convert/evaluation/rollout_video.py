@@ -13,6 +13,7 @@ from torch import Tensor
 from v2w_convert.data import Episode, open_dataset
 from v2w_convert.data.view import decided
 from v2w_convert.device import resolve_device, resolve_dtype
+from v2w_convert.engines.open import open_engine
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.clips import read_episodes
 from v2w_convert.evaluation.conditions import rollout_conditions
@@ -21,7 +22,7 @@ from v2w_convert.evaluation.result import RolloutResult
 from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames, sampling_of
 from v2w_convert.evaluation.settings import RolloutSettings
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
-from v2w_convert.surgery.load import load, open_converted
+from v2w_convert.surgery.load import open_converted
 from v2w_convert.world.vae import as_uint8, open_vae, require_frame_size
 
 SUFFIXES = (".mp4", ".gif", ".png")
@@ -86,7 +87,7 @@ def rollout(
     conditions, _ = rollout_conditions(
         world_folder, vae, [start.tasks], [start.frames[0]], device, settings.prompt
     )
-    world = load(world_folder, device=device, dtype=resolve_dtype(settings.dtype, device))
+    world = open_engine(world_folder, settings.engine, device, resolve_dtype(settings.dtype, device))
     both = {name: value.expand(2, *value.shape[1:]) for name, value in conditions.items()}
     actions = torch.from_numpy(true_and_other_actions(episodes, settings.episode, history, total))
     observed = start.frames[:history]

@@ -26,6 +26,11 @@ class SamplingSettings(DataSettings):
         "the model can take",
     )
     seed: Seed = Field(default=0, description="seed of all random numbers")
+    engine: Literal["torch", "compile", "onnx"] = Field(
+        default="torch",
+        description="what computes the denoiser: torch as it is; torch.compile; or onnxruntime, on the CPU, which is "
+        "the fastest there for one rollout or a few",
+    )
     device: Name = Field(default="auto", description="where to compute: auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",

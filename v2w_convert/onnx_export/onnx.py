@@ -218,17 +218,9 @@ def compare(
     Raises:
         V2WError: onnxruntime cannot run the graph.
     """
-    import onnxruntime
-
     b, h, w = size
     sampling = Sampling(steps=steps, guidance=CHECK_GUIDANCE)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        with utf8_path(file) as path:
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's have no class in common
-        raise V2WError("run the graph by onnxruntime", one_line(error), advice(conditions or {})) from error
+    session = open_session(file, advice(conditions or {}))
     generator = torch.Generator().manual_seed(1)
     own: dict[str, Any] = {name: wanted.draw(generator) for name, wanted in (conditions or {}).items()}
     theirs = OnnxStream(session, sampling, conditions={name: value.numpy() for name, value in own.items()})
@@ -247,6 +239,23 @@ def compare(
         largest_difference=_finite(difference),
         largest_value=_finite(max(float(expected.abs().max()) for _, expected in pairs)),
     )
+
+
+def open_session(file: Path, try_: str) -> Any:
+    """An onnxruntime.InferenceSession on a graph, on the CPU with as many threads as torch has.
+
+    Raises:
+        V2WError: onnxruntime cannot run the graph; `try_` is the advice.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        with utf8_path(file) as path:
+            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's have no class in common
+        raise V2WError("run the graph by onnxruntime", one_line(error), try_) from error
 
 
 def resolve_sizes(converted: Path, settings: ExportSettings) -> tuple[int, int, int]:

@@ -25,16 +25,14 @@ def require_target(output: Path) -> None:
         raise V2WError(f"write {output}", faults, "-o NEW.onnx")
 
 
-def require_packages() -> None:
+def require_packages(asked: str = "export to ONNX") -> None:
     """Check that the packages that exporting needs are installed.
 
     Raises:
-        V2WError: One is not.
+        V2WError: One is not. `asked` says what was asked for.
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise V2WError(
-            "export to ONNX", f"{', '.join(missing)} not installed", "pip install v2w-convert[export]"
-        )
+        raise V2WError(asked, f"{', '.join(missing)} not installed", "pip install v2w-convert[export]")
 
 
 def data_of(file: Path) -> Path:

@@ -309,7 +309,8 @@ class CausalAttentionSite(Site):
             self.keep({"keys": k, "values": v})
             everything = torch.ones(now.t, now.t, dtype=torch.bool, device=k.device)
             return [_Source(self._rotate(k, blocks), v, everything, [slice(now.t)] * now.t)]
-        past, available, state = self.past, blocks, {"keys": k, "values": v}
+        new_keys, new_values = (x[:, :, :, : now.committed] for x in (k, v))
+        past, available, state = self.past, blocks, {"keys": new_keys, "values": new_values}
         if past is not None:
             slots, l_kept = past["keys"].shape[3:5]
             if l_kept != k.shape[4]:
@@ -319,8 +320,8 @@ class CausalAttentionSite(Site):
                 )
             if now.commit:
                 state = {
-                    "keys": _write_ring(past["keys"], k, blocks),
-                    "values": _write_ring(past["values"], v, blocks),
+                    "keys": _write_ring(past["keys"], new_keys, blocks[: now.committed]),
+                    "values": _write_ring(past["values"], new_values, blocks[: now.committed]),
                 }
             # Slot i of a ring of C holds the last block before the cursor that is i mod C; negative: none yet.
             last = now.cursor - 1
@@ -330,7 +331,7 @@ class CausalAttentionSite(Site):
         if self.sinks:
             state["sink_keys"], state["sink_values"] = (
                 self._first_blocks(x, None if past is None else past[name])
-                for x, name in ((k, "sink_keys"), (v, "sink_values"))
+                for x, name in ((new_keys, "sink_keys"), (new_values, "sink_values"))
             )
             sinks = [self._sink_source(state["sink_keys"], state["sink_values"], blocks)]
         self.keep(state)
@@ -347,10 +348,10 @@ class CausalAttentionSite(Site):
         """The stream's first blocks (b s heads sinks l d), as far as they are there, of `new` and of what was kept."""
         cursor = self.context.cursor
         index = torch.arange(self.sinks, device=new.device)
-        given = new.index_select(3, (index - cursor).clamp(0, self.context.t - 1))
+        given = new.index_select(3, (index - cursor).clamp(0, self.context.committed - 1))
         if old is None:
             return given
-        fresh = (index >= cursor) & (index < cursor + self.context.t)
+        fresh = (index >= cursor) & (index < cursor + self.context.committed)
         return torch.where(fresh[:, None, None], given, old)
 
     def _sink_source(self, k: Tensor, v: Tensor, blocks: Tensor) -> _Source:

@@ -230,8 +230,9 @@ class CausalConvSite(Site):
             past = self.past["inputs"]
             if edge is not None:
                 past = torch.where(self.context.cursor == 0, edge, past)
+        after = frames.shape[2] // self.context.t * self.context.committed
         frames = torch.cat([past, frames], 2)
-        self.keep({"inputs": frames[:, :, -reach:]})
+        self.keep({"inputs": frames[:, :, after : after + reach]})
         padding = (0, *self.padding[1:])
         return self.fold(
             _function(self)(frames, self.weight, self.bias, 1, padding, self.dilation, self.groups)

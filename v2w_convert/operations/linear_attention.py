@@ -135,9 +135,9 @@ class LinearAttentionSite(Site):
             each = torch.cat([self.past[name][:, None], each], 1)
         sums = each.cumsum(1)[:, -now.t :]
         if now.commit:
-            last = sums[:, -1]
+            last = sums[:, now.committed - 1]
             if name == "products" and self.rotary is not None:  # counted from the cursor as it will be
-                back = torch.full((1,), -now.t * now.positions_per_block, device=last.device)
+                back = torch.full((1,), -now.committed * now.positions_per_block, device=last.device)
                 last = self.rotary.rotate(last.unsqueeze(-3), back).squeeze(-3)
             now.new_states.setdefault(self.site_name, {})[name] = last
         output: Tensor = sums.flatten(0, 1)

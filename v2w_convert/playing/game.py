@@ -14,6 +14,7 @@ from torch import Tensor
 
 from v2w_convert.data.starts import open_starts
 from v2w_convert.device import resolve_device, resolve_dtype
+from v2w_convert.engines.open import open_engine
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.conditions import rollout_conditions
 from v2w_convert.evaluation.rollout_frames import history_length, sampling_of
@@ -23,9 +24,8 @@ from v2w_convert.playing.controls import Controls, controls_of
 from v2w_convert.playing.settings import PlaySettings
 from v2w_convert.playing.starts import Start, read_starts
 from v2w_convert.progress import Progress, ProgressEvent
-from v2w_convert.surgery.load import load, open_converted
-from v2w_convert.world.experts import AnyWorld
-from v2w_convert.world.rollout import Sampling, Stream, start_stream
+from v2w_convert.surgery.load import open_converted
+from v2w_convert.world.rollout import Sampling, Stream, StreamingModel, start_stream
 from v2w_convert.world.temporal_compression import require_actions
 from v2w_convert.world.together import can_step_together, step_together
 from v2w_convert.world.vae import VAE, as_uint8, open_vae, require_decodable, require_frame_size
@@ -55,7 +55,7 @@ class Moment:
     @property
     def bytes(self) -> int:
         """About how much memory it takes."""
-        return _bytes(self.stream.state.sites) + _bytes(self.decoding) + sum(map(len, self.pictures)) + 8192
+        return self.stream.past.nbytes + _bytes(self.decoding) + sum(map(len, self.pictures)) + 8192
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Game:
     name: str
     data: str
     fps: float
-    world: AnyWorld
+    world: StreamingModel
     vae: VAE
     starts: list[Start]
     conditions: Conditions
@@ -193,11 +193,11 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
         settings.prompt,
     )
     progress(ProgressEvent("play", detail="loading the model"))
-    return Game(
+    game = Game(
         name=world_folder.resolve().name,
         data=data_set.name,
         fps=data_set.fps,
-        world=load(world_folder, device=device, dtype=resolve_dtype(settings.dtype, device)),
+        world=open_engine(world_folder, settings.engine, device, resolve_dtype(settings.dtype, device)),
         vae=vae,
         starts=starts,
         conditions=conditions,
@@ -206,6 +206,12 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
         steps=_possible_steps(noise, settings),
         trained=manifest.stage == "finetuned",
     )
+    if settings.engine != "torch":
+        progress(ProgressEvent("play", detail="preparing the engine, which takes its time once"))
+        game.step(
+            [game.begin(0, 0, game.sampling)], [game.controls.action(game.controls.resting())], game.sampling
+        )
+    return game
 
 
 def _possible_steps(noise: Noise, settings: PlaySettings) -> list[int]:

@@ -17,7 +17,7 @@ from v2w_convert.operations import ReceptiveField
 from v2w_convert.plan.resolve import ResolvedPlan
 from v2w_convert.sites import Site, State
 from v2w_convert.world.model import World
-from v2w_convert.world.rollout import Stream, start_stream
+from v2w_convert.world.rollout import Stream, in_two_passes, start_stream
 
 
 class ExpertsWorld(nn.Module):
@@ -130,9 +130,26 @@ class ExpertsWorld(nn.Module):
         outputs, states = {}, {}
         for name in self.experts if commit else self._needed(noise_level):
             outputs[name], states[name] = self.experts[name].forward_streamed(
-                _part(state, name), latents, noise_level, actions, dropped, commit=commit, **conditions
+                _part(state, name),
+                latents,
+                noise_level,
+                actions,
+                dropped,
+                commit=commit,
+                **conditions,
             )
         return self._chosen(outputs, noise_level), _join(states) if commit else state
+
+    def forward_folded(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        """As `World.forward_folded`, in two passes: one expert alone predicts the last block."""
+        return in_two_passes(self, state, latents, noise_level, actions, **conditions)
 
     def empty_state(self, b: int, h: int, w: int, window: int | None = None) -> State:
         """The state before the first frame: both experts', as `World.empty_state` makes it."""

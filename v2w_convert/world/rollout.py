@@ -12,6 +12,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.noise import Noise
 from v2w_convert.sites import State
 from v2w_convert.world.finite import is_finite, origin
+from v2w_convert.world.past import Past, SeenBlock, are_alike, join_pasts
 
 
 class StreamingModel(Protocol):
@@ -51,6 +52,16 @@ class StreamingModel(Protocol):
     ) -> tuple[Tensor, State]:
         """The prediction for frames that come after those in `state`, and the state after them."""
 
+    def forward_folded(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        """The prediction for the last block, and the state after those before it."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -72,11 +83,12 @@ class Sampling:
 class Stream:
     """b rollouts side by side. Every frame costs the same: history is a State of fixed size.
 
-    Holds only a State and a generator, so `branch` is cheap, and the world may serve many streams.
+    Holds only what was seen and a generator, so `branch` is cheap, and the world may serve many streams. A block that is
+    finished waits, and the pass that begins the next one writes it into the state.
 
     Attributes:
         world: The model.
-        state: The stream state so far.
+        past: What was seen so far.
         size: b, h, w.
         sampling: How frames are sampled.
         conditions: What the plan names, for every frame.
@@ -94,18 +106,30 @@ class Stream:
         conditions: dict[str, Any],
         tokens: int,
     ):
-        self.world, self.state, self.sampling, self.conditions = world, state, sampling, conditions
+        self.world, self.past, self.sampling, self.conditions = world, Past(state), sampling, conditions
         self.size, self.tokens = size, tokens
         self.generator = torch.Generator().manual_seed(seed)
 
     def branch(self, seed: int | None = None) -> "Stream":
         """Another stream with the same past. Same noise to come as well, unless `seed` is given."""
-        twin = Stream(self.world, self.state, self.size, self.sampling, 0, self.conditions, self.tokens)
+        twin = Stream(self.world, self.past.state, self.size, self.sampling, 0, self.conditions, self.tokens)
+        twin.past = self.past
         if seed is None:
             twin.generator.set_state(self.generator.get_state())
         else:
             twin.generator.manual_seed(seed)
         return twin
+
+    @property
+    def state(self) -> State:
+        """The stream state after all that was seen. A block that waits is written by a pass of its own."""
+        if self.past.waiting is not None:
+            self.past = Past(self._written(self.past.state, self.past.waiting))
+        return self.past.state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self.past = Past(state)
 
     @torch.no_grad()
     def observe(self, latents: Tensor, actions: Tensor | None = None) -> None:
@@ -115,6 +139,11 @@ class Stream:
             latents: (b t c h w).
             actions: (b t a), that led to each of them.
         """
+        seen = self._as_history(latents, actions)
+        self.past = Past(self._written(self.state, seen))
+
+    def _as_history(self, latents: Tensor, actions: Tensor | None) -> SeenBlock:
+        """Frames (b t c h w) after the actions (b t a), as the model is shown them."""
         given = self.sampling.context_noise
         history = self.world.noise.history_level if given is None else given
         level = torch.full(latents.shape[:2], float(history), device=latents.device)
@@ -126,9 +155,15 @@ class Stream:
                 "finite latents, actions and weights",
             )
         noisy = self.world.noise.add_noise(latents, self._noise(latents), level)
-        _, self.state = self.world.forward_streamed(
-            self.state, noisy, level, self._cast(actions), commit=True, **self.conditions
+        return SeenBlock(noisy, level, self._cast(actions))
+
+    @torch.no_grad()
+    def _written(self, state: State, seen: SeenBlock) -> State:
+        """The state after frames that come after those in `state`, by a pass of their own."""
+        _, after = self.world.forward_streamed(
+            state, seen.latents, seen.level, seen.actions, commit=True, **self.conditions
         )
+        return after
 
     @torch.no_grad()
     def step(self, action: Tensor | None = None) -> Tensor:
@@ -156,12 +191,13 @@ class Stream:
             frame = sampler.step(self._guided(frame, now, actions), frame, i)
         if not is_finite(frame):
             raise self._not_finite(start, actions)
-        self.observe(frame, actions)
+        seen = self._as_history(frame, actions)
+        self.past = Past(self.state, seen)
         return frame
 
     @property
     def _next_frame(self) -> int:
-        return int(self.state.cursor) * self.world.frames_per_block
+        return self.past.blocks * self.world.frames_per_block
 
     def _not_finite(self, frame: Tensor, actions: Tensor | None) -> V2WError:
         """What to say of a block that is not finite: its denoising, made again, is watched."""
@@ -182,14 +218,28 @@ class Stream:
         )
 
     def _guided(self, frame: Tensor, level: Tensor, actions: Tensor | None) -> Tensor:
-        output, _ = self.world.forward_streamed(self.state, frame, level, actions, **self.conditions)
+        output = self._predicted(frame, level, actions)
         if self.sampling.guidance == 1 or actions is None:
             return output
         dropped = torch.ones_like(level, dtype=torch.bool)
-        without, _ = self.world.forward_streamed(
-            self.state, frame, level, actions, dropped, **self.conditions
-        )
+        without = self._predicted(frame, level, actions, dropped)
         return without + self.sampling.guidance * (output - without)
+
+    def _predicted(
+        self, frame: Tensor, level: Tensor, actions: Tensor | None, dropped: Tensor | None = None
+    ) -> Tensor:
+        """The model's output for the next block; the pass writes the block that waits, if there is one."""
+        seen = self.past.waiting
+        if seen is None or (actions is None) != (seen.actions is None):
+            output, _ = self.world.forward_streamed(
+                self.state, frame, level, actions, dropped, **self.conditions
+            )
+            return output
+        latents, level = torch.cat([seen.latents, frame], 1), torch.cat([seen.level, level], 1)
+        both = None if actions is None or seen.actions is None else torch.cat([seen.actions, actions], 1)
+        output, state = self.world.forward_folded(self.past.state, latents, level, both, **self.conditions)
+        self.past = Past(state)
+        return output
 
     def _cast(self, actions: Tensor | None) -> Tensor | None:
         return None if actions is None else actions.to(device=self.world.device, dtype=self.world.dtype)
@@ -223,24 +273,23 @@ class SeededStream(Stream):
         """As `Stream.branch`; with a `seed`, rollouts no longer have noise of their own."""
         if seed is not None:
             return super().branch(seed)
-        return self._of(self.state, self.conditions, self.generators)
+        return self._of(self.past, self.conditions, self.generators)
 
     def select(self, rows: Sequence[int]) -> "SeededStream":
         """Another stream of some of the rollouts, with their past and their noise to come; one may be there several times."""
-        index = torch.tensor(rows, device=self.state.cursor.device)
-        sites = {
-            site: {name: value.index_select(0, index) for name, value in kept.items()}
-            for site, kept in self.state.sites.items()
-        }
+        index = torch.tensor(rows, device=self.past.state.cursor.device)
         conditions = {name: value.index_select(0, index) for name, value in self.conditions.items()}
-        return self._of(State(self.state.cursor, sites), conditions, [self.generators[row] for row in rows])
+        return self._of(self.past.rows(rows), conditions, [self.generators[row] for row in rows])
 
     def _of(
-        self, state: State, conditions: dict[str, Any], generators: list[torch.Generator]
+        self, past: Past, conditions: dict[str, Any], generators: list[torch.Generator]
     ) -> "SeededStream":
         """Rollouts of the same model whose generators are copies of these."""
         b, (_, h, w) = len(generators), self.size
-        twin = SeededStream(self.world, state, (b, h, w), self.sampling, [0] * b, conditions, self.tokens)
+        twin = SeededStream(
+            self.world, past.state, (b, h, w), self.sampling, [0] * b, conditions, self.tokens
+        )
+        twin.past = past
         for own, theirs in zip(twin.generators, generators, strict=True):
             own.set_state(theirs.get_state())
         return twin
@@ -262,17 +311,39 @@ def join_streams(streams: Sequence[SeededStream]) -> SeededStream:
     first = streams[0]
     if len(streams) == 1:
         return first
-    if len({int(stream.state.cursor) for stream in streams}) > 1:
+    if len({stream.past.blocks for stream in streams}) > 1:
         raise V2WError("join rollouts", "they have not seen as many frames")
-    sites = {
-        site: {name: torch.cat([stream.state.sites[site][name] for stream in streams]) for name in kept}
-        for site, kept in first.state.sites.items()
-    }
     conditions = {
         name: torch.cat([stream.conditions[name] for stream in streams]) for name in first.conditions
     }
     generators = [generator for stream in streams for generator in stream.generators]
-    return first._of(State(first.state.cursor, sites), conditions, generators)
+    return first._of(join_pasts(alike_pasts(streams)), conditions, generators)
+
+
+def in_two_passes(
+    world: StreamingModel,
+    state: State,
+    latents: Tensor,
+    noise_level: Tensor,
+    actions: Tensor | None = None,
+    **conditions: Tensor,
+) -> tuple[Tensor, State]:
+    """`forward_folded` for models that gain nothing by one pass."""
+    n = world.frames_per_block
+    known, new = (None, None) if actions is None else (actions[:, :-n], actions[:, -n:])
+    _, state = world.forward_streamed(
+        state, latents[:, :-n], noise_level[:, :-n], known, commit=True, **conditions
+    )
+    output, _ = world.forward_streamed(
+        state, latents[:, -n:], noise_level[:, -n:], new, commit=False, **conditions
+    )
+    return output, state
+
+
+def alike_pasts(streams: Sequence[Stream]) -> list[Past]:
+    """What streams have seen, as `join_pasts` takes it: blocks that wait are written, unless all have one of a kind."""
+    pasts = [stream.past for stream in streams]
+    return pasts if are_alike(pasts) else [Past(stream.state) for stream in streams]
 
 
 def start_stream(

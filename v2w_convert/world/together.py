@@ -1,6 +1,8 @@
 """Streams of their own, each as far as it has come, stepped in one batch: many rollouts share the passes of one model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from v2w_convert.errors import V2WError
 from v2w_convert.noise import Noise
 from v2w_convert.sites import State
-from v2w_convert.world.rollout import SeededStream, Stream, StreamingModel
+from v2w_convert.world.past import Past, join_pasts
+from v2w_convert.world.rollout import SeededStream, Stream, StreamingModel, alike_pasts
 
 TOLERANCE = 1e-3  # of the largest number: a batch adds in another order, in half precision as well
 
@@ -43,7 +46,7 @@ def step_together(streams: Sequence[Stream], actions: Tensor) -> Tensor:
             stream.generator.set_state(state)
         raise
     for i, stream in enumerate(streams):
-        stream.state = _row(joined.state, i)
+        stream.past = _row(joined.past, i)
     return frames
 
 
@@ -55,7 +58,8 @@ def can_step_together(stream: Stream) -> bool:
     before, after = stream.branch(), stream.branch()
     world = stream.world
     actions = torch.zeros(1, world.frames_per_block, _action_dim(world), device=world.device)
-    after.step_block(actions)
+    for each in (before, after, after):
+        each.step_block(actions)
     pair = [before.branch(), after.branch()]
     alone = torch.cat([each.step_block(actions) for each in (before, after)])
     try:
@@ -102,23 +106,43 @@ class _ManyCursors:
         commit: bool = False,
         **conditions: Tensor,
     ) -> tuple[Tensor, State]:
+        given = {"latents": latents, "actions": actions, "dropped": dropped, **conditions}
+        run = partial(self.world.forward_streamed, commit=commit)
+        output, after = self._mapped(run, state, noise_level, given)
+        return output, after if commit else state
+
+    def forward_folded(
+        self,
+        state: State,
+        latents: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        **conditions: Tensor,
+    ) -> tuple[Tensor, State]:
+        given = {"latents": latents, "actions": actions, **conditions}
+        return self._mapped(self.world.forward_folded, state, noise_level, given)
+
+    def _mapped(
+        self,
+        run: Callable[..., tuple[Tensor, State]],
+        state: State,
+        noise_level: Tensor,
+        given: dict[str, Tensor | None],
+    ) -> tuple[Tensor, State]:
         # All rows are at one noise level, by which models of two experts choose: it is not mapped over.
         level = noise_level[:1]
-        rows: dict[str, Any] = {"latents": latents, "actions": actions, "dropped": dropped, **conditions}
-        rows = {name: value for name, value in rows.items() if value is not None}
+        rows = {name: value for name, value in given.items() if value is not None}
 
         def one(state: State, row: dict[str, Tensor]) -> tuple[Tensor, State]:
             given = {name: value[None] for name, value in row.items()}
             kept = {site: {name: x[None] for name, x in own.items()} for site, own in state.sites.items()}
-            output, after = self.world.forward_streamed(
-                State(state.cursor, kept), noise_level=level, commit=commit, **given
-            )
+            output, after = run(State(state.cursor, kept), noise_level=level, **given)
             sites = {site: {name: x[0] for name, x in own.items()} for site, own in after.sites.items()}
             return output[0], State(after.cursor, sites)
 
         with sdpa_kernel(SDPBackend.MATH):  # the others are not mapped, but called row by row
-            output, after = torch.vmap(one)(state, rows)
-        return output, after if commit else state
+            mapped: tuple[Tensor, State] = torch.vmap(one)(state, rows)
+        return mapped
 
 
 class _Joined(SeededStream):
@@ -130,12 +154,9 @@ class _Joined(SeededStream):
 def _join(streams: Sequence[Stream]) -> SeededStream:
     """One stream of all, with their generators."""
     first = streams[0]
-    cursors = [stream.state.cursor for stream in streams]
+    pasts = alike_pasts(streams)
+    past, cursors = join_pasts(pasts), [own.state.cursor for own in pasts]
     same = len({int(cursor) for cursor in cursors}) == 1
-    sites = {
-        site: {name: torch.cat([stream.state.sites[site][name] for stream in streams]) for name in own}
-        for site, own in first.state.sites.items()
-    }
     conditions = {
         name: torch.cat([stream.conditions[name] for stream in streams]) for name in first.conditions
     }
@@ -143,25 +164,22 @@ def _join(streams: Sequence[Stream]) -> SeededStream:
     world: StreamingModel = first.world if same else _ManyCursors(first.world)
     joined = _Joined(
         world,
-        State(cursors[0] if same else torch.stack(cursors), sites),
+        past.state if same else past.state._replace(cursor=torch.stack(cursors)),
         (len(streams), h, w),
         first.sampling,
         [0] * len(streams),
         conditions,
         first.tokens,
     )
+    joined.past = replace(past, state=joined.past.state)
     joined.generators = [stream.generator for stream in streams]
     return joined
 
 
-def _row(state: State, i: int) -> State:
-    """One stream's state, which does not keep the others' in memory."""
-    cursor = state.cursor if state.cursor.ndim == 0 else state.cursor[i].clone()
-    sites = {
-        site: {name: value[i : i + 1].clone() for name, value in own.items()}
-        for site, own in state.sites.items()
-    }
-    return State(cursor, sites)
+def _row(past: Past, i: int) -> Past:
+    """What one stream has seen, which does not keep the others' in memory."""
+    own, cursor = past.rows([i]), past.state.cursor
+    return replace(own, state=own.state._replace(cursor=cursor if cursor.ndim == 0 else cursor[i].clone()))
 
 
 def _action_dim(world: Any) -> int:

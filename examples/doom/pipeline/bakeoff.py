@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from examples.doom.pipeline.commands import v2w
 from examples.doom.pipeline.pictures import read_frames, write_sheet
@@ -65,15 +66,15 @@ def cells(found: EvaluateResult) -> dict[str, str]:
     return row | {"autoencoder alone (dB)": f"{alone[1].psnr.mean:.1f}"}
 
 
-def table(rows: dict[str, dict[str, str]]) -> str:
-    """A table in Markdown: cells by scenario, and within it by column."""
+def table(rows: dict[str, dict[str, str]], what: str = "scenario") -> str:
+    """A table in Markdown: cells by what the rows are, and within it by column."""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    lines = [["scenario", *columns], ["---"] * (1 + len(columns))]
+    lines = [[what, *columns], ["---"] * (1 + len(columns))]
     lines += [[name, *(row.get(column, "") for column in columns)] for name, row in rows.items()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def require_same(file: Path, options: dict[str, int]) -> None:
+def require_same(file: Path, options: dict[str, Any]) -> None:
     """Refuse a folder of runs with other options; write them to `file` if there is none."""
     if not file.exists():
         write_text(file, json.dumps(options) + "\n")

@@ -31,11 +31,12 @@ def under_autocast(dtype: torch.dtype, *, training: bool = True) -> When:
     )
 
 
+def _in_checkpoint() -> bool:
+    """Whether a checkpoint packs what is saved for the backward."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint"
+
+
 def in_training(*, gradients: bool) -> When:
     """In training mode without gradient checkpointing, with or without gradients."""
-    return lambda site, args: (
-        site.training
-        and torch.is_grad_enabled() is gradients
-        # a checkpoint packs what is saved for the backward
-        and torch._C._autograd._top_saved_tensors_default_hooks(True) is None
-    )
+    return lambda site, args: site.training and torch.is_grad_enabled() is gradients and not _in_checkpoint()

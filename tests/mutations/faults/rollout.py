@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from v2w_convert.noise.sampler import LineSampler, SolverSampler
+from v2w_convert.world.past import Past, SeenBlock
 from v2w_convert.world.rollout import Stream
 
 Method = Callable[..., Any]
 Changed = dict[type, dict[str, Method]]
 
 INIT, BRANCH, OBSERVE, STEP_BLOCK = Stream.__init__, Stream.branch, Stream.observe, Stream.step_block
-GUIDED, NOISE = Stream._guided, Stream._noise
+GUIDED, NOISE, AS_HISTORY = Stream._guided, Stream._noise, Stream._as_history
 
 
 def _stream(**methods: Method) -> Changed:
@@ -150,7 +151,7 @@ denoises_without_action = _denoises(lambda self, frame, level, actions: (frame, 
 denoises_with_actions_of_other_clip = _denoises(
     lambda self, frame, level, actions: (frame, level, None if actions is None else actions.flip(0))
 )
-denoises_without_past = _stream(_guided=_with_attributes(GUIDED, state=_empty))
+denoises_without_past = _stream(_guided=_with_attributes(GUIDED, past=lambda self: Past(_empty(self))))
 denoises_without_conditions = _stream(_guided=_with_attributes(GUIDED, conditions=_without_conditions))
 drafts_kept = _stream(_guided=_commits_drafts)
 blocks_actions_shifted = _denoises(
@@ -167,9 +168,9 @@ def _observes(
     chosen: Callable[[Stream], float | None] = lambda self: self.sampling.context_noise,
     noise: Method = lambda self, latents: self._noise(latents),
 ) -> Changed:
-    """`Stream.observe`, where history is noised to a level that is not the asked one, or told another one."""
+    """`Stream._as_history`, where history is noised to a level that is not the asked one, or told another one."""
 
-    def observe(self: Stream, latents: Tensor, actions: Tensor | None = None) -> None:
+    def as_history(self: Stream, latents: Tensor, actions: Tensor | None) -> SeenBlock:
         given = chosen(self)
         history = float(self.world.noise.history_level if given is None else given)
         latents = latents.to(self.world.dtype)
@@ -177,19 +178,17 @@ def _observes(
             latents, noise(self, latents), torch.full(latents.shape[:2], added(self, history))
         )
         level = torch.full(latents.shape[:2], told(self, history))
-        _, self.state = self.world.forward_streamed(
-            self.state, noisy, level, self._cast(actions), commit=True, **self.conditions
-        )
+        return SeenBlock(noisy, level, self._cast(actions))
 
-    return _stream(observe=torch.no_grad()(observe))
+    return _stream(_as_history=as_history)
 
 
-def _only_given_frames(self: Stream, latents: Tensor, actions: Tensor | None = None) -> None:
+def _only_given_frames(self: Stream, latents: Tensor, actions: Tensor | None) -> SeenBlock:
     """Frames that were generated become history without noise."""
     generated = replace(self.sampling, context_noise=0.0)
     given = hasattr(self, "generating")
     with _as(self, sampling=generated if given else self.sampling):
-        OBSERVE(self, latents, actions)
+        return AS_HISTORY(self, latents, actions)
 
 
 def _generating(self: Stream, actions: Tensor | None = None) -> Any:
@@ -214,8 +213,8 @@ context_noise_halved = _observes(
 no_context_noise_taken_for_unasked = _observes(chosen=lambda self: self.sampling.context_noise or None)
 unasked_taken_for_no_context_noise = _observes(chosen=lambda self: self.sampling.context_noise or 0.0)
 history_always_noised_the_same = _observes(noise=_same_noise_for_history)
-generated_frames_not_noised = _stream(observe=_only_given_frames, step_block=_generating)
-observes_without_actions = _stream(observe=lambda self, latents, actions=None: OBSERVE(self, latents))
+generated_frames_not_noised = _stream(_as_history=_only_given_frames, step_block=_generating)
+observes_without_actions = _stream(_as_history=lambda self, latents, actions: AS_HISTORY(self, latents, None))
 observes_without_conditions = _stream(observe=_with_attributes(OBSERVE, conditions=_without_conditions))
 observes_all_but_first_block = _stream(
     observe=lambda self, latents, actions=None: OBSERVE(
@@ -307,7 +306,7 @@ def _observes_twice(self: Stream, latents: Tensor, actions: Tensor | None = None
     """Keep a second state of the same history, all of its actions dropped."""
     noise = self.generator.get_state()
     bare = getattr(self, "bare", self.state)
-    with _as(self, state=bare):
+    with _as(self, past=Past(bare)):
         OBSERVE(self, latents)
         bare = self.state
     self.bare = bare  # type: ignore[attr-defined]

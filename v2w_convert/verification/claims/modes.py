@@ -303,7 +303,8 @@ def entered(world: World, mode: Mode, *, dropout: bool = False) -> Iterator[None
         base.enable_gradient_checkpointing()
     try:
         with (
-            torch.autocast("cpu", mode.autocast, enabled=mode.autocast is not None),
+            # Without its cache, which would hold a second copy of all weights.
+            torch.autocast("cpu", mode.autocast, enabled=mode.autocast is not None, cache_enabled=False),
             torch.set_grad_enabled(mode.gradients),
         ):
             yield
@@ -321,10 +322,18 @@ def _run(world: World, inputs: Inputs, mode: Mode) -> Tensor:
 def _seeded(world: World, inputs: Inputs) -> Tensor:
     """One pass, with the same dropout each time, and with latents that have a gradient where gradients are enabled."""
     latents = inputs["latents"].clone().requires_grad_(torch.is_grad_enabled())
-    with torch.random.fork_rng(devices=[]):
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.autograd.graph.saved_tensors_hooks(lambda saved: None, _no_backward),
+    ):
         torch.manual_seed(0)
         output: Tensor = world(**inputs | {"latents": latents})
     return output.detach()
+
+
+def _no_backward(saved: None) -> Tensor:
+    """Nothing is kept for a backward pass: of a model of full size that would be its weights and activations once more."""
+    raise AssertionError("these passes have no backward")
 
 
 def _first_different(world: World, inputs: Inputs, mode: Mode) -> str:
