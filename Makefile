@@ -20,7 +20,7 @@ RUNTIME ?=
 docs: .venv/.docs-ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 ifneq ($(RUNTIME),)
-	$(BIN)/v2w export examples/doom/world --data examples/doom/data/test --steps 2 --web build/site/play --runtime $(RUNTIME)
+	$(BIN)/v2w export examples/doom/world --steps 2 --web build/site/play --runtime $(RUNTIME)
 else
 	@echo "build/site has no play/: make docs RUNTIME=onnxruntime-web-….tgz (docs/how-to/web.md)"
 endif
