@@ -272,7 +272,8 @@ def test_the_runtime_is_that_of_one_version(tmp_path: Path) -> None:
     [
         ([], "neither -o nor --web"),
         (["-o", "a.onnx", "--web", "page"], "-o and --web"),
-        (["--web", "page"], "no frames to begin from"),
+        (["--web", "page"], "npm pack onnxruntime-web@"),
+        (["--web", "page", "--runtime", "PACKAGE"], "no frames to begin from"),
         (["--web", "page", "--data", "DATA"], "npm pack onnxruntime-web@"),
         (["--web", "page", "--data", "DATA", "--batch", 2, "--width", 8], "--batch, --width"),
         (["-o", "a.onnx", "--starts", 2, "--runtime", "x"], "--starts, --runtime, which only --web takes"),
