@@ -162,6 +162,7 @@ def _measure(
         runner.finish()
         context.figures["budget"] |= {
             "seconds": round(context.budget.seconds, 1),
+            "seconds_by_check": runner.took,
             "unmeasured": runner.unmeasured,
         }
     else:

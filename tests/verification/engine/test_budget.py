@@ -76,6 +76,8 @@ def test_a_model_too_large_for_the_memory_is_verified_all_the_same(
     result = json.loads(out.splitlines()[-1])
     assert result["ok"] and result["not_measured"] == 0
     assert result["figures"]["budget"]["weights_held"] == 0
+    took = result["figures"]["budget"]["seconds_by_check"]
+    assert len(took) > 10 and 0 < sum(took.values()) <= result["figures"]["budget"]["seconds"] + 1
     assert "0% can be held in memory" in err
 
 

@@ -20,6 +20,7 @@ class Runner:
     Attributes:
         checks: Those that apply to this model.
         unmeasured: Ids of the claims that the budget did not allow.
+        took: Seconds of each check that was begun, by its label, with what it had to open.
         estimate: What a pass and a read take; None until that is known.
     """
 
@@ -34,6 +35,7 @@ class Runner:
         self.context, self.progress = context, progress
         self.checks = [check for check in checks if check.is_part_of(context)]
         self.unmeasured: list[str] = []
+        self.took: dict[str, float] = {}
         self.estimate: Estimate | None = None
         self._measurable = [check for check in self.checks if check.why_not(context) is None]
         self._begun: list[Phase] = []
@@ -72,7 +74,7 @@ class Runner:
             ProgressEvent("verify", self._done, len(self._measurable), check.label, seconds_left=left)
         )
         self._done += 1
-        begun = False
+        begun, start = False, self.context.budget.seconds
         try:
             if check.phase.budgeted:
                 self.context.budget.check()
@@ -90,6 +92,7 @@ class Runner:
             return [_failed(spec, error) for spec in check.specs]
         finally:
             release_freed_memory()
+            self.took[check.label] = round(self.context.budget.seconds - start, 1)
 
     def _noted(self, check: Check, claim: Claim) -> Claim:
         if not (self.context.large and check.not_if_large and claim.measured is not None):
