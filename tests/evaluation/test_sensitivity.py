@@ -18,11 +18,11 @@ from v2w_convert.plan.probe import randomize_zero_init
 def test_a_number_that_is_not_read_has_no_effect(
     tiny_converted: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = context.load
+    opens = context.open_engine
 
     def deaf(*args: Any, **options: Any) -> Any:
         """The model as if trained, but its first layer takes nothing from the action's second number."""
-        world = load(*args, **options)
+        world = opens(*args, **options)
         randomize_zero_init(world.base)
         for module in world.modules():
             if isinstance(module, ActionEmbedding):
@@ -30,7 +30,7 @@ def test_a_number_that_is_not_read_has_no_effect(
                     module.first.weight[:, 1] = 0
         return world
 
-    monkeypatch.setattr(context, "load", deaf)
+    monkeypatch.setattr(context, "open_engine", deaf)
     settings = EvaluateSettings(steps=1, history=2, horizons=(2,), batch=3, device="cpu")
     said: list[str] = []
     found = sensitivity(open_context(tiny_converted, tiny_data, settings), said.append)
