@@ -52,3 +52,17 @@ def test_odd_sides_are_said(tmp_path: Path) -> None:
     assert said is not None and "frames of 9 x 8" in said
     with pytest.raises(V2WError, match="no frames to begin from"):
         open_starts(tmp_path, None, DataSettings(), DataSettings(), "play", "--data")
+
+
+def test_a_link_out_of_the_model_is_refused(tmp_path: Path) -> None:
+    """One beside them, such as latents that lie on another disk, is not looked at."""
+    model = tmp_path / "model"
+    model.mkdir()
+    assert write_starts(open_dataset(write(tmp_path / "data", (12,))), model, 4) is None
+    (model / "latents").symlink_to(tmp_path / "data")
+    given = (None, DataSettings(), DataSettings(), "play", "--data")
+    assert open_starts(model, *given).lengths == [4]
+    (model / STARTS).rename(tmp_path / "elsewhere")
+    (model / STARTS).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(V2WError, match="is a link to"):
+        open_starts(model, *given)

@@ -11,7 +11,7 @@ from v2w_convert.data.episode import Episode
 from v2w_convert.data.open import open_dataset, write_dataset
 from v2w_convert.data.settings import DataSettings
 from v2w_convert.errors import V2WError
-from v2w_convert.links import require_plain
+from v2w_convert.links import refuse_links_out, require_plain
 
 STARTS = "starts"  # in a model's folder
 EPISODES = 12
@@ -35,9 +35,6 @@ def write_starts(data: Dataset, model: Path, frames: int) -> str | None:
     Returns:
         Why they cannot be written; None if they are.
     """
-    height, width = data.first().frames.shape[1:3]
-    if height % 2 or width % 2:
-        return f"no starts are kept with the model: frames of {height} x {width} cannot be stored as video"
     chosen = spread(data.lengths, min(frames, max(data.lengths)), EPISODES)
 
     def episodes() -> Iterator[Episode]:
@@ -47,7 +44,11 @@ def write_starts(data: Dataset, model: Path, frames: int) -> str | None:
 
     folder, partial = model / STARTS, model / f"{STARTS}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    write_dataset(episodes(), partial, fps=max(1, round(data.fps)), action_names=data.action_space)
+    try:
+        write_dataset(episodes(), partial, fps=max(1, round(data.fps)), action_names=data.action_space)
+    except V2WError as error:  # such as odd sides: no reason to end a run
+        shutil.rmtree(partial, ignore_errors=True)
+        return f"no frames to begin from are kept with the model: {error.found}"
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return None
@@ -74,5 +75,6 @@ def open_starts(
     if not (model / STARTS).is_dir():
         found = "no frames to begin from are kept with it, as they are with finetuned models"
         raise V2WError(asked, found, advice)
-    require_plain(model, asked)
+    refuse_links_out([model / STARTS], model, asked)
+    require_plain(model / STARTS, asked)
     return open_dataset(model / STARTS, settings)

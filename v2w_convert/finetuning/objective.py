@@ -73,15 +73,7 @@ def with_own_history(
         return latents
     own, level = samples.own[rows], samples.draft_level[rows]
     noisy = world.noise.add_noise(latents[rows], samples.draft_noise[rows], level)
-    output = world(
-        noisy,
-        level,
-        actions[rows],
-        samples.dropped[rows],
-        offset=None if samples.offset is None else samples.offset[rows],
-        **{name: value[rows] for name, value in conditions.items()},
-    )
-    clean, _ = world.noise.to_clean_and_noise(output.float(), noisy, level)
+    clean = _clean_frames(world, noisy, level, rows, actions, samples, conditions)
     seen = latents.clone()
     seen[rows] = torch.where(own[..., None, None, None], clean, latents[rows])
     return seen
@@ -120,21 +112,35 @@ def from_nearer_level(
         return clean, noise
     nearer = samples.nearer[rows]
     less_noisy = world.noise.add_noise(seen[rows], samples.noise[rows], nearer)
-    output = world(
-        less_noisy,
-        nearer,
-        actions[rows],
-        samples.dropped[rows],
-        offset=None if samples.offset is None else samples.offset[rows],
-        **{name: value[rows] for name, value in conditions.items()},
-    )
-    said, _ = world.noise.to_clean_and_noise(output.float(), less_noisy, nearer)
+    said = _clean_frames(world, less_noisy, nearer, rows, actions, samples, conditions)
     here = changed[rows][..., None, None, None]
     alpha, sigma = (x[..., None, None, None] for x in world.noise.alpha_sigma(samples.level[rows]))
     left = (noisy[rows] - alpha * said) / sigma  # not finite where there is no noise, and not taken there
     clean[rows] = torch.where(here, said, clean[rows])
     noise[rows] = torch.where(here, left, noise[rows])
     return clean, noise
+
+
+def _clean_frames(
+    world: AnyWorld,
+    noisy: Tensor,
+    level: Tensor,
+    rows: Tensor,
+    actions: Tensor,
+    samples: BatchSamples,
+    conditions: Conditions,
+) -> Tensor:
+    """What the model says in one pass of the clips `rows` (b,) bool, which are given noisy, as clean frames."""
+    output = world(
+        noisy,
+        level,
+        actions[rows],
+        samples.dropped[rows],
+        offset=None if samples.offset is None else samples.offset[rows],
+        **{name: value[rows] for name, value in conditions.items()},
+    )
+    clean, _ = world.noise.to_clean_and_noise(output.float(), noisy, level)
+    return clean
 
 
 @torch.no_grad()

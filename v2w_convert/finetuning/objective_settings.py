@@ -95,7 +95,7 @@ class ObjectiveSettings(Settings):
         ge=0,
         le=1,
         description="share of clips whose frames are to agree with what the model itself says of them at a smaller noise "
-        "level, so that a rollout needs one or two denoising steps; to continue a finished run",
+        "level, for rollouts of one or two denoising steps; to continue a finished run",
     )
     first_frames: int | None = Field(
         default=None,

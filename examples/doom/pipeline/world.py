@@ -40,7 +40,7 @@ def run_finetune(job: Job) -> Figures:
 
 
 def run_few_steps(job: Job) -> Figures:
-    """The stage: `world/`, finetuned further so that few denoising steps suffice, and `loss.png`."""
+    """The stage: `world/`, finetuned further for few denoising steps, and `loss.png`."""
     return finetune(job, "few_steps", job.folder("finetune") / "world", job.recipe.few_steps)
 
 
