@@ -136,7 +136,7 @@ def test_folders(tiny_converted: Path, tiny_base: Path, choices: Path, tmp_path:
     one_line(lambda: WorldEnv(tmp_path / "none", starts=choices), "no such folder")
     one_line(lambda: WorldEnv(choices, starts=choices), "not a converted model")
     one_line(lambda: WorldEnv(tiny_base, starts=choices), "not a converted model")
-    one_line(lambda: WorldEnv(tiny_converted), "no frames to start from")
+    one_line(lambda: WorldEnv(tiny_converted), "no frames to begin from")
     episodes = [moving_square(9, 0)]
     one_line(lambda: WorldEnv(tiny_converted, starts=episodes), "kept no record of its actions")
     one_line(lambda: WorldEnv(tiny_converted, starts=write(tmp_path / "two", (9,), actions=2)), "2 numbers")
