@@ -64,7 +64,7 @@ def record_base(
     outputs = [base_call(base, world, each)(each["latents"]) for each in inputs]
     middle = inputs[len(inputs) // 2]
     calls = record_calls(world, lambda: world(**middle, bidirectional=True))
-    sites = {name: (call, _output(call.site, call)) for name, call in calls.items()}
+    sites = {name: (call, _output(world.sites[name], call)) for name, call in calls.items()}
     description = "a generated image that moves, random conditions" if clips is None else clips.description
     return BaseOutputs(inputs, levels, outputs, sites, description)
 
@@ -89,7 +89,7 @@ def measure_distance(world: World, recorded: BaseOutputs) -> tuple[Claim, dict[s
     for name, (call, expected) in recorded.sites.items():
         if name not in world.sites or world.resolved.sites[name].embeds_actions:
             continue
-        then = call.site.context
+        then = call.context
         bind_context(
             world.sites, clip_context_like(then, then.b, then.t)
         )  # there may be sites within the site

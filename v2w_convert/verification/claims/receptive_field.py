@@ -167,9 +167,9 @@ def measure_sites(world: World, leak: dict[str, float] | None = None, brief: boo
         for name, recorded_call in calls.items():
             call = recorded_call.spiked(trial.spike) if trial.spike else recorded_call
             expected = seeing[name].visible(t) if name in seeing else torch.zeros(t, t, dtype=torch.bool)
-            before = call.output(t)
+            before = call.output(world.sites[name], t)
             for clip, frame in trial.changes:
-                effect = (call.output(t, clip, frame) - before).abs().flatten(2).amax(2)
+                effect = (call.output(world.sites[name], t, clip, frame) - before).abs().flatten(2).amax(2)
                 if bool((effect[clip, expected[:, frame]] == 0).any()):
                     blind.append(name)
                 stray = effect.clone()
@@ -211,9 +211,11 @@ def sites_blind_to_frame_before(world: World) -> list[str]:
     calls = record_calls(world, lambda: world(**random_inputs(world, 2, t * world.frames_per_block, seed=0)))
     blind = {name for name in seeing if name not in calls}
     for name in seeing.keys() & calls.keys():
-        before = calls[name].output(t)
+        before = calls[name].output(world.sites[name], t)
         for clip in (0, 1):
-            if not bool((calls[name].output(t, clip, 1)[clip, 2] != before[clip, 2]).any()):
+            if not bool(
+                (calls[name].output(world.sites[name], t, clip, 1)[clip, 2] != before[clip, 2]).any()
+            ):
                 blind.add(name)
     return sorted(blind)
 
@@ -232,7 +234,9 @@ def measure_last_frame(world: World) -> Claim:
     differences = {}
     for name in attending:
         if name in calls:
-            causal, both = (calls[name].output(t, bidirectional=form)[:, -1] for form in (False, True))
+            causal, both = (
+                calls[name].output(world.sites[name], t, bidirectional=form)[:, -1] for form in (False, True)
+            )
             differences[name] = max_abs_diff(causal, both) / max(float(both.abs().max()), 1.0)
     broken = [name for name, difference in differences.items() if not difference <= ALLOWED]
     return LAST_FRAME.result(

@@ -14,17 +14,15 @@ from v2w_convert.world.model import World
 
 @dataclass
 class RecordedCall:
-    """One call of one site.
+    """One call of one site. The site itself is not kept: it would hold the weights of a model that is dropped.
 
     Attributes:
-        site: The site.
         leaves: Its arguments, flattened.
         tree: Their structure.
         index: The first floating tensor among `leaves`, ((b t) …).
         context: The forward pass.
     """
 
-    site: Site
     leaves: list[Any]
     tree: TreeSpec
     index: int
@@ -40,11 +38,12 @@ class RecordedCall:
         return replace(self, leaves=leaves)
 
     def output(
-        self, t: int, clip: int | None = None, frame: int = 0, *, bidirectional: bool = False
+        self, site: Site, t: int, clip: int | None = None, frame: int = 0, *, bidirectional: bool = False
     ) -> Tensor:
         """Call the site again, in the same pass over clips of `t` blocks.
 
         Args:
+            site: The site.
             t: Blocks in each clip.
             clip: The clip in which a block of the input is changed; None: none.
             frame: The block that is changed.
@@ -60,8 +59,8 @@ class RecordedCall:
             x[clip, frame] += torch.randn(x[clip, frame].shape, generator=generator).to(x)
             leaves[self.index] = x.flatten(0, 2)
         args, kwargs = tree_unflatten(leaves, self.tree)
-        self.site.context = replace(self.context, bidirectional=bidirectional)
-        outputs = [x for x in tree_leaves(self.site(*args, **kwargs)) if isinstance(x, Tensor)]
+        site.context = replace(self.context, bidirectional=bidirectional)
+        outputs = [x for x in tree_leaves(site(*args, **kwargs)) if isinstance(x, Tensor)]
         return torch.cat([x.reshape(b, t, -1) for x in outputs], 2)
 
 
@@ -76,7 +75,7 @@ def record_calls(world: World, run: Callable[[], Any]) -> dict[str, RecordedCall
         )
         if index is not None and site.site_name not in calls:
             copied = [x.clone() if isinstance(x, Tensor) else x for x in leaves]
-            calls[site.site_name] = RecordedCall(site, copied, tree, index, site.context)
+            calls[site.site_name] = RecordedCall(copied, tree, index, site.context)
 
     handles = [site.register_forward_pre_hook(hook, with_kwargs=True) for site in world.sites.values()]
     try:
