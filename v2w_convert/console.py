@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ class _Console(Console):
         """Go on: that nobody reads what is said on the way is no reason to stop."""
         self.quiet = True
 
+
+LOG_EVERY = 60  # seconds between lines about how far a task has come, where there is no bar
+SOON = 15  # the same about a task that is not counted: it says once what it does
 
 console = _Console(stderr=True, highlight=False, soft_wrap=True)
 if not console.is_terminal:
@@ -114,8 +118,8 @@ def discard(stream: TextIO) -> None:
 def show_progress(title: str) -> Iterator[Progress]:
     """Show a progress bar while the block runs; yields the callback that moves it.
 
-    Where standard error is not a terminal there is no bar. The details of "note" events are printed as lines
-    in any case.
+    Where standard error is not a terminal, such as in a cluster's log, there is a line every minute in place of a bar. The
+    details of "note" events are printed as lines in any case.
     """
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -125,18 +129,24 @@ def show_progress(title: str) -> Iterator[Progress]:
     )
     with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
+        told = time.monotonic()
 
         def progress(event: ProgressEvent) -> None:
+            nonlocal told
             if event.task == "note":
                 print_line(event.detail)
+                return
+            if not console.is_terminal:
+                wait = SOON if event.done is None else LOG_EVERY
+                if time.monotonic() - told >= wait:
+                    told = time.monotonic()
+                    print_line(f"{title}: {progress_words(event, title)}")
                 return
             if event.task not in tasks:
                 for task in tasks.values():
                     bar.update(task, visible=False)
                 tasks[event.task] = bar.add_task(event.task, total=event.total)
-            words = [event.task, event.detail]
-            if event.seconds_left is not None:
-                words.append(f"{event.seconds_left:.0f} s left")
+            words = [event.task, event.detail, time_left(event)]
             bar.update(
                 tasks[event.task],
                 visible=True,
@@ -147,6 +157,24 @@ def show_progress(title: str) -> Iterator[Progress]:
 
         progress(ProgressEvent(title))
         yield progress
+
+
+def progress_words(event: ProgressEvent, title: str) -> str:
+    """How far a task has come, in words that follow the command's title."""
+    words = [event.task] if event.task != title else []
+    if event.done is not None:
+        words.append(str(event.done) if event.total is None else f"{event.done} of {event.total}")
+    return ", ".join(filter(None, [" ".join(words), event.detail, time_left(event)]))
+
+
+def time_left(event: ProgressEvent) -> str:
+    """The time to the end of a task, to the two digits that an estimate is good for; "" where it is not known."""
+    seconds = event.seconds_left
+    if seconds is None:
+        return ""
+    if seconds < 120:
+        return f"{seconds:.0f} s left"
+    return f"{seconds / 60:.0f} min left" if seconds < 7200 else f"{seconds / 3600:.1f} h left"
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`v2w data`."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from tests.cli.commands import printed, refused
 from tests.data.formats.test_lerobot_recorded import RECORDED
+from tests.data.recordings import folder_of_videos
 from tests.docs.pages import example
 from v2w_convert.data import Episode, formats, write_dataset
 
@@ -74,7 +76,41 @@ def test_faults_are_told_and_end_with_1(
 
 def test_what_is_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such folder" in refused(capsys, "data", tmp_path / "nowhere")
-    assert "its format is not known" in refused(capsys, "data", tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "empty: it is empty (try: LeRobot: " in refused(capsys, "data", tmp_path / "empty")
+    (tmp_path / "notes.txt").write_text("none\n")
+    said = refused(capsys, "data", tmp_path)
+    assert "its format is not known; it holds empty, notes.txt (try: LeRobot: " in said
+
+
+def test_a_data_set_one_folder_up_or_down_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("test", "train"):
+        folder_of_videos(tmp_path / part)
+    (tmp_path / "notes").mkdir()
+    said = refused(capsys, "data", tmp_path)
+    assert said.endswith(f"it holds notes, test, train (try: {tmp_path}/test, or {tmp_path}/train)\n")
+    said = refused(capsys, "data", tmp_path / "train" / "clip_2.mp4")
+    assert said.endswith(f"a file of no known format (try: {tmp_path}/train)\n")
+
+
+def test_files_that_belong_to_no_recording_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of_videos(tmp_path / "data")
+    (folder / "clip_2.mp4").rename(folder / "clip_2.wmv")
+    (folder / ".hidden").touch()
+    found = printed(capsys, "data", folder)
+    assert found["episodes"] == 2
+    assert found["notes"] == ["clip_2.csv, clip_2.wmv are not read: they belong to no recording"]
+    for name in (b"a", b"b\xff\x1b[2J", b"c"):
+        (folder / os.fsdecode(name)).touch()
+    [note] = printed(capsys, "data", folder)["notes"]
+    assert note.startswith("a, b") and note.endswith(
+        ", c, clip_2.csv, clip_2.wmv are not read: they belong to no recording"
+    )
+    assert note.isprintable() and note.isascii()
 
 
 def test_cameras_action_keys_and_state_by_flags(capsys: pytest.CaptureFixture[str]) -> None:

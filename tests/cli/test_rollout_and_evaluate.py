@@ -28,7 +28,7 @@ def test_rollout(
     capsys.readouterr()
     assert run([str(x) for x in [*again[:-1], tmp_path / "third.png", *options]]) == 0
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.endswith("same start, other actions; steps 2, frames 4")
+    assert said.endswith("same start, other actions; 8 recorded frames, then 4 generated; steps 2, frames 4")
     assert "file exists" in refused(capsys, *again)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from v2w_convert.data.actions import ActionPart, ActionSpace
-from v2w_convert.data.contact_sheet import BARS, DOWN, SIDE, UP, active, bars, picture
+from v2w_convert.data.contact_sheet import BARS, DOWN, SIDE, UP, active, bars, picture, places
 
 
 def test_a_bar_is_as_long_as_its_number_and_points_its_way() -> None:
@@ -32,3 +32,15 @@ def test_frames_of_any_size_are_drawn() -> None:
     for h, w in ((1, 900), (900, 1), (16, 16), (480, 640)):
         drawn = picture(np.full((h, w, 3), 7, np.uint8), np.zeros(3), "text")
         assert drawn.width == SIDE and drawn.height <= 2 * SIDE
+
+
+def test_frames_are_drawn_in_pairs_of_one_and_the_next() -> None:
+    assert places(50, 8) == [0, 1, 16, 17, 32, 33, 48, 49]
+    assert places(8, 8) == list(range(8)) and places(1, 8) == [0]
+    assert places(9, 8)[:2] == [0, 1] and places(9, 8)[-1] == 8
+    for length in range(2, 40):
+        for columns in range(1, 12):
+            found = places(length, columns)
+            assert (
+                len(found) <= columns and found == sorted({*found}) and 0 <= found[0] and found[-1] < length
+            )

@@ -52,7 +52,7 @@ class ArrayFormat(Format):
 def test_a_new_format_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "episode.npz"
     np.savez(file, frames=np.zeros((4, 8, 8, 3), np.uint8), actions=np.ones((4, 2), np.float32))
-    with pytest.raises(V2WError, match=r"its format is not known \(try: LeRobot: a folder with meta/info"):
+    with pytest.raises(V2WError, match=r"a file of no known format \(try: LeRobot: a folder with meta/info"):
         open_dataset(file)
     monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, ArrayFormat()))
     found = open_dataset(file)
@@ -60,7 +60,7 @@ def test_a_new_format_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.
     assert len(found.first()) == 4
     with pytest.raises(V2WError, match="no camera 'left'"):
         open_dataset(file, DataSettings(camera="left"))
-    with pytest.raises(V2WError, match=r"or NumPy: a file that ends in \.npz"):
+    with pytest.raises(V2WError, match=r"; NumPy: a file that ends in \.npz"):
         open_dataset(tmp_path)
 
 

@@ -210,7 +210,7 @@ def test_a_run_says_what_it_takes(tiny_converted: Path) -> None:
 def test_what_the_device_does_not_say_is_not_held_against_a_run() -> None:
     budget = Budget("mps", 1, 1, 10**15, 0, 0, 0, None, 0, 0, 10**15, None)
     require_memory(budget)
-    assert budget.fits and "GB and a step's activations, which are not counted" in budget.words()
+    assert budget.fits and "GB and a step's activations (`v2w budget` counts them)" in budget.words()
 
 
 def test_packages_that_are_missing_are_named(

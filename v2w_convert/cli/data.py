@@ -28,9 +28,10 @@ def data(
     with show_progress("data") as progress:
         found = api.describe_data(path, settings, sheet=output, progress=progress)
     size = "not known" if found.height is None else f"{found.height} x {found.width}"
+    lengths = f"{found.shortest:,}" + (f" to {found.longest:,}" if found.longest > found.shortest else "")
     rows = [
         ("format", found.format),
-        ("episodes", f"{found.episodes:,}, of {found.shortest:,} to {found.longest:,} frames"),
+        ("episodes", f"{found.episodes:,}, of {lengths} frames"),
         ("frames", f"{found.frames:,}, {found.seconds / 60:,.1f} minutes at {found.fps:g} a second"),
         ("height x width", size),
         ("camera", _camera(found.camera, found.cameras)),

@@ -27,6 +27,10 @@ def finetune(
     with show_progress("finetune") as progress:
         result = api.finetune(converted, data, output, settings, progress=progress)
     print_line(f"{output}: a world model after {settings.steps} steps")
+    validation = (
+        "" if result.validation_loss is None else f", on validation data {result.validation_loss.last:.4f}"
+    )
+    print_line(f"{output}: loss {result.loss:.4f}{validation}; loss.png shows it")
     for name, source in result.conditions.items():
         print_line(f"{output}: the condition {name} is made of each episode's {source}")
     for note in result.notes:

@@ -28,7 +28,10 @@ def rollout(
     with show_progress("rollout") as progress:
         result = api.rollout(world, data, output, settings, progress=progress)
     used = settings.model_dump(mode="json", exclude_defaults=True)
+    lengths = f"{result.history} recorded frames, then {result.frames} generated"
     said = [f"{name.replace('_', ' ')} {value}" for name, value in used.items()]
-    print_line("; ".join([f"{output}: {' | '.join(result.panels)}", *([", ".join(said)] if said else [])]))
+    print_line(
+        "; ".join([f"{output}: {' | '.join(result.panels)}", lengths, *([", ".join(said)] if said else [])])
+    )
     if json:
         print_result(result)

@@ -1,8 +1,8 @@
 """A contact sheet: frames of some episodes, and below each frame the action that was taken on seeing it.
 
 An action is drawn as a bar for each number, up from the middle if it is positive and down if it is negative; the
-longest bar is the number of the largest amount in the whole data set. Below it stand the choice that was made and
-the keys that were down.
+longest bar is the number of the largest amount in the whole data set. Below it stand the frame's number, the choice that
+was made and the keys that were down. Frames are drawn in pairs, so that one sees what an action did.
 """
 
 from dataclasses import dataclass
@@ -42,21 +42,32 @@ class Row:
 
 
 def row_of(episode: Episode, number: int, data: Dataset, ranges: ActionRanges | None, columns: int) -> Row:
-    """Evenly spaced frames of an episode, the first and the last one among them."""
-    places = np.linspace(0, len(episode) - 1, min(columns, len(episode))).round().astype(int)
+    """Frames of an episode, each with its action and its number, see `places`."""
+    chosen = places(len(episode), columns)
     largest = np.ones(data.action_dim)
     if ranges is not None and ranges.count:
         largest = np.maximum(np.maximum(np.abs(ranges.low), np.abs(ranges.high)), 1e-30)
     space = data.action_space
-    words = [active(episode.actions[place], space) for place in places]
+    words = [f"{place}  {active(episode.actions[place], space)}" for place in chosen]
     pictures = [
         picture(episode.frames[place], episode.actions[place] / largest, text)
-        for place, text in zip(places, words, strict=True)
+        for place, text in zip(chosen, words, strict=True)
     ]
     title = f"episode {number}, {len(episode)} frames, {len(episode) / data.fps:.1f} s"
     if episode.tasks:
         title += f": {printable('; '.join(episode.tasks))[:MAX_TEXT]}"
     return Row(title, pictures)
+
+
+def places(length: int, columns: int) -> list[int]:
+    """Which of `length` frames are drawn: all, or pairs of a frame and the one that its action leads to, evenly spaced.
+
+    The first and the last frame are among them, if `columns` has room for two pairs.
+    """
+    if length <= columns:
+        return list(range(length))
+    begins = np.linspace(0, length - 2, max(columns // 2, 1)).round().astype(int).tolist()
+    return sorted({place for begin in begins for place in (begin, begin + 1)})[:columns]
 
 
 def picture(frame: NDArray[np.uint8], action: NDArray[np.float64], text: str) -> Image.Image:

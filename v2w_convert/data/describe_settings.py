@@ -17,4 +17,6 @@ class DescribeSettings(DataSettings):
     episodes: int = Field(
         default=6, ge=1, le=100, description="episodes on the contact sheet: the first, this many"
     )
-    columns: int = Field(default=8, ge=1, le=64, description="frames of each, evenly spaced")
+    columns: int = Field(
+        default=8, ge=1, le=64, description="frames of each: pairs of one and the next, evenly spaced"
+    )

@@ -1,5 +1,6 @@
 """The one way in to recorded data, whatever its format, and the way out: `open_dataset`, `write_dataset`."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from v2w_convert.data.hub import resolve_data
 from v2w_convert.data.settings import VIEW, DataSettings
 from v2w_convert.data.view import choice_counts, viewed
 from v2w_convert.errors import V2WError
+
+MAX_NAMES = 5  # that an error tells
+MAX_LOOKED_AT = 100  # names in a folder that is no data set
 
 
 def open_dataset(
@@ -46,8 +50,29 @@ def open_dataset(
             data.format = candidate.name
             require_choices(data, settings, asked)
             return viewed(data, settings)
-    known = ", or ".join(f"{candidate.name}: {candidate.contents}" for candidate in formats.FORMATS)
-    raise V2WError(asked, "its format is not known", known)
+    raise unknown_format(path, asked)
+
+
+def unknown_format(path: Path, asked: str) -> V2WError:
+    """The error for what no format takes: what lies there, and data sets one folder up or down."""
+
+    def is_data(place: Path) -> bool:
+        return any(candidate.matches(place) for candidate in formats.FORMATS)
+
+    known = "; ".join(f"{candidate.name}: {candidate.contents}" for candidate in formats.FORMATS)
+    if not path.is_dir():
+        advice = str(path.parent) if is_data(path.parent) else known
+        return V2WError(asked, "it is a file of no known format", advice)
+    try:
+        names = sorted(name for name in os.listdir(path) if not name.startswith("."))
+    except OSError as error:
+        return V2WError(asked, str(error))
+    if not names:
+        return V2WError(asked, "it is empty", known)
+    held = [*names[:MAX_NAMES], *(["…"] if len(names) > MAX_NAMES else [])]
+    below = [str(path / name) for name in names[:MAX_LOOKED_AT] if is_data(path / name)]
+    found = f"its format is not known; it holds {', '.join(held)}"
+    return V2WError(asked, found, ", or ".join(below[:MAX_NAMES]) or known)
 
 
 def require_taken(form: Format, settings: DataSettings, asked: str) -> None:

@@ -95,7 +95,7 @@ class Budget:
         told = [f"{what} {gigabytes(size)}" for what, size in parts.items() if size]
         if self.activations is not None:
             told.append(f"activations {gigabytes(self.activations)}")
-        beyond = " and a step's activations, which are not counted" if self.activations is None else ""
+        beyond = " and a step's activations (`v2w budget` counts them)" if self.activations is None else ""
         beside = f"; {gigabytes(self.computer)} in the computer's memory" if self.computer else ""
         each = "" if self.processes == 1 else f" for each of {self.processes} processes"
         free = "" if self.available is None else f", of {gigabytes(self.available)} free"

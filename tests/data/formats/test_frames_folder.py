@@ -22,6 +22,13 @@ def test_videos_with_tables(folder: Path) -> None:
     assert alike(list(data.episodes()))
 
 
+def test_videos_as_cameras_name_them(folder: Path) -> None:
+    for file in folder.glob("*.mp4"):
+        file.rename(file.with_suffix(".MP4"))
+    data = open_dataset(folder)
+    assert alike(list(data.episodes())) and not data.faults
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".npz"])
 def test_other_tables(suffix: str, tmp_path: Path) -> None:
     data = open_dataset(folder_of_videos(tmp_path / "set", suffix))

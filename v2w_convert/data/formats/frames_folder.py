@@ -33,6 +33,7 @@ from v2w_convert.data.settings import DataSettings
 from v2w_convert.data.validation.files import file_in
 from v2w_convert.data.validation.text_tables import TextTable, read_text_table
 from v2w_convert.errors import V2WError
+from v2w_convert.escape import printable
 
 TABLES = (".csv", ".jsonl", ".npz")
 SHARED = "actions"
@@ -97,6 +98,7 @@ class FramesFolder(Dataset):
         self._fps = self._rate(asked)
         self._sizes(asked)
         self._space = space_of(self._recorded, settings, asked)
+        self._unread = self._files_unread(asked)
         self._encoded = [self._space.encode(one.values, f"read {one.source}") for one in self._recorded]
 
     @property
@@ -118,6 +120,10 @@ class FramesFolder(Dataset):
     @property
     def lengths(self) -> list[int]:
         return [source.length for source in self._sources]
+
+    @property
+    def faults(self) -> list[str]:
+        return self._unread
 
     @property
     def tasks(self) -> list[tuple[str, ...]]:
@@ -160,9 +166,8 @@ class FramesFolder(Dataset):
             raise V2WError(asked, f"{source.name} has several tables: {', '.join(beside)}")
         if not beside:
             if self._shared is None:
-                raise V2WError(
-                    asked, f"{source.name} has no {' or '.join(stem + suffix for suffix in TABLES)}"
-                )
+                found = f"{source.name} has no table: no {' or '.join(stem + suffix for suffix in TABLES)}"
+                raise V2WError(asked, found, "a table beside each, or one actions.csv with a column video")
             table, column = self._shared
             wanted = (source.name, stem)
             rows = np.flatnonzero([cell in wanted for cell in column])
@@ -190,6 +195,22 @@ class FramesFolder(Dataset):
             f"it has no column {', '.join(map(repr, RECORDING))}",
             "the recording of each row",
         )
+
+    def _files_unread(self, asked: str) -> list[str]:
+        """A line about what lies in the folder and belongs to no recording, such as a table whose video is not there."""
+        files = [file for source in self._sources for file in source.files]
+        files += [one.source for one in self._recorded]
+        used = {file.relative_to(self.path).parts[0] for file in files}
+        try:
+            names = [name for name in os.listdir(self.path) if name not in used and not name.startswith(".")]
+        except OSError as error:
+            raise V2WError(asked, str(error)) from None
+        if not names:
+            return []
+        shown = [printable(name) for name in sorted(names, key=natural)[:MAX_FAULTS]]
+        shown += ["…"] if len(names) > MAX_FAULTS else []
+        verb = "is not read: it belongs" if len(names) == 1 else "are not read: they belong"
+        return [f"{', '.join(shown)} {verb} to no recording"]
 
     def _rate(self, asked: str) -> float:
         """Frames a second: of the videos, or as --fps says of pictures, which have none."""
@@ -224,7 +245,7 @@ def _recordings(path: Path) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if Path(entry.name).suffix in VIDEOS:
+            if Path(entry.name).suffix.lower() in VIDEOS:
                 yield entry.name
             elif os.path.isdir(entry.path):
                 with os.scandir(entry) as inner:

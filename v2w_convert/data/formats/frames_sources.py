@@ -53,7 +53,7 @@ def open_source(folder: Path, name: str) -> Source:
     Raises:
         V2WError: It is damaged, or a link out of the folder.
     """
-    if Path(name).suffix in VIDEOS:
+    if Path(name).suffix.lower() in VIDEOS:
         return VideoSource(folder, name)
     return PictureSource(folder, name)
 

@@ -100,11 +100,12 @@ def open_video(file: Path, size: tuple[int, int] | None) -> Iterator[tuple[Any, 
         V2WError: It is another container than its suffix says, damaged, or of another size.
     """
     asked = f"decode {file}"
-    if file.suffix not in CONTAINERS:
+    suffix = file.suffix.lower()  # cameras write .MP4
+    if suffix not in CONTAINERS:
         raise V2WError(asked, f"no container is known by the name {file.suffix!r}", ", ".join(CONTAINERS))
     pixels = str(math.prod(side + PADDING for side in size) if size else MAX_PIXELS)
     options = {"protocol_whitelist": "file", "max_pixels": pixels, "max_streams": "100"}
-    if file.suffix in (".mp4", ".mov"):
+    if suffix in (".mp4", ".mov"):
         options |= {"enable_drefs": "0", "use_absolute_path": "0"}
     try:
         with (
@@ -112,7 +113,7 @@ def open_video(file: Path, size: tuple[int, int] | None) -> Iterator[tuple[Any, 
             av.open(
                 stream,
                 "r",
-                format=CONTAINERS[file.suffix],
+                format=CONTAINERS[suffix],
                 options=options,
                 metadata_errors="replace",
                 io_open=_refuse,
