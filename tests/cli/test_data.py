@@ -90,9 +90,9 @@ def test_a_data_set_one_folder_up_or_down_is_named(
         folder_of_videos(tmp_path / part)
     (tmp_path / "notes").mkdir()
     said = refused(capsys, "data", tmp_path)
-    assert said.endswith(f"it holds notes, test, train (try: {tmp_path}/test, or {tmp_path}/train)\n")
+    assert said.endswith(f"it holds notes, test, train (try: {tmp_path}/test, or {tmp_path}/train)")
     said = refused(capsys, "data", tmp_path / "train" / "clip_2.mp4")
-    assert said.endswith(f"a file of no known format (try: {tmp_path}/train)\n")
+    assert said.endswith(f"a file of no known format (try: {tmp_path}/train)")
 
 
 def test_files_that_belong_to_no_recording_are_told(

@@ -60,6 +60,9 @@ def test_a_new_format_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.
     assert len(found.first()) == 4
     with pytest.raises(V2WError, match="no camera 'left'"):
         open_dataset(file, DataSettings(camera="left"))
+    with pytest.raises(V2WError, match=r"holds episode\.npz \(try: .*/episode\.npz\)"):
+        open_dataset(tmp_path)
+    file.rename(tmp_path / "notes")
     with pytest.raises(V2WError, match=r"; NumPy: a file that ends in \.npz"):
         open_dataset(tmp_path)
 

@@ -150,7 +150,7 @@ def test_faults_of_several_recordings_are_told_together(folder: Path) -> None:
     table(folder / "clip_10.csv", episodes()[0].actions)
     with pytest.raises(V2WError) as refused:
         open_dataset(folder)
-    assert "clip_2.mp4 has no clip_2.csv" in str(refused.value)
+    assert "clip_2.mp4 has no table: no clip_2.csv" in str(refused.value)
     assert "clip_10.mp4 has 9 frames, clip_10.csv 5 rows" in str(refused.value)
 
 
