@@ -53,7 +53,6 @@ def seen() -> tuple[torch.Tensor, torch.Tensor]:
         ("world", Sampling(2, guidance=2.5)),
         ("world", Sampling(4, context_noise=20.0)),
         ("in_pairs", Sampling(2, guidance=2.5, context_noise=20.0)),
-        ("world", Sampling(2, history_guidance=2.0)),
         ("in_pairs", Sampling(2, 2.5, 20.0, history_guidance=0.5, history_guidance_noise=300.0)),
     ],
 )
