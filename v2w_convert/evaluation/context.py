@@ -147,7 +147,7 @@ def open_context(
     encoded = encode(vae, clips.frames, settings.batch, processes)
     # Frames after the history may have left a trace in its latents.
     latents = encoded if vae.single else encode(vae, clips.frames[:, :history], settings.batch, processes)
-    world = open_engine(world_folder, settings.engine, device, dtype)
+    world = open_engine(world_folder, settings.engine, device, dtype, settings.cache)
     found = {
         **decided(data_set, settings, manifest.view, episodes[0].frames[0]).model_dump(),
         "device": str(resolve_device(settings.device)),
