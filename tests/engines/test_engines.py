@@ -138,10 +138,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_graph_that_is_kept_is_used_if_it_is_what_was_written_and_its_frames_are_torchs(
-    world: World, by_onnx: OnnxWorld, graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun(by_onnx, [1], 1)
-    [newest] = sorted(graphs.iterdir(), key=lambda entry: entry.stat().st_mtime)[-1:]
+    begun(OnnxWorld(world), [1], 1)
+    newest = max(graphs.iterdir(), key=lambda entry: entry.stat().st_mtime)
     entry = Path(shutil.copytree(newest, tmp_path / newest.name))
     file, whole = entry / "step.onnx", contents(tmp_path)
     kept, written = file.read_bytes(), []

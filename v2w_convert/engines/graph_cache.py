@@ -45,8 +45,15 @@ Made = TypeVar("Made")
 
 
 def default_folder() -> Path:
-    """Where graphs are kept: `v2w/graphs` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "v2w" / "graphs"
+    """Where graphs are kept: `v2w/graphs` in the user's cache folder.
+
+    Raises:
+        V2WError: The user has no home.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "v2w" / "graphs"
+    except RuntimeError as error:
+        raise V2WError("keep graphs in the user's cache folder", str(error), "--cache DIR") from error
 
 
 def graph_key(model: nn.Module, facts: Mapping[str, Any]) -> str:
