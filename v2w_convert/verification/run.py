@@ -18,7 +18,7 @@ from v2w_convert.surgery.action_statistics import recorded_actions
 from v2w_convert.surgery.load import Converted, open_converted
 from v2w_convert.verification.claim import Claim
 from v2w_convert.verification.claims import CHECKS
-from v2w_convert.verification.engine.budget import Budget, Estimate, estimate
+from v2w_convert.verification.engine.budget import Budget, Estimate, estimate, keep_no_freed_memory
 from v2w_convert.verification.engine.clips import read_clips, relative_size
 from v2w_convert.verification.engine.context import Scope, VerifyContext
 from v2w_convert.verification.engine.exact import exact
@@ -198,6 +198,8 @@ def _prepare(
     say: Callable[[str], None],
 ) -> None:
     """Open the world model with its weights on disk, read the clips, and estimate time and memory."""
+    if context.large:
+        keep_no_freed_memory()
     with exact():
         context.loaded_world = world = open_world(context.model, memory=0)
         if settings.clips is not None:
