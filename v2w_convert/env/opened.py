@@ -115,7 +115,7 @@ def open_world(folder: Path, starts: Starts, settings: EnvSettings) -> OpenedWor
         device,
         settings.prompt,
     )
-    world = open_engine(folder, settings.engine, device, dtype)
+    world = open_engine(folder, settings.engine, device, dtype, settings.cache)
     first = vae.encode(begun[0].frames)
     h, w = first.shape[-2:]
     _, height, width, _ = begun[0].frames.shape

@@ -152,8 +152,12 @@ def open_context(
     encoded = encode(vae, clips.frames, settings.batch, processes)
     # Frames after the history may have left a trace in its latents.
     latents = encoded if vae.single else encode(vae, clips.frames[:, :history], settings.batch, processes)
+<<<<<<< HEAD
     world = open_engine(world_folder, settings.engine, device, dtype)
     sampling = sampling_of(settings, world.noise)
+=======
+    world = open_engine(world_folder, settings.engine, device, dtype, settings.cache)
+>>>>>>> p-speed
     found = {
         **decided(data_set, settings, manifest.view, episodes[0].frames[0]).model_dump(),
         "device": str(resolve_device(settings.device)),

@@ -92,7 +92,9 @@ def rollout(
     conditions, _ = rollout_conditions(
         world_folder, vae, [start.tasks], [start.frames[0]], device, settings.prompt
     )
-    world = open_engine(world_folder, settings.engine, device, resolve_dtype(settings.dtype, device))
+    world = open_engine(
+        world_folder, settings.engine, device, resolve_dtype(settings.dtype, device), settings.cache
+    )
     both = {name: value.expand(2, *value.shape[1:]) for name, value in conditions.items()}
     actions = torch.from_numpy(true_and_other_actions(episodes, settings.episode, history, total))
     observed = start.frames[:history]

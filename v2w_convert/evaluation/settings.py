@@ -43,6 +43,11 @@ class SamplingSettings(DataSettings):
         description="what computes the denoiser: torch as it is; torch.compile; or onnxruntime, on the CPU, which is "
         "the fastest there for one rollout or a few",
     )
+    cache: SettingPath | None = Field(
+        default=None,
+        description="folder in which graphs of `--engine onnx` are kept, so that it begins at once the next time; default: "
+        "v2w/graphs in the user's cache folder",
+    )
     device: Name = Field(default="auto", description="where to compute: auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
