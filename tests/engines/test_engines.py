@@ -1,9 +1,10 @@
 """Rollouts by another engine are those of torch.
 
-To write a graph takes half a minute, so it is written once; all else that an engine does is done by each test.
+To write a graph takes half a minute: most tests use one that is kept.
 """
 
 import io
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.cli.commands import printed, refused
+from v2w_convert.checkpoint.digests import file_digest
 from v2w_convert.engines import onnx_world
 from v2w_convert.engines.onnx_world import OnnxWorld
 from v2w_convert.engines.open import open_engine
+from v2w_convert.errors import V2WError
 from v2w_convert.onnx_export import onnx as exporting
 from v2w_convert.onnx_export import target
 from v2w_convert.playing.game import open_game
@@ -56,20 +59,12 @@ def world(heeding: Path) -> World:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def written_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The same graph, for the same conditions and size, is not written again."""
-    root, write = tmp_path_factory.mktemp("graphs"), onnx_world.write
-
-    def write_or_copy(step: Any, state: Any, size: Any, window: int, file: Path) -> None:
-        kept = root / "-".join(map(str, [*size, window, *(x.shape for x in step.conditions.values())]))
-        if not kept.exists():
-            write(step, state, size, window, file)
-            shutil.copy(file, kept)
-        shutil.copy(kept, file)
-
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder in which graphs are kept: the same one is not written again."""
+    home = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_world, "write", write_or_copy)
-        yield
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        yield home / "v2w" / "graphs"
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +83,7 @@ def begun(model: StreamingModel, seeds: list[int], seen: int) -> SeededStream:
     b = len(seeds)
     pictures = torch.stack([draw(PICTURES, 4, H, W, seed=100 + seed) for seed in seeds])
     stream = start_stream(
-        model, b, H, W, sampling=Sampling(2, guidance=2.0), seed=seeds, image_latents=pictures
+        model, b, H, W, sampling=Sampling(2, 2.0, history_guidance=1.5), seed=seeds, image_latents=pictures
     )
     assert isinstance(stream, SeededStream)
     frames = torch.stack([draw(seen, 4, H, W, seed=seed) for seed in seeds])
@@ -137,19 +132,59 @@ def test_a_pass_that_does_not_commit_leaves_no_trace(by_onnx: OnnxWorld) -> None
         assert all(torch.equal(stream.state.sites[site][name], value) for name, value in kept.items())
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 @pytest.mark.slow
-def test_a_graph_that_differs_is_not_used(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "MAX_DIFFERENCE", 0.0)
-    stream = start_stream(OnnxWorld(world), 1, H, W)
-    with pytest.raises(onnx_world.V2WError, match="its frames differ from torch's"):
-        stream.step(draw(1, ACTIONS))
+def test_a_graph_that_is_kept_is_used_if_it_is_what_was_written_and_its_frames_are_torchs(
+    world: World, graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(OnnxWorld(world), [1], 1)
+    newest = max(graphs.iterdir(), key=lambda entry: entry.stat().st_mtime)
+    entry = Path(shutil.copytree(newest, tmp_path / newest.name))
+    file, whole = entry / "step.onnx", contents(tmp_path)
+    kept, written = file.read_bytes(), []
+
+    def written_again(step: Any, state: Any, size: Any, window: int, file: Path) -> None:
+        written.append(file)
+        file.write_bytes(kept)  # as it would be after half a minute
+
+    monkeypatch.setattr(onnx_world, "write", written_again)
+
+    def frames() -> torch.Tensor:
+        return begun(OnnxWorld(world, tmp_path), [1], 1).step(draw(1, ACTIONS))
+
+    expected = frames()
+    assert written == [] and contents(tmp_path) == whole
+    file.write_bytes(kept[:-1])
+    assert torch.equal(frames(), expected)
+    assert len(written) == 1 and contents(tmp_path) == whole
+    # Another graph with right digests, as if the program had changed since: only its frames say so.
+    bias = world.base.get_parameter("conv_out.bias")
+    at = kept.index(bias.numpy().tobytes())
+    file.write_bytes(kept[:at] + np.float32(7).tobytes() + kept[at + 4 :])
+    (entry / "digests.json").write_text(json.dumps({file.name: file_digest(file)}))
+    assert torch.equal(frames(), expected)
+    assert len(written) == 2 and contents(tmp_path) == whole
+    # A model with another weight has another graph. This one is not its own, and is neither used nor kept.
+    before = bias.clone()
+    with torch.no_grad():
+        bias.add_(1)
+    try:
+        with pytest.raises(V2WError, match="its frames differ from torch's"):
+            frames()
+    finally:
+        with torch.no_grad():
+            bias.copy_(before)
+    assert len(written) == 3 and contents(tmp_path) == whole
 
 
 @pytest.mark.slow
 def test_what_is_not_finite_is_told_as_by_torch(world: World, by_onnx: OnnxWorld) -> None:
     said = []
     for model in (world, by_onnx):
-        with pytest.raises(onnx_world.V2WError, match="action is not finite") as error:
+        with pytest.raises(V2WError, match="action is not finite") as error:
             begun(model, [1], 2).step(torch.full((1, ACTIONS), torch.nan))
         said.append(str(error.value))
     assert said[0] == said[1]

@@ -1,14 +1,15 @@
 """A world whose streamed passes onnxruntime computes: the rollouts of torch, up to the rounding of float32."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from v2w_convert.engines.graph_cache import default_folder, graph_key, keep_graph, kept_graph
 from v2w_convert.errors import V2WError, one_line
 from v2w_convert.noise import Noise
 from v2w_convert.onnx_export.conditions import Array, ConditionInput
@@ -18,6 +19,7 @@ from v2w_convert.sites import State
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import in_two_passes
 
+ASKED = "compute by onnxruntime"
 ADVICE = "--engine torch"
 CHECKED_BLOCKS = 3  # of a rollout by both, before a graph is used
 CHECKED_STEPS = 2
@@ -39,21 +41,29 @@ class _Graph:
 class OnnxWorld:
     """A world as rollouts need it (`StreamingModel`), on the CPU in float32.
 
-    The graph is that of `v2w export`, for one rollout. It is made when the first block of a size is asked for, in a
-    temporary folder, and used only if a short rollout equals torch's within `MAX_DIFFERENCE`. Several rollouts are
-    computed one after the other, and so are several blocks: a rollout does not depend on which others there are.
+    The graph is that of `v2w export`, for one rollout. It is made when the first block of a size is asked for, or is one
+    that was kept (`graph_cache`), and is used only if a short rollout equals torch's within `MAX_DIFFERENCE`. Several
+    rollouts are computed one after the other, and so are several blocks: a rollout does not depend on which others
+    there are.
 
     Attributes:
         world: The same by torch.
+        cache: The folder in which graphs are kept.
         base: Its denoiser, whose weights are looked at where numbers are not finite.
         noise: As of `World`; so are the two that follow.
         frames_per_block: Latent frames that are denoised at once.
         action_dim: a, numbers in an action.
     """
 
-    def __init__(self, world: World):
-        """Wrap a world on the CPU in float32."""
+    def __init__(self, world: World, cache: Path | None = None):
+        """Wrap a world on the CPU in float32.
+
+        Args:
+            world: The world.
+            cache: A folder in which graphs are kept; None: that of the user.
+        """
         self.world, self.base = world, world.base
+        self.cache = default_folder() if cache is None else cache
         self.noise: Noise = world.noise
         self.frames_per_block, self.action_dim = world.frames_per_block, world.action_dim
         self._graphs: dict[tuple[Any, ...], _Graph] = {}
@@ -169,45 +179,59 @@ class OnnxWorld:
                 )
                 for name, shape in shapes.items()
             }
-            self._graphs[key] = self._export(state, (1, h, w), inputs)
+            self._graphs[key] = self._opened(state, (1, h, w), inputs)
         return self._graphs[key]
 
-    def _export(
+    def _opened(
         self, state: State, size: tuple[int, int, int], conditions: dict[str, ConditionInput]
     ) -> _Graph:
-        asked = "compute by onnxruntime"
-        rings = {site: operation.ring_states for site, operation in self.world.resolved.sites.items()}
+        """A graph that was kept, or a new one, which is kept."""
+        resolved = self.world.resolved
+        rings = {site: operation.ring_states for site, operation in resolved.sites.items()}
         slots = [
             own[name].shape[3] for site, own in state.sites.items() for name in rings[site] if name in own
         ]
-        window = self.world.resolved.window or (max(slots, default=0) + 1) * self.frames_per_block
+        window = resolved.window or (max(slots, default=0) + 1) * self.frames_per_block
         one = State(
             state.cursor,
             {site: {name: value[:1] for name, value in own.items()} for site, own in state.sites.items()},
         )
         step = StreamStep(self.world, one, conditions).eval()
+        facts = {
+            "plan": resolved.plan.model_dump(mode="json"),
+            "config": {name: repr(value) for name, value in resolved.config.items()},
+            "size": size,
+            "window": window,
+            "actions": self.action_dim,
+            "state": [[name, *one.sites[site][name].shape] for site, name in step.kept],
+            "conditions": {name: wanted.model_dump(mode="json") for name, wanted in conditions.items()},
+        }
+        key = graph_key(self.world, facts)
+        if (file := kept_graph(self.cache, key)) is not None:
+            with suppress(Exception):  # whatever is wrong with it, it is made anew
+                return self._compared(step, file, size, window)
+
+        def make(file: Path) -> _Graph:
+            write(step, one, size, window, file)
+            return self._compared(step, file, size, window)
+
         try:
-            with TemporaryDirectory(prefix="v2w-engine-") as folder:
-                file = Path(folder) / "step.onnx"
-                write(step, one, size, window, file)
-                compared = compare(
-                    self.world,
-                    file,
-                    size,
-                    window,
-                    CHECKED_BLOCKS * self.frames_per_block,
-                    CHECKED_STEPS,
-                    conditions,
-                )
-                session = open_session(file, ADVICE)
+            return keep_graph(self.cache, key, make)
         except torch.onnx.OnnxExporterError as error:
-            raise V2WError(asked, one_line(error), ADVICE) from error
-        except OSError as error:
-            raise V2WError(asked, str(error), "room in the folder for temporary files (TMPDIR)") from error
+            raise V2WError(ASKED, one_line(error), ADVICE) from error
+
+    def _compared(self, step: StreamStep, file: Path, size: tuple[int, int, int], window: int) -> _Graph:
+        """The graph in a file.
+
+        Raises:
+            V2WError: onnxruntime cannot run it, or its frames are not torch's.
+        """
+        blocks = CHECKED_BLOCKS * self.frames_per_block
+        compared = compare(self.world, file, size, window, blocks, CHECKED_STEPS, step.conditions)
         if not compared.ok:
             found = f"its frames differ from torch's by {compared.largest_difference}, not at most {MAX_DIFFERENCE:g}"
-            raise V2WError(asked, found, ADVICE)
-        return _Graph(session, step)
+            raise V2WError(ASKED, found, ADVICE)
+        return _Graph(open_session(file, ADVICE), step)
 
 
 def _kept(step: StreamStep, state: State, row: slice) -> dict[str, Array]:

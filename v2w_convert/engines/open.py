@@ -15,7 +15,11 @@ from v2w_convert.world.rollout import StreamingModel
 
 
 def open_engine(
-    folder: Path, engine: Literal["torch", "compile", "onnx"], device: torch.device, dtype: torch.dtype
+    folder: Path,
+    engine: Literal["torch", "compile", "onnx"],
+    device: torch.device,
+    dtype: torch.dtype,
+    cache: Path | None = None,
 ) -> StreamingModel:
     """The world model in `folder`, its passes computed by an engine.
 
@@ -24,6 +28,7 @@ def open_engine(
         engine: `torch`: eager. `compile`: `World.compile`. `onnx`: `OnnxWorld`.
         device: Where to compute.
         dtype: Of the denoiser.
+        cache: Where `onnx` keeps its graphs; None: in the user's cache folder.
 
     Raises:
         V2WError: The folder cannot be loaded, or the engine cannot compute it here; all faults are named.
@@ -35,7 +40,7 @@ def open_engine(
     world = load(folder, device=device, dtype=dtype)
     if engine == "onnx":
         assert isinstance(world, World)
-        return OnnxWorld(world)
+        return OnnxWorld(world, cache)
     if engine == "compile":
         world.compile()
     return world

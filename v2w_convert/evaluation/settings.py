@@ -1,8 +1,8 @@
 """Settings of `rollout` and `evaluate`. Nothing heavy is imported here: the command line reads its flags from them."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from v2w_convert.data.settings import DataSettings
 from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Prompt, Scale, Seed, SettingPath
@@ -20,6 +20,18 @@ class SamplingSettings(DataSettings):
         description="noise level that observed and generated history is given, in the unit of the model's "
         "noise; 0 is clean; without it, the cleanest level that training visits",
     )
+    history_guidance: float = Field(
+        default=1.0,
+        ge=-MAX_SCALE,
+        le=MAX_SCALE,
+        description="history guidance scale: leads away from what the model predicts from a noised history; 1 turns it "
+        "off, another value doubles what a frame costs",
+    )
+    history_guidance_noise: Scale | None = Field(
+        default=None,
+        description="noise level of the history that history guidance leads away from, in the unit of the model's "
+        "noise; without it the largest, at which nothing of it is left to see",
+    )
     history: Count | None = Field(
         default=None,
         description="observed video frames before the generated ones; without it 8, or the next number that "
@@ -31,12 +43,23 @@ class SamplingSettings(DataSettings):
         description="what computes the denoiser: torch as it is; torch.compile; or onnxruntime, on the CPU, which is "
         "the fastest there for one rollout or a few",
     )
+    cache: SettingPath | None = Field(
+        default=None,
+        description="folder in which graphs of `--engine onnx` are kept, so that it begins at once the next time; default: "
+        "v2w/graphs in the user's cache folder",
+    )
     device: Name = Field(default="auto", description="where to compute: auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="number format of the denoiser; auto: bfloat16 on a CUDA card that has it, else float32; the "
         "autoencoder runs in float32",
     )
+
+    @model_validator(mode="after")
+    def _level_is_used(self) -> Self:
+        if self.history_guidance_noise is not None and self.history_guidance == 1:
+            raise ValueError("`history_guidance_noise` needs a `history_guidance` other than 1")
+        return self
 
 
 class RolloutSettings(SamplingSettings):
