@@ -83,7 +83,7 @@ def begun(model: StreamingModel, seeds: list[int], seen: int) -> SeededStream:
     b = len(seeds)
     pictures = torch.stack([draw(PICTURES, 4, H, W, seed=100 + seed) for seed in seeds])
     stream = start_stream(
-        model, b, H, W, sampling=Sampling(2, guidance=2.0), seed=seeds, image_latents=pictures
+        model, b, H, W, sampling=Sampling(2, 2.0, history_guidance=1.5), seed=seeds, image_latents=pictures
     )
     assert isinstance(stream, SeededStream)
     frames = torch.stack([draw(seen, 4, H, W, seed=seed) for seed in seeds])

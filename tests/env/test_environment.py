@@ -84,7 +84,9 @@ def test_actions_are_what_the_data_says(heeding: Path, data_of: Data, kind: str,
 
 
 def test_frames_are_those_of_a_rollout(heeding: Path, data_of: Data) -> None:
-    env = WorldEnv(heeding, starts=data_of("choice"), guidance=1.5, context_noise=0.0, **BRIEF)
+    env = WorldEnv(
+        heeding, starts=data_of("choice"), guidance=1.5, context_noise=0.0, history_guidance=2.0, **BRIEF
+    )
     first, info = env.reset(seed=3, options={"start": 1})
     assert info == {"start": 1}
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(3)))
@@ -94,7 +96,7 @@ def test_frames_are_those_of_a_rollout(heeding: Path, data_of: Data) -> None:
     vae, world = open_vae(heeding), load(heeding, dtype=torch.float32)
     latents = vae.encode(episode.frames[:4])[None]
     own: dict[str, Any] = rollout_conditions(heeding, vae, [()], [episode.frames[0]], torch.device("cpu"))[0]
-    stream = start_stream(world, 1, 8, 8, sampling=Sampling(2, 1.5, 0.0), seed=[seed], **own)
+    stream = start_stream(world, 1, 8, 8, sampling=Sampling(2, 1.5, 0.0, 2.0), seed=[seed], **own)
     stream.observe(latents, torch.from_numpy(episode.arriving_actions[None, :4]))
     assert np.array_equal(first, as_uint8(vae.decode(latents[:, -1:])[0])[0])
     for action in (2, 0, 1):

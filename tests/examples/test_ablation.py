@@ -16,7 +16,9 @@ def test_arms_are_trained_from_the_same_world_and_set_side_by_side(
     words = ["--world", tiny_converted, "--data", data, "--test", test, "--output", tmp_path / "out"]
     words += ["--steps", 1, "--sampling-steps", 1, "--frames", 10, "--rollouts", 2, "--device", "cpu"]
     words.append("--no-inverse-dynamics")
-    arms = ["as it is", "noised history", "self-history"]
+    with pytest.raises(SystemExit, match="roll out 'self-history, noised' in another way"):
+        main([*map(str, words), "--arms", "history guidance"])
+    arms = ["as it is", "self-history, noised", "history guidance"]
     assert ARMS["self-history"].flags and not ARMS["as it is"].flags
     main([*map(str, words), "--arms", *arms])
     shown = capsys.readouterr().out

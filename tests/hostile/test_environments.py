@@ -50,6 +50,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"steps": 2000},
     {"guidance": float("nan")},
     {"context_noise": -1},
+    {"history_guidance": 2.0, "history_guidance_noise": 1000.5},
+    {"history_guidance_noise": 100.0},
     {"history": 0},
     {"history": 11},
     {"seed": 1},

@@ -143,6 +143,10 @@ MODEL_CASES: list[tuple[str, list[str]]] = [
     ),
     *itertools.product(("rollout", "evaluate", "export"), (["--steps=1001"], ["--steps=1000000"])),
     *itertools.product(("rollout", "evaluate"), (["--context-noise=1000.5"], ["--context-noise=1e6"])),
+    *itertools.product(
+        ("rollout", "evaluate"),
+        (["--history-guidance=2", "--history-guidance-noise=1000.5"], ["--history-guidance-noise=100"]),
+    ),
 ]
 
 

@@ -73,6 +73,22 @@ KINDS: tuple[tuple[str, faults.Changed, str, tuple[str, ...]], ...] = (
     ("a branch without conditions", faults.branch_without_conditions, BRANCH, ("wan",)),
     ("a branch with other steps", faults.branch_with_other_sampling, BRANCH, ()),
     ("a branch without guidance", faults.branch_without_guidance, BRANCH, ()),
+    ("history guidance ignored", faults.history_guidance_ignored, GUIDANCE, ("wan", PAIR, BLOCKS)),
+    ("history guidance of the other sign", faults.history_guidance_of_the_other_sign, GUIDANCE, ()),
+    ("history guidance one too strong", faults.history_guidance_one_too_strong, GUIDANCE, ()),
+    ("other history not noised", faults.other_history_not_noised, GUIDANCE, ("cogvideox", PAIR)),
+    ("other history told as history", faults.other_history_told_as_history, GUIDANCE, (SIGMAS,)),
+    ("other history at the largest level", faults.other_history_at_max_level, GUIDANCE, ()),
+    ("other history at history's level", faults.other_history_at_historys_level, GUIDANCE, (SIGMAS,)),
+    ("unasked level of the other history halved", faults.unasked_level_of_other_history_halved, GUIDANCE, ()),
+    ("other history without actions", faults.other_history_without_actions, GUIDANCE, ()),
+    ("other history without the newest action", faults.other_history_without_newest_action, GUIDANCE, ()),
+    ("other history with the noise of history", faults.other_history_with_the_noise_of_history, GUIDANCE, ()),
+    ("other history holds only observed frames", faults.other_history_holds_only_observed, GUIDANCE, (BLOCKS,)),
+    ("histories swapped", faults.histories_swapped, GUIDANCE, ("wan", PAIR)),
+    ("history guidance in place of guidance", faults.history_guidance_in_place_of_guidance, GUIDANCE, ()),
+    ("a branch forgets the other history", faults.branch_forgets_other_history, BRANCH, ("wan", BLOCKS)),
+    ("a branch without history guidance", faults.branch_without_history_guidance, BRANCH, ()),
 )  # fmt: skip
 
 

@@ -129,6 +129,11 @@ def test_observed_frames_and_unknown_actions_as_without_a_stream(
             assert np.abs(theirs.step(action) - expected).max() <= 1e-4
 
 
+def test_history_guidance_is_refused(session: onnxruntime.InferenceSession) -> None:
+    with pytest.raises(V2WError, match="history guidance takes a second state"):
+        OnnxStream(session, Sampling(history_guidance=2.0))
+
+
 def forgetful(part: str) -> type[OnnxStream]:
     """A stream that does not feed back the first state whose name ends in `part`."""
 

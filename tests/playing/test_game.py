@@ -29,7 +29,7 @@ STEPS = 2
 )
 def test_pictures_are_those_of_a_rollout(autoencoder: str) -> None:
     vae = VAE(tiny_autoencoder(autoencoder), {})
-    k, history, sampling = vae.packing.k, 1 + vae.packing.k, Sampling(1, context_noise=0.0)
+    k, history, sampling = vae.packing.k, 1 + vae.packing.k, Sampling(1, 1.0, 0.0, 1.5)
     resolved, model = tiny_resolved("wan", window=4), tiny_model("wan")
     apply_surgery(resolved, model, k, seed=0)
     world = World(model, resolved, k).eval()

@@ -15,7 +15,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from tests.playing.conftest import HERE, House
 from v2w_convert.playing.game import Game
-from v2w_convert.playing.visitors import IN_FLIGHT
+from v2w_convert.playing.protocol import Sample
+from v2w_convert.playing.visitors import IN_FLIGHT, Visitor
+from v2w_convert.world.rollout import Sampling
 from v2w_convert.world.together import step_together
 
 
@@ -118,6 +120,12 @@ def test_visitors_do_not_reach_each_other(serve: Callable[..., House]) -> None:
     for one, other in zip(alone, together, strict=True):
         # A batch adds in another order: a shade, where a number falls on the edge of one.
         assert np.abs(shown(one).astype(int) - shown(other)).max() <= 1
+
+
+def test_sliders_leave_the_rest_of_the_sampling_as_it_is(game: Game) -> None:
+    visitor = Visitor(lambda said: None, Sampling(2, 1.0, 0.5, 2.0, 300.0), 5.0, 10)
+    visitor.wish(Sample(type="sample", steps=1, guidance=3, rate=7), game)
+    assert (visitor.sampling, visitor.rate) == (Sampling(1, 3.0, 0.5, 2.0, 300.0), 7.0)
 
 
 def test_who_wait_together_are_served_in_one_batch(

@@ -6,6 +6,7 @@ import torch
 from tests.tiny import tiny_world
 from v2w_convert.errors import V2WError
 from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling, in_two_passes
 
 ROUNDING = 1e-7  # angles of rotations are float32 in some models
@@ -59,3 +60,23 @@ def test_reading_the_state_changes_no_rollout() -> None:
     torch.testing.assert_close(read.step(action), expected, atol=ROUNDING, rtol=0)
     unknown.step()
     assert unknown.past.blocks == 2
+
+
+@torch.no_grad()
+def test_history_guidance_takes_one_more_pass_at_each_step_and_none_to_write_its_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = tiny_world("wan", window=4).double()
+    passes = []
+    run = World._run
+    monkeypatch.setattr(
+        World, "_run", lambda self, now, *given: passes.append(now.t) or run(self, now, *given)
+    )
+    for sampling, per_step in ((Sampling(3), 1), (Sampling(3, 2.0), 2), (Sampling(3, 2.0, None, 1.5), 3)):
+        stream = world.stream(1, 8, 8, sampling=sampling)
+        stream.step(torch.ones(1, world.action_dim).double())
+        passes.clear()
+        stream.step(torch.ones(1, world.action_dim).double())
+        # The first pass of each history writes its last block.
+        over_two = 1 if sampling.history_guidance == 1 else 2
+        assert len(passes) == 3 * per_step and passes.count(2) == over_two

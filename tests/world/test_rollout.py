@@ -53,6 +53,7 @@ def seen() -> tuple[torch.Tensor, torch.Tensor]:
         ("world", Sampling(2, guidance=2.5)),
         ("world", Sampling(4, context_noise=20.0)),
         ("in_pairs", Sampling(2, guidance=2.5, context_noise=20.0)),
+        ("in_pairs", Sampling(2, 2.5, 20.0, history_guidance=0.5, history_guidance_noise=300.0)),
     ],
 )
 def test_a_stream_is_the_rollout_without_one(
@@ -70,9 +71,54 @@ def test_a_stream_is_the_rollout_without_one(
         torch.testing.assert_close(found.step_block(now), expected.step_block(now), rtol=1e-9, atol=1e-9)
 
 
+@torch.no_grad()
+def test_history_guidance_adds_the_difference_from_a_noised_history(world: World) -> None:
+    """By clips of one block to come, from what the noise's own generator gives in the documented order."""
+    history, actions = seen()
+    stream = world.stream(B, H, W, sampling=Sampling(1, 2.5, 5.0, 3.0, 400.0), seed=5)
+    stream.observe(history, actions[:, :3])
+    found = stream.step(actions[:, 3])
+    g = torch.Generator().manual_seed(5)
+    shown = []
+    for level in (5.0, 400.0):
+        level = torch.full((B, 3), level)
+        shown.append(
+            (world.noise.add_noise(history, torch.randn(history.shape, generator=g).double(), level), level)
+        )
+    sampler = world.noise.sampler(1)
+    start = sampler.start(torch.randn(B, 1, 4, H, W, generator=g).double())
+    outputs = []
+    for (past, level), dropped in ((shown[0], False), (shown[0], True), (shown[1], False)):
+        level = torch.cat([level, sampler.levels[:1].expand(B, 1)], 1)
+        bare = torch.zeros(B, 4, dtype=torch.bool)
+        bare[:, -1] = dropped
+        outputs.append(world(torch.cat([past, start], 1), level, actions[:, :4], bare)[:, -1:])
+    own, without, other = outputs
+    expected = sampler.step(own + 1.5 * (own - without) + 2 * (own - other), start, 0)
+    torch.testing.assert_close(found, expected[:, 0], rtol=1e-9, atol=1e-9)
+
+
+def test_what_was_seen_without_it_cannot_be_guided_by_history(world: World) -> None:
+    history, actions = seen()
+    stream = world.stream(B, H, W, sampling=Sampling(2), seed=1)
+    stream.observe(history, actions[:, :3])
+    stream.sampling = Sampling(2, history_guidance=2.0)
+    with pytest.raises(V2WError, match="guide by history: the frames before were seen without it"):
+        stream.step(actions[:, 3])
+    kept = world.stream(B, H, W, sampling=Sampling(2, history_guidance=2.0), seed=1)
+    kept.observe(history, actions[:, :3])
+    twin = kept.branch()
+    twin.sampling = Sampling(2)  # for a while, in which the other history is still kept
+    twin.step(actions[:, 3])
+    twin.sampling = kept.sampling
+    twin.step(actions[:, 4])
+    assert twin.past.other is not None and twin.past.blocks == twin.past.other.blocks == 5
+    assert kept.past.nbytes == 2 * stream.past.nbytes
+
+
 def test_a_branch_goes_its_own_way_and_leaves_the_stem(world: World) -> None:
     history, actions = seen()
-    stem = world.stream(B, H, W, sampling=Sampling(2), seed=1)
+    stem = world.stream(B, H, W, sampling=Sampling(2, history_guidance=1.5), seed=1)
     stem.observe(history, actions[:, :3])
     twin, other, lucky = stem.branch(), stem.branch(), stem.branch(seed=9)
     frame = stem.step(actions[:, 3])
@@ -142,7 +188,7 @@ def test_rollouts_with_seeds_of_their_own_come_out_the_same_in_any_company(world
     actions = torch.ones(3, 2, ACTIONS).double()
 
     def rolled(rows: list[int], seed: int | list[int]) -> torch.Tensor:
-        stream = world.stream(len(rows), H, W, sampling=Sampling(2), seed=seed)
+        stream = world.stream(len(rows), H, W, sampling=Sampling(2, history_guidance=1.5), seed=seed)
         stream.observe(latents[rows], actions[rows])
         twin = stream.branch()
         frames = stream.step(actions[rows, 0]), stream.step(actions[rows, 1])

@@ -31,8 +31,9 @@ def some_stream(world: World, frames: int, sampling: Sampling, seed: int) -> Str
 
 
 def test_each_stream_is_as_if_it_were_stepped_alone() -> None:
-    world, sampling = some_world("stable-video-diffusion"), Sampling(1, guidance=2.0)
+    world, sampling = some_world("stable-video-diffusion"), Sampling(1, guidance=2.0, history_guidance=1.5)
     together = [some_stream(world, frames, sampling, frames) for frames in (1, 6)]
+    together[1].step_block(torch.zeros(1, 1, world.action_dim).double())  # a block waits in one of them
     alone = [stream.branch() for stream in together]
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):
@@ -43,9 +44,14 @@ def test_each_stream_is_as_if_it_were_stepped_alone() -> None:
             torch.testing.assert_close(made[i], expected, atol=ROUNDING, rtol=0)
             assert together[i].state.cursor == stream.state.cursor
     for one, other in zip(together, alone, strict=True):
-        for site, kept in other.state.sites.items():
-            for name, value in kept.items():
-                torch.testing.assert_close(one.state.sites[site][name], value, atol=ROUNDING, rtol=0)
+        assert one.state.cursor == other.state.cursor  # and all that waits is written
+        assert one.past.other is not None and other.past.other is not None
+        pairs = ((one.state, other.state), (one.past.other.state, other.past.other.state))
+        for found, expected in pairs:
+            assert found.cursor == expected.cursor
+            for site, kept in expected.sites.items():
+                for name, value in kept.items():
+                    torch.testing.assert_close(found.sites[site][name], value, atol=ROUNDING, rtol=0)
 
 
 def test_no_stream_moves_another() -> None:

@@ -50,7 +50,8 @@ class WorldEnv(gymnasium.Env[NDArray[Any], Any]):
             terminated: The same, whether the episode has ended; None: it never does.
             render_mode: "rgb_array", or "human" where pygame is installed.
             settings: `observation` ("pixels" or "latents"), `max_episode_steps`, and of `v2w rollout` `steps`, `guidance`,
-                `context_noise`, `history`, `prompt`, `device`, `dtype`, and how the data set is read (`camera`, …).
+                `context_noise`, `history_guidance`, `history_guidance_noise`, `history`, `prompt`, `device`, `dtype`, and how the
+                data set is read (`camera`, …).
 
         Raises:
             V2WError: An argument is wrong, the model or the data cannot be read or do not fit together, or nobody says what

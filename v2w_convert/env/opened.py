@@ -16,7 +16,7 @@ from v2w_convert.env.settings import EnvSettings
 from v2w_convert.env.spaces import Actions
 from v2w_convert.env.starts import Starts, beginnings, known_actions, open_starts
 from v2w_convert.evaluation.conditions import rollout_conditions
-from v2w_convert.evaluation.rollout_frames import history_length, sampling_of
+from v2w_convert.evaluation.rollout_frames import check_sampling, history_length, sampling_of
 from v2w_convert.plan.call import Conditions
 from v2w_convert.sites import State
 from v2w_convert.surgery.load import open_converted
@@ -98,7 +98,7 @@ def open_world(folder: Path, starts: Starts, settings: EnvSettings) -> OpenedWor
     device = resolve_device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
     manifest, _, resolved = open_converted(folder)
-    resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
+    check_sampling(settings, resolved.noise.build())
     vae = open_vae(folder, device)
     if settings.observation == "pixels":
         require_decodable(vae, asked, 'observation="latents"')

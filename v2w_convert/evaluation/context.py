@@ -18,7 +18,12 @@ from v2w_convert.evaluation.clips import EvaluationClips, cut_clips, other_actio
 from v2w_convert.evaluation.conditions import rollout_conditions
 from v2w_convert.evaluation.metrics import bootstrap
 from v2w_convert.evaluation.result import Interval
-from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames, sampling_of
+from v2w_convert.evaluation.rollout_frames import (
+    check_sampling,
+    history_length,
+    rollout_frames,
+    sampling_of,
+)
 from v2w_convert.evaluation.settings import EvaluateSettings
 from v2w_convert.plan.call import Conditions
 from v2w_convert.processes import ALONE, Processes
@@ -120,7 +125,7 @@ def open_context(
     device = processes.device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
     manifest, _, resolved = open_converted(world_folder)
-    resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
+    check_sampling(settings, resolved.noise.build())
     vae = open_vae(world_folder, device)
     compression, longest = vae.packing, max(settings.horizons)
     history = history_length(resolved.frames_per_block, compression, settings.history)
@@ -148,12 +153,14 @@ def open_context(
     # Frames after the history may have left a trace in its latents.
     latents = encoded if vae.single else encode(vae, clips.frames[:, :history], settings.batch, processes)
     world = open_engine(world_folder, settings.engine, device, dtype, settings.cache)
+    sampling = sampling_of(settings, world.noise)
     found = {
         **decided(data_set, settings, manifest.view, episodes[0].frames[0]).model_dump(),
         "device": str(resolve_device(settings.device)),
         "dtype": str(dtype).removeprefix("torch."),
         "history": history,
-        "context_noise": sampling_of(settings, world.noise).context_noise,
+        "context_noise": sampling.context_noise,
+        "history_guidance_noise": sampling.history_guidance_noise,
     }
     recorded = torch.cat(
         [each.actions[:, 1:].flatten(0, 1) for each in (clips, training) if each is not None]

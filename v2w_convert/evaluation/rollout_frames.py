@@ -19,9 +19,24 @@ HISTORY = 8  # video frames, where the settings do not say
 
 
 def sampling_of(settings: SamplingSettings, noise: Noise) -> Sampling:
-    """The part of the settings that a stream takes, with the level of history that holds where they name none."""
-    given = settings.context_noise
-    return Sampling(settings.steps, settings.guidance, noise.history_level if given is None else given)
+    """The part of the settings that a stream takes, with the levels of history that hold where they name none."""
+    given, other = settings.context_noise, settings.history_guidance_noise
+    if other is None and settings.history_guidance != 1:
+        other = noise.max_level
+    return Sampling(
+        settings.steps,
+        settings.guidance,
+        noise.history_level if given is None else given,
+        settings.history_guidance,
+        other,
+    )
+
+
+def check_sampling(settings: SamplingSettings, noise: Noise, steps: int | None = None) -> None:
+    """`Noise.check_sampling` with the settings, or with another number of steps."""
+    noise.check_sampling(
+        settings.steps if steps is None else steps, settings.context_noise, settings.history_guidance_noise
+    )
 
 
 @torch.no_grad()

@@ -19,7 +19,12 @@ from v2w_convert.evaluation.clips import read_episodes
 from v2w_convert.evaluation.conditions import rollout_conditions
 from v2w_convert.evaluation.pictures import caption, captioned, contact_sheet, write_png, write_video
 from v2w_convert.evaluation.result import RolloutResult
-from v2w_convert.evaluation.rollout_frames import history_length, rollout_frames, sampling_of
+from v2w_convert.evaluation.rollout_frames import (
+    check_sampling,
+    history_length,
+    rollout_frames,
+    sampling_of,
+)
 from v2w_convert.evaluation.settings import RolloutSettings
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.load import open_converted
@@ -69,7 +74,7 @@ def rollout(
     device = resolve_device(settings.device)
     report(ProgressEvent("rollout", detail="loading"))
     manifest, _, resolved = open_converted(world_folder)
-    resolved.noise.build().check_sampling(settings.steps, settings.context_noise)
+    check_sampling(settings, resolved.noise.build())
     vae = open_vae(world_folder, device)
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
     data_set = open_dataset(data, settings, manifest.view)
@@ -118,6 +123,7 @@ def rollout(
             "dtype": str(resolve_dtype(settings.dtype, device)).removeprefix("torch."),
             "history": history,
             "context_noise": sampling.context_noise,
+            "history_guidance_noise": sampling.history_guidance_noise,
         },
     )
 

@@ -1,8 +1,8 @@
 """Settings of `rollout` and `evaluate`. Nothing heavy is imported here: the command line reads its flags from them."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from v2w_convert.data.settings import DataSettings
 from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Prompt, Scale, Seed, SettingPath
@@ -19,6 +19,18 @@ class SamplingSettings(DataSettings):
         default=None,
         description="noise level that observed and generated history is given, in the unit of the model's "
         "noise; 0 is clean; without it, the cleanest level that training visits",
+    )
+    history_guidance: float = Field(
+        default=1.0,
+        ge=-MAX_SCALE,
+        le=MAX_SCALE,
+        description="history guidance scale: leads away from what the model predicts from a noised history; 1 turns it "
+        "off, another value doubles what a frame costs",
+    )
+    history_guidance_noise: Scale | None = Field(
+        default=None,
+        description="noise level of the history that history guidance leads away from, in the unit of the model's "
+        "noise; without it the largest, at which nothing of it is left to see",
     )
     history: Count | None = Field(
         default=None,
@@ -42,6 +54,12 @@ class SamplingSettings(DataSettings):
         description="number format of the denoiser; auto: bfloat16 on a CUDA card that has it, else float32; the "
         "autoencoder runs in float32",
     )
+
+    @model_validator(mode="after")
+    def _level_is_used(self) -> Self:
+        if self.history_guidance_noise is not None and self.history_guidance == 1:
+            raise ValueError("`history_guidance_noise` needs a `history_guidance` other than 1")
+        return self
 
 
 class RolloutSettings(SamplingSettings):

@@ -77,12 +77,15 @@ class Noise(ABC):
             V2WError: The scheduler needs `tokens`, or has no levels of so few steps.
         """
 
-    def check_sampling(self, steps: int, context_noise: float | None = None) -> None:
+    def check_sampling(
+        self, steps: int, context_noise: float | None = None, history_guidance_noise: float | None = None
+    ) -> None:
         """Check that a rollout can be sampled so, before a model is loaded.
 
         Args:
             steps: Denoising steps.
             context_noise: The level that history is given; None: what this noise says.
+            history_guidance_noise: The level of the history that guidance leads away from; None: the largest.
 
         Raises:
             V2WError: There are more steps than training timesteps, or too few for this schedule, or the level is beyond the
@@ -94,11 +97,14 @@ class Noise(ABC):
                 f"denoise in {steps} steps", f"the schedule has {timesteps} timesteps", "fewer steps"
             )
         self.inference_levels(steps, SOME_TOKENS)
+        found = f"the largest noise level is {self.max_level:g}"
         if context_noise is not None and context_noise > self.max_level:
-            found = f"the largest noise level is {self.max_level:g}"
             raise V2WError(
                 f"give history at the noise level {context_noise:g}", found, "a smaller level, such as 0"
             )
+        if history_guidance_noise is not None and history_guidance_noise > self.max_level:
+            asked = f"lead away from a history at the noise level {history_guidance_noise:g}"
+            raise V2WError(asked, found, f"{self.max_level:g}, or less")
 
     def sampler(self, steps: int, tokens: int | None = None) -> Sampler:
         """The checkpoint's own solver, for one block; arguments as for `inference_levels`."""

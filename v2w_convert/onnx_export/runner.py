@@ -82,10 +82,14 @@ class OnnxStream:
                 (b …): all of them, and no others.
 
         Raises:
-            V2WError: The file is none of `v2w export`; or a condition is missing, unknown, or of another shape.
+            V2WError: The file is none of `v2w export`; or a condition is missing, unknown, or of another shape; or
+                `sampling` asks for history guidance, which takes a second state.
         """
         self.session = session
         self.sampling = sampling or Sampling()
+        if self.sampling.history_guidance != 1:
+            found = "history guidance takes a second state, of the noised history"
+            raise V2WError("roll out an ONNX graph", found, "v2w rollout --engine onnx")
         facts = read_facts(session)
         self.noise = facts.noise.build()
         self.tokens, self.feedback, own = facts.tokens, facts.feedback, facts.condition_inputs

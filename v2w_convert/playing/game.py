@@ -17,7 +17,7 @@ from v2w_convert.device import resolve_device, resolve_dtype
 from v2w_convert.engines.open import open_engine
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.conditions import rollout_conditions
-from v2w_convert.evaluation.rollout_frames import history_length, sampling_of
+from v2w_convert.evaluation.rollout_frames import check_sampling, history_length, sampling_of
 from v2w_convert.noise import Noise
 from v2w_convert.plan.call import Conditions
 from v2w_convert.playing.controls import Controls, controls_of
@@ -172,7 +172,7 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
     progress(ProgressEvent("play", detail="loading"))
     manifest, _, resolved = open_converted(world_folder)
     noise = resolved.noise.build()
-    noise.check_sampling(settings.steps, settings.context_noise)
+    check_sampling(settings, noise)
     vae = open_vae(world_folder, device)
     asked = f"play {world_folder}"
     require_decodable(vae, asked, "v2w rollout, which writes a video")
@@ -224,7 +224,7 @@ def _possible_steps(noise: Noise, settings: PlaySettings) -> list[int]:
     possible = []
     for steps in sorted({*range(1, MAX_STEPS + 1), settings.steps}):
         try:
-            noise.check_sampling(steps, settings.context_noise)
+            check_sampling(settings, noise, steps)
         except V2WError:
             continue
         possible.append(steps)

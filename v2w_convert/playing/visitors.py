@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from v2w_convert.errors import V2WError
 from v2w_convert.playing.game import Game, Moment
@@ -78,8 +78,7 @@ class Visitor:
             case Sample():
                 if wish.steps not in game.steps or abs(wish.guidance) > MAX_GUIDANCE:
                     raise V2WError("sample", "the model cannot be sampled so")
-                context_noise = self.sampling.context_noise
-                self.sampling = Sampling(wish.steps, float(wish.guidance), context_noise)
+                self.sampling = replace(self.sampling, steps=wish.steps, guidance=float(wish.guidance))
                 self.rate = float(wish.rate)
             case Seen():
                 if not self.seen <= wish.number <= self.number:

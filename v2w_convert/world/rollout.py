@@ -1,7 +1,7 @@
 """Autoregressive rollout: the next frame, or block of frames, from the past and from the action just taken."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -73,11 +73,19 @@ class Sampling:
             (Vid2World, arXiv 2505.14357, section 4.2; its lambda is s - 1). 1: one branch only.
         context_noise: The level that history is noised to, in the noise kind's unit; 0: clean. None: the noise's
             `history_level`.
+        history_guidance: r of `out = e_o + r (e_c - e_o)`, where e_o is predicted from another history: the same frames
+            and actions, the frames noised to a larger level, of which the model is told (Song et al., arXiv
+            2502.06764). 1: one history only. With action guidance, both differences are added to e_c: `out = e_c +
+            (s - 1) (e_c - e_u) + (r - 1) (e_c - e_o)`, as that work adds the scores of several histories.
+        history_guidance_noise: The level of the other history, in the noise kind's unit. None: the noise's `max_level`,
+            at which nothing of it is left to see.
     """
 
     steps: int = 10
     guidance: float = 1.0
     context_noise: float | None = None
+    history_guidance: float = 1.0
+    history_guidance_noise: float | None = None
 
 
 class Stream:
@@ -106,7 +114,8 @@ class Stream:
         conditions: dict[str, Any],
         tokens: int,
     ):
-        self.world, self.past, self.sampling, self.conditions = world, Past(state), sampling, conditions
+        self.world, self.sampling, self.conditions = world, sampling, conditions
+        self.past = Past(state, other=None if sampling.history_guidance == 1 else Past(state))
         self.size, self.tokens = size, tokens
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -122,9 +131,11 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """The stream state after all that was seen. A block that waits is written by a pass of its own."""
-        if self.past.waiting is not None:
-            self.past = Past(self._written(self.past.state, self.past.waiting))
+        """The stream state after all that was seen. A block that waits is written by a pass of its own.
+
+        What is set has no other history beside it: such a stream is not guided by history.
+        """
+        self.past = self._written(self.past)
         return self.past.state
 
     @state.setter
@@ -139,14 +150,28 @@ class Stream:
             latents: (b t c h w).
             actions: (b t a), that led to each of them.
         """
-        seen = self._as_history(latents, actions)
-        self.past = Past(self._written(self.state, seen))
+        self.past = self._written(self._seen(latents, actions))
+
+    def _seen(self, latents: Tensor, actions: Tensor | None) -> Past:
+        """The past with these frames (b t c h w) after the actions (b t a), which wait in it."""
+        past, waiting = self._written(self.past), self._as_history(latents, actions)
+        other = past.other
+        if other is not None:
+            other = replace(other, waiting=self._as_other_history(latents, actions))
+        return replace(past, waiting=waiting, other=other)
 
     def _as_history(self, latents: Tensor, actions: Tensor | None) -> SeenBlock:
         """Frames (b t c h w) after the actions (b t a), as the model is shown them."""
         given = self.sampling.context_noise
-        history = self.world.noise.history_level if given is None else given
-        level = torch.full(latents.shape[:2], float(history), device=latents.device)
+        return self._noised(latents, actions, self.world.noise.history_level if given is None else given)
+
+    def _as_other_history(self, latents: Tensor, actions: Tensor | None) -> SeenBlock:
+        """The same frames as the model is shown them for the prediction that history guidance leads away from."""
+        given = self.sampling.history_guidance_noise
+        return self._noised(latents, actions, self.world.noise.max_level if given is None else given)
+
+    def _noised(self, latents: Tensor, actions: Tensor | None, to: float) -> SeenBlock:
+        level = torch.full(latents.shape[:2], float(to), device=latents.device)
         latents = latents.to(self.world.dtype)
         if not is_finite(latents):
             raise V2WError(
@@ -158,12 +183,14 @@ class Stream:
         return SeenBlock(noisy, level, self._cast(actions))
 
     @torch.no_grad()
-    def _written(self, state: State, seen: SeenBlock) -> State:
-        """The state after frames that come after those in `state`, by a pass of their own."""
-        _, after = self.world.forward_streamed(
-            state, seen.latents, seen.level, seen.actions, commit=True, **self.conditions
-        )
-        return after
+    def _written(self, past: Past) -> Past:
+        """The same past with nothing that waits: it is written by a pass of its own."""
+        state, seen = past.state, past.waiting
+        if seen is not None:
+            _, state = self.world.forward_streamed(
+                state, seen.latents, seen.level, seen.actions, commit=True, **self.conditions
+            )
+        return Past(state, other=None if past.other is None else self._written(past.other))
 
     @torch.no_grad()
     def step(self, action: Tensor | None = None) -> Tensor:
@@ -191,8 +218,7 @@ class Stream:
             frame = sampler.step(self._guided(frame, now, actions), frame, i)
         if not is_finite(frame):
             raise self._not_finite(start, actions)
-        seen = self._as_history(frame, actions)
-        self.past = Past(self.state, seen)
+        self.past = self._seen(frame, actions)
         return frame
 
     @property
@@ -218,28 +244,52 @@ class Stream:
         )
 
     def _guided(self, frame: Tensor, level: Tensor, actions: Tensor | None) -> Tensor:
-        output = self._predicted(frame, level, actions)
-        if self.sampling.guidance == 1 or actions is None:
-            return output
-        dropped = torch.ones_like(level, dtype=torch.bool)
-        without = self._predicted(frame, level, actions, dropped)
-        return without + self.sampling.guidance * (output - without)
+        """The model's output for the next block, led away from others; what waits in the past is written."""
+        output, self.past = self._predicted(self.past, frame, level, actions)
+        guided = output
+        if self.sampling.guidance != 1 and actions is not None:
+            dropped = torch.ones_like(level, dtype=torch.bool)
+            without, self.past = self._predicted(self.past, frame, level, actions, dropped)
+            guided = without + self.sampling.guidance * (output - without)
+        if self.sampling.history_guidance != 1:
+            guided = guided + (self.sampling.history_guidance - 1) * (
+                output - self._from_other_history(frame, level, actions)
+            )
+        return guided
+
+    def _from_other_history(self, frame: Tensor, level: Tensor, actions: Tensor | None) -> Tensor:
+        """The model's output for the next block after the noised history."""
+        if self.past.other is None:
+            raise V2WError(
+                "guide by history",
+                "the frames before were seen without it",
+                "a stream that begins with this sampling",
+            )
+        output, other = self._predicted(self.past.other, frame, level, actions)
+        self.past = replace(self.past, other=other)
+        return output
 
     def _predicted(
-        self, frame: Tensor, level: Tensor, actions: Tensor | None, dropped: Tensor | None = None
-    ) -> Tensor:
-        """The model's output for the next block; the pass writes the block that waits, if there is one."""
-        seen = self.past.waiting
-        if seen is None or (actions is None) != (seen.actions is None):
+        self,
+        past: Past,
+        frame: Tensor,
+        level: Tensor,
+        actions: Tensor | None,
+        dropped: Tensor | None = None,
+    ) -> tuple[Tensor, Past]:
+        """The model's output for the block after a past; the pass writes the block that waits there, if there is one."""
+        seen = past.waiting
+        if seen is not None and (actions is None) != (seen.actions is None):
+            past, seen = self._written(past), None
+        if seen is None:
             output, _ = self.world.forward_streamed(
-                self.state, frame, level, actions, dropped, **self.conditions
+                past.state, frame, level, actions, dropped, **self.conditions
             )
-            return output
+            return output, past
         latents, level = torch.cat([seen.latents, frame], 1), torch.cat([seen.level, level], 1)
         both = None if actions is None or seen.actions is None else torch.cat([seen.actions, actions], 1)
-        output, state = self.world.forward_folded(self.past.state, latents, level, both, **self.conditions)
-        self.past = Past(state)
-        return output
+        output, state = self.world.forward_folded(past.state, latents, level, both, **self.conditions)
+        return output, replace(past, state=state, waiting=None)
 
     def _cast(self, actions: Tensor | None) -> Tensor | None:
         return None if actions is None else actions.to(device=self.world.device, dtype=self.world.dtype)
@@ -342,8 +392,10 @@ def in_two_passes(
 
 def alike_pasts(streams: Sequence[Stream]) -> list[Past]:
     """What streams have seen, as `join_pasts` takes it: blocks that wait are written, unless all have one of a kind."""
-    pasts = [stream.past for stream in streams]
-    return pasts if are_alike(pasts) else [Past(stream.state) for stream in streams]
+    if not are_alike([stream.past for stream in streams]):
+        for stream in streams:
+            stream.past = stream._written(stream.past)
+    return [stream.past for stream in streams]
 
 
 def start_stream(

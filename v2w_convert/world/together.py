@@ -1,7 +1,6 @@
 """Streams of their own, each as far as it has come, stepped in one batch: many rollouts share the passes of one model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -155,8 +154,9 @@ def _join(streams: Sequence[Stream]) -> SeededStream:
     """One stream of all, with their generators."""
     first = streams[0]
     pasts = alike_pasts(streams)
-    past, cursors = join_pasts(pasts), [own.state.cursor for own in pasts]
+    cursors = [own.state.cursor for own in pasts]
     same = len({int(cursor) for cursor in cursors}) == 1
+    past = join_pasts(pasts).at(cursors[0] if same else torch.stack(cursors))
     conditions = {
         name: torch.cat([stream.conditions[name] for stream in streams]) for name in first.conditions
     }
@@ -164,22 +164,22 @@ def _join(streams: Sequence[Stream]) -> SeededStream:
     world: StreamingModel = first.world if same else _ManyCursors(first.world)
     joined = _Joined(
         world,
-        past.state if same else past.state._replace(cursor=torch.stack(cursors)),
+        past.state,
         (len(streams), h, w),
         first.sampling,
         [0] * len(streams),
         conditions,
         first.tokens,
     )
-    joined.past = replace(past, state=joined.past.state)
+    joined.past = past
     joined.generators = [stream.generator for stream in streams]
     return joined
 
 
 def _row(past: Past, i: int) -> Past:
     """What one stream has seen, which does not keep the others' in memory."""
-    own, cursor = past.rows([i]), past.state.cursor
-    return replace(own, state=own.state._replace(cursor=cursor if cursor.ndim == 0 else cursor[i].clone()))
+    cursor = past.state.cursor
+    return past.rows([i]).at(cursor if cursor.ndim == 0 else cursor[i].clone())
 
 
 def _action_dim(world: Any) -> int:

@@ -22,15 +22,17 @@ from v2w_convert.strict_json import read_object
 
 TRAINING = ("--lr", 2e-4, "--batch", 8, "--frames", 16)
 NOISE = 100  # of 1,000 timesteps, for history
+GUIDED = {"history_guidance": 1.5, "history_guidance_noise": 500.0}  # of 1,000 timesteps
 CELLS = "cells.json"
 SAME = ("world", "steps", "sampling_steps", "frames", "rollouts")  # options that make arms comparable
 
 
 class Arm(NamedTuple):
-    """One way: flags of `v2w finetune`, None where nothing is trained; and how it is rolled out."""
+    """One way: flags of `v2w finetune`, None where nothing is trained; how it is rolled out; and whose run is, if not its own."""
 
     flags: tuple[object, ...] | None
     sampling: dict[str, Any] = {}
+    run_of: str | None = None
 
 
 ARMS = {
@@ -46,12 +48,20 @@ ARMS = {
         ("--self-history", 0.5, "--history-noise", NOISE), {"context_noise": float(NOISE)}
     ),
     "error of the clean frame": Arm(("--loss-target", "sample")),
+    "as it is, history guidance": Arm(None, GUIDED),
+    "history guidance": Arm(None, GUIDED | {"context_noise": float(NOISE)}, "self-history, noised"),
 }
 
 
 def measure(arm: Arm, output: Path, options: argparse.Namespace) -> None:
     """Train and evaluate in `output`; `CELLS` comes last."""
     world = options.world
+    if arm.run_of is not None:
+        world = output.parent / _folder(arm.run_of) / "run"
+        if not world.is_dir():
+            raise V2WError(
+                f"roll out {arm.run_of!r} in another way", f"there is no {world}", "that arm before it"
+            )
     if arm.flags is not None:
         world = output / "run"
         words = (
@@ -99,6 +109,10 @@ def _late(part: DriftFigures) -> dict[str, str]:
     return row | {f"{name} read, {frames}": f"{value:.2f}" for name, value in part.inverse_dynamics.items()}
 
 
+def _folder(arm: str) -> str:
+    return arm.replace(" ", "-").replace(",", "")
+
+
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -126,7 +140,7 @@ def main(words: list[str] | None = None) -> None:
         require_same(output / "options.json", {name: str(getattr(options, name)) for name in SAME})
         rows: dict[str, dict[str, str]] = {}
         for name in options.arms:
-            folder = output / name.replace(" ", "-").replace(",", "")
+            folder = output / _folder(name)
             if not (folder / CELLS).exists():
                 measure(ARMS[name], folder, options)
             rows[name] = read_object(folder / CELLS)

@@ -17,6 +17,7 @@ Changed = dict[type, dict[str, Method]]
 
 INIT, BRANCH, OBSERVE, STEP_BLOCK = Stream.__init__, Stream.branch, Stream.observe, Stream.step_block
 GUIDED, NOISE, AS_HISTORY = Stream._guided, Stream._noise, Stream._as_history
+AS_OTHER, FROM_OTHER, SEEN = Stream._as_other_history, Stream._from_other_history, Stream._seen
 
 
 def _stream(**methods: Method) -> Changed:
@@ -340,6 +341,114 @@ guidance_drops_all_actions = {
 }
 
 
+# ----------------------------------------------------------------------------------- history guidance
+
+
+def _scaled(change: Callable[[float], float]) -> Changed:
+    """Another scale of history guidance than the asked one."""
+
+    def guided(self: Stream, *given: Any) -> Any:
+        if self.sampling.history_guidance == 1:
+            return GUIDED(self, *given)
+        scale = change(self.sampling.history_guidance)
+        with _as(self, sampling=replace(self.sampling, history_guidance=scale)):
+            output = GUIDED(self, *given)
+            past = self.past
+        self.past = past
+        return output
+
+    return _stream(_guided=guided)
+
+
+def _as_other(change: Method) -> Changed:
+    """Another of how the other history is shown."""
+    return _stream(_as_other_history=lambda self, latents, actions: change(self, latents, actions))
+
+
+def _other_at(level: Callable[[Stream], float | None]) -> Changed:
+    """Another level of the other history than the asked one."""
+
+    def as_other(self: Stream, latents: Tensor, actions: Tensor | None) -> SeenBlock:
+        with _as(self, sampling=replace(self.sampling, history_guidance_noise=level(self))):
+            return AS_OTHER(self, latents, actions)
+
+    return _as_other(as_other)
+
+
+def _not_noised(self: Stream, latents: Tensor, actions: Tensor | None) -> SeenBlock:
+    return replace(AS_OTHER(self, latents, actions), latents=latents.to(self.world.dtype))
+
+
+def _told_as_history(self: Stream, latents: Tensor, actions: Tensor | None) -> SeenBlock:
+    shown, given = AS_OTHER(self, latents, actions), self.sampling.context_noise
+    level = self.world.noise.history_level if given is None else given
+    return replace(shown, level=torch.full_like(shown.level, level))
+
+
+def _with_the_noise_of_history(self: Stream, latents: Tensor, actions: Tensor | None) -> Past:
+    generator = self.generator.get_state()
+    past = SEEN(self, latents, actions)
+    if past.other is None:
+        return past
+    after = self.generator.get_state()
+    self.generator.set_state(generator)
+    other = replace(past.other, waiting=AS_OTHER(self, latents, actions))
+    self.generator.set_state(after)
+    return replace(past, other=other)
+
+
+def _only_observed(self: Stream, latents: Tensor, actions: Tensor | None) -> Past:
+    """What is generated is not written into the other history."""
+    past = SEEN(self, latents, actions)
+    if past.other is None or not hasattr(self, "generating"):
+        return past
+    return replace(past, other=replace(past.other, waiting=None))
+
+
+def _swapped(self: Stream, latents: Tensor, actions: Tensor | None) -> Past:
+    past = SEEN(self, latents, actions)
+    if past.other is None:
+        return past
+    return replace(past.other, other=replace(past, other=None))
+
+
+def _one_guidance_only(self: Stream, frame: Tensor, level: Tensor, actions: Tensor | None) -> Tensor:
+    """With history guidance there is no action guidance."""
+    if self.sampling.history_guidance == 1:
+        return GUIDED(self, frame, level, actions)
+    own = self.sampling
+    self.sampling = replace(own, guidance=1.0)
+    try:
+        return GUIDED(self, frame, level, actions)
+    finally:
+        self.sampling = own
+
+
+def _empty_pasts(stream: Stream) -> Past:
+    """Both before the first frame."""
+    return Past(_empty(stream), other=None if stream.past.other is None else Past(_empty(stream)))
+
+
+history_guidance_ignored = _scaled(lambda scale: 1.0)
+history_guidance_of_the_other_sign = _scaled(lambda scale: 2 - scale)
+history_guidance_one_too_strong = _scaled(lambda scale: scale + 1)
+other_history_not_noised = _as_other(_not_noised)
+other_history_told_as_history = _as_other(_told_as_history)
+other_history_at_max_level = _other_at(lambda self: None)
+other_history_at_historys_level = _other_at(lambda self: self.world.noise.history_level)
+unasked_level_of_other_history_halved = _other_at(
+    lambda self: self.sampling.history_guidance_noise or self.world.noise.max_level / 2
+)
+other_history_without_actions = _as_other(lambda self, latents, actions: AS_OTHER(self, latents, None))
+other_history_with_the_noise_of_history = _stream(_seen=_with_the_noise_of_history)
+other_history_holds_only_observed = _stream(_seen=_only_observed, step_block=_generating)
+histories_swapped = _stream(_seen=_swapped)
+other_history_without_newest_action = _stream(
+    _from_other_history=lambda self, frame, level, actions: FROM_OTHER(self, frame, level, None)
+)
+history_guidance_in_place_of_guidance = _stream(_guided=_one_guidance_only)
+
+
 # ------------------------------------------------------------------------------------------- branches
 
 
@@ -358,7 +467,10 @@ def _shares_generator(stem: Stream, twin: Stream, seed: int | None) -> None:
 
 branch_is_the_stem = _branches(lambda stem, twin, seed: stem)
 branch_shares_generator = _branches(_shares_generator)
-branch_forgets_past = _branches(lambda stem, twin, seed: setattr(twin, "state", _empty(stem)))
+branch_forgets_past = _branches(lambda stem, twin, seed: setattr(twin, "past", _empty_pasts(stem)))
+branch_forgets_other_history = _branches(
+    lambda stem, twin, seed: setattr(twin, "past", replace(Past(stem.state), other=_empty_pasts(stem).other))
+)
 branch_ignores_seed = _branches(
     lambda stem, twin, seed: twin.generator.set_state(stem.generator.get_state()) and None
 )
@@ -376,4 +488,7 @@ branch_with_other_sampling = _branches(
 )
 branch_without_guidance = _branches(
     lambda stem, twin, seed: setattr(twin, "sampling", replace(stem.sampling, guidance=1.0))
+)
+branch_without_history_guidance = _branches(
+    lambda stem, twin, seed: setattr(twin, "sampling", replace(stem.sampling, history_guidance=1.0))
 )

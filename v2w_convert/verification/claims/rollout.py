@@ -1,7 +1,7 @@
 """A rollout by the stream is the rollout as it is defined, worked out over whole clips without any stream."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ HISTORY = ClaimSpec(
 GUIDANCE = ClaimSpec(
     "rollout-guidance",
     "rollout",
-    "Guidance leads away from the model without the newest action, by its scale",
+    "Guidance leads away from the model without the newest action, or with a noised history, by its scale",
     fix=FIX,
     core=True,
 )
@@ -144,15 +144,18 @@ def _trials(world: AnyWorld) -> list[Trial]:
         Trial(HISTORY, Sampling(steps=2, context_noise=0.0), 3, once),
         Trial(GUIDANCE, Sampling(steps=2, guidance=2.5), 3, once),
         Trial(GUIDANCE, Sampling(steps=2, guidance=0.5), 3, once),
-        Trial(BRANCH, Sampling(steps=2, guidance=2.5, context_noise=context), 4, _branches),
+        Trial(GUIDANCE, replace(_other_history(world), guidance=1.0), 3, _after(1, 2)),
+        Trial(GUIDANCE, Sampling(steps=2, guidance=0.5, history_guidance=0.5), 3, once),
+        Trial(BRANCH, replace(_other_history(world), context_noise=context), 4, _branches),
     ]
 
 
 def _brief_trials(world: AnyWorld) -> list[Trial]:
-    everything = Sampling(steps=2, guidance=2.5, context_noise=_context_noise(world))
+    everything = replace(_other_history(world), context_noise=_context_noise(world))
+    little = Sampling(steps=2, guidance=0.5, context_noise=0.0, history_guidance=0.5)
     return [
         Trial(LOOP, Sampling(steps=3), 4, _after(2, 2)),
-        Trial(HISTORY, Sampling(steps=2, guidance=0.5, context_noise=0.0), 2, _after(1, 1)),
+        Trial(HISTORY, little, 2, _after(1, 1)),
         Trial(BRANCH, everything, 4, _branches),
     ]
 
@@ -246,6 +249,10 @@ def _said(sampling: Sampling) -> str:
     said = [f"{sampling.steps} {'step' if sampling.steps == 1 else 'steps'}"]
     said += [f"guidance {sampling.guidance:g}"] if sampling.guidance != 1 else []
     said += [] if sampling.context_noise is None else [f"context noise {sampling.context_noise:.3g}"]
+    if sampling.history_guidance != 1:
+        level = sampling.history_guidance_noise
+        at = "the largest level" if level is None else f"the level {level:.3g}"
+        said.append(f"history guidance {sampling.history_guidance:g} from {at}")
     return " with ".join(said[:2]) + "".join(f" and {more}" for more in said[2:])
 
 
@@ -268,6 +275,12 @@ def _context_noise(world: AnyWorld) -> float:
     return float(world.noise.inference_levels(3, world.clip_tokens(*latent_size(part)))[1])
 
 
+def _other_history(world: AnyWorld) -> Sampling:
+    """Both guidances, of which that by history leads away from one that is neither clean nor noise alone."""
+    level = float(world.noise.level_at(torch.tensor(0.8)))
+    return Sampling(steps=2, guidance=2.5, history_guidance=1.5, history_guidance_noise=level)
+
+
 def _has_one(context: VerifyContext) -> bool:
     return context.source.low_noise is None
 
@@ -279,7 +292,7 @@ def _has_two(context: VerifyContext) -> bool:
 def _cost(context: VerifyContext) -> Cost:
     """Counted: blocks of two clips, of seven to a pass, and calls."""
     window = _window_blocks(context.resolved)
-    blocks, calls = (125, 58) if context.large else (175 + 7 * window, 88)
+    blocks, calls = (161, 83) if context.large else (259 + 7 * window, 140)
     return Cost(passes=blocks * context.resolved.frames_per_block / 7, reads=0.3 * calls)
 
 
