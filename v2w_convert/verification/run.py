@@ -18,7 +18,7 @@ from v2w_convert.surgery.action_statistics import recorded_actions
 from v2w_convert.surgery.load import Converted, open_converted
 from v2w_convert.verification.claim import Claim
 from v2w_convert.verification.claims import CHECKS
-from v2w_convert.verification.engine.budget import Budget, Estimate, estimate, keep_no_freed_memory
+from v2w_convert.verification.engine.budget import Budget, Estimate, estimate
 from v2w_convert.verification.engine.clips import read_clips, relative_size
 from v2w_convert.verification.engine.context import Scope, VerifyContext
 from v2w_convert.verification.engine.exact import exact
@@ -198,8 +198,6 @@ def _prepare(
     say: Callable[[str], None],
 ) -> None:
     """Open the world model with its weights on disk, read the clips, and estimate time and memory."""
-    if context.large:
-        keep_no_freed_memory()
     with exact():
         context.loaded_world = world = open_world(context.model, memory=0)
         if settings.clips is not None:
@@ -209,7 +207,7 @@ def _prepare(
         memory = None if settings.memory is None else settings.memory * GB
         size = relative_size(context.clips, world)
         expected = estimate(world, context.source, memory, context.budget.clock, size)
-    context.weight_memory = expected.weight_memory
+    context.weight_memory, context.world_memory = expected.weight_memory, expected.world_memory
     runner.estimate = expected
     seconds = runner.seconds()
     context.figures["budget"] = {

@@ -22,7 +22,6 @@ PROGRAM_BYTES = 0.6e9
 LARGEST_TENSOR_COPIES = (
     3  # float64 copies of the largest tensor: being read from disk, and kept by the allocator
 )
-M_MMAP_THRESHOLD, MEGABYTE = -3, 2**20  # glibc's number of that setting (malloc.h)
 
 
 class OutOfTime(Exception):
@@ -75,8 +74,9 @@ class Estimate:
     Attributes:
         read_seconds: Seconds to run a block, which reads once those weights that do not fit into memory.
         pass_seconds: Seconds for two clips through the model, its weights in memory as far as they fit.
-        weight_memory: Bytes of one model's weights that fit into memory.
-        held_share: The share of one model's float64 weights that this is, at most 1.
+        weight_memory: Bytes of one model's weights that fit into memory beside what all its modules receive and return.
+        world_memory: Bytes of the world model's weights that fit where no such record of all modules is kept.
+        held_share: The share of the world model's float64 weights that this is, at most 1.
         memory: Largest number of bytes in use.
         basis: What this is estimated from, in words.
     """
@@ -84,6 +84,7 @@ class Estimate:
     read_seconds: float
     pass_seconds: float
     weight_memory: float
+    world_memory: float
     held_share: float
     memory: float
     basis: str
@@ -121,13 +122,14 @@ def estimate(
     given = available_memory() if memory is None else memory
     activations *= max(1.0, size)
     largest = max(math.prod(info.shape) for info in source.tensors.values())
-    other = PROGRAM_BYTES + LARGEST_TENSOR_COPIES * largest * FLOAT64_BYTES + 2 * activations
-    weight_memory = float("inf") if given is None else max(0.0, given - other)
-    held = min(1.0, weight_memory / weights)
+    other = PROGRAM_BYTES + LARGEST_TENSOR_COPIES * largest * FLOAT64_BYTES
+    free = float("inf") if given is None else given - other
+    weight_memory, world_memory = max(0.0, free - 2 * activations), max(0.0, free - activations)
+    held = min(1.0, world_memory / weights)
     basis = (
         f"one pass of {world.frames_per_block} and one of {frames} frames with weights read from disk, "
         f"{block_seconds:.1f} s and {clip_seconds:.1f} s; {gigabytes(weights)} of float64 weights, of which {held:.0%} "
-        f"can be held in memory, and {gigabytes(2 * activations)} of activations"
+        f"can be held in memory, and {gigabytes(activations)} of activations, twice that for the base"
     )
     read_seconds = (
         max(1 - held, 1 / 4) * block_seconds
@@ -136,8 +138,10 @@ def estimate(
         read_seconds=read_seconds,
         pass_seconds=2 * max(clip_seconds - block_seconds, clip_seconds / 4) + read_seconds,
         weight_memory=weight_memory,
+        world_memory=world_memory,
         held_share=held,
-        memory=held * weights + other,
+        memory=other
+        + max(min(weights, weight_memory) + 2 * activations, min(weights, world_memory) + activations),
         basis=basis,
     )
 
@@ -149,16 +153,6 @@ def release_freed_memory() -> None:
     """
     with suppress(AttributeError, OSError, TypeError):  # macOS, musl; Windows
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def keep_no_freed_memory() -> None:
-    """From now on, let the C library return a freed piece of a megabyte or more to the system at once (glibc).
-
-    Otherwise small tensors that stay, such as figures of every module, keep large pieces between them from being used again:
-    3.5 GB more after two passes of 1.5 billion numbers.
-    """
-    with suppress(AttributeError, OSError, TypeError):  # macOS, musl; Windows
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MEGABYTE)
 
 
 def available_memory() -> float | None:

@@ -71,6 +71,7 @@ class VerifyContext:
         manifest: The converted folder's record.
         budget: Checked while a model runs.
         weight_memory: Bytes of weights that may be in memory; the others stay on disk.
+        world_memory: The same while only the world model's outputs are looked at.
         clips: Clips of the user's data, for the distance; None: generated ones.
         large: True for a model so large that measurements are kept brief; they say so.
         draw_influence: True if the influence of every frame on every frame is measured, for the report's pictures.
@@ -91,6 +92,7 @@ class VerifyContext:
     manifest: Manifest
     budget: Budget
     weight_memory: float = float("inf")
+    world_memory: float = float("inf")
     clips: ReferenceClips | None = None
     large: bool = False
     draw_influence: bool = False

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from v2w_convert.plan.probe import randomize_zero_init
+from v2w_convert.verification.engine.budget import release_freed_memory
 from v2w_convert.verification.engine.context import VerifyContext
 from v2w_convert.verification.engine.inputs import enough_frames, random_inputs
 from v2w_convert.verification.engine.models import open_base, open_world
@@ -74,7 +75,7 @@ def begin_base_randomized(context: VerifyContext) -> None:
 def begin_world(context: VerifyContext) -> None:
     """Free the base, which is read from disk where a site is compared; open the world model in float64."""
     free_models(context)
-    context.loaded_world = open_world(context.model, memory=context.weight_memory)
+    context.loaded_world = open_world(context.model, memory=context.world_memory)
     context.loaded_base = None if context.origin is None else open_base(context.origin, memory=0)
     context.budget.watch(context.world.base, [*context.world.sites.values()])
 
@@ -134,6 +135,7 @@ def free_models(context: VerifyContext) -> None:
     context.loaded_experts = None
     SCRATCH.clear()
     gc.collect()  # a model may be part of a reference cycle
+    release_freed_memory()
 
 
 HEADERS = Phase("headers", budgeted=False)  # of the weight files: if they do not fit, no model can be opened
