@@ -65,7 +65,7 @@ def graph_key(model: nn.Module, facts: Mapping[str, Any]) -> str:
     """
     digest = digests.new_digest()
     versions = {name: version(name) for name in PACKAGES}
-    digest.update(json.dumps([versions, facts], sort_keys=True).encode())
+    digest.update(json.dumps([versions, facts], sort_keys=True, allow_nan=False).encode())
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
@@ -119,7 +119,7 @@ def keep_graph(folder: Path, key: str, make: Callable[[Path], Made]) -> Made:
         with staging_folder(entry) as stage:
             made = make(stage / GRAPH)
             recorded = {file.name: digests.file_digest(file) for file in files_of(stage / GRAPH)}
-            (stage / DIGESTS).write_text(json.dumps(recorded), "utf-8")
+            (stage / DIGESTS).write_text(json.dumps(recorded, allow_nan=False), "utf-8")
     except OSError as error:
         raise V2WError(
             f"keep a graph in {folder}", str(error), "--cache DIR, a folder that can be written"

@@ -113,7 +113,7 @@ def test_time_that_is_left_counts_passes_and_reads_of_checks_and_phases(exact: b
         Check("b", (), phase, lambda c: [], lambda c: Cost(passes=3, reads=1)),
     ]
     runner = Runner(checks, context(), events.append)
-    runner.estimate = Estimate(10.0, 1.0, 0.0, 1.0, 0.0, "")
+    runner.estimate = Estimate(10.0, 1.0, 0.0, 0.0, 1.0, 0.0, "")
     runner.run_phase(phase)
     runner.finish()
     assert [(event.done, event.total, event.detail, event.seconds_left) for event in events] == [
