@@ -292,7 +292,7 @@ def _has_two(context: VerifyContext) -> bool:
 def _cost(context: VerifyContext) -> Cost:
     """Counted: blocks of two clips, of seven to a pass, and calls."""
     window = _window_blocks(context.resolved)
-    blocks, calls = (159, 58) if context.large else (259 + 7 * window, 102)
+    blocks, calls = (161, 83) if context.large else (259 + 7 * window, 140)
     return Cost(passes=blocks * context.resolved.frames_per_block / 7, reads=0.3 * calls)
 
 

@@ -102,24 +102,23 @@ class ReferenceRollout:
     def _guided(self) -> Tensor:
         """The model's output for the whole clip, and how far it is from those that guidance leads away from.
 
-        One does not know the newest actions, the other is shown the other history. All are clips of one batch: where weights
-        are read from disk, once.
+        One does not know the newest actions, the other is shown the other history.
         """
         bare = self.unknown.clone()
         bare[:, -self.world.frames_per_block :] = True
-        action, history = self.sampling.guidance, self.sampling.history_guidance
-        clips = [(1.0, self.frames, self.level, self.unknown)]
-        clips += [(action, self.frames, self.level, bare)] if action != 1 else []
-        clips += [(history, self.other, self.other_level, self.unknown)] if history != 1 else []
-        scales, *shown = zip(*clips, strict=True)
-        frames, level, dropped = map(torch.cat, shown)
-        given = {"actions": self.actions, **self.conditions}
-        given = {name: torch.cat([x] * len(clips)) for name, x in given.items()}
-        output, *others = self.world(frames, level, dropped=dropped, **given).chunk(len(clips))
-        guided: Tensor = output
-        for scale, other in zip(scales[1:], others, strict=True):
-            guided = guided + (scale - 1) * (output - other)
+        output = self._output(self.frames, self.level, self.unknown)
+        guided = output
+        if self.sampling.guidance != 1:
+            away = output - self._output(self.frames, self.level, bare)
+            guided = guided + (self.sampling.guidance - 1) * away
+        if self.sampling.history_guidance != 1:
+            away = output - self._output(self.other, self.other_level, self.unknown)
+            guided = guided + (self.sampling.history_guidance - 1) * away
         return guided
+
+    def _output(self, frames: Tensor, level: Tensor, unknown: Tensor) -> Tensor:
+        output: Tensor = self.world(frames, level, actions=self.actions, dropped=unknown, **self.conditions)
+        return output
 
     def _append(
         self, seen: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], actions: Tensor | None
