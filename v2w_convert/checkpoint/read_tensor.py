@@ -13,18 +13,21 @@ if TYPE_CHECKING:
 CHUNK = 8 * 2**20  # bytes read at once where a checksum covers more than the tensor
 
 
-def read_tensor(info: TensorInfo, dtype: "torch.dtype | None" = None) -> "torch.Tensor":
-    """The tensor of shape `info.shape`, in newly allocated memory.
+def read_tensor(
+    info: TensorInfo, dtype: "torch.dtype | None" = None, buffer: "torch.Tensor | None" = None
+) -> "torch.Tensor":
+    """The tensor of shape `info.shape`, in newly allocated memory or in `buffer`.
 
     Args:
         info: Where it lies, and what is added to it; that is done in float32 or wider, and rounded once.
         dtype: Of a floating tensor; None: as it is stored.
+        buffer: (info.size,) uint8, that the stored bytes are read into.
 
     Raises:
         V2WError: If torch has no such dtype, or if the bytes are no longer there or not what their checksum
             says.
     """
-    tensor = _read(info)
+    tensor = _read(info, buffer)
     if dtype is None or not tensor.is_floating_point():
         dtype = tensor.dtype
     if info.update is not None:
@@ -40,14 +43,14 @@ def _promoted(dtype: "torch.dtype") -> "torch.dtype":
     return torch.promote_types(dtype, torch.float32)
 
 
-def _read(info: TensorInfo) -> "torch.Tensor":
+def _read(info: TensorInfo, buffer: "torch.Tensor | None" = None) -> "torch.Tensor":
     """The stored values, in their stored dtype."""
     import torch
 
     name = DTYPES[info.dtype].torch
     if name is None:
         raise V2WError(f"read {info.file}", f"a tensor of dtype {info.dtype}, which torch cannot hold")
-    data = torch.empty(info.size, dtype=torch.uint8)
+    data = torch.empty(info.size, dtype=torch.uint8) if buffer is None else buffer
     view, at = data.numpy().data, 0
     try:
         with info.file.open("rb") as stream:

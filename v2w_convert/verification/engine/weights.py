@@ -97,10 +97,10 @@ SCRATCH = Scratch()
 
 
 def _read(info: TensorInfo, dtype: torch.dtype) -> Tensor:
-    """The values, cast to `dtype`: in scratch memory, where that is all that is done with them."""
+    """The values, cast to `dtype`: in scratch memory, where nothing else is done with them."""
     if info.update is not None:
         return read_tensor(info, dtype)
-    stored = read_tensor(info)
+    stored = read_tensor(info, buffer=SCRATCH.take(info.size))
     if not stored.is_floating_point() or stored.dtype == dtype:
         return stored
     return SCRATCH.take(stored.numel() * dtype.itemsize).view(dtype).view(stored.shape).copy_(stored)
