@@ -261,6 +261,8 @@ def test_refusals(
         assert "in float32 on the CPU, not in bfloat16 on cpu (try: --device cpu --dtype float32)" in line
     play = ["play", heeding, "--data", tiny_data, "--history", 2, "--port", 0, "--engine", "onnx"]
     assert "not in float16 on cpu" in refused(capsys, *play, "--dtype", "float16")
+    line = refused(capsys, *play, "--engine", "torch", "--cache", tmp_path / "graphs")
+    assert "--cache keeps graphs of `engine: onnx`" in line
     monkeypatch.setattr(target, "PACKAGES", ("onnx", "no_such_package"))
     line = refused(capsys, *play)
     assert "no_such_package not installed (try: pip install v2w-convert[export])" in line

@@ -25,7 +25,7 @@ class SamplingSettings(DataSettings):
         ge=-MAX_SCALE,
         le=MAX_SCALE,
         description="history guidance scale: leads away from what the model predicts from a noised history; 1 turns it "
-        "off, another value doubles what a frame costs",
+        "off, another value adds a pass to each denoising step",
     )
     history_guidance_noise: Scale | None = Field(
         default=None,
@@ -59,6 +59,12 @@ class SamplingSettings(DataSettings):
     def _level_is_used(self) -> Self:
         if self.history_guidance_noise is not None and self.history_guidance == 1:
             raise ValueError("`history_guidance_noise` needs a `history_guidance` other than 1")
+        return self
+
+    @model_validator(mode="after")
+    def _cache_is_used(self) -> Self:
+        if self.cache is not None and self.engine != "onnx":
+            raise ValueError("`cache` keeps graphs of `engine: onnx`, and another engine makes none")
         return self
 
 
