@@ -69,6 +69,17 @@ def test_a_visit(serve: Callable[..., House], game: Game, tmp_path: Path) -> Non
         browser.wait_for(f"{place} < {reached}")
         browser.value("document.querySelectorAll('#starts button')[1].click()")
         browser.wait_for(f"{place} === 0 && start === 1")
+        # A picture of one's own: red, wider than the world's, and 1,000 times as large.
+        wide = "(() => { const c = new OffscreenCanvas(6400, 3200), x = c.getContext('2d'); x.fillStyle = '#ff0000'; x.fillRect(0, 0, 6400, 3200); return c.convertToBlob(); })()"
+        browser.value(f"void {wide}.then(beginFrom)")
+        browser.wait_for(
+            f"own && {place} === 0 && [...context.getImageData(8, 8, 1, 1).data].join() === '255,0,0,255'"
+        )
+        browser.press("KeyN", True)
+        browser.press("KeyN", False)
+        browser.wait_for(f"{place} === 1")
+        browser.value("void beginFrom(new Blob(['no picture']))")
+        browser.wait_for("document.querySelector('#message').textContent.includes('cannot read this file')")
         saved = "fetch(document.querySelector('#record').href).then(x => x.blob()).then(x => { window.saved = x.type; })"
         browser.value(f"void {saved}")
         assert browser.wait_for("window.saved") == "video/mp4"

@@ -1,6 +1,7 @@
-"""Pictures of a visit, where the autoencoder packs several video frames into a latent one."""
+"""Pictures of a visit: where the autoencoder packs several video frames into a latent one, and from a visitor's picture."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from v2w_convert.data.actions import ActionSpace
 from v2w_convert.evaluation.rollout_frames import rollout_frames
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.playing.controls import Controls
-from v2w_convert.playing.game import Game, Moment
+from v2w_convert.playing.game import Game, Moment, open_game
+from v2w_convert.playing.settings import PlaySettings
 from v2w_convert.playing.starts import Start
+from v2w_convert.progress import no_progress
 from v2w_convert.surgery.change import apply_surgery
 from v2w_convert.world.model import World
 from v2w_convert.world.rollout import Sampling
@@ -39,7 +42,9 @@ def test_pictures_are_those_of_a_rollout(autoencoder: str) -> None:
     seen = np.zeros((history, 1), np.float32)
     controls = Controls(ActionSpace.continuous(["gas"]), 1, -np.ones(1, np.float32), np.ones(1, np.float32))
     starts = [Start(0, frames, seen, ())]
-    game = Game("tiny", "made", 5.0, world, vae, starts, {}, controls, sampling, [1], True)
+    game = Game(
+        "tiny", "made", 5.0, world, vae, starts, {}, controls, sampling, [1], True, lambda picture: {}, 1
+    )
     done = np.full(1, 0.5, np.float32)
 
     moment = game.begin(0, 7, sampling)
@@ -70,3 +75,18 @@ def test_pictures_are_those_of_a_rollout(autoencoder: str) -> None:
                 Image.open(io.BytesIO(b))
             )
             assert np.abs(difference).max() <= 1
+
+
+def test_a_picture_is_begun_from_as_a_recorded_first_frame_is(tiny_converted: Path, tiny_data: Path) -> None:
+    game = open_game(tiny_converted, tiny_data, PlaySettings(steps=1, history=1, starts=3), no_progress)
+    pictures = game.conditions["image_latents"]  # made of the first frame, so that they are the picture's
+    assert not torch.equal(pictures[0], pictures[2])
+    recorded, taken = (
+        game.begin(number, 3, game.sampling, picture)
+        for number, picture in ((2, None), (0, game.starts[2].frames[0]))
+    )
+    for _ in range(3):
+        assert recorded.pictures == taken.pictures
+        done = game.controls.action([1, 1, 0.1])
+        [recorded], [taken] = (game.step([each], [done], game.sampling) for each in (recorded, taken))
+    assert game.step([game.begin(0, 3, game.sampling)], [done], game.sampling)[0].pictures != taken.pictures

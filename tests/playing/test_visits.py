@@ -205,6 +205,36 @@ def test_a_visit_that_fails_can_begin_again_and_ends_no_other(
         assert other.picture()[0][1] == 1
 
 
+def test_a_visit_begins_from_a_picture_of_ones_own(house: House, game: Game) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*game.size, 3), np.uint8)
+    with house.visit() as page:
+        page.picture()
+        page.socket.send_bytes(picture.tobytes())
+        for _ in range(2):  # and begun again
+            page.says(type="begin", start=1, own=True)
+            said, first = page.picture()
+            assert said[1] == 0
+            np.testing.assert_array_equal(shown(first), picture)
+            page.says(type="step")
+            _, second = page.picture()
+            begun = game.begin(1, 0, game.sampling, picture)
+            resting = game.controls.action(game.controls.resting())
+            assert second == game.step([begun], [resting], game.sampling)[0].pictures[0]
+        page.says(type="begin", start=1)
+        np.testing.assert_array_equal(shown(page.picture()[1]), game.starts[1].frames[-1])
+
+
+def test_a_picture_of_another_size_or_none_ends_the_visit(house: House) -> None:
+    with house.visit() as page:
+        page.picture()
+        page.socket.send_bytes(bytes(767))
+        assert "767 bytes, where 16 x 16 pixels of 3 are 768" in page.socket.receive_json()["say"]
+    with house.visit() as page:
+        page.picture()
+        page.says(type="begin", start=0, own=True)
+        assert "none was sent" in page.socket.receive_json()["say"]
+
+
 def test_a_recording(house: House) -> None:
     with house.visit() as page:
         page.picture()

@@ -1,7 +1,7 @@
 """A world model opened for play: it begins visits, and makes the next pictures of several at once."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from v2w_convert.data.starts import open_starts
 from v2w_convert.device import resolve_device, resolve_dtype
+from v2w_convert.encoders.episode import picture_conditions
 from v2w_convert.engines.open import open_engine
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.conditions import rollout_conditions
@@ -24,6 +25,7 @@ from v2w_convert.playing.controls import Controls, controls_of
 from v2w_convert.playing.settings import PlaySettings
 from v2w_convert.playing.starts import Start, read_starts
 from v2w_convert.progress import Progress, ProgressEvent
+from v2w_convert.surgery.conditions import picture_frames
 from v2w_convert.surgery.load import open_converted
 from v2w_convert.world.rollout import Sampling, Stream, StreamingModel, start_stream
 from v2w_convert.world.temporal_compression import require_actions
@@ -34,8 +36,8 @@ MAX_STEPS = 50  # of the slider
 LOSSLESS = 192 * 192  # pixels up to which pictures are sent as PNG
 QUALITY = 90  # of JPEG, above
 
-Frames = NDArray[np.uint8]
-"""(t h w 3)"""
+Frame = NDArray[np.uint8]
+"""(h w 3)"""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Game:
         sampling: How frames are made at first.
         steps: The numbers of denoising steps that the noise schedule can take.
         trained: Whether actions were trained: before, they have no effect.
+        picture_conditions: Those of the conditions that are made of the first frame, unbatched.
+        shortest: Video frames that a visit needs at least to begin from.
     """
 
     name: str
@@ -87,6 +91,8 @@ class Game:
     sampling: Sampling
     steps: list[int]
     trained: bool
+    picture_conditions: Callable[[Frame], Conditions]
+    shortest: int
     _together: bool | None = None
     _latents: dict[int, Tensor] = field(default_factory=dict)
 
@@ -105,16 +111,35 @@ class Game:
         """Video frames that are made at once."""
         return self.vae.packing.k * self.world.frames_per_block
 
-    def begin(self, number: int, seed: int, sampling: Sampling) -> Moment:
-        """Begin from a start."""
+    def picture(self, pixels: bytes) -> Frame:
+        """A picture of a visitor's own, RGB by rows.
+
+        Raises:
+            V2WError: It is not of the size of the world's pictures.
+        """
+        height, width = self.size
+        if len(pixels) != height * width * 3:
+            found = f"{len(pixels)} bytes, where {height} x {width} pixels of 3 are {height * width * 3}"
+            raise V2WError("begin from a picture", found)
+        return np.frombuffer(bytearray(pixels), np.uint8).reshape(height, width, 3)
+
+    def begin(self, number: int, seed: int, sampling: Sampling, picture: Frame | None = None) -> Moment:
+        """Begin from a start; or with its conditions from a picture, which stands still as long as the model needs."""
         start = self.starts[number]
-        if number not in self._latents:
-            self._latents[number] = self.vae.encode(start.frames)[None]
-        latents = self._latents[number]
-        actions = self.vae.packing.actions(torch.from_numpy(start.actions)[None])
-        own: dict[str, Any] = {
-            name: value[number : number + 1].to(self.world.device) for name, value in self.conditions.items()
-        }
+        if picture is None:
+            if number not in self._latents:
+                self._latents[number] = self.vae.encode(start.frames)[None]
+            latents, done, shown = self._latents[number], start.actions, self.thumbnail(number)
+        else:
+            latents = self.vae.encode(np.repeat(picture[None], self.shortest, 0))[None]
+            done = np.tile(self.controls.action(self.controls.resting()), (self.shortest, 1))
+            done[0] = 0  # nothing led to the first frame
+            shown = _as_file(picture)
+        actions = self.vae.packing.actions(torch.from_numpy(done)[None])
+        conditions = {name: value[number : number + 1] for name, value in self.conditions.items()}
+        if picture is not None:
+            conditions |= {name: value[None] for name, value in self.picture_conditions(picture).items()}
+        own: dict[str, Any] = {name: value.to(self.world.device) for name, value in conditions.items()}
         h, w = latents.shape[-2:]
         stream = start_stream(self.world, 1, h, w, sampling=sampling, seed=seed, **own)
         stream.observe(latents.to(self.world.device), actions.to(self.world.device))
@@ -122,7 +147,7 @@ class Game:
         if not self.vae.single:
             for j in range(latents.shape[1]):
                 _, decoding = self.vae.decode_next(latents[:, j : j + 1], decoding, j)
-        return Moment(stream, decoding[0], [self.thumbnail(number)])
+        return Moment(stream, decoding[0], [shown])
 
     def step(
         self, moments: Sequence[Moment], actions: Sequence[NDArray[np.float32]], sampling: Sampling
@@ -184,7 +209,7 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
     progress(ProgressEvent("play", detail="reading where visits begin"))
     starts = read_starts(data_set, history, settings.starts)
     require_frame_size(vae, starts[0].frames, asked)
-    conditions, _ = rollout_conditions(
+    conditions, sources = rollout_conditions(
         world_folder,
         vae,
         [start.tasks for start in starts],
@@ -192,6 +217,11 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
         device,
         settings.prompt,
     )
+
+    def of_picture(picture: Frame) -> Conditions:
+        frames = picture_frames(manifest, resolved)
+        return next(picture_conditions(world_folder, resolved, sources, vae, iter([picture]), frames, device))
+
     progress(ProgressEvent("play", detail="loading the model"))
     game = Game(
         name=world_folder.resolve().name,
@@ -211,6 +241,8 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
         sampling=sampling_of(settings, noise),
         steps=_possible_steps(noise, settings),
         trained=manifest.stage == "finetuned",
+        picture_conditions=of_picture,
+        shortest=vae.packing.whole_blocks(1, resolved.frames_per_block),
     )
     if settings.engine != "torch":
         progress(ProgressEvent("play", detail="preparing the engine, which takes its time once"))
@@ -239,8 +271,8 @@ def _bytes(kept: Any) -> int:
     return sum(map(_bytes, inner))
 
 
-def _as_file(frame: Frames) -> bytes:
-    """One frame (h w 3) as PNG, or as JPEG where it is large."""
+def _as_file(frame: Frame) -> bytes:
+    """One frame as PNG, or as JPEG where it is large."""
     file = io.BytesIO()
     lossless = frame.shape[0] * frame.shape[1] <= LOSSLESS
     Image.fromarray(frame).save(

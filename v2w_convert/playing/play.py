@@ -56,6 +56,7 @@ def play(
             )
         )
         try:
-            serve(application(game, settings, worker), listening, settings)
+            height, width = game.size
+            serve(application(game, settings, worker), listening, settings, height * width * 3)
         finally:
             worker.end()

@@ -1,4 +1,7 @@
-"""What goes over the socket: wishes of a visitor as JSON; what is said as JSON, and pictures as bytes, in return."""
+"""What goes over the socket: wishes of a visitor as JSON; what is said as JSON, and pictures as bytes, in return.
+
+A visitor's bytes are a picture to begin from: height · width · 3 numbers, RGB by rows, of the size of the world's pictures.
+"""
 
 import struct
 from typing import Annotated, Literal
@@ -41,11 +44,12 @@ class Step(_Wish):
 
 
 class Begin(_Wish):
-    """Begin from one of the starts, with the noise of a seed."""
+    """Begin from one of the starts, with the noise of a seed. `own`: with the picture sent last in place of its frames."""
 
     type: Literal["begin"]
     start: int = Field(ge=0, le=MAX_NUMBER)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    own: bool = False
 
 
 class Back(_Wish):

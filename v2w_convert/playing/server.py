@@ -135,18 +135,22 @@ async def _listen(
     while True:
         left = alive + settings.idle * 60 - now()
         try:
-            message = await asyncio.wait_for(browser.receive_text(), max(left, 0))
+            message = await asyncio.wait_for(browser.receive(), max(left, 0))
         except TimeoutError:
             return f"Nothing was pressed for {settings.idle:g} minutes: this visit has ended.", GOING
-        except KeyError:
-            return "A message that is not text.", AGAINST_RULES
         count = count + 1 if int(now()) == second else 1
         second = int(now())
         if count > MESSAGES:
             return "Too many messages.", AGAINST_RULES
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"])
+        wish = None
         try:
-            wish = read_wish(message)
-            worker.wish(visitor, wish)
+            if (picture := message.get("bytes")) is not None:
+                worker.picture(visitor, picture)
+            else:
+                wish = read_wish(message["text"])
+                worker.wish(visitor, wish)
         except (ValueError, V2WError) as error:
             return f"A message that cannot be understood: {error}", AGAINST_RULES
         if not isinstance(wish, Seen):
@@ -287,15 +291,15 @@ def is_loopback(listening: socket.socket) -> bool:
     return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def serve(app: App, listening: socket.socket, settings: PlaySettings) -> None:
-    """Serve until a signal ends it, which is raised then as elsewhere."""
+def serve(app: App, listening: socket.socket, settings: PlaySettings, picture: int) -> None:
+    """Serve until a signal ends it, which is raised then as elsewhere; a visitor's picture has `picture` bytes."""
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         lifespan="off",
         ws="websockets-sansio",
-        ws_max_size=4 * MAX_MESSAGE,
+        ws_max_size=max(4 * MAX_MESSAGE, picture),
         ws_per_message_deflate=False,
         proxy_headers=False,
         server_header=False,

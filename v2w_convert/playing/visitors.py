@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from v2w_convert.errors import V2WError
-from v2w_convert.playing.game import Game, Moment
+from v2w_convert.playing.game import Frame, Game, Moment
 from v2w_convert.playing.protocol import HEADER, Act, Back, Begin, Run, Sample, Seen, Step, Wish
 from v2w_convert.world.rollout import Sampling
 
@@ -34,6 +34,7 @@ class Visitor:
         rate: Frames a second at most.
         rewind: Steps that can be gone back at most.
         token: By which the browser asks for the recording; nobody else knows it.
+        picture: The one sent last, to begin from.
     """
 
     send: Send
@@ -41,6 +42,7 @@ class Visitor:
     rate: float
     rewind: int
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    picture: Frame | None = None
     values: list[float] = field(default_factory=list)
     acted: int = 0
     running: bool = False
@@ -72,6 +74,8 @@ class Visitor:
             case Begin():
                 if wish.start >= len(game.starts):
                     raise V2WError("begin", f"there are {len(game.starts)} starts")
+                if wish.own and self.picture is None:
+                    raise V2WError("begin from a picture", "none was sent")
                 self.begin, self.back, self.single = wish, 0, 0
             case Back():
                 self.back, self.single = min(self.back + wish.steps, self.rewind), 0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2w_convert.errors import V2WError, one_line
-from v2w_convert.playing.game import Game, Moment
+from v2w_convert.playing.game import Frame, Game, Moment
 from v2w_convert.playing.protocol import Begin, Wish
 from v2w_convert.playing.settings import PlaySettings
 from v2w_convert.playing.visitors import Send, Visitor, now
@@ -22,6 +22,7 @@ class _Order:
 
     visitor: Visitor
     begin: Begin | None
+    picture: Frame | None
     back: int
     step: bool
     moment: Moment | None
@@ -89,6 +90,16 @@ class Worker:
             visitor.wish(wish, self.game)
             self._changed.notify_all()
 
+    def picture(self, visitor: Visitor, pixels: bytes) -> None:
+        """Take a visitor's picture, to begin from.
+
+        Raises:
+            V2WError: It does not have the size of the world's pictures.
+        """
+        picture = self.game.picture(pixels)
+        with self._changed:
+            visitor.picture = picture
+
     def recorded(self, visitor: Visitor) -> list[bytes]:
         """The pictures that a visitor has seen since the beginning, as files, without those that were taken back."""
         with self._changed:
@@ -125,7 +136,8 @@ class Worker:
             visitor.wait_for_the_next(time, self.game.pictures_per_step)
         action = self.game.controls.action(visitor.values)
         moment = visitor.past[-1] if visitor.past else None
-        return _Order(visitor, begin, back, step, moment, action, visitor.acted, visitor.sampling)
+        own = visitor.picture if begin is not None and begin.own else None
+        return _Order(visitor, begin, own, back, step, moment, action, visitor.acted, visitor.sampling)
 
     def _move(self, order: _Order) -> None:
         visitor, began = order.visitor, now()
@@ -134,7 +146,8 @@ class Worker:
                 visitor.go_back(order.back)
             return
         try:
-            moment = self.game.begin(order.begin.start, order.begin.seed, order.sampling)
+            begin = order.begin
+            moment = self.game.begin(begin.start, begin.seed, order.sampling, order.picture)
         except Exception as error:
             self._failed(order, error)
             return
