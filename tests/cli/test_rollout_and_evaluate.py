@@ -1,6 +1,7 @@
 """`v2w rollout` and `v2w evaluate`."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,34 @@ def test_rollout(
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.endswith("same start, other actions; 8 recorded frames, then 4 generated; steps 2, frames 4")
     assert "file exists" in refused(capsys, *again)
+
+
+@pytest.mark.parametrize(("consistency", "steps"), [(None, 10), (0.0, 10), (0.5, 2)])
+def test_a_model_that_was_finetuned_for_few_steps_is_sampled_in_few(
+    consistency: float | None,
+    steps: int,
+    tiny_converted: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_folder = tmp_path / "run"
+    shutil.copytree(tiny_converted, run_folder)
+    record = json.loads((run_folder / "v2w.json").read_text())
+    objective = {} if consistency is None else {"objective": {"consistency": consistency}}
+    record |= {"stage": "finetuned", "finetuning": {"steps": 3, **objective}}
+    (run_folder / "v2w.json").write_text(json.dumps(record))
+    brief = ["--data", data, "--history", 2]
+    made = {}
+    for name, options in (("own", []), ("said", ["--steps", steps])):
+        file = tmp_path / f"{name}.png"
+        result = printed(capsys, "rollout", run_folder, *brief, "--frames", 2, *options, "-o", file)
+        assert result["settings"]["steps"] == steps
+        made[name] = file.read_bytes()
+    assert made["own"] == made["said"]
+    short = ["--episodes", 2, "--samples", 1, "--horizons", 1, "--long-frames", 0]
+    evaluated = printed(capsys, "evaluate", run_folder, *brief, *short, "-o", tmp_path / "f.json")
+    assert evaluated["settings"]["steps"] == steps
 
 
 def test_evaluate(

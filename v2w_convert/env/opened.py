@@ -98,7 +98,7 @@ def open_world(folder: Path, starts: Starts, settings: EnvSettings) -> OpenedWor
     device = resolve_device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
     manifest, _, resolved = open_converted(folder)
-    check_sampling(settings, resolved.noise.build())
+    check_sampling(settings, resolved.noise.build(), settings.steps or manifest.denoising_steps)
     vae = open_vae(folder, device)
     if settings.observation == "pixels":
         require_decodable(vae, asked, 'observation="latents"')
@@ -124,7 +124,7 @@ def open_world(folder: Path, starts: Starts, settings: EnvSettings) -> OpenedWor
         settings=settings,
         world=world,
         vae=vae,
-        sampling=sampling_of(settings, world.noise),
+        sampling=sampling_of(settings, manifest, world.noise),
         actions=actions,
         fps=manifest.view.fps or (FPS if data is None else data.fps),
         starts=begun,

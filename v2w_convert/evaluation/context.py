@@ -40,6 +40,7 @@ class EvaluationContext:
         world: The world model.
         vae: Its autoencoder.
         settings: The settings, with those that were left open as they were decided.
+        sampling: How frames are sampled.
         history: Observed video frames per clip.
         fps: Video frames per second.
         clips: n clips of t video frames.
@@ -55,6 +56,7 @@ class EvaluationContext:
     world: StreamingModel
     vae: VAE
     settings: EvaluateSettings
+    sampling: Sampling
     history: int
     fps: float
     clips: EvaluationClips
@@ -88,11 +90,6 @@ class EvaluationContext:
         seeds = [noise_seed(self.settings.seed, sample, clip) for clip in rows.tolist()]
         return rollout_frames(self.world, self.vae, latents, actions, self.history, self.sampling, seeds, own)
 
-    @property
-    def sampling(self) -> Sampling:
-        """How frames are sampled."""
-        return sampling_of(self.settings, self.world.noise)
-
     @cached_property
     def recorded_actions(self) -> Tensor:
         """All actions of the clips that led to a frame of theirs (k a)."""
@@ -125,7 +122,7 @@ def open_context(
     device = processes.device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
     manifest, _, resolved = open_converted(world_folder)
-    check_sampling(settings, resolved.noise.build())
+    check_sampling(settings, resolved.noise.build(), settings.steps or manifest.denoising_steps)
     vae = open_vae(world_folder, device)
     compression, longest = vae.packing, max(settings.horizons)
     history = history_length(resolved.frames_per_block, compression, settings.history)
@@ -153,12 +150,13 @@ def open_context(
     # Frames after the history may have left a trace in its latents.
     latents = encoded if vae.single else encode(vae, clips.frames[:, :history], settings.batch, processes)
     world = open_engine(world_folder, settings.engine, device, dtype, settings.cache)
-    sampling = sampling_of(settings, world.noise)
+    sampling = sampling_of(settings, manifest, world.noise)
     found = {
         **decided(data_set, settings, manifest.view, episodes[0].frames[0]).model_dump(),
         "device": str(resolve_device(settings.device)),
         "dtype": str(dtype).removeprefix("torch."),
         "history": history,
+        "steps": sampling.steps,
         "context_noise": sampling.context_noise,
         "history_guidance_noise": sampling.history_guidance_noise,
     }
@@ -169,6 +167,7 @@ def open_context(
         world,
         vae,
         settings.model_copy(update=found),
+        sampling,
         history,
         data_set.fps,
         clips,

@@ -11,6 +11,7 @@ from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.settings import SamplingSettings
 from v2w_convert.noise import Noise
 from v2w_convert.plan.call import Conditions
+from v2w_convert.surgery.manifest import Manifest
 from v2w_convert.world.rollout import Sampling, StreamingModel, start_stream
 from v2w_convert.world.temporal_compression import TemporalCompression
 from v2w_convert.world.vae import VAE
@@ -18,13 +19,13 @@ from v2w_convert.world.vae import VAE
 HISTORY = 8  # video frames, where the settings do not say
 
 
-def sampling_of(settings: SamplingSettings, noise: Noise) -> Sampling:
-    """The part of the settings that a stream takes, with the levels of history that hold where they name none."""
+def sampling_of(settings: SamplingSettings, manifest: Manifest, noise: Noise) -> Sampling:
+    """The part of the settings that a stream takes, with the steps and levels of history that hold where they name none."""
     given, other = settings.context_noise, settings.history_guidance_noise
     if other is None and settings.history_guidance != 1:
         other = noise.max_level
     return Sampling(
-        settings.steps,
+        settings.steps or manifest.denoising_steps,
         settings.guidance,
         noise.history_level if given is None else given,
         settings.history_guidance,
@@ -32,11 +33,9 @@ def sampling_of(settings: SamplingSettings, noise: Noise) -> Sampling:
     )
 
 
-def check_sampling(settings: SamplingSettings, noise: Noise, steps: int | None = None) -> None:
-    """`Noise.check_sampling` with the settings, or with another number of steps."""
-    noise.check_sampling(
-        settings.steps if steps is None else steps, settings.context_noise, settings.history_guidance_noise
-    )
+def check_sampling(settings: SamplingSettings, noise: Noise, steps: int) -> None:
+    """`Noise.check_sampling` with the settings, and a number of steps."""
+    noise.check_sampling(steps, settings.context_noise, settings.history_guidance_noise)
 
 
 @torch.no_grad()

@@ -74,7 +74,7 @@ def rollout(
     device = resolve_device(settings.device)
     report(ProgressEvent("rollout", detail="loading"))
     manifest, _, resolved = open_converted(world_folder)
-    check_sampling(settings, resolved.noise.build())
+    check_sampling(settings, resolved.noise.build(), settings.steps or manifest.denoising_steps)
     vae = open_vae(world_folder, device)
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
     data_set = open_dataset(data, settings, manifest.view)
@@ -100,7 +100,7 @@ def rollout(
     observed = start.frames[:history]
     latents = vae.encode(observed)[None].expand(2, -1, -1, -1, -1)
     report(ProgressEvent("rollout", detail=f"generating {settings.frames} frames"))
-    sampling = sampling_of(settings, world.noise)
+    sampling = sampling_of(settings, manifest, world.noise)
     generated = rollout_frames(world, vae, latents, actions, history, sampling, settings.seed, both)
     titles = [f"truth, episode {settings.episode}", "rollout", "same start, other actions"]
     frames = panel_frames(start.frames, history, generated)
@@ -122,6 +122,7 @@ def rollout(
             "device": str(device),
             "dtype": str(resolve_dtype(settings.dtype, device)).removeprefix("torch."),
             "history": history,
+            "steps": sampling.steps,
             "context_noise": sampling.context_noise,
             "history_guidance_noise": sampling.history_guidance_noise,
         },

@@ -11,7 +11,10 @@ from v2w_convert.settings import MAX_COUNT, MAX_SCALE, Count, Name, Prompt, Scal
 class SamplingSettings(DataSettings):
     """How frames are generated, whatever is done with them afterwards."""
 
-    steps: Count = Field(default=10, description="denoising steps per block")
+    steps: Count | None = Field(
+        default=None,
+        description="denoising steps per block; default: 10, or 2 where the model was finetuned with `consistency`",
+    )
     guidance: float = Field(
         default=1.0, ge=-MAX_SCALE, le=MAX_SCALE, description="action guidance scale; 1 turns guidance off"
     )

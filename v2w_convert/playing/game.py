@@ -197,7 +197,7 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
     progress(ProgressEvent("play", detail="loading"))
     manifest, _, resolved = open_converted(world_folder)
     noise = resolved.noise.build()
-    check_sampling(settings, noise)
+    check_sampling(settings, noise, settings.steps or manifest.denoising_steps)
     vae = open_vae(world_folder, device)
     asked = f"play {world_folder}"
     require_decodable(vae, asked, "v2w rollout, which writes a video")
@@ -222,6 +222,7 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
         frames = picture_frames(manifest, resolved)
         return next(picture_conditions(world_folder, resolved, sources, vae, iter([picture]), frames, device))
 
+    sampling = sampling_of(settings, manifest, noise)
     progress(ProgressEvent("play", detail="loading the model"))
     game = Game(
         name=world_folder.resolve().name,
@@ -238,8 +239,8 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
         starts=starts,
         conditions=conditions,
         controls=controls_of(data_set),
-        sampling=sampling_of(settings, noise),
-        steps=_possible_steps(noise, settings),
+        sampling=sampling,
+        steps=_possible_steps(noise, settings, sampling.steps),
         trained=manifest.stage == "finetuned",
         picture_conditions=of_picture,
         shortest=vae.packing.whole_blocks(1, resolved.frames_per_block),
@@ -252,9 +253,9 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
     return game
 
 
-def _possible_steps(noise: Noise, settings: PlaySettings) -> list[int]:
+def _possible_steps(noise: Noise, settings: PlaySettings, asked: int) -> list[int]:
     possible = []
-    for steps in sorted({*range(1, MAX_STEPS + 1), settings.steps}):
+    for steps in sorted({*range(1, MAX_STEPS + 1), asked}):
         try:
             check_sampling(settings, noise, steps)
         except V2WError:

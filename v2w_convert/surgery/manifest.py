@@ -27,6 +27,7 @@ from v2w_convert.surgery.settings import MAX_ACTION_DIM
 VERSION = 2  # of the format
 CONDITIONS = "conditions.safetensors"
 MAX_FRAMES = 10_000  # latent frames in a clip
+DENOISING_STEPS, FEW_STEPS = 10, 2
 
 
 def _inside(path: str) -> str:
@@ -91,15 +92,20 @@ class TrainedClips(BaseModel):
         settings: Of the run, `frames` among them: latent frames in a clip.
         conditions: Conditions that were an episode's own, and what they were made of.
         data_view: How the data was read, with the size of the frames and the rate that were used.
+        objective: What was learned; `consistency`: share of clips that agree with smaller noise levels.
     """
 
     class Settings(BaseModel):
         frames: int | None = Field(default=None, ge=1, le=MAX_FRAMES)
 
+    class Objective(BaseModel):
+        consistency: float = Field(default=0, ge=0, le=1)
+
     steps: int = Field(ge=1)
     settings: Settings = Settings()
     conditions: dict[str, Literal["task", "first frame"]] = {}
     data_view: DataSettings = DataSettings()
+    objective: Objective = Objective()
 
 
 class Manifest(BaseModel):
@@ -193,6 +199,12 @@ class Manifest(BaseModel):
         if self.finetuning is not None and (said := self.finetuning.get("data_view")):
             return DataSettings.model_validate(said)
         return self.data_view or DataSettings()
+
+    @property
+    def denoising_steps(self) -> int:
+        """In how many denoising steps frames are made where nobody says: few, if the last run trained for few."""
+        trained = self.finetuning is not None and TrainedClips.model_validate(self.finetuning)
+        return FEW_STEPS if trained and trained.objective.consistency else DENOISING_STEPS
 
     @property
     def choice(self) -> Choice:
