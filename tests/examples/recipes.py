@@ -59,7 +59,7 @@ RECIPE: dict[str, Any] = {
             "history": 2,
             "horizons": [1, 4],
             "samples": 1,
-            "long-frames": 0,
+            "long-frames": 4,
             "videos": 0,
             "save-frames": False,
         }

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNetSpatioTemporalConditionModel
+from PIL import Image
 from safetensors.torch import load_file
 
 from examples.doom.pipeline.__main__ import RECIPE, STAGES
@@ -168,6 +169,13 @@ def test_from_recordings_to_a_world_that_ships(job: Job, tmp_path: Path) -> None
         assert (tmp_path / "killed" / file).read_bytes() == (job.output / file).read_bytes(), file
 
     shipped = job.output / "ship"
+    card = (shipped / "base/README.md").read_text("utf-8")
+    assert "| autoencoder, PSNR, health_gathering (target) |" in card
+    with Image.open(job.output / "evaluate/long_walks.png") as sheet:
+        assert sheet.size == (5 * 66 - 2, 6 * 66 - 2)  # all five frames
+        5 * 66 - 2,
+        6 * 66 - 2,
+    )  # all five frames
     assert open_dataset(shipped / "data/test").lengths == [20, 20]
     before, after = (load_file(shipped / name / WEIGHTS) for name in ("base", "world"))
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}

@@ -28,6 +28,7 @@ FPS = 9  # 35 / 4, rounded as a video container likes it
 EPISODE = 50  # frames; short, so that many places are seen
 NAMES = ["turn_left", "turn_right", "move_forward"]
 CHANCES = [0.3, 0.3, 0.4]
+LONGEST_HOLD = 6  # frames of an action
 PART = 2000  # frames of a data set, about: what is lost when recording is stopped
 SHOWN = 12  # frames of a contact sheet, every fourth
 SEEDS = {
@@ -108,7 +109,7 @@ def play(scenario: str, seed: int, frames: int) -> Iterator[Episode]:
                 screen = Image.fromarray(doom.get_state().screen_buffer)
                 pictures.append(np.asarray(screen.resize((SIZE, SIZE), Image.Resampling.BOX)))
                 if hold == 0:
-                    action, hold = int(rng.choice(3, p=CHANCES)), int(rng.integers(1, 7))
+                    action, hold = int(rng.choice(3, p=CHANCES)), int(rng.integers(1, LONGEST_HOLD + 1))
                 hold -= 1
                 one_hot = np.eye(3, dtype=np.float32)[action]
                 actions.append(one_hot)

@@ -4,16 +4,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from examples.doom.pipeline.card import base_card
 from examples.doom.pipeline.commands import v2w
 from examples.doom.pipeline.decoder import fit
+from examples.doom.pipeline.long_walks import write_long_walks
 from examples.doom.pipeline.recipe import Command
 from examples.doom.pipeline.record import NAMES, SEEDS, record
 from examples.doom.pipeline.stages import Figures, Job
 from v2w_convert.errors import V2WError
+from v2w_convert.new_file import write_text
 from v2w_convert.strict_json import read_object
 
 MB = 1e6
 MANY_STEPS = 10  # of denoising, which few are compared with
+LONG = 200  # frames of a long rollout, where the recipe does not say
 
 
 def target(job: Job, use: str) -> Path:
@@ -74,7 +78,7 @@ def run_decoder(job: Job) -> Figures:
 
 def run_evaluate(job: Job) -> Figures:
     """The stage: `report/`, a page of every figure on recordings that nothing has seen; `many-steps/`, the same with more
-    denoising steps, without long rollouts.
+    denoising steps, without long rollouts; `long_walks.png`, frames of long rollouts.
     """
     folder, world = job.folder("evaluate"), job.folder("decoder") / "world"
     data = ("--data", target(job, "test"), "--classifier-data", target(job, "train"))
@@ -83,6 +87,10 @@ def run_evaluate(job: Job) -> Figures:
         if not (folder / name).exists():
             flags = (*job.recipe.evaluate.words(), *more, "--device", job.device)
             v2w("evaluate", world, *data, "-o", folder / name, *flags)
+    frames = job.recipe.evaluate.flags.get("long-frames", LONG)
+    write_long_walks(
+        world, target(job, "test"), folder / "long_walks.png", int(str(frames)), device=str(job.device)
+    )
     return {name: summary(read_object(folder / name / "figures.json")) for name in ("report", "many-steps")}
 
 
@@ -115,6 +123,7 @@ def run_ship(job: Job) -> Figures:
     for source, copy in copies.items():
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(source, copy)
+    write_text(folder / "base/README.md", base_card(job), replace=True)
     if not (folder / "data/train").exists():  # the same seed: the first episodes of what it was trained on
         record(job.recipe.record.target.scenario, SEEDS["train"], settings.train, folder / "data/train")
     sizes = {
