@@ -173,9 +173,6 @@ def test_from_recordings_to_a_world_that_ships(job: Job, tmp_path: Path) -> None
     assert "| autoencoder, PSNR, health_gathering (target) |" in card
     with Image.open(job.output / "evaluate/long_walks.png") as sheet:
         assert sheet.size == (5 * 66 - 2, 6 * 66 - 2)  # all five frames
-        5 * 66 - 2,
-        6 * 66 - 2,
-    )  # all five frames
     assert open_dataset(shipped / "data/test").lengths == [20, 20]
     before, after = (load_file(shipped / name / WEIGHTS) for name in ("base", "world"))
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
