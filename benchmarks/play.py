@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.playing.browser import Browser, open_browser
+from tests.browser import Browser, open_browser
 
 DOOM = Path(__file__).parents[1] / "examples" / "doom"
 

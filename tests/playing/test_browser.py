@@ -13,7 +13,7 @@ pytest.importorskip("uvicorn")  # of the extra `play`
 
 import uvicorn
 
-from tests.playing.browser import find_browser, open_browser
+from tests.browser import find_browser, open_browser
 from tests.playing.conftest import SETTINGS, House
 from v2w_convert.playing.game import Game
 from v2w_convert.playing.server import address_of, application, listen

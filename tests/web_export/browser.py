@@ -1,23 +1,14 @@
 """A page of an exported folder in headless Chromium, whose script posts its findings back to the test."""
 
 import json
-import shutil
-import subprocess
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Empty, Queue
-from tempfile import TemporaryDirectory
 from typing import Any
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage")
-
-
-def chromium() -> str | None:
-    """The browser's program; None if there is none."""
-    return next((found for name in NAMES if (found := shutil.which(name))), None)
+from tests.browser import open_browser
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -62,21 +53,12 @@ def visit(folder: Path, page: str, extra: dict[str, bytes], timeout: float = 240
     handler = partial(Handler, directory=str(folder), extra=extra, found=found)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    program = chromium()
-    assert program is not None
-    with TemporaryDirectory() as profile:
-        address = f"http://127.0.0.1:{server.server_port}/{page}"
-        process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}", address],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
+    try:
+        with open_browser() as browser:
+            browser.open(f"http://127.0.0.1:{server.server_port}/{page}")
             return found.get(timeout=timeout)
-        except Empty:
-            raise AssertionError(f"{page} posted nothing in {timeout} s") from None
-        finally:
-            process.terminate()
-            process.wait(30)
-            server.shutdown()
-            server.server_close()
+    except Empty:
+        raise AssertionError(f"{page} posted nothing in {timeout} s") from None
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.autoencoders import tiny_autoencoder
+from tests.browser import find_browser
 from tests.cli.commands import printed, refused
 from tests.squares import moving_square
-from tests.web_export.browser import chromium, visit
+from tests.web_export.browser import visit
 from v2w_convert.cli import run
 from v2w_convert.data import Episode, write_dataset
 from v2w_convert.errors import V2WError
@@ -159,7 +160,7 @@ def test_what_differs_is_not_written(
 
 
 needs_browser = pytest.mark.skipif(
-    not PACKAGE or chromium() is None,
+    not PACKAGE or find_browser() is None,
     reason="needs chromium, and V2W_ONNXRUNTIME_WEB: the path of npm's onnxruntime-web",
 )
 
