@@ -38,7 +38,7 @@ from v2w_convert.world.vae import VAE, open_vae
 FORMAT = 1  # of world.json
 MAX_DIFFERENCE = 1e-3  # absolute, of pixels from 0 to 1: a quarter of what 8 bits can show
 ALIGNED = 8  # bytes: where a tensor of starts.bin begins
-PAGE = ("index.html", "style.css", "page.js", "worker.js", "stream.js", "noise.js", "files.js")
+PAGE = ("index.html", "style.css", "page.js", "worker.js", "decode.js", "stream.js", "noise.js", "files.js")
 
 
 class Differs(Exception):

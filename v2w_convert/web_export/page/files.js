@@ -35,7 +35,7 @@ export async function readWorld() {
   return world;
 }
 
-/** onnxruntime and the two sessions, by "wasm" or "webgpu". */
+/** onnxruntime and the two sessions, by "wasm" or "webgpu". On WebAssembly the decoder has a thread of its own. */
 export async function open(world, engine, told = () => {}) {
   const [module, binary] = world.engines[engine];
   const names = ["step.onnx.gz", "decode.onnx.gz", `${binary}.gz`];
@@ -57,7 +57,25 @@ export async function open(world, engine, told = () => {}) {
   const sessions = {
     ort,
     step: await ort.InferenceSession.create(new Uint8Array(step), options),
-    decode: await ort.InferenceSession.create(new Uint8Array(decode), options),
+    decode: await (engine === "wasm"
+      ? elsewhere({ module, wasm, graph: decode, options })
+      : ort.InferenceSession.create(new Uint8Array(decode), options)),
   };
   return sessions;
+}
+
+/** A session in decode.js, which takes latents one after another. */
+async function elsewhere(given) {
+  const worker = new Worker("decode.js", { type: "module" });
+  const ask = (message, owned = []) => new Promise((done, failed) => {
+    worker.onerror = (event) => failed(new Error(event.message || "decode.js cannot be loaded"));
+    worker.onmessage = ({ data }) => (data.error === undefined ? done(data) : failed(new Error(data.error)));
+    worker.postMessage(message, owned);
+  });
+  await ask(given, [given.graph]);
+  return {
+    async run({ latents: { data, dims } }) {
+      return { picture: { data: (await ask({ latents: data, shape: dims })).pixels } };
+    },
+  };
 }

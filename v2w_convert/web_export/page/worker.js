@@ -9,6 +9,7 @@ let action, steps;
 let interval = 0; // milliseconds between frames; 0: as fast as it goes
 let playing = false, running = false;
 let turn = Promise.resolve();
+let shown = Promise.resolve(); // the picture that is being decoded
 /** Starts and frames come one after another. */
 const next = (job) => (turn = turn.catch(() => {}).then(job));
 
@@ -41,11 +42,16 @@ async function play() {
   while (playing) {
     const began = performance.now();
     await next(async () => {
-      if (playing) await show("frame", await stream.step(action, steps), { ms: performance.now() - began });
+      if (!playing) return;
+      const frame = await stream.step(action, steps);
+      await shown; // one picture at a time; while it is decoded, the next frame is computed
+      shown = show("frame", frame, { ms: performance.now() - began });
+      shown.catch(() => {}); // told when it is waited for
     });
     const left = interval - (performance.now() - began);
     await (left > 1 ? sleep(left) : breathe());
   }
+  await shown;
   running = false;
 }
 
@@ -65,6 +71,7 @@ const handlers = {
   start({ index, seed }) {
     playing = false;
     return next(async () => {
+      await shown.catch(() => {});
       stream = new Stream(world, sessions, gaussian(seed));
       await show("begun", await stream.begin(world.starts[index]), { index });
     });
