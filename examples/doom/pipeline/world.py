@@ -69,7 +69,7 @@ def run_decoder(job: Job) -> Figures:
         shutil.copytree(
             job.folder("few_steps") / "world",
             copying,
-            ignore=shutil.ignore_patterns("latents", "checkpoints"),
+            ignore=shutil.ignore_patterns("latents", "checkpoints", ".lock"),
         )
         copying.rename(world)
     data, validation = ([target(job, use)] for use in ("train", "validation"))
