@@ -18,7 +18,7 @@ setup: .venv/.ready
 RUNTIME ?=
 .PHONY: docs
 docs: .venv/.docs-ready
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(if $(RUNTIME),V2W_PLAY=1) $(BIN)/mkdocs build --strict --quiet
 ifneq ($(RUNTIME),)
 	$(BIN)/v2w export examples/doom/world --steps 2 --web build/site/play --runtime $(RUNTIME)
 else

@@ -1,11 +1,13 @@
 """mkdocs hook: pages that are generated from the code, and pages that lie outside of docs/."""
 
+import os
 import re
 import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT)]
@@ -32,6 +34,8 @@ OUTSIDE = {
 }
 # Pictures that these pages show.
 PICTURES = {"reference/world/loss.png": "examples/doom/world/loss.png"}
+PLAY = "<!-- play -->"  # where the home page offers the world
+OFFER = '<a class="md-button md-button--primary" href="play/">Play it in this browser</a>'
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -44,6 +48,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for uri, name in PICTURES.items():
         files.append(File.generated(config, uri, abs_src_path=str(ROOT / name)))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Offer the world in the visitor's browser, where `make docs RUNTIME=…` puts it beside the site."""
+    return markdown.replace(PLAY, OFFER if "V2W_PLAY" in os.environ else "")
 
 
 def links_from(text: str, uri: str, folder: Path) -> str:
