@@ -98,7 +98,7 @@ def open_world(folder: Path, starts: Starts, settings: EnvSettings) -> OpenedWor
     device = resolve_device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
     manifest, _, resolved = open_converted(folder)
-    check_sampling(settings, resolved.noise.build(), settings.steps or manifest.denoising_steps)
+    check_sampling(settings, manifest, resolved.noise.build())
     vae = open_vae(folder, device)
     if settings.observation == "pixels":
         require_decodable(vae, asked, 'observation="latents"')

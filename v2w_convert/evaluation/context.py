@@ -122,7 +122,7 @@ def open_context(
     device = processes.device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
     manifest, _, resolved = open_converted(world_folder)
-    check_sampling(settings, resolved.noise.build(), settings.steps or manifest.denoising_steps)
+    check_sampling(settings, manifest, resolved.noise.build())
     vae = open_vae(world_folder, device)
     compression, longest = vae.packing, max(settings.horizons)
     history = history_length(resolved.frames_per_block, compression, settings.history)

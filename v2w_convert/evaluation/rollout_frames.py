@@ -33,8 +33,9 @@ def sampling_of(settings: SamplingSettings, manifest: Manifest, noise: Noise) ->
     )
 
 
-def check_sampling(settings: SamplingSettings, noise: Noise, steps: int) -> None:
-    """`Noise.check_sampling` with the settings, and a number of steps."""
+def check_sampling(settings: SamplingSettings, manifest: Manifest, noise: Noise) -> None:
+    """`Noise.check_sampling` with the settings."""
+    steps = settings.steps or manifest.denoising_steps
     noise.check_sampling(steps, settings.context_noise, settings.history_guidance_noise)
 
 

@@ -74,7 +74,7 @@ def rollout(
     device = resolve_device(settings.device)
     report(ProgressEvent("rollout", detail="loading"))
     manifest, _, resolved = open_converted(world_folder)
-    check_sampling(settings, resolved.noise.build(), settings.steps or manifest.denoising_steps)
+    check_sampling(settings, manifest, resolved.noise.build())
     vae = open_vae(world_folder, device)
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
     data_set = open_dataset(data, settings, manifest.view)

@@ -197,7 +197,7 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
     progress(ProgressEvent("play", detail="loading"))
     manifest, _, resolved = open_converted(world_folder)
     noise = resolved.noise.build()
-    check_sampling(settings, noise, settings.steps or manifest.denoising_steps)
+    check_sampling(settings, manifest, noise)
     vae = open_vae(world_folder, device)
     asked = f"play {world_folder}"
     require_decodable(vae, asked, "v2w rollout, which writes a video")
@@ -257,7 +257,7 @@ def _possible_steps(noise: Noise, settings: PlaySettings, asked: int) -> list[in
     possible = []
     for steps in sorted({*range(1, MAX_STEPS + 1), asked}):
         try:
-            check_sampling(settings, noise, steps)
+            noise.check_sampling(steps, settings.context_noise, settings.history_guidance_noise)
         except V2WError:
             continue
         possible.append(steps)
