@@ -133,7 +133,7 @@ def test_pictures_are_measured() -> None:
 def test_from_recordings_to_a_world_that_ships(job: Job, tmp_path: Path) -> None:
     write_recordings(job.output)
     shutil.copytree(
-        job.output / "record/target/train-0", job.output / "ship/data/train"
+        job.output / "record/target/train-0", job.output / "evaluate/train"
     )  # else it is recorded
     watched = replace(job, watch=lambda: write_page(STAGES, job))
     perform(STAGES, watched)

@@ -81,7 +81,10 @@ def run_evaluate(job: Job) -> Figures:
     denoising steps, without long rollouts; `long_walks.png`, frames of long rollouts.
     """
     folder, world = job.folder("evaluate"), job.folder("decoder") / "world"
-    data = ("--data", target(job, "test"), "--classifier-data", target(job, "train"))
+    shown = folder / "train"  # what ships of the training data, so that whoever has it gets the same figures
+    if not shown.exists():  # the same seed: the first episodes of what it was trained on
+        record(job.recipe.record.target.scenario, SEEDS["train"], job.recipe.ship.train, shown)
+    data = ("--data", target(job, "test"), "--classifier-data", shown)
     many = ("--steps", MANY_STEPS, "--long-frames", 0)
     for name, more in (("report", ()), ("many-steps", many)):
         if not (folder / name).exists():
@@ -119,13 +122,12 @@ def run_ship(job: Job) -> Figures:
         job.folder("base") / "pipeline": folder / "base",
         job.folder("decoder") / "world": folder / "world",
         target(job, "test"): folder / "data/test",
+        job.folder("evaluate") / "train": folder / "data/train",
     }
     for source, copy in copies.items():
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(source, copy)
     write_text(folder / "base/README.md", base_card(job), replace=True)
-    if not (folder / "data/train").exists():  # the same seed: the first episodes of what it was trained on
-        record(job.recipe.record.target.scenario, SEEDS["train"], settings.train, folder / "data/train")
     sizes = {
         name: sum(file.stat().st_size for file in (folder / name).rglob("*") if file.is_file()) / MB
         for name in ("base", "world", "data")
