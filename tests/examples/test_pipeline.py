@@ -25,8 +25,10 @@ from examples.doom.pipeline.stages import Figures, Job, Stage, perform
 from examples.doom.pipeline.world import run_ship
 from tests.examples.recipes import RECIPE as TINY
 from tests.examples.recipes import write_recipe, write_recordings
+from v2w_convert.checkpoint.digests import file_digest
 from v2w_convert.data import open_dataset
 from v2w_convert.errors import V2WError
+from v2w_convert.surgery.manifest import read_manifest
 
 WEIGHTS = "vae/diffusion_pytorch_model.safetensors"
 ROOT = Path(__file__).parents[2]
@@ -175,6 +177,9 @@ def test_from_recordings_to_a_world_that_ships(job: Job, tmp_path: Path) -> None
         assert sheet.size == (5 * 66 - 2, 6 * 66 - 2)  # all five frames
     assert open_dataset(shipped / "data/test").lengths == [20, 20]
     before, after = (load_file(shipped / name / WEIGHTS) for name in ("base", "world"))
+    assert read_manifest(shipped / "world").result[WEIGHTS] == file_digest(shipped / "world" / WEIGHTS)
+    for file in (shipped / "world").rglob("*.json"):
+        assert str(tmp_path) not in file.read_text("utf-8"), file
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"decoder", "post_quant_conv"}
     with pytest.raises(V2WError, match=r"it takes \d+ MB.*a smaller model"):

@@ -18,8 +18,12 @@ from examples.doom.pipeline.autoencoder import encode, load, through
 from examples.doom.pipeline.pictures import as_input, grid_pattern, psnr, read_frames, texture
 from examples.doom.pipeline.recipe import Course
 from examples.doom.pipeline.training import train
+from v2w_convert.checkpoint.digests import file_digest
 from v2w_convert.device import resolve_device
 from v2w_convert.errors import V2WError
+from v2w_convert.new_file import write_text
+from v2w_convert.strict_json import read_object
+from v2w_convert.surgery.manifest import MANIFEST
 
 TEXTURE = 3.0  # weight of how strong the fine detail is, beside the squared error
 
@@ -47,9 +51,22 @@ def fit(
         return {"psnr_db": psnr(*found), "grid_pattern": grid_pattern(*found)}
 
     train(model, loss_at, validate, course, folder)
+    config = world / "vae/config.json"
+    before = config.read_text("utf-8")
     model.half().save_pretrained(world / "vae")
+    write_text(config, before, replace=True)  # diffusers adds the path that it was read from
+    record(world, "vae/diffusion_pytorch_model.safetensors")
     model.float()
     return validate()
+
+
+def record(world: Path, file: str) -> None:
+    """Set the digest of a file that was written anew, where the world has a manifest."""
+    manifest = world / MANIFEST
+    if manifest.exists():
+        said = read_object(manifest)
+        said["result"][file] = file_digest(world / file)
+        write_text(manifest, json.dumps(said, indent=1, allow_nan=False) + "\n", replace=True)
 
 
 def main() -> None:

@@ -17,6 +17,13 @@ from v2w_convert.strict_json import read_object
 
 MB = 1e6
 MANY_STEPS = 10  # of denoising, which few are compared with
+LEFT = (
+    "latents",
+    "checkpoints",
+    ".lock",
+    "config.yaml",
+    "run.json",
+)  # of a run: what goes on with it, and where its data lay
 LONG = 200  # frames of a long rollout, where the recipe does not say
 
 
@@ -69,7 +76,7 @@ def run_decoder(job: Job) -> Figures:
         shutil.copytree(
             job.folder("few_steps") / "world",
             copying,
-            ignore=shutil.ignore_patterns("latents", "checkpoints", ".lock"),
+            ignore=shutil.ignore_patterns(*LEFT),
         )
         copying.rename(world)
     data, validation = ([target(job, use)] for use in ("train", "validation"))
