@@ -99,7 +99,7 @@ def main() -> None:
     }.items():
         print_line(f"  {file:22} {what}")
     print_line("To step into it yourself:")
-    print_line(f"  {Path(sys.executable).with_name('v2w')} play {HERE / 'world'}")
+    print_line(f"  {Path(sys.executable).with_name('v2w')} play {HERE / 'world'} --steps 2")
     print_line(
         "and open http://127.0.0.1:8000/ in a browser. Keys, touch or a gamepad move you; Ctrl-C ends it."
     )

@@ -29,7 +29,7 @@ from v2w_convert.env import WorldVectorEnv
 from v2w_convert.evaluation.metrics import bootstrap_of
 
 DOOM = Path(__file__).parent
-SCENARIO = "health_gathering_supreme"
+SCENARIO = "deathmatch"
 HISTORY = 8
 SEED = 70_000  # of the first start's game: no data set is recorded with it
 LEFT, RIGHT, ON = range(3)

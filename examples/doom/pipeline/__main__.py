@@ -41,7 +41,6 @@ STAGES = [
         world.run_convert,
     ),
     Stage("finetune", "The world model, trained on the target's recordings.", world.run_finetune),
-    Stage("few_steps", "The same, trained further for few denoising steps.", world.run_few_steps),
     Stage(
         "decoder", "The decoder, fitted to how the target looks; latents stay as they are.", world.run_decoder
     ),

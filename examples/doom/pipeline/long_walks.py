@@ -26,7 +26,13 @@ SEED = 0
 
 
 def write_long_walks(
-    world: Path, data: Path, output: Path, frames: int = 1000, rollouts: int = 6, device: str = "auto"
+    world: Path,
+    data: Path,
+    output: Path,
+    frames: int = 1000,
+    rollouts: int = 6,
+    steps: int | None = None,
+    device: str = "auto",
 ) -> None:
     """Write the picture. The first column is the last observed frame of a start.
 
@@ -36,12 +42,13 @@ def write_long_walks(
         output: The picture.
         frames: Generated frames of a rollout.
         rollouts: How many there are.
+        steps: Of denoising; None: as the world does by default.
         device: Where to compute.
 
     Raises:
         V2WError: World or data cannot be read, or do not fit together.
     """
-    envs = WorldVectorEnv(world, num_envs=rollouts, starts=data, history=HISTORY, device=device)
+    envs = WorldVectorEnv(world, num_envs=rollouts, starts=data, history=HISTORY, steps=steps, device=device)
     long = [number for number, length in enumerate(open_dataset(data).lengths) if length >= HISTORY]
     starts = np.linspace(0, len(long) - 1, rollouts).round().astype(int)
     seen, _ = envs.reset(seed=SEED, options={"start": starts.tolist()})
@@ -77,10 +84,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=1000)
     parser.add_argument("--rollouts", type=int, default=6)
+    parser.add_argument("--steps", type=int, help="of denoising; default: the world's")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     try:
-        write_long_walks(given.world, given.data, given.output, given.frames, given.rollouts, given.device)
+        write_long_walks(
+            given.world, given.data, given.output, given.frames, given.rollouts, given.steps, given.device
+        )
     except V2WError as error:
         raise SystemExit(str(error)) from None
 

@@ -125,7 +125,6 @@ class Recipe(Settings):
     base: Base
     convert: Command
     finetune: Command
-    few_steps: Command
     decoder: Decoder
     evaluate: Command
     ship: Ship

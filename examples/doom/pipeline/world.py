@@ -8,7 +8,6 @@ from examples.doom.pipeline.card import base_card
 from examples.doom.pipeline.commands import v2w
 from examples.doom.pipeline.decoder import fit
 from examples.doom.pipeline.long_walks import write_long_walks
-from examples.doom.pipeline.recipe import Command
 from examples.doom.pipeline.record import NAMES, SEEDS, record
 from examples.doom.pipeline.stages import Figures, Job
 from v2w_convert.errors import V2WError
@@ -47,20 +46,11 @@ def run_convert(job: Job) -> Figures:
 
 def run_finetune(job: Job) -> Figures:
     """The stage: `world/`, finetuned on the target, and `loss.png`."""
-    return finetune(job, "finetune", job.folder("convert") / "converted", job.recipe.finetune)
-
-
-def run_few_steps(job: Job) -> Figures:
-    """The stage: `world/`, finetuned further for few denoising steps, and `loss.png`."""
-    return finetune(job, "few_steps", job.folder("finetune") / "world", job.recipe.few_steps)
-
-
-def finetune(job: Job, stage: str, model: Path, command: Command) -> Figures:
-    """Finetune `model` on the target into the stage's `world/`."""
-    folder = job.folder(stage)
+    folder = job.folder("finetune")
     world = folder / "world"
     data = ("--data", target(job, "train"), "--validation", target(job, "validation"))
-    v2w("finetune", model, *data, "-o", world, *command.words(), "--device", job.device)
+    words = job.recipe.finetune.words()
+    v2w("finetune", job.folder("convert") / "converted", *data, "-o", world, *words, "--device", job.device)
     shutil.copyfile(world / "loss.png", folder / "loss.png")
     record = read_object(world / "v2w.json")["finetuning"]
     return {"steps": record["steps"], "validation_loss": record["validation_loss"]}
@@ -74,7 +64,7 @@ def run_decoder(job: Job) -> Figures:
         copying = folder / "copying"
         shutil.rmtree(copying, ignore_errors=True)
         shutil.copytree(
-            job.folder("few_steps") / "world",
+            job.folder("finetune") / "world",
             copying,
             ignore=shutil.ignore_patterns(*LEFT),
         )
@@ -97,10 +87,10 @@ def run_evaluate(job: Job) -> Figures:
         if not (folder / name).exists():
             flags = (*job.recipe.evaluate.words(), *more, "--device", job.device)
             v2w("evaluate", world, *data, "-o", folder / name, *flags)
-    frames = job.recipe.evaluate.flags.get("long-frames", LONG)
-    write_long_walks(
-        world, target(job, "test"), folder / "long_walks.png", int(str(frames)), device=str(job.device)
-    )
+    given = job.recipe.evaluate.flags
+    steps, frames = (int(str(given[name])) if name in given else None for name in ("steps", "long-frames"))
+    walks = folder / "long_walks.png"
+    write_long_walks(world, target(job, "test"), walks, frames or LONG, steps=steps, device=str(job.device))
     return {name: summary(read_object(folder / name / "figures.json")) for name in ("report", "many-steps")}
 
 
