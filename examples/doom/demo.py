@@ -22,6 +22,7 @@ HERE = Path(os.path.relpath(Path(__file__).parent))  # short, as a user would ty
 MARK = "made-by-demo.txt"
 BRIEFLY = 120  # steps of finetuning
 EPISODES = 8  # of the test set, for the figures
+FEW = ("--steps", 2)  # of denoising
 
 
 def v2w(*arguments: object) -> dict[str, Any]:
@@ -64,11 +65,23 @@ def main() -> None:
         ("finetuned for longer, shipped", HERE / "world"),
     ):
         slug = world.name
-        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.mp4", "--episode", 4)
-        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.png", "--episode", 4)
-        more = ("--episodes", EPISODES, "--samples", 1, "--long-frames", 0, "-o", out / f"{slug}.json")
+        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.mp4", "--episode", 4, *FEW)
+        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.png", "--episode", 4, *FEW)
+        more = (*FEW, "--episodes", EPISODES, "--samples", 1, "--long-frames", 0, "-o", out / f"{slug}.json")
         figures[name] = v2w("evaluate", world, "--data", test, *more)
-    v2w("rollout", HERE / "world", "--data", test, "-o", out / "long.gif", "--episode", 2, "--frames", 100)
+    v2w(
+        "rollout",
+        HERE / "world",
+        "--data",
+        test,
+        "-o",
+        out / "long.gif",
+        "--episode",
+        2,
+        "--frames",
+        100,
+        *FEW,
+    )
     v2w("export", HERE / "world", "-o", out / "step.onnx")
 
     held = sum(claim["ok"] for claim in claims)
@@ -99,7 +112,7 @@ def main() -> None:
     }.items():
         print_line(f"  {file:22} {what}")
     print_line("To step into it yourself:")
-    print_line(f"  {Path(sys.executable).with_name('v2w')} play {HERE / 'world'} --steps 2")
+    print_line(f"  {Path(sys.executable).with_name('v2w')} play {HERE / 'world'} --steps {FEW[1]}")
     print_line(
         "and open http://127.0.0.1:8000/ in a browser. Keys, touch or a gamepad move you; Ctrl-C ends it."
     )
