@@ -1,4 +1,4 @@
-"""How fast the folder of `v2w export --web` is in a real browser (headless Chromium, WebAssembly on one thread).
+"""How fast the folder of `v2w export --web` is in a real browser (headless Chromium, WebAssembly: model and decoder on one thread each).
 
     python benchmarks/web.py FOLDER [--steps 1 --steps 2 --steps 4] [--frames 60] [--screenshots FOLDER]
 

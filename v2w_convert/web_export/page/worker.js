@@ -51,8 +51,8 @@ async function play() {
     const left = interval - (performance.now() - began);
     await (left > 1 ? sleep(left) : breathe());
   }
+  running = false; // at once: who plays again while the last picture is decoded is not passed over
   await shown;
-  running = false;
 }
 
 const handlers = {
