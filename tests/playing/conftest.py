@@ -70,7 +70,7 @@ def serve(game: Game) -> Iterator[Callable[..., House]]:
 
     workers = []
 
-    def start(**settings: Any) -> House:
+    def start(game: Game = game, **settings: Any) -> House:
         own = SETTINGS.model_copy(update=settings)
         worker = Worker(game, own, lambda line: said.append(line))
         worker.start()

@@ -15,8 +15,9 @@ import uvicorn
 
 from tests.browser import find_browser, open_browser
 from tests.playing.conftest import SETTINGS, House
-from v2w_convert.playing.game import Game
+from v2w_convert.playing.game import Game, open_game
 from v2w_convert.playing.server import address_of, application, listen
+from v2w_convert.progress import no_progress
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,9 +43,17 @@ def served(house: House, game: Game) -> Iterator[str]:
             thread.join()
 
 
-def test_a_visit(serve: Callable[..., House], game: Game, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_a_visit(
+    serve: Callable[..., House], tiny_converted: Path, tiny_data: Path, tmp_path: Path, engine: str
+) -> None:
     number, place = "Number(document.querySelector('#picture').dataset.number || 0)", "place"
-    with served(serve(rate=30), game) as url, open_browser() as browser:
+    if engine == "onnx":
+        pytest.importorskip("onnxruntime")
+    cache = tmp_path if engine == "onnx" else None
+    settings = SETTINGS.model_copy(update={"engine": engine, "cache": cache})
+    game = open_game(tiny_converted, tiny_data, settings, no_progress)
+    with served(serve(game, rate=30), game) as url, open_browser() as browser:
         for width, dark in ((1280, False), (390, True)):
             browser.size(width, 844, dark)
             browser.open(url)

@@ -24,7 +24,14 @@ TRAINING = ("--lr", 2e-4, "--batch", 8, "--frames", 16)
 NOISE = 100  # of 1,000 timesteps, for history
 GUIDED = {"history_guidance": 1.5, "history_guidance_noise": 500.0}  # of 1,000 timesteps
 CELLS = "cells.json"
-SAME = ("world", "steps", "sampling_steps", "frames", "rollouts")  # options that make arms comparable
+SAME = (
+    "world",
+    "steps",
+    "sampling_steps",
+    "frames",
+    "rollouts",
+    "classifier_data",
+)  # options that make arms comparable
 
 
 class Arm(NamedTuple):
@@ -80,7 +87,7 @@ def measure(arm: Arm, output: Path, options: argparse.Namespace) -> None:
         samples=1,
         long_frames=options.frames,
         long_rollouts=options.rollouts,
-        classifier_data=options.data if options.inverse_dynamics else None,
+        classifier_data=(options.classifier_data or options.data) if options.inverse_dynamics else None,
         device=options.device,
         **arm.sampling,
     )
@@ -120,6 +127,11 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--world", type=Path, required=True, help="a run of `v2w finetune`")
     parser.add_argument("--data", type=Path, required=True, help="what it is trained further on")
     parser.add_argument("--test", type=Path, required=True, help="what it is measured on")
+    parser.add_argument(
+        "--classifier-data",
+        type=Path,
+        help="what the network that reads actions is trained on; default: all of --data",
+    )
     parser.add_argument("--output", type=Path, default=Path("build/ablation"))
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--steps", type=int, default=300, help="of finetuning")
