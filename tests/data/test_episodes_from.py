@@ -1,5 +1,6 @@
 """A resumed encoding begins in the middle: the episodes before are not decoded."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from tests.data.recordings import folder_of_videos
 from tests.data.written import robomimic
 from tests.squares import write
 from v2w_convert.data import Dataset, DataSettings, Episode, open_dataset
+from v2w_convert.data.formats import lerobot_cameras
+from v2w_convert.data.validation.videos import decode
 
 
 def same(a: Episode, b: Episode) -> bool:
@@ -46,3 +49,18 @@ def test_those_before_are_not_decoded(tmp_path: Path) -> None:
     expected = list(data.episodes())[1:]
     (tmp_path / "data/clip_2.mp4").unlink()
     assert all(map(same, data.episodes_from(1), expected))
+
+
+def test_in_one_video_those_before_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_dataset(write(tmp_path / "data", (50, 30, 4)))
+    decoded = []
+
+    def counted(*args: Any, **options: Any) -> Iterator[tuple[float, Any]]:
+        for time, frame in decode(*args, **options):
+            decoded.append(time)
+            yield time, frame
+
+    monkeypatch.setattr(lerobot_cameras, "decode", counted)
+    [last] = data.episodes_from(2)
+    assert len(last) == 4
+    assert 4 <= len(decoded) <= 6  # a key frame is every second frame

@@ -87,6 +87,7 @@ def measure(arm: Arm, output: Path, options: argparse.Namespace) -> None:
         samples=1,
         long_frames=options.frames,
         long_rollouts=options.rollouts,
+        episodes=options.episodes,
         classifier_data=(options.classifier_data or options.data) if options.inverse_dynamics else None,
         device=options.device,
         **arm.sampling,
@@ -138,6 +139,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--sampling-steps", type=int, default=2, help="of denoising")
     parser.add_argument("--frames", type=int, default=1000, help="of a long rollout")
     parser.add_argument("--rollouts", type=int, default=16)
+    parser.add_argument("--episodes", type=int, help="of the test data: the first ones; default: all")
     parser.add_argument(
         "--no-inverse-dynamics",
         dest="inverse_dynamics",

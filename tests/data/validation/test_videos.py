@@ -49,3 +49,24 @@ def test_what_is_said_of_it(tmp_path: Path) -> None:
         list(decode(file, fps=1, height=16, width=16))
     with pytest.raises(V2WError, match=r"no container is known by the name '\.m3u8'"):
         read(file.rename(tmp_path / "a.m3u8"))
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_decoding_begins_at_a_key_frame_before_a_time(suffix: str, tmp_path: Path) -> None:
+    file = (tmp_path / "a").with_suffix(suffix)
+    file.write_bytes(encoded(CONTAINERS[suffix], CODECS.get(suffix, "libx264"), options={"g": "4"}))
+    whole = list(decode(file, fps=9, height=16, width=16))
+    assert len(whole) == 16
+    for number, (begin, _) in enumerate(whole):
+        found = list(decode(file, fps=9, height=16, width=16, begin=begin))
+        assert found[0][0] <= begin
+        assert 16 - number <= len(found) < 16 - number + 4  # not those before the key frame
+        for (time, frame), (same_time, same) in zip(found, whole[-len(found) :], strict=True):
+            assert time == same_time and (frame == same).all()
+
+
+def test_without_an_index_all_is_decoded(tmp_path: Path) -> None:
+    file = tmp_path / "a.avi"
+    data = encoded("avi", "mpeg4", options={"g": "4"})
+    file.write_bytes(data[: data.index(b"idx1")])
+    assert len(list(decode(file, fps=9, height=16, width=16, begin=1.5))) == 16

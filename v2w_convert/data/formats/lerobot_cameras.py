@@ -94,7 +94,9 @@ class _Videos:
         if part.file != self._file:
             height, width = camera.size
             self._file = part.file
-            self._video = decode(part.file, fps=camera.fps, height=height, width=width)
+            self._video = decode(
+                part.file, fps=camera.fps, height=height, width=width, begin=part.start - camera.half
+            )
         found = 0
         for time, frame in self._video:
             if time < part.start - camera.half:

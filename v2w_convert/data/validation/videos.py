@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,7 +32,9 @@ def check_size(height: int, width: int) -> None:
         raise ValueError(f"frames of {height} x {width}, not of 1 to {MAX_PIXELS} pixels")
 
 
-def decode(file: Path, *, fps: float, height: int, width: int) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def decode(
+    file: Path, *, fps: float, height: int, width: int, begin: float = 0.0
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Seconds and frame (height, width, 3) in RGB, one after the other.
 
     No other file is opened than this one, whatever it says, and no container but that of its suffix.
@@ -41,18 +44,41 @@ def decode(file: Path, *, fps: float, height: int, width: int) -> Iterator[tuple
         fps: Frames a second that it is said to have.
         height: Said of its frames.
         width: The same.
+        begin: Seconds; frames before it may be left out, those before the last key frame that is no later.
 
     Raises:
         V2WError: It is another container, damaged, of another size, without times, or has more frames a second.
     """
+    if begin > 0:
+        with open_video(file, (height, width)) as (container, video):
+            if (frames := _frames_from(container, video, begin)) is not None:
+                yield from _pictures(frames, fps, height, width)
+                return
     with open_video(file, (height, width)) as (container, video):
-        last = -1.0
-        for number, frame in enumerate(container.decode(video)):
-            time = _time(frame, last, number, fps)
-            if (frame.height, frame.width) != (height, width):
-                raise ValueError(f"frame {number} is {frame.height} x {frame.width}")
-            yield time, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-            last = time
+        yield from _pictures(container.decode(video), fps, height, width)
+
+
+def _frames_from(container: Any, video: Any, begin: float) -> Iterator[Any] | None:
+    """Frames from a key frame on that is no later than `begin`; None where none can be found without decoding all."""
+    try:
+        container.seek(int(begin / video.time_base), stream=video)
+        frames = container.decode(video)
+        first = next(frames)
+    except (av.FFmpegError, StopIteration):
+        return None
+    return chain([first], frames) if first.time is not None and first.time <= begin else None
+
+
+def _pictures(
+    frames: Iterator[Any], fps: float, height: int, width: int
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    last = -1.0
+    for number, frame in enumerate(frames):
+        time = _time(frame, last, number, fps)
+        if (frame.height, frame.width) != (height, width):
+            raise ValueError(f"frame {number} is {frame.height} x {frame.width}")
+        yield time, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        last = time
 
 
 def frame_times(file: Path, *, fps: float, height: int, width: int, seconds: float) -> NDArray[np.float64]:
