@@ -94,8 +94,8 @@ def record(scenario: str, seed: int, frames: int, output: Path) -> None:
         write_dataset(episodes, output, fps=FPS, action_names=NAMES, task="wander", robot=f"doom-{scenario}")
 
 
-def play(scenario: str, seed: int, frames: int) -> Iterator[Episode]:
-    """Episodes of at most EPISODE frames until `frames` have been seen; same seed, same episodes."""
+def play(scenario: str, seed: int, frames: int, longest: int = EPISODE) -> Iterator[Episode]:
+    """Episodes of at most `longest` frames until `frames` have been seen; same seed, same episodes."""
     rng = np.random.default_rng(seed)
     doom = game(scenario, seed)
     seen = 0
@@ -105,7 +105,7 @@ def play(scenario: str, seed: int, frames: int) -> Iterator[Episode]:
             pictures: list[np.ndarray] = []
             actions: list[np.ndarray] = []
             action, hold = 0, 0
-            while len(pictures) < EPISODE and not doom.is_episode_finished():
+            while len(pictures) < longest and not doom.is_episode_finished():
                 screen = Image.fromarray(doom.get_state().screen_buffer)
                 pictures.append(np.asarray(screen.resize((SIZE, SIZE), Image.Resampling.BOX)))
                 if hold == 0:
