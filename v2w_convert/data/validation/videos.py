@@ -60,11 +60,13 @@ def decode(
 
 def _frames_from(container: Any, video: Any, begin: float) -> Iterator[Any] | None:
     """Frames from a key frame on that is no later than `begin`; None where none can be found without decoding all."""
+    if video.time_base is None:
+        return None
     try:
         container.seek(int(begin / video.time_base), stream=video)
         frames = container.decode(video)
         first = next(frames)
-    except (av.FFmpegError, StopIteration):
+    except (av.FFmpegError, StopIteration, OverflowError):
         return None
     return chain([first], frames) if first.time is not None and first.time <= begin else None
 
