@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from v2w_convert.data import Episode
+from v2w_convert.data.formats.lerobot import LeRobotDataset
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.rollout_video import rollout, true_and_other_actions
 from v2w_convert.evaluation.settings import RolloutSettings
@@ -63,13 +65,24 @@ def test_an_episode_that_is_not_there(tiny_converted: Path, tiny_data: Path, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_actions_go_on_with_the_episodes_after_it() -> None:
-    def episode(first: int, t: int) -> Episode:
-        return Episode(
-            np.zeros((t, 2, 2, 3), np.uint8), np.arange(first, first + t, dtype=np.float32)[:, None]
-        )
+def test_no_other_episode_is_decoded(
+    tiny_converted: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, decode = [], LeRobotDataset.episodes_from
 
-    true, other = true_and_other_actions([episode(0, 4), episode(10, 3)], 0, 2, 7)[..., 0]
+    def noted(self: LeRobotDataset, number: int) -> Iterator[Episode]:
+        for i, episode in enumerate(decode(self, number), number):
+            decoded.append(i)
+            yield episode
+
+    monkeypatch.setattr(LeRobotDataset, "episodes_from", noted)
+    rollout(tiny_converted, tiny_data, tmp_path / "a.png", SETTINGS.model_copy(update={"episode": 2}))
+    assert decoded == [2]
+
+
+def test_actions_go_on_with_the_episodes_after_it() -> None:
+    taken = [np.arange(first, first + t, dtype=np.float32)[:, None] for first, t in ((0, 4), (10, 3))]
+    true, other = true_and_other_actions(taken, 0, 2, 7)[..., 0]
     # Row i led to frame i; the last action of an episode led nowhere.
     assert true.tolist() == [0, 0, 1, 2, 10, 11, 0]
     assert other.tolist() == [0, 0, 11, 0, 1, 2, 10]

@@ -26,5 +26,6 @@ def test_arms_are_trained_from_the_same_world_and_set_side_by_side(
     rows = [line.split(" | ") for line in shown.splitlines()[-5:]]
     assert [row[0] for row in rows[2:]] == [f"| {name}" for name in arms]
     assert "frames 2 to 2" in rows[0][3] and "frames 10 to 10" in rows[0][-1]
-    with pytest.raises(SystemExit, match="its runs have"):
-        main([*map(str, words), "--rollouts", "1", "--arms", *arms])
+    for other in (("--rollouts", "1"), ("--episodes", "2"), ("--classifier-data", str(data))):
+        with pytest.raises(SystemExit, match="its runs have"):
+            main([*map(str, words), *other, "--arms", *arms])

@@ -39,6 +39,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "adafactor": {"optimizer": "adafactor"},
     "adamw-8bit": {"optimizer": "adamw-8bit"},
     "lora": HALF | {"train": "lora", "lora_rank": 4},
+    "consistency": {"consistency": 0.5},
+    "bfloat16, consistency": HALF | {"consistency": 0.5, "train": "temporal"},
 }
 
 
@@ -91,7 +93,8 @@ def test_it_counts_every_tensor_that_is_kept(choice: str, tiny_converted: Path) 
     world, training = ready(tiny_converted, settings)
     parameters = list(world.base.parameters())
     assert budget.parameters == sum(p.numel() for p in parameters)
-    assert budget.weights == size(parameters)
+    assert budget.weights == size(parameters) + size((training.first or {}).values())
+    assert (training.first is not None) == (settings.consistency > 0)
     assert budget.trained == sum(m.numel() for m in training.masters.values())
     files = training.layout()
     counts = [x for name, x in files[OPTIMIZER].items() if name.startswith(("step/", "qmap"))]

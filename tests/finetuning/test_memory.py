@@ -48,6 +48,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "offload": {"offload_optimizer": True},
     "adamw-8bit": {**HALF, "train": "temporal", "optimizer": "adamw-8bit"},
     "lora": {**HALF, "train": "lora", "lora_rank": 2, "lora_alpha": 4.0, "lora_targets": "temporal"},
+    "consistency": {**HALF, "consistency": 1.0},
 }
 
 

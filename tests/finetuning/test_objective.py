@@ -1,3 +1,6 @@
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +11,7 @@ from torch import Tensor
 
 from v2w_convert.finetuning.batches import BatchSamples, generator, generators, sample_batch
 from v2w_convert.finetuning.levels import plain
-from v2w_convert.finetuning.objective import from_nearer_level, loss, validation_loss, with_own_history
+from v2w_convert.finetuning.objective import in_several_steps, loss, validation_loss, with_own_history
 from v2w_convert.noise import NoiseSpec
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.world.model import World
@@ -227,16 +230,16 @@ def test_a_model_that_agrees_with_itself_has_nothing_to_learn_of_consistency(wor
     )()
     assert (samples.level > 0).all()
     assert loss(stand_in, latents, actions, samples) < 1e-4
-    assert loss(stand_in, latents, actions, replace(samples, nearer=None)) > 0.5
+    assert loss(stand_in, latents, actions, replace(samples, agrees=None)) > 0.5
 
 
 def test_only_frames_that_are_to_agree_have_another_target(world: World) -> None:
     randomize_zero_init(world)
     latents, actions, samples = clip_of(world, consistency=1.0, clean_history=1.0)
-    assert samples.nearer is not None
+    assert samples.agrees is not None
     noisy = world.noise.add_noise(latents, samples.noise, samples.level)
-    clean, noise = from_nearer_level(world, latents, latents, noisy, actions, samples, {})
-    changed = samples.nearer < samples.level
+    clean, noise = in_several_steps(world, latents, noisy, actions, samples, {})
+    changed = samples.agrees
     assert changed.any() and not changed.all() and not clean.requires_grad
     assert torch.equal(clean[~changed], latents[~changed])
     assert torch.equal(noise[~changed], samples.noise[~changed])
@@ -244,3 +247,51 @@ def test_only_frames_that_are_to_agree_have_another_target(world: World) -> None
     made = world.noise.add_noise(clean, noise, samples.level)
     torch.testing.assert_close(made, noisy, rtol=1e-4, atol=1e-3)
     assert not torch.isclose(clean[changed], latents[changed]).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_steps_are_those_of_ddim(world: World, steps: int) -> None:
+    """Set beside diffusers' scheduler, told the same timesteps."""
+    randomize_zero_init(world)
+    latents, actions, samples = clip_of(world, consistency=1.0)
+    level = torch.full_like(samples.level, 999)
+    samples = replace(samples, level=level, agreeing_steps=steps)
+    noisy = world.noise.add_noise(latents, samples.noise, level)
+    clean, _ = in_several_steps(world, latents, noisy, actions, samples, {})
+
+    scheduler = DDIMScheduler.from_config(world.noise.scheduler.config, clip_sample=False)  # type: ignore[attr-defined]
+    scheduler.set_timesteps(1000)
+    timesteps = [min(math.floor(1000 * left / steps), 999) for left in range(steps, 0, -1)]
+    frames = noisy
+    for timestep, following in zip(timesteps, [*timesteps[1:], 0], strict=True):
+        told = torch.full_like(level, timestep)
+        with torch.no_grad():
+            output = world(frames, told, actions, samples.dropped, offset=samples.offset)
+        said = scheduler.step(output, timestep, frames).pred_original_sample
+        alpha = scheduler.alphas_cumprod[timestep]
+        noise = (frames - alpha.sqrt() * said) / (1 - alpha).sqrt()
+        frames = scheduler.add_noise(said, noise, torch.tensor([following]))
+    torch.testing.assert_close(clean, said, rtol=1e-4, atol=1e-4)
+
+
+def test_it_learns_from_the_weights_that_the_run_began_with(world: World) -> None:
+    randomize_zero_init(world)
+    latents, actions, samples = clip_of(world, consistency=1.0)
+    entered = []
+
+    @contextmanager
+    def as_it_began() -> Iterator[None]:
+        entered.append(True)
+        kept = [p.detach().clone() for p in world.parameters()]
+        for p in world.parameters():
+            p.data.zero_()
+        yield
+        for p, value in zip(world.parameters(), kept, strict=True):
+            p.data.copy_(value)
+
+    own = loss(world, latents, actions, samples)
+    other = loss(world, latents, actions, samples, as_it_began=as_it_began)
+    assert entered and not torch.isclose(own, other, rtol=1e-2)
+    nothing = replace(samples, agrees=torch.zeros_like(samples.dropped))
+    loss(world, latents, actions, nothing, as_it_began=as_it_began)
+    assert len(entered) == 1

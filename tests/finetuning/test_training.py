@@ -1,5 +1,6 @@
 """Masters, optimizers and averages, on a module of a few layers."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,6 +75,20 @@ def test_averaged_weights_are_lent_and_given_back_exactly(half: bool) -> None:
             assert torch.equal(p, averages[name].to(p.dtype)) and not torch.equal(p, weights[name])
     assert all(torch.equal(p, weights[name]) for name, p in one.parameters.items())
     assert all(torch.equal(value, averages[name]) for name, value in one.average.values.items())
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_first_weights_are_lent_as_well(half: bool) -> None:
+    flags = {"weights": "bfloat16", "mixed_precision": "bf16"} if half else {}
+    one = training(half=half, **flags)
+    first = {name: p.detach().clone() for name, p in one.parameters.items()}
+    one = replace(one, first={name: value.clone() for name, value in first.items()})
+    last = advance(one)
+    for _ in range(2):
+        with one.first_weights():
+            assert all(torch.equal(p, first[name]) for name, p in one.parameters.items())
+        for name, p in one.parameters.items():
+            assert torch.equal(p, last[name].to(p.dtype)) and not torch.equal(p, first[name])
 
 
 def test_without_an_average_the_weights_are_the_model() -> None:

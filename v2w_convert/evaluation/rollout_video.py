@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from v2w_convert.data import Episode, open_dataset
+from v2w_convert.data import open_dataset
 from v2w_convert.data.view import decided
 from v2w_convert.device import resolve_device, resolve_dtype
 from v2w_convert.engines.open import open_engine
 from v2w_convert.errors import V2WError
-from v2w_convert.evaluation.clips import read_episodes
 from v2w_convert.evaluation.conditions import rollout_conditions
 from v2w_convert.evaluation.pictures import caption, captioned, contact_sheet, write_png, write_video
 from v2w_convert.evaluation.result import RolloutResult
@@ -28,6 +27,7 @@ from v2w_convert.evaluation.rollout_frames import (
 from v2w_convert.evaluation.settings import RolloutSettings
 from v2w_convert.progress import Progress, ProgressEvent, no_progress
 from v2w_convert.surgery.load import open_converted
+from v2w_convert.world.temporal_compression import require_actions
 from v2w_convert.world.vae import as_uint8, open_vae, require_frame_size
 
 SUFFIXES = (".mp4", ".gif", ".png")
@@ -78,15 +78,16 @@ def rollout(
     vae = open_vae(world_folder, device)
     history = history_length(resolved.frames_per_block, vae.packing, settings.history)
     data_set = open_dataset(data, settings, manifest.view)
-    episodes = read_episodes(data_set, manifest.action_dim, vae.packing)
-    asked = f"roll out episode {settings.episode} of {data}"
-    if settings.episode >= len(episodes):
-        raise V2WError(asked, f"there are {len(episodes)} episodes", f"--episode 0 … {len(episodes) - 1}")
-    start = episodes[settings.episode]
-    if len(start) < history:
-        raise V2WError(
-            asked, f"it has {len(start)} frames, fewer than {history} of history", "a shorter history"
-        )
+    advice = "the data that the model was made for, or convert again with"
+    require_actions(
+        f"read the data set {data}", data_set.action_dim, manifest.action_dim, vae.packing, advice
+    )
+    asked, lengths = f"roll out episode {settings.episode} of {data}", data_set.lengths
+    if settings.episode >= len(lengths):
+        raise V2WError(asked, f"there are {len(lengths)} episodes", f"--episode 0 … {len(lengths) - 1}")
+    if (length := lengths[settings.episode]) < history:
+        raise V2WError(asked, f"it has {length} frames, fewer than {history} of history", "a shorter history")
+    start = next(iter(data_set.episodes_from(settings.episode)))
     require_frame_size(vae, start.frames, asked)
     total = history + settings.frames
     conditions, _ = rollout_conditions(
@@ -96,7 +97,10 @@ def rollout(
         world_folder, settings.engine, device, resolve_dtype(settings.dtype, device), settings.cache
     )
     both = {name: value.expand(2, *value.shape[1:]) for name, value in conditions.items()}
-    actions = torch.from_numpy(true_and_other_actions(episodes, settings.episode, history, total))
+    taken = list(data_set.actions())
+    actions = torch.from_numpy(true_and_other_actions(taken, settings.episode, history, total))
+    if not actions.isfinite().all():
+        raise V2WError(asked, "an action that follows is not finite", "repair the data, or another episode")
     observed = start.frames[:history]
     latents = vae.encode(observed)[None].expand(2, -1, -1, -1, -1)
     report(ProgressEvent("rollout", detail=f"generating {settings.frames} frames"))
@@ -145,16 +149,20 @@ def require_target(output: Path) -> None:
 
 
 def true_and_other_actions(
-    episodes: list[Episode], episode: int, history: int, total: int
+    taken: list[NDArray[np.float32]], episode: int, history: int, total: int
 ) -> NDArray[np.float32]:
-    """Actions (2 total a): the episode's own, and its own in the history but the next episode's after it.
+    """Actions (2 total a) as they arrive: the episode's own, and its own in the history but the next episode's after it.
 
     The actions of the episodes after it follow, from the first episode again after the last.
+
+    Args:
+        taken: Actions (t a) of each episode; the last one led nowhere.
+        episode: Which.
+        history: Frames of history.
+        total: Frames in all.
     """
-    following = [
-        episodes[(episode + i) % len(episodes)].arriving_actions[1:] for i in range(len(episodes) + 1)
-    ]
-    true = _first_rows([episodes[episode].arriving_actions[:1], *following], total)
+    following = [taken[(episode + i) % len(taken)][:-1] for i in range(len(taken) + 1)]
+    true = _first_rows([np.zeros_like(taken[episode][:1]), *following], total)
     other = _first_rows([following[1][:1], *following[1:]], total)
     return np.stack([true, np.concatenate([true[:history], other[history:]])])
 

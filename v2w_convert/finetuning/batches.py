@@ -18,7 +18,6 @@ from v2w_convert.noise import Noise
 from v2w_convert.world.experts import LevelRange
 
 Key = TypeVar("Key", bound=str)
-HALVINGS = 8  # of the distance between two levels in consistency tuning, evenly over a run
 DRAFT = 0.9  # largest share of noise from which a frame of the history is predicted in one step
 
 
@@ -37,8 +36,8 @@ class BatchSamples:
         own: (b t) bool: frames that the model sees as its own prediction; None: none.
         draft_level: (b t) float32: the levels from which those are predicted; None with `own`.
         draft_noise: (b t c h w) float32: the noise from which they are; None with `own`.
-        nearer: (b t) float32: levels below `level`, from which the model itself says what is to be predicted; `level` where
-            the data does. None: it does everywhere.
+        agrees: (b t) bool: frames of which the model itself says, in several steps, what is to be predicted. None: of none.
+        agreeing_steps: So many.
     """
 
     level: Tensor
@@ -49,13 +48,14 @@ class BatchSamples:
     own: Tensor | None = None
     draft_level: Tensor | None = None
     draft_noise: Tensor | None = None
-    nearer: Tensor | None = None
+    agrees: Tensor | None = None
+    agreeing_steps: int = 1
 
     def select(self, clips: slice, device: str | torch.device = "cpu") -> "BatchSamples":
         """Return the numbers of some of the clips, on `device`."""
 
-        def some(value: Tensor | None) -> Any:
-            return None if value is None else value[clips].to(device)
+        def some(value: Tensor | int | None) -> Any:
+            return value[clips].to(device) if isinstance(value, Tensor) else value
 
         return BatchSamples(**{field.name: some(getattr(self, field.name)) for field in fields(self)})
 
@@ -95,7 +95,6 @@ def sample_batch(
     chances: list[torch.Generator],
     frames_per_block: int = 1,
     levels: LevelRange | None = None,
-    progress: float = 0.0,
 ) -> BatchSamples:
     """Sample what a batch of clips needs.
 
@@ -109,7 +108,6 @@ def sample_batch(
         levels: Of the one expert that is trained, if there are two: the loss is of frames in its range, and half of the
             blocks' levels are drawn there. The others are drawn from all levels, because in a rollout the expert
             reads a history outside of its range.
-        progress: Share of the run that is over, by which levels that are to agree come nearer to each other.
     """
     clips = [
         _sample_clip(shape, noise, objective, period, chance, frames_per_block, levels) for chance in chances
@@ -117,7 +115,7 @@ def sample_batch(
     level, is_history, own, draft, agrees, dropped, offset, noises, *draft_noise = (
         torch.stack(parts) for parts in zip(*clips, strict=True)
     )
-    nearer = torch.where(agrees & ~is_history, nearer_level(noise, level, progress), level)
+    agrees = agrees & ~is_history & (noise.share_of(level) > 0)
     weigh = objective.loss_weight != "none" or objective.loss_target != "own" or levels is not None
     weight = loss_weight(noise, level, objective, levels) if weigh else None
     if is_history.any():  # clean, it says nothing of what is to be predicted there
@@ -131,18 +129,9 @@ def sample_batch(
         own=own if draft_noise else None,
         draft_level=draft if draft_noise else None,
         draft_noise=draft_noise[0] if draft_noise else None,
-        nearer=nearer if objective.consistency else None,
+        agrees=agrees if objective.consistency else None,
+        agreeing_steps=objective.consistency_steps,
     )
-
-
-def nearer_level(noise: Noise, level: Tensor, progress: float) -> Tensor:
-    """The smaller levels that `level` is to agree with: half its share of noise at first, then ever nearer to it.
-
-    After Easy Consistency Tuning (Geng et al., arXiv 2406.14548), whose schedule halves the distance again and again; what it
-    begins with, the data itself, is what the model was trained with before.
-    """
-    halvings = 1 + int(progress * HALVINGS)
-    return torch.minimum(noise.level_at(noise.share_of(level) * (1 - 2.0**-halvings)), level)
 
 
 def _sample_clip(
@@ -155,7 +144,7 @@ def _sample_clip(
     levels: LevelRange | None,
 ) -> tuple[Tensor, ...]:
     """Of one clip of t frames: level, whether it is history, whether it is the model's own, the level it is predicted from,
-    whether it is to agree with a smaller level, whether its action is dropped (t each); offset (); noise and, with
+    whether it is to agree with what the model says in several steps, whether its action is dropped (t each); offset (); noise and, with
     `self_history`, noise to predict from (t c h w).
 
     Whatever the objective, numbers are drawn in this order, so that few of them change with it.

@@ -50,7 +50,7 @@ class Budget:
         processes: How many there are.
         parameters: How many numbers the denoisers have that are loaded.
         trained: How many of them, and of updates of low rank, are trained.
-        weights: Of the weights on the device.
+        weights: Of the weights on the device, and with `consistency` of those that the run began with.
         gradients: Of all gradients; float32 copies of some exist besides, where the optimizer steps copies.
         optimizer: Of the optimizer's state and of float32 copies of what is trained, on the device.
         average: Of averaged weights on the device.
@@ -163,6 +163,8 @@ def count_budget(
         saved + (0 if settings.ema == "off" else saved) + sum(state_bytes(p, settings) for p in trained)
     )
     weights, gradients = (sum(kept(p) * p.element_size() for p in some) for some in (parameters, trained))
+    if settings.consistency:
+        weights += gradients  # what is trained, as it was before the first step
     beside = None
     if activations:
         try:

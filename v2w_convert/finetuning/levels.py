@@ -19,6 +19,7 @@ Target = Literal["own", "epsilon", "sample", "v", "flow"]
 POOL = 4096  # levels from which those in a range are taken, and over which the weight is 1 on average
 IN_RANGE = 0.5  # share of the blocks whose level is drawn in the range of the one expert that is trained
 GROWTH_STEPS = 1000  # until clips are whole
+CONSISTENCY_STEPS = 3  # of denoising, which one pass is taught
 GAMMA = 5.0  # of min-SNR, as Hang et al. (arXiv 2303.09556) use it
 BELL_END = math.exp(-0.5)  # of exp(-2 (x - 1/2)²) at 0 and 1, which is taken away
 
@@ -46,7 +47,8 @@ class Objective:
         clean_history: Share of clips with a clean history.
         history_noise: Largest level of a history's frames, in the unit of the noise; None: all have `history_level`.
         self_history: Share of clips in whose history the model's own predictions are.
-        consistency: Share of clips that are to agree with themselves at smaller levels.
+        consistency: Share of clips that learn what the model said in several steps when the run began.
+        consistency_steps: So many.
         action_dropout: Share of frames whose action is dropped.
         random_offsets: Whether clips begin at random positions.
     """
@@ -62,6 +64,7 @@ class Objective:
     history_noise: float | None
     self_history: float
     consistency: float
+    consistency_steps: int
     action_dropout: float
     random_offsets: bool
 
@@ -118,6 +121,7 @@ def decide(settings: ObjectiveSettings, noise: Noise, action_dropout: float) -> 
         history_noise=settings.history_noise,
         self_history=settings.self_history,
         consistency=settings.consistency,
+        consistency_steps=settings.consistency_steps or CONSISTENCY_STEPS,
         action_dropout=action_dropout,
         random_offsets=settings.random_offsets,
     )

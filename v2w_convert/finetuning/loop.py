@@ -96,7 +96,11 @@ def prepare(
     place = {"off": None, "cpu": "cpu", "device": accelerator.device}[settings.ema]
     average = None if place is None else Average(masters, settings.ema_decay, place)
     prepared = accelerator.prepare(optimizer)
-    return Training(own, masters, average, prepared, schedule, accelerator.scaler, levels)
+    first = None
+    if settings.consistency:
+        trained = {name: p for name, p in own.named_parameters() if p.requires_grad}
+        first = {name: p.detach().clone() for name, p in trained.items()}
+    return Training(own, masters, average, prepared, schedule, accelerator.scaler, levels, first)
 
 
 def train(
@@ -234,7 +238,6 @@ def train_step(
         chances,
         world.frames_per_block,
         training.levels,
-        step / settings.steps,
     )
     torch.manual_seed(
         seed_of(settings.seed, "base", step, *([mine.start] if mine.start else []))
@@ -250,6 +253,7 @@ def train_step(
                 actions[chosen].to(device),
                 samples.select(chosen, device),
                 {name: given[chosen].to(device) for name, given in conditions.items()},
+                training.first_weights,
             )
 
     def loss_fault(found: float, chosen: slice) -> str:

@@ -2,8 +2,12 @@
 
 Chen et al., arXiv 2407.01392; with actions and action dropout: Vid2World, arXiv 2505.14357, algorithm 1. A history of the
 model's own one-step predictions: as in Stable Video Infinity (arXiv 2510.09212) and Resampling Forcing (arXiv 2512.15702). For few
-denoising steps: Easy Consistency Tuning (Geng et al., arXiv 2406.14548), with the levels of all frames lowered together.
+denoising steps: what the model said in several steps when the run began is learned in one, as in progressive distillation
+(Salimans and Ho, arXiv 2202.00512), but from every level at once and in one round.
 """
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +25,7 @@ def loss(
     actions: Tensor,
     samples: BatchSamples,
     conditions: Conditions | None = None,
+    as_it_began: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Tensor:
     """Mean squared error of the world's prediction, in the base's own prediction type, weighted by frame.
 
@@ -31,6 +36,7 @@ def loss(
             gets the learned "no action" from the world model itself.
         samples: The random numbers for these clips, on their device.
         conditions: Of these clips (b …), on their device; those that are not there are the model's own.
+        as_it_began: Within it the world has the weights that the run began with, from which `consistency` learns.
 
     Returns:
         A float32 scalar.
@@ -39,8 +45,9 @@ def loss(
     seen = latents if samples.own is None else with_own_history(world, latents, actions, samples, conditions)
     noisy = world.noise.add_noise(seen, samples.noise, samples.level)
     clean, noise = latents, samples.noise
-    if samples.nearer is not None:
-        clean, noise = from_nearer_level(world, latents, seen, noisy, actions, samples, conditions)
+    if samples.agrees is not None and samples.agrees.any():
+        with as_it_began():
+            clean, noise = in_several_steps(world, latents, noisy, actions, samples, conditions)
     target = world.noise.target(clean, noise, samples.level)
     output = world(noisy, samples.level, actions, samples.dropped, offset=samples.offset, **conditions)
     if samples.weight is None:
@@ -73,30 +80,28 @@ def with_own_history(
         return latents
     own, level = samples.own[rows], samples.draft_level[rows]
     noisy = world.noise.add_noise(latents[rows], samples.draft_noise[rows], level)
-    clean = _clean_frames(world, noisy, level, rows, actions, samples, conditions)
+    clean, _ = _said(world, noisy, level, rows, actions, samples, conditions)
     seen = latents.clone()
     seen[rows] = torch.where(own[..., None, None, None], clean, latents[rows])
     return seen
 
 
 @torch.no_grad()
-def from_nearer_level(
+def in_several_steps(
     world: AnyWorld,
     latents: Tensor,
-    seen: Tensor,
     noisy: Tensor,
     actions: Tensor,
     samples: BatchSamples,
     conditions: Conditions,
 ) -> tuple[Tensor, Tensor]:
-    """What is to be predicted: the clean frames that the model says from levels `samples.nearer`, and the noise that is then
-    in `noisy`. Where `nearer` is `level`, the data's, and the noise that was added.
+    """What is to be predicted: the clean frames that the world comes to in several deterministic steps, which lower the
+    share of noise evenly, and the noise that is then in `noisy`. Where `samples.agrees` is not set, those that are there.
 
     Args:
-        world: The world model.
+        world: The world model, with the weights to learn from.
         latents: Clean latents (b t c h w).
-        seen: They as the model sees them, with a history of its own.
-        noisy: `seen` at `samples.level`.
+        noisy: At `samples.level`, as the model sees them.
         actions: As for `loss`, and the arguments that follow.
         samples: The random numbers.
         conditions: Of these clips.
@@ -104,24 +109,31 @@ def from_nearer_level(
     Returns:
         Both (b t c h w), without gradient.
     """
-    assert samples.nearer is not None
-    clean, noise = latents.clone(), samples.noise.clone()
-    changed = samples.nearer < samples.level
-    rows = changed.any(1)
-    if not rows.any():
-        return clean, noise
-    nearer = samples.nearer[rows]
-    less_noisy = world.noise.add_noise(seen[rows], samples.noise[rows], nearer)
-    said = _clean_frames(world, less_noisy, nearer, rows, actions, samples, conditions)
-    here = changed[rows][..., None, None, None]
-    alpha, sigma = (x[..., None, None, None] for x in world.noise.alpha_sigma(samples.level[rows]))
-    left = (noisy[rows] - alpha * said) / sigma  # not finite where there is no noise, and not taken there
-    clean[rows] = torch.where(here, said, clean[rows])
-    noise[rows] = torch.where(here, left, noise[rows])
-    return clean, noise
+    assert samples.agrees is not None
+    rows, kind = samples.agrees.any(1), world.noise
+    begin, here = samples.level[rows], samples.agrees[rows]
+    share, now, frames = kind.share_of(begin), begin, noisy[rows]
+    for left in reversed(range(samples.agreeing_steps)):
+        clean, noise = _said(world, frames, now, rows, actions, samples, conditions)
+        now = torch.where(here, kind.level_at(share * (left / samples.agreeing_steps)), begin)
+        lower = torch.where(_frames(now > 0), kind.add_noise(clean, noise, now), clean)
+        frames = torch.where(_frames(here), lower, frames)
+    alpha, sigma = (_frames(x) for x in kind.alpha_sigma(begin))
+    left_over = (
+        noisy[rows] - alpha * clean
+    ) / sigma  # not finite where there is no noise, and not taken there
+    targets = latents.clone(), samples.noise.clone()
+    for target, found in zip(targets, (clean, left_over), strict=True):
+        target[rows] = torch.where(_frames(here), found, target[rows])
+    return targets
 
 
-def _clean_frames(
+def _frames(values: Tensor) -> Tensor:
+    """One value for each frame (b t), as it goes with frames (b t c h w)."""
+    return values[..., None, None, None]
+
+
+def _said(
     world: AnyWorld,
     noisy: Tensor,
     level: Tensor,
@@ -129,8 +141,8 @@ def _clean_frames(
     actions: Tensor,
     samples: BatchSamples,
     conditions: Conditions,
-) -> Tensor:
-    """What the model says in one pass of the clips `rows` (b,) bool, which are given noisy, as clean frames."""
+) -> tuple[Tensor, Tensor]:
+    """What the model says in one pass of the clips `rows` (b,) bool, which are given noisy: clean frames and noise."""
     output = world(
         noisy,
         level,
@@ -139,8 +151,7 @@ def _clean_frames(
         offset=None if samples.offset is None else samples.offset[rows],
         **{name: value[rows] for name, value in conditions.items()},
     )
-    clean, _ = world.noise.to_clean_and_noise(output.float(), noisy, level)
-    return clean
+    return world.noise.to_clean_and_noise(output.float(), noisy, level)
 
 
 @torch.no_grad()

@@ -94,8 +94,14 @@ class ObjectiveSettings(Settings):
         default=0.0,
         ge=0,
         le=1,
-        description="share of clips whose frames are to agree with what the model itself says of them at a smaller noise "
-        "level, for rollouts of one or two denoising steps; to continue a finished run",
+        description="share of clips of which one pass is to say what the model said in several denoising steps when the run "
+        "began, for rollouts of one or two steps; to continue a finished run",
+    )
+    consistency_steps: int | None = Field(
+        default=None,
+        ge=2,
+        le=MAX_COUNT,
+        description="so many denoising steps, with consistency; without it 3",
     )
     first_frames: int | None = Field(
         default=None,
@@ -124,4 +130,6 @@ class ObjectiveSettings(Settings):
             raise ValueError("`clean_history` and `self_history` are more than 1 together")
         if self.growth_steps is not None and self.first_frames is None:
             raise ValueError("`growth_steps` needs `first_frames`")
+        if self.consistency_steps is not None and not self.consistency:
+            raise ValueError("`consistency_steps` needs `consistency`")
         return self

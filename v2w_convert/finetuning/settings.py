@@ -121,7 +121,7 @@ class FinetuneSettings(DataSettings, MemorySettings, ObjectiveSettings, RunSetti
     def _experts_agree(self) -> Self:
         if self.consistency and self.expert != "both":
             raise ValueError(
-                "`consistency` needs `expert` both: the smaller of two levels may be the other one's"
+                "`consistency` needs `expert` both: its denoising steps go through the levels of both"
             )
         return self
 

@@ -35,6 +35,7 @@ class Training:
         schedule: The learning rate's schedule, a function of the step.
         scaler: The loss scaler, where mixed precision is fp16.
         levels: The range of the one expert that is trained, where there are two; it does not change.
+        first: What the parameters that are trained were before the first step, by name; None: nobody asks for it.
     """
 
     base: nn.Module
@@ -44,6 +45,7 @@ class Training:
     schedule: torch.optim.lr_scheduler.LambdaLR
     scaler: Any | None
     levels: LevelRange | None = None
+    first: dict[str, Tensor] | None = None
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -84,14 +86,25 @@ class Training:
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Let the base have the averaged weights within the block. No weight is held twice for it."""
-        if self.average is None:
+        with self._having(None if self.average is None else self.average.values):
+            yield
+
+    @contextmanager
+    def first_weights(self) -> Iterator[None]:
+        """Let the base have the weights that the run began with within the block."""
+        with self._having(self.first):
+            yield
+
+    @contextmanager
+    def _having(self, values: Mapping[str, Tensor] | None) -> Iterator[None]:
+        if values is None:
             yield
             return
-        self._swap(self.average.values)
+        self._swap(values)
         try:
             yield
         finally:
-            self._swap(self.average.values)
+            self._swap(values)
             self.publish()
 
     @torch.no_grad()

@@ -30,6 +30,7 @@ SAME = (
     "sampling_steps",
     "frames",
     "rollouts",
+    "episodes",
     "classifier_data",
 )  # options that make arms comparable
 
@@ -55,6 +56,7 @@ ARMS = {
         ("--self-history", 0.5, "--history-noise", NOISE), {"context_noise": float(NOISE)}
     ),
     "error of the clean frame": Arm(("--loss-target", "sample")),
+    "consistency": Arm(("--consistency", 1.0, "--clean-history", 0.5)),
     "as it is, history guidance": Arm(None, GUIDED),
     "history guidance": Arm(None, GUIDED | {"context_noise": float(NOISE)}, "self-history, noised"),
 }
