@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.finetuning.test_finetune import Stop, contents, stop_at
+from v2w_convert.errors import V2WError
 from v2w_convert.finetuning.finetune import finetune
 from v2w_convert.finetuning.settings import FinetuneSettings
 from v2w_convert.surgery.load import load
@@ -48,7 +49,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "offload": {"offload_optimizer": True},
     "adamw-8bit": {**HALF, "train": "temporal", "optimizer": "adamw-8bit"},
     "lora": {**HALF, "train": "lora", "lora_rank": 2, "lora_alpha": 4.0, "lora_targets": "temporal"},
-    "consistency": {**HALF, "consistency": 1.0},
+    "consistency": {"consistency": 1.0},
 }
 
 
@@ -66,15 +67,20 @@ def test_a_resumed_run_ends_like_an_unbroken_one_and_the_rest_stays(
     choice: str, tiny_converted: Path, data: Path, tmp_path: Path
 ) -> None:
     settings = of(choice)
-    whole, again = tmp_path / "whole", tmp_path / "again"
-    finetune(tiny_converted, data, whole, settings)
+    whole, again, begun = tmp_path / "whole", tmp_path / "again", tiny_converted
+    if settings.consistency:
+        with pytest.raises(V2WError, match="this one has not been finetuned"):
+            finetune(tiny_converted, data, whole, settings)
+        begun = tmp_path / "begun"
+        finetune(tiny_converted, data, begun, SETTINGS)
+    finetune(begun, data, whole, settings)
     with pytest.raises(Stop):
-        finetune(tiny_converted, data, again, settings, progress=stop_at("train", 2))
+        finetune(begun, data, again, settings, progress=stop_at("train", 2))
     torch.rand(5)
-    finetune(tiny_converted, data, again, settings)
+    finetune(begun, data, again, settings)
     assert contents(again) == contents(whole)
 
-    before, after = weights(tiny_converted), weights(whole)
+    before, after = weights(begun), weights(whole)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     statistics = {f"time_embedding.v2w_action.{name}" for name in ("center", "scale")}
     action = {name for name in before if ".v2w_action." in name}

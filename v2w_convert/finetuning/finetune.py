@@ -106,6 +106,12 @@ def finetune(
         found = f"the model takes blocks of {resolved.frames_per_block}"
         fitting = f"--first-frames {resolved.frames(settings.first_frames or 0)}"
         raise V2WError(f"begin with clips of {settings.first_frames} frames", found, fitting)
+    if settings.consistency and manifest.stage != "finetuned":
+        raise V2WError(
+            f"finetune {converted} with --consistency",
+            "it learns what the model says when the run begins, and this one has not been finetuned",
+            "a run of `v2w finetune` without it, first",
+        )
     objective = decide(settings, resolved.noise.build(), settings.action_dropout)
     vae = open_vae(converted)
     paths = [data] if settings.validation is None else [data, settings.validation]
