@@ -98,6 +98,8 @@ FILES_ALONE: dict[str, Callable[[Path], Any]] = {
     "39 a deflated bomb": bomb,
     "43 as large a pickle as may be": pickle_of(b"\x80\x02" + b"N0" * 1_200_000 + b"cos\nsystem\n."),
 }  # fmt: skip
+QUICK = 5  # seconds of computing: a bomb takes minutes, the largest allowed pickle 1 on a quick core and 2.3 on a slow one
+
 PLANS = {
     "65 a tag that calls": "v2w: !!python/object/apply:os.system ['true']\n",
     "66 a bomb of aliases": "a: &a [x, x]\nb: [*a, *a]\n",
@@ -129,10 +131,10 @@ def cheaply(plain: Path, base: Path, *options: object) -> None:
         "convert", base, "-o", plain.parent / "out", "--action-dim", 3, *options
     )
     assert (code, output.count("\n"), torch) == (2, 1, False), output
-    assert seconds < 1, output
+    assert seconds < QUICK, output
     assert peak < 100, output
     assert contents(plain.parent) == before
-    TRIED["refused within 1 s, 100 MB, without torch"] += 1
+    TRIED["refused within 5 s, 100 MB, without torch"] += 1
 
 
 def config(**entries: Any) -> Callable[[Path], Any]:

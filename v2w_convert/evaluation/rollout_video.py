@@ -85,9 +85,11 @@ def rollout(
     asked, lengths = f"roll out episode {settings.episode} of {data}", data_set.lengths
     if settings.episode >= len(lengths):
         raise V2WError(asked, f"there are {len(lengths)} episodes", f"--episode 0 … {len(lengths) - 1}")
-    if (length := lengths[settings.episode]) < history:
-        raise V2WError(asked, f"it has {length} frames, fewer than {history} of history", "a shorter history")
     start = next(iter(data_set.episodes_from(settings.episode)))
+    if len(start) < history:
+        raise V2WError(
+            asked, f"it has {len(start)} frames, fewer than {history} of history", "a shorter history"
+        )
     require_frame_size(vae, start.frames, asked)
     total = history + settings.frames
     conditions, _ = rollout_conditions(
