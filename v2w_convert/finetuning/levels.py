@@ -47,7 +47,7 @@ class Objective:
         clean_history: Share of clips with a clean history.
         history_noise: Largest level of a history's frames, in the unit of the noise; None: all have `history_level`.
         self_history: Share of clips in whose history the model's own predictions are.
-        consistency: Share of clips that learn what the model said in several steps when the run began.
+        consistency: Share of clips distilled from several denoising steps of the weights that the run began with.
         consistency_steps: So many.
         action_dropout: Share of frames whose action is dropped.
         random_offsets: Whether clips begin at random positions.

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,10 @@ def prepare(
     place = {"off": None, "cpu": "cpu", "device": accelerator.device}[settings.ema]
     average = None if place is None else Average(masters, settings.ema_decay, place)
     prepared = accelerator.prepare(optimizer)
-    first = None
-    if settings.consistency:
-        trained = {name: p for name, p in own.named_parameters() if p.requires_grad}
-        first = {name: p.detach().clone() for name, p in trained.items()}
-    return Training(own, masters, average, prepared, schedule, accelerator.scaler, levels, first)
+    training = Training(own, masters, average, prepared, schedule, accelerator.scaler, levels)
+    if not settings.consistency:
+        return training
+    return replace(training, first={name: p.detach().clone() for name, p in training.parameters.items()})
 
 
 def train(

@@ -53,7 +53,7 @@ def loss(
     if samples.weight is None:
         return F.mse_loss(output.float(), target)
     errors = F.mse_loss(output.float(), target, reduction="none")
-    return (samples.weight[..., None, None, None] * errors).mean()
+    return (_frames(samples.weight) * errors).mean()
 
 
 @torch.no_grad()
@@ -80,9 +80,9 @@ def with_own_history(
         return latents
     own, level = samples.own[rows], samples.draft_level[rows]
     noisy = world.noise.add_noise(latents[rows], samples.draft_noise[rows], level)
-    clean, _ = _said(world, noisy, level, rows, actions, samples, conditions)
+    clean, _ = _predicted(world, noisy, level, rows, actions, samples, conditions)
     seen = latents.clone()
-    seen[rows] = torch.where(own[..., None, None, None], clean, latents[rows])
+    seen[rows] = torch.where(_frames(own), clean, latents[rows])
     return seen
 
 
@@ -114,7 +114,7 @@ def in_several_steps(
     begin, here = samples.level[rows], samples.agrees[rows]
     share, now, frames = kind.share_of(begin), begin, noisy[rows]
     for left in reversed(range(samples.agreeing_steps)):
-        clean, noise = _said(world, frames, now, rows, actions, samples, conditions)
+        clean, noise = _predicted(world, frames, now, rows, actions, samples, conditions)
         now = torch.where(here, kind.level_at(share * (left / samples.agreeing_steps)), begin)
         lower = torch.where(_frames(now > 0), kind.add_noise(clean, noise, now), clean)
         frames = torch.where(_frames(here), lower, frames)
@@ -133,7 +133,7 @@ def _frames(values: Tensor) -> Tensor:
     return values[..., None, None, None]
 
 
-def _said(
+def _predicted(
     world: AnyWorld,
     noisy: Tensor,
     level: Tensor,
@@ -142,7 +142,7 @@ def _said(
     samples: BatchSamples,
     conditions: Conditions,
 ) -> tuple[Tensor, Tensor]:
-    """What the model says in one pass of the clips `rows` (b,) bool, which are given noisy: clean frames and noise."""
+    """What the model predicts in one pass of the clips `rows` (b,) bool, which are given noisy: clean frames and noise."""
     output = world(
         noisy,
         level,

@@ -94,8 +94,8 @@ class ObjectiveSettings(Settings):
         default=0.0,
         ge=0,
         le=1,
-        description="share of clips of which one pass is to say what the model said in several denoising steps when the run "
-        "began, for rollouts of one or two steps; to continue a finished run",
+        description="share of clips whose target is what the model predicts in several denoising steps, with the weights that the "
+        "run began with (distillation), for rollouts of one or two steps; to continue a finished run",
     )
     consistency_steps: int | None = Field(
         default=None,

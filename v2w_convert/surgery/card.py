@@ -92,7 +92,7 @@ TRAINED = {
     "Loss weight": ("objective", "loss_weight"),
     "Clips with a clean history": ("objective", "clean_history"),
     "Clips with a history of the model's own": ("objective", "self_history"),
-    "Clips said in one pass as in several": ("objective", "consistency"),
+    "Clips distilled from several denoising steps": ("objective", "consistency"),
     "Actions dropped": ("settings", "action_dropout"),
     "Loss, last 100 steps": ("loss",),
     "Validation loss before": ("validation_loss", "first"),

@@ -92,7 +92,7 @@ class TrainedClips(BaseModel):
         settings: Of the run, `frames` among them: latent frames in a clip.
         conditions: Conditions that were an episode's own, and what they were made of.
         data_view: How the data was read, with the size of the frames and the rate that were used.
-        objective: What was learned; `consistency`: share of clips that were to be said in one pass as in several.
+        objective: What was learned; `consistency`: share of clips distilled from several denoising steps.
     """
 
     class Settings(BaseModel):
