@@ -52,10 +52,10 @@ test-all: setup check
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --cov --cov-report=term
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
-# What CI has the time for: the quick tests, and every fifth of the slow ones.
+# What CI has the time for: the quick tests, and every eighth of the slow ones.
 test-ci: setup check
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --cov --cov-report=term
-	$(BIN)/python -m pytest -n auto --dist worksteal -m slow --slow-share 5
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow --slow-share 8
 
 # Models, each broken in one way, that `v2w verify` must catch: one of every kind, measured as small and as large models are.
 mutations: setup

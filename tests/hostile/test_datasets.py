@@ -30,6 +30,7 @@ KINDS: dict[str, dict[str, Spoil]] = {
     "links, pipes, devices": places.CASES,
 }
 DOCS = Path(__file__).parents[2] / "docs" / "hostile-input.md"
+WAIT = 60  # seconds by the clock, for what would wait for ever
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +40,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def within(seconds: int) -> Iterator[None]:
+def patient() -> Iterator[None]:
     """A reader that waits for ever, for a pipe, is interrupted."""
 
     def stop(*_: object) -> None:
-        raise AssertionError(f"more than {seconds} seconds")
+        raise AssertionError(f"more than {WAIT} seconds")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    signal.alarm(WAIT)
     try:
         yield
     finally:
@@ -108,7 +109,7 @@ def spoiled(whole: Path, place: Path, spoil: Spoil) -> Path:
 def violation(folder: Path) -> str | None:
     """What happened, where a bad data set was not refused by a V2WError of one line."""
     try:
-        with within(10), warnings.catch_warnings():
+        with patient(), warnings.catch_warnings():
             warnings.simplefilter("error")
             everything(folder)
     except V2WError as error:

@@ -15,7 +15,8 @@ import pytest
 
 from tests.hostile.conftest import TRIED
 from tests.hostile.datasets.whole import DATA, EPISODES, FILES, INFO, TASKS, write
-from tests.hostile.test_datasets import assert_documented, everything, within
+from tests.hostile.test_datasets import assert_documented, everything, patient
+from tests.speed import seconds_here
 from v2w_convert.errors import V2WError
 
 BYTES, VALUES = 60, 40  # faults in each file
@@ -109,7 +110,7 @@ def test_fuzzed_data_sets_are_read_or_refused(tmp_path: Path) -> None:
                 value_spoiled(folder / file, random)
             begun = time.process_time()
             try:
-                with within(20):
+                with patient():
                     data, episodes = everything(folder)
                 outcome = "read"
                 assert [len(episode) for episode in episodes] == [5, 9, 2] or data.faults
@@ -119,8 +120,8 @@ def test_fuzzed_data_sets_are_read_or_refused(tmp_path: Path) -> None:
             except Exception as error:
                 outcome = f"{type(error).__name__}: {error!s:.200}"
                 violations[file, number] = outcome
-            if time.process_time() - begun > 5:
-                violations[file, number] = f"{time.process_time() - begun} s"
+            if (seconds := time.process_time() - begun) > 5 and seconds > seconds_here(5):
+                violations[file, number] = f"{seconds} s"
             tried += 1
             TRIED[f"fuzzed: {outcome}"] += 1
             shutil.rmtree(folder)

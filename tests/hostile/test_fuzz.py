@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import CLASS
 from tests.hostile.conftest import INDEX, TRIED
+from tests.speed import seconds_here
 from v2w_convert.checkpoint.headers import read_header
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.errors import V2WError
@@ -56,7 +57,8 @@ def harmless(kind: str, seconds: float = 1) -> Iterator[None]:
     except V2WError as error:
         assert str(error).isprintable() and len(str(error)) < 15_000
         TRIED["fuzzed: refused"] += 1
-    assert time.process_time() - begun < seconds, kind
+    took = time.process_time() - begun
+    assert took < seconds or took < seconds_here(seconds), kind
 
 
 @pytest.fixture(autouse=True)
