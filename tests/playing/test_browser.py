@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("uvicorn")  # of the extra `play`
 
@@ -53,6 +54,13 @@ def test_a_visit(
     cache = tmp_path if engine == "onnx" else None
     settings = SETTINGS.model_copy(update={"engine": engine, "cache": cache})
     game = open_game(tiny_converted, tiny_data, settings, no_progress)
+    told: list[str] = []
+
+    def of_prompt(prompt: str) -> dict[str, torch.Tensor]:
+        told.append(prompt)
+        return {}
+
+    game.prompt_conditions = of_prompt
     with served(serve(game, rate=30), game) as url, open_browser() as browser:
         for width, dark in ((1280, False), (390, True)):
             browser.size(width, 844, dark)
@@ -87,6 +95,20 @@ def test_a_visit(
         browser.press("KeyN", True)
         browser.press("KeyN", False)
         browser.wait_for(f"{place} === 1")
+        browser.press("KeyR", True)
+        browser.press("KeyR", False)
+        browser.wait_for(f"{place} === 0 && own === true")
+        # A prompt of one's own; its letters are no commands.
+        browser.value("document.querySelector('#prompt').focus()")
+        browser.press("KeyN", True)
+        browser.press("KeyN", False)
+        browser.value("document.querySelector('#prompt').value = 'a \u00abmaze\u00bb'")
+        browser.value("document.querySelector('#told').requestSubmit()")
+        browser.wait_for("document.activeElement !== document.querySelector('#prompt')")
+        browser.press("KeyN", True)
+        browser.press("KeyN", False)
+        browser.wait_for(f"{place} === 1")
+        assert told == ["a \u00abmaze\u00bb"]
         browser.value("void beginFrom(new Blob(['no picture']))")
         browser.wait_for("document.querySelector('#message').textContent.includes('cannot read this file')")
         saved = "fetch(document.querySelector('#record').href).then(x => x.blob()).then(x => { window.saved = x.type; })"

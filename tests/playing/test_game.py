@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 from tests.autoencoders import tiny_autoencoder
+from tests.cli.commands import printed
+from tests.encoders.pipelines import DDIM, Family, clip, image_autoencoder
 from tests.tiny import tiny_model, tiny_resolved
 from v2w_convert.data.actions import ActionSpace
 from v2w_convert.evaluation.rollout_frames import rollout_frames
@@ -43,7 +45,20 @@ def test_pictures_are_those_of_a_rollout(autoencoder: str) -> None:
     controls = Controls(ActionSpace.continuous(["gas"]), 1, -np.ones(1, np.float32), np.ones(1, np.float32))
     starts = [Start(0, frames, seen, ())]
     game = Game(
-        "tiny", "made", 5.0, world, vae, starts, {}, controls, sampling, [1], True, lambda picture: {}, 1
+        "tiny",
+        "made",
+        5.0,
+        world,
+        vae,
+        starts,
+        {},
+        controls,
+        sampling,
+        [1],
+        True,
+        lambda picture: {},
+        None,
+        1,
     )
     done = np.full(1, 0.5, np.float32)
 
@@ -90,3 +105,22 @@ def test_a_picture_is_begun_from_as_a_recorded_first_frame_is(tiny_converted: Pa
         done = game.controls.action([1, 1, 0.1])
         [recorded], [taken] = (game.step([each], [done], game.sampling) for each in (recorded, taken))
     assert game.step([game.begin(0, 3, game.sampling)], [done], game.sampling)[0].pictures != taken.pictures
+
+
+def test_a_visitors_prompt_is_encoded_as_that_of_the_command_line_is(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = {"motion_adapter": None, "vae": image_autoencoder()}
+    base = Family("AnimateDiffPipeline", "animatediff", clip(16), DDIM, settings=parts).save(
+        tmp_path / "base"
+    )
+    world = tmp_path / "world"
+    printed(capsys, "convert", base, "-o", world, "--action-dim", 3)
+    settings = PlaySettings(steps=1, history=2, starts=1, prompt="a maze")
+    told = open_game(world, tiny_data, settings, no_progress)
+    game = open_game(world, tiny_data, settings.model_copy(update={"prompt": None}), no_progress)
+    moments = [told.begin(0, 3, told.sampling), *(game.begin(0, 3, game.sampling, None, said) for said in ("a maze", "snow", None))]  # fmt: skip
+    done = game.controls.action(game.controls.resting())
+    [[expected], [same], *others] = (game.step([each], [done], game.sampling) for each in moments)
+    assert same.pictures == expected.pictures
+    assert all(other.pictures != same.pictures for [other] in others)

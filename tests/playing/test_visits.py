@@ -3,10 +3,12 @@
 import io
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 pytest.importorskip("starlette")  # of the extra `play`
@@ -149,6 +151,50 @@ def test_who_wait_together_are_served_in_one_batch(
         assert max(page.picture()[0][4] for _ in range(4) for page in (one, other)) == 2
     assert 2 in sizes
     assert game._together
+
+
+def test_prompts_of_visitors(
+    serve: Callable[..., House], game: Game, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is told their own, and those of other lengths are not stepped together."""
+
+    def encoded(prompt: str) -> dict[str, torch.Tensor]:
+        tokens = torch.randn(len(prompt), 16, generator=torch.Generator().manual_seed(0))
+        return {"text": tokens}
+
+    sizes = []
+
+    def counted(streams: list, actions: object) -> object:
+        sizes.append(len(streams))
+        return step_together(streams, actions)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("v2w_convert.playing.game.step_together", counted)
+    house = serve(replace(game, prompt_conditions=encoded, _together=True))
+    with house.visit() as one, house.visit() as other:
+        assert one.hello["prompts"]
+        seen = []
+        for page, prompt in ((one, "left"), (other, "right")):
+            page.picture()
+            page.says(type="begin", start=0, prompt=prompt)
+            page.picture()
+            page.says(type="step")
+            seen.append(page.picture()[1])
+        assert seen[0] != seen[1]
+        for page in (one, other):
+            page.says(type="run", running=True)
+        for _ in range(4):
+            one.picture()
+            other.picture()
+    assert set(sizes) == {1}
+
+
+def test_a_prompt_is_refused_where_none_can_be_encoded(house: House) -> None:
+    with house.visit() as page:
+        assert not page.hello["prompts"]
+        page.says(type="begin", start=0, prompt="left")
+        while "bytes" in (message := page.socket.receive()):
+            pass
+        assert "the model takes none here" in message["text"]
 
 
 def test_the_one_too_many_is_told(house: House) -> None:

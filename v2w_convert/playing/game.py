@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from v2w_convert.data.starts import open_starts
 from v2w_convert.device import resolve_device, resolve_dtype
 from v2w_convert.encoders.episode import picture_conditions
+from v2w_convert.encoders.prompt import encode_prompts, prompt_obstacle
 from v2w_convert.engines.open import open_engine
 from v2w_convert.errors import V2WError
 from v2w_convert.evaluation.conditions import rollout_conditions
@@ -35,6 +37,7 @@ from v2w_convert.world.vae import VAE, as_uint8, open_vae, require_decodable, re
 MAX_STEPS = 50  # of the slider
 LOSSLESS = 192 * 192  # pixels up to which pictures are sent as PNG
 QUALITY = 90  # of JPEG, above
+PROMPTS_KEPT = 64
 
 Frame = NDArray[np.uint8]
 """(h w 3)"""
@@ -53,6 +56,11 @@ class Moment:
     stream: Stream
     decoding: Any
     pictures: list[bytes]
+
+    @property
+    def lengths(self) -> tuple[torch.Size, ...]:
+        """Of what it is told: those of different lengths are not stepped together."""
+        return tuple(value.shape for value in self.stream.conditions.values())
 
     @property
     def bytes(self) -> int:
@@ -77,6 +85,7 @@ class Game:
         steps: The numbers of denoising steps that the noise schedule can take.
         trained: Whether actions were trained: before, they have no effect.
         picture_conditions: Those of the conditions that are made of the first frame, unbatched.
+        prompt_conditions: Those of the conditions that are made of a prompt, unbatched; None: it cannot be encoded here.
         shortest: Video frames that a visit needs at least to begin from.
     """
 
@@ -92,6 +101,7 @@ class Game:
     steps: list[int]
     trained: bool
     picture_conditions: Callable[[Frame], Conditions]
+    prompt_conditions: Callable[[str], Conditions] | None
     shortest: int
     _together: bool | None = None
     _latents: dict[int, Tensor] = field(default_factory=dict)
@@ -123,8 +133,21 @@ class Game:
             raise V2WError("begin from a picture", found)
         return np.frombuffer(bytearray(pixels), np.uint8).reshape(height, width, 3)
 
-    def begin(self, number: int, seed: int, sampling: Sampling, picture: Frame | None = None) -> Moment:
-        """Begin from a start; or with its conditions from a picture, which stands still as long as the model needs."""
+    def begin(
+        self,
+        number: int,
+        seed: int,
+        sampling: Sampling,
+        picture: Frame | None = None,
+        prompt: str | None = None,
+    ) -> Moment:
+        """Begin from a start; or with its conditions from a picture, which stands still as long as the model needs.
+
+        A prompt takes the place of what the start is told.
+
+        Raises:
+            V2WError: The prompt or the picture cannot be encoded.
+        """
         start = self.starts[number]
         if picture is None:
             if number not in self._latents:
@@ -139,6 +162,8 @@ class Game:
         conditions = {name: value[number : number + 1] for name, value in self.conditions.items()}
         if picture is not None:
             conditions |= {name: value[None] for name, value in self.picture_conditions(picture).items()}
+        if prompt is not None and self.prompt_conditions is not None:
+            conditions |= {name: value[None] for name, value in self.prompt_conditions(prompt).items()}
         own: dict[str, Any] = {name: value.to(self.world.device) for name, value in conditions.items()}
         h, w = latents.shape[-2:]
         stream = start_stream(self.world, 1, h, w, sampling=sampling, seed=seed, **own)
@@ -222,6 +247,10 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
         frames = picture_frames(manifest, resolved)
         return next(picture_conditions(world_folder, resolved, sources, vae, iter([picture]), frames, device))
 
+    @lru_cache(maxsize=PROMPTS_KEPT)  # encoders take long to load
+    def of_prompt(prompt: str) -> Conditions:
+        return encode_prompts(world_folder, resolved, [prompt], device)[0]
+
     sampling = sampling_of(settings, manifest, noise)
     progress(ProgressEvent("play", detail="loading the model"))
     game = Game(
@@ -243,6 +272,7 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
         steps=_possible_steps(noise, settings, sampling.steps),
         trained=manifest.stage == "finetuned",
         picture_conditions=of_picture,
+        prompt_conditions=of_prompt if prompt_obstacle(world_folder, resolved) is None else None,
         shortest=vae.packing.whole_blocks(1, resolved.frames_per_block),
     )
     if settings.engine != "torch":

@@ -44,6 +44,9 @@ def play(
             say(
                 f"warning: whoever reaches {settings.host} can play, without a password and without encryption"
             )
+        if game.prompt_conditions is not None and not (is_loopback(listening) and not settings.allow_host):
+            game.prompt_conditions = None
+            say("visitors cannot write prompts of their own: all others would wait for each of them")
         if not game.trained:
             say("warning: the model has not been finetuned: actions have no effect yet")
         worker = Worker(game, settings, say)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from v2w_convert.settings import MAX_SEED
+from v2w_convert.settings import MAX_SEED, Prompt
 
 MAX_MESSAGE = 16_384  # bytes of a visitor's message
 MAX_VALUES = 4096  # numbers of an action
@@ -44,12 +44,16 @@ class Step(_Wish):
 
 
 class Begin(_Wish):
-    """Begin from one of the starts, with the noise of a seed. `own`: with the picture sent last in place of its frames."""
+    """Begin from one of the starts, with the noise of a seed.
+
+    `own`: with the picture sent last in place of its frames; `prompt`: told this in place of what the start is told.
+    """
 
     type: Literal["begin"]
     start: int = Field(ge=0, le=MAX_NUMBER)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     own: bool = False
+    prompt: Prompt | None = None
 
 
 class Back(_Wish):

@@ -180,6 +180,7 @@ def _hello(game: Game, settings: PlaySettings, visitor: Visitor) -> dict[str, ob
         "world": game.name,
         "data": game.data,
         "prompt": settings.prompt,
+        "prompts": game.prompt_conditions is not None,
         "trained": game.trained,
         "height": height,
         "width": width,

@@ -76,6 +76,8 @@ class Visitor:
                     raise V2WError("begin", f"there are {len(game.starts)} starts")
                 if wish.own and self.picture is None:
                     raise V2WError("begin from a picture", "none was sent")
+                if wish.prompt is not None and game.prompt_conditions is None:
+                    raise V2WError("begin with a prompt", "the model takes none here")
                 self.begin, self.back, self.single = wish, 0, 0
             case Back():
                 self.back, self.single = min(self.back + wish.steps, self.rewind), 0

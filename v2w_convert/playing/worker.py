@@ -4,6 +4,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,12 +108,12 @@ class Worker:
 
     def _run(self) -> None:
         while orders := self._next():
-            groups: dict[Sampling, list[_Order]] = defaultdict(list)
+            groups: dict[tuple[Sampling, Any], list[_Order]] = defaultdict(list)
             for order in orders:
                 if order.begin is not None or order.back:
                     self._move(order)
-                elif order.step:
-                    groups[order.sampling].append(order)
+                elif order.step and order.moment is not None:
+                    groups[order.sampling, order.moment.lengths].append(order)
             for group in groups.values():
                 self._step(group)
 
@@ -147,7 +148,7 @@ class Worker:
             return
         try:
             begin = order.begin
-            moment = self.game.begin(begin.start, begin.seed, order.sampling, order.picture)
+            moment = self.game.begin(begin.start, begin.seed, order.sampling, order.picture, begin.prompt)
         except Exception as error:
             self._failed(order, error)
             return
