@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from v2w_convert.checkpoint.digests import is_recorded
+from v2w_convert.cli import run as cli
 from v2w_convert.data import Episode, open_dataset, write_dataset
 from v2w_convert.errors import V2WError
 from v2w_convert.finetuning import checkpoints, objective, precision, processes, save
@@ -531,3 +533,22 @@ def test_an_autoencoder_that_cannot_hold_such_pictures_is_told(tmp_path: Path) -
     )
     [told] = told_of_autoencoder(vae, open_dataset(tmp_path / "white"))
     assert told.startswith("white: a frame comes back from the autoencoder at 6.")
+
+
+def test_a_run_is_followed_by_self_history_until_one_had_it(
+    tiny_converted: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The advice is a command that can be run, and ends with the first run of the chain that had it."""
+    few = ["--steps", "1", "--batch", "1", "--frames", "3", "--device", "cpu"]
+    first, second, third = (str(tmp_path / name) for name in ("a first", "second", "third"))
+
+    def advised(*words: str) -> list[str]:
+        assert cli([*words, *few]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        return [line.split("drift less after v2w ")[1] for line in lines if "drift less after v2w " in line]
+
+    data = ["--data", str(tiny_data), "-o"]
+    [command] = advised("finetune", str(tiny_converted), *data, first)
+    assert not advised(*(second if word == "LONGER" else word for word in shlex.split(command)))
+    assert (read_manifest(Path(second)).finetuning or {})["objective"]["self_history"] == 0.5
+    assert not advised("finetune", second, *data, third)

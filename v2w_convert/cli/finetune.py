@@ -1,5 +1,6 @@
 """`v2w finetune`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -40,5 +41,8 @@ def finetune(
             f"{output}: the autoencoder's latents depend on later frames, so the history in training held traces of "
             "the frames to predict"
         )
+    if not result.had_self_history:
+        again = ["v2w", "finetune", str(output), "--data", str(data), "-o", "LONGER", "--self-history", "0.5"]
+        print_line(f"{output}: once its frames are good, long rollouts drift less after {shlex.join(again)}")
     if json:
         print_result(result)

@@ -42,6 +42,11 @@ STAGES = [
     ),
     Stage("finetune", "The world model, trained on the target's recordings.", world.run_finetune),
     Stage(
+        "self_history",
+        "The same, trained further with histories of its own making, against drift.",
+        world.run_self_history,
+    ),
+    Stage(
         "decoder", "The decoder, fitted to how the target looks; latents stay as they are.", world.run_decoder
     ),
     Stage(

@@ -125,6 +125,7 @@ class Recipe(Settings):
     base: Base
     convert: Command
     finetune: Command
+    self_history: Command
     decoder: Decoder
     evaluate: Command
     ship: Ship

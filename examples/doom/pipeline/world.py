@@ -8,6 +8,7 @@ from examples.doom.pipeline.card import base_card
 from examples.doom.pipeline.commands import v2w
 from examples.doom.pipeline.decoder import fit
 from examples.doom.pipeline.long_walks import write_long_walks
+from examples.doom.pipeline.recipe import Command
 from examples.doom.pipeline.record import NAMES, SEEDS, record
 from examples.doom.pipeline.stages import Figures, Job
 from v2w_convert.errors import V2WError
@@ -46,11 +47,20 @@ def run_convert(job: Job) -> Figures:
 
 def run_finetune(job: Job) -> Figures:
     """The stage: `world/`, finetuned on the target, and `loss.png`."""
-    folder = job.folder("finetune")
+    return finetune(job, "finetune", job.folder("convert") / "converted", job.recipe.finetune)
+
+
+def run_self_history(job: Job) -> Figures:
+    """The stage: `world/`, trained further with histories that it made itself, and `loss.png`."""
+    return finetune(job, "self_history", job.folder("finetune") / "world", job.recipe.self_history)
+
+
+def finetune(job: Job, stage: str, model: Path, command: Command) -> Figures:
+    """Finetune `model` on the target into the stage's `world/`."""
+    folder = job.folder(stage)
     world = folder / "world"
     data = ("--data", target(job, "train"), "--validation", target(job, "validation"))
-    words = job.recipe.finetune.words()
-    v2w("finetune", job.folder("convert") / "converted", *data, "-o", world, *words, "--device", job.device)
+    v2w("finetune", model, *data, "-o", world, *command.words(), "--device", job.device)
     shutil.copyfile(world / "loss.png", folder / "loss.png")
     record = read_object(world / "v2w.json")["finetuning"]
     return {"steps": record["steps"], "validation_loss": record["validation_loss"]}
@@ -64,7 +74,7 @@ def run_decoder(job: Job) -> Figures:
         copying = folder / "copying"
         shutil.rmtree(copying, ignore_errors=True)
         shutil.copytree(
-            job.folder("finetune") / "world",
+            job.folder("self_history") / "world",
             copying,
             ignore=shutil.ignore_patterns(*LEFT),
         )
