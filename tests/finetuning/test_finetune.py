@@ -535,20 +535,23 @@ def test_an_autoencoder_that_cannot_hold_such_pictures_is_told(tmp_path: Path) -
     assert told.startswith("white: a frame comes back from the autoencoder at 6.")
 
 
-def test_a_run_is_followed_by_self_history_until_one_had_it(
+def test_a_first_run_says_how_to_train_on(
     tiny_converted: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The advice is a command that can be run, and ends with the first run of the chain that had it."""
-    few = ["--steps", "1", "--batch", "1", "--frames", "3", "--device", "cpu"]
-    first, second, third = (str(tmp_path / name) for name in ("a first", "second", "third"))
+    """By a command that can be run as it is."""
+    first, second = (str(tmp_path / name) for name in ("a first", "second"))
 
     def advised(*words: str) -> list[str]:
-        assert cli([*words, *few]) == 0
+        assert cli([*words]) == 0
         lines = capsys.readouterr().err.splitlines()
-        return [line.split("drift less after v2w ")[1] for line in lines if "drift less after v2w " in line]
+        return [line.split("train on: v2w ")[1] for line in lines if "train on: v2w " in line]
 
-    data = ["--data", str(tiny_data), "-o"]
-    [command] = advised("finetune", str(tiny_converted), *data, first)
+    few = ["--steps", "1", "--batch", "1", "--frames", "3", "--device", "cpu", "--lr", "0.002"]
+    [command] = advised("finetune", str(tiny_converted), "--data", str(tiny_data), "-o", first, *few)
     assert not advised(*(second if word == "LONGER" else word for word in shlex.split(command)))
-    assert (read_manifest(Path(second)).finetuning or {})["objective"]["self_history"] == 0.5
-    assert not advised("finetune", second, *data, third)
+    record = read_manifest(Path(second)).finetuning or {}
+    assert (record["settings"]["lr"], record["settings"]["frames"], record["before"]["steps"]) == (
+        0.001,
+        3,
+        1,
+    )

@@ -41,8 +41,9 @@ def finetune(
             f"{output}: the autoencoder's latents depend on later frames, so the history in training held traces of "
             "the frames to predict"
         )
-    if not result.had_self_history:
-        again = ["v2w", "finetune", str(output), "--data", str(data), "-o", "LONGER", "--self-history", "0.5"]
-        print_line(f"{output}: once its frames are good, long rollouts drift less after {shlex.join(again)}")
+    if result.before is None:
+        again = ["v2w", "finetune", str(output), "--data", str(data), "-o", "LONGER"]
+        again += ["--config", str(output / "config.yaml"), "--lr", f"{settings.lr / 2:g}"]
+        print_line(f"{output}: if long rollouts drift, which no loss shows, train on: {shlex.join(again)}")
     if json:
         print_result(result)

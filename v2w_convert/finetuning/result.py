@@ -89,18 +89,6 @@ class FinetuneResult:
     data_view: dict[str, Any] = field(default_factory=dict)
     objective: Objective | None = None
 
-    @property
-    def had_self_history(self) -> bool:
-        """Whether this run, or one before it, trained on histories of the model's own making."""
-        if self.objective is not None and self.objective.self_history:
-            return True
-        before = self.before
-        while before:
-            if (before.get("objective") or {}).get("self_history"):
-                return True
-            before = before.get("before")
-        return False
-
     def for_manifest(self) -> dict[str, Any]:
         """What the model's manifest says under `finetuning`: all but where and when it was made."""
         return {k: v for k, v in asdict(self).items() if k not in ("output", "finished_before")}
