@@ -51,7 +51,7 @@ RECIPE: dict[str, Any] = {
     },
     "convert": {},
     "finetune": {"flags": {"steps": 3, "batch": 2, "frames": 4, "validate-every": 3, "rollout-episodes": 1}},
-    "self_history": {"flags": {"steps": 2, "batch": 2, "frames": 4, "self-history": 0.5}},
+    "train_on": {"flags": {"steps": 2, "batch": 2, "frames": 4}},
     "decoder": {"course": {"steps": 2, "lr": 1e-2, "batch": 2, "validate_every": 2}},
     "evaluate": {
         "flags": {

@@ -1,6 +1,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,18 @@ def test_the_card_names_the_conversion_and_how_to_load_it(tiny_converted: Path) 
 def test_the_card_of_a_finetuned_model_names_its_steps(tiny_converted: Path) -> None:
     manifest = read_manifest(tiny_converted).model_copy(update={"finetuning": {"steps": 12}})
     assert "finetuned on action data for 12 steps" in card_text(manifest)
+
+
+def test_the_card_has_a_column_for_each_run(tiny_converted: Path) -> None:
+    """The first one first; of a chain without an end, the last eight."""
+    first: dict[str, Any] = {"steps": 400, "settings": {"lr": 0.1}, "loss": 0.5}
+    said = {"steps": 20, "settings": {"lr": 0.01, "batch": 2}, "before": first}
+    text = card_text(read_manifest(tiny_converted).model_copy(update={"finetuning": said}))
+    assert "for 20 steps, after 400 of the runs before." in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows == ["| | run 1 | run 2 |", "| Steps | 400 | 20 |", "| Clips a step |  | 2 |", "| Learning rate | 0.1 | 0.01 |", "| Loss, last 100 steps | 0.5 |  |"]  # fmt: skip
+    first["before"] = said
+    assert card_text(read_manifest(tiny_converted).model_copy(update={"finetuning": said})).count("| 20") == 4
 
 
 def test_the_card_of_a_finetuned_model_says_how_and_what_files_say_does_nothing(tiny_converted: Path) -> None:

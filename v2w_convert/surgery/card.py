@@ -12,6 +12,7 @@ from v2w_convert.surgery.manifest import Manifest
 CARD = "README.md"
 MAX_NUMBER = 10**15
 MAX_VALUE = 200  # characters of a value of the training's
+MAX_RUNS = 8  # that are shown, of those that follow one another
 MAX_CARD_BYTES = 1_000_000  # bytes
 BEGIN, END = "<!-- v2w verify -->", "<!-- end of v2w verify -->"
 UNVERIFIED = (
@@ -31,13 +32,14 @@ def card_text(manifest: Manifest) -> str:
         for op in plan["operations"]
         for name, fields in op.items()
     ]
+    runs = _runs(manifest.finetuning)
     imported = manifest.stage == "finetuned" and manifest.finetuning is None
     stage = (
         "It came with trained actions, which were kept."
         if imported
         else "It is **converted, not yet finetuned**: actions have no effect yet, and image quality suffers from the missing future frames."
         if manifest.finetuning is None
-        else f"It was finetuned on action data for {markdown(str(manifest.finetuning['steps']))} steps."
+        else _trained_for(runs)
     )
     ignoring = [part.component for part in manifest.experts.values() if part.stage == "converted"]
     untrained = (
@@ -76,7 +78,7 @@ base: {counts}. `v2w.json` has the full record.
 
 {chr(10).join(operations)}
 
-{_training(manifest.finetuning)}{_section(UNVERIFIED)}"""
+{_training(runs)}{_section(UNVERIFIED)}"""
 
 
 TRAINED = {
@@ -101,20 +103,44 @@ TRAINED = {
 """What the card says of finetuning, and where the manifest has it."""
 
 
-def _training(finetuning: dict[str, Any] | None) -> str:
-    """The section on finetuning; empty where there was none."""
+def _runs(finetuning: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The records of this run and those that it continues, the first one first; the last `MAX_RUNS` of them."""
+    runs: list[dict[str, Any]] = []
+    while isinstance(finetuning, dict) and len(runs) < MAX_RUNS:
+        runs.insert(0, finetuning)
+        finetuning = finetuning.get("before")
+    return runs
+
+
+def _trained_for(runs: list[dict[str, Any]]) -> str:
+    steps = [markdown(str(run.get("steps"))) for run in runs]
+    earlier = f", after {' and '.join(steps[:-1])} of the runs before" if steps[:-1] else ""
+    return f"It was finetuned on action data for {steps[-1]} steps{earlier}."
+
+
+def _training(runs: list[dict[str, Any]]) -> str:
+    """The section on finetuning, with a column for each run; empty where there was none."""
     rows = []
     for label, keys in TRAINED.items():
-        value: Any = finetuning
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, str):
-            rows.append(f"| {label} | {markdown(value[:MAX_VALUE])} |")
-        elif isinstance(value, int | float) and abs(value) < MAX_NUMBER:
-            rows.append(f"| {label} | {value if isinstance(value, int) else format(value, '.4g')} |")
+        values = [_value(run, keys) for run in runs]
+        if any(values):
+            rows.append(f"| {label} | {' | '.join(values)} |")
     if not rows:
         return ""
-    return "## Training\n\n| | |\n|---|---|\n" + "\n".join(rows) + "\n\n![Loss by step](loss.png)\n\n"
+    names = [f" run {number} " for number, _ in enumerate(runs, 1)] if len(runs) > 1 else [" "]
+    head = f"| |{'|'.join(names)}|\n|---|{'---|' * len(runs)}\n"
+    return "## Training\n\n" + head + "\n".join(rows) + "\n\n![Loss by step, of the last run](loss.png)\n\n"
+
+
+def _value(run: dict[str, Any], keys: tuple[str, ...]) -> str:
+    value: Any = run
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, str):
+        return markdown(value[:MAX_VALUE])
+    if isinstance(value, int | float) and abs(value) < MAX_NUMBER:
+        return str(value) if isinstance(value, int) else format(value, ".4g")
+    return ""
 
 
 def read_card(folder: Path, manifest: Manifest) -> str:

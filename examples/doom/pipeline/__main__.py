@@ -42,9 +42,9 @@ STAGES = [
     ),
     Stage("finetune", "The world model, trained on the target's recordings.", world.run_finetune),
     Stage(
-        "self_history",
-        "The same, trained further with histories of its own making, against drift.",
-        world.run_self_history,
+        "train_on",
+        "The same, trained on at half the learning rate: long rollouts drift less.",
+        world.run_train_on,
     ),
     Stage(
         "decoder", "The decoder, fitted to how the target looks; latents stay as they are.", world.run_decoder

@@ -125,7 +125,7 @@ class Recipe(Settings):
     base: Base
     convert: Command
     finetune: Command
-    self_history: Command
+    train_on: Command
     decoder: Decoder
     evaluate: Command
     ship: Ship

@@ -50,9 +50,9 @@ def run_finetune(job: Job) -> Figures:
     return finetune(job, "finetune", job.folder("convert") / "converted", job.recipe.finetune)
 
 
-def run_self_history(job: Job) -> Figures:
-    """The stage: `world/`, trained further with histories that it made itself, and `loss.png`."""
-    return finetune(job, "self_history", job.folder("finetune") / "world", job.recipe.self_history)
+def run_train_on(job: Job) -> Figures:
+    """The stage: `world/`, trained on at a lower rate, and `loss.png`."""
+    return finetune(job, "train_on", job.folder("finetune") / "world", job.recipe.train_on)
 
 
 def finetune(job: Job, stage: str, model: Path, command: Command) -> Figures:
@@ -74,7 +74,7 @@ def run_decoder(job: Job) -> Figures:
         copying = folder / "copying"
         shutil.rmtree(copying, ignore_errors=True)
         shutil.copytree(
-            job.folder("self_history") / "world",
+            job.folder("train_on") / "world",
             copying,
             ignore=shutil.ignore_patterns(*LEFT),
         )
