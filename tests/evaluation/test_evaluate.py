@@ -95,7 +95,8 @@ def test_the_same_seed_gives_the_same_figures(
     events: list[ProgressEvent] = []
     again = evaluate(tiny_converted, data, SETTINGS, progress=events.append)
     assert again == result
-    assert {event.task for event in events} == {"evaluate"}
+    assert {event.task for event in events} == {"evaluate", "roll out"}
+    assert (events[-1].done, events[-1].total) == (10, 10)  # two rollouts of five frames
     assert events[2].detail == "clips 1 to 4 of 4: rolling out, sample 2 of 2"
 
 

@@ -93,7 +93,7 @@ def evaluate(
             inverse_dynamics=following.figures(),
             inverse_dynamics_reason=reader.reason,
         ),
-        long_horizon=long.figures() if settings.long_frames else None,
+        long_horizon=long.figures(report_progress) if settings.long_frames else None,
     )
     if report is not None and processes.first:
         report.end(result)

@@ -12,6 +12,7 @@ from v2w_convert.evaluation.inverse_dynamics import downscaled, score
 from v2w_convert.evaluation.metrics import bootstrap, picture_statistics, share_within, within
 from v2w_convert.evaluation.result import DriftFigures, LongHorizonFigures, ShareWithin
 from v2w_convert.evaluation.rolled_batch import RolledBatch
+from v2w_convert.progress import Progress, ProgressEvent, no_progress
 
 PERCENTILES = (1, 99)
 LOW, HIGH = (percentile / 100 for percentile in PERCENTILES)
@@ -42,14 +43,14 @@ class LongHorizon:
         self._real.append(measured[0])
         self._round_tripped.append(measured[1])
 
-    def figures(self) -> LongHorizonFigures:
-        """Roll out, and measure."""
+    def figures(self, progress: Progress = no_progress) -> LongHorizonFigures:
+        """Roll out, and measure. `progress` is called with the frames that this process has made."""
         context, settings = self.context, self.context.settings
         count = min(settings.long_rollouts, len(context.clips))
         actions = joined_actions(
             context.clips.actions, torch.arange(count), context.history + settings.long_frames
         )
-        statistics, small = self._roll_out(actions)
+        statistics, small = self._roll_out(actions, progress)
         real, round_tripped = torch.cat(self._real), torch.cat(self._round_tripped)
 
         def share(reference: Tensor) -> ShareWithin:
@@ -70,17 +71,22 @@ class LongHorizon:
             ],
         )
 
-    def _roll_out(self, actions: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _roll_out(self, actions: Tensor, progress: Progress) -> tuple[Tensor, Tensor | None]:
         """Statistics of the generated frames (k t 3), and small forms of them (k t+1 3 side side) to read actions from."""
         context = self.context
+        made = 0
+        total = len(actions) * context.settings.long_frames if context.processes.count == 1 else None
 
         def some(rows: Tensor) -> tuple[Tensor, Tensor]:
+            nonlocal made
             last_observed = context.round_trip(rows)[:, context.history - 1 : context.history]
             statistics, small = [], [downscaled(last_observed)]
             for frames in context.rollout_stream(rows, actions[rows], "long"):
                 statistics.append(picture_statistics(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
                 if self.reader.model is not None:
                     small.append(downscaled(frames))
+                made += frames.shape[0] * frames.shape[1]
+                progress(ProgressEvent("roll out", made, total))
             return torch.cat(statistics, 1), torch.cat(small, 1)
 
         rolled = context.processes.each_of(context.batches(len(actions)), some)
