@@ -40,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def patient() -> Iterator[None]:
+def timeout() -> Iterator[None]:
     """A reader that waits for ever, for a pipe, is interrupted."""
 
     def stop(*_: object) -> None:
@@ -109,7 +109,7 @@ def spoiled(whole: Path, place: Path, spoil: Spoil) -> Path:
 def violation(folder: Path) -> str | None:
     """What happened, where a bad data set was not refused by a V2WError of one line."""
     try:
-        with patient(), warnings.catch_warnings():
+        with timeout(), warnings.catch_warnings():
             warnings.simplefilter("error")
             everything(folder)
     except V2WError as error:

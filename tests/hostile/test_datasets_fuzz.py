@@ -15,7 +15,7 @@ import pytest
 
 from tests.hostile.conftest import TRIED
 from tests.hostile.datasets.whole import DATA, EPISODES, FILES, INFO, TASKS, write
-from tests.hostile.test_datasets import assert_documented, everything, patient
+from tests.hostile.test_datasets import assert_documented, everything, timeout
 from tests.speed import seconds_here
 from v2w_convert.errors import V2WError
 
@@ -110,7 +110,7 @@ def test_fuzzed_data_sets_are_read_or_refused(tmp_path: Path) -> None:
                 value_spoiled(folder / file, random)
             begun = time.process_time()
             try:
-                with patient():
+                with timeout():
                     data, episodes = everything(folder)
                 outcome = "read"
                 assert [len(episode) for episode in episodes] == [5, 9, 2] or data.faults

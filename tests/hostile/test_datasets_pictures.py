@@ -19,7 +19,7 @@ from tests.data.formats.test_lerobot_recorded import RECORDED, WRIST, opened
 from tests.hostile.conftest import TRIED
 from tests.hostile.datasets import Spoil
 from tests.hostile.datasets.whole import INFO, at, column, content, info
-from tests.hostile.test_datasets import assert_documented, patient
+from tests.hostile.test_datasets import assert_documented, timeout
 from v2w_convert.errors import V2WError
 
 LIST, TASKS = "meta/episodes.jsonl", "meta/tasks.jsonl"
@@ -128,7 +128,7 @@ def test_spoiled_lists_pictures_and_choices_are_refused(home: Path) -> None:
         folder = shutil.copytree(RECORDED / "v2", home / "place/set")
         spoil(folder)
         try:
-            with patient():
+            with timeout():
                 opened(folder, **SETTINGS)
             found[name] = "accepted"
         except V2WError as error:

@@ -12,7 +12,7 @@ from tests.data.recordings import table
 from tests.data.rlds import framed
 from tests.hostile.conftest import TRIED
 from tests.hostile.datasets import Spoil, hdf5_files, recordings, rlds_files
-from tests.hostile.test_datasets import assert_documented, patient
+from tests.hostile.test_datasets import assert_documented, timeout
 from v2w_convert.data import DataSettings, open_dataset
 from v2w_convert.errors import V2WError
 
@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Spoil], DataSettings]] 
 def outcome(folder: Path, settings: DataSettings) -> str:
     """ "read", "refused", or what else happened."""
     try:
-        with patient(), warnings.catch_warnings():
+        with timeout(), warnings.catch_warnings():
             warnings.simplefilter("error")
             data = open_dataset(folder, settings)
             assert data.fingerprint() and len(data.tasks) == len(data)

@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import av
 import numpy as np
@@ -17,7 +18,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from tests.playing.conftest import HERE, House
 from v2w_convert.playing.game import Game
+from v2w_convert.playing.play import is_private
 from v2w_convert.playing.protocol import Sample
+from v2w_convert.playing.server import listen
+from v2w_convert.playing.settings import PlaySettings
 from v2w_convert.playing.visitors import IN_FLIGHT, Visitor
 from v2w_convert.world.rollout import Sampling
 from v2w_convert.world.together import step_together
@@ -195,6 +199,16 @@ def test_a_prompt_is_refused_where_none_can_be_encoded(house: House) -> None:
         while "bytes" in (message := page.socket.receive()):
             pass
         assert "the model takes none here" in message["text"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "private"),
+    [({}, True), ({"host": "0.0.0.0"}, False), ({"allow_host": ("play.example",)}, False)],
+)
+def test_prompts_of_visitors_are_for_this_machine_alone(settings: dict[str, Any], private: bool) -> None:
+    own = PlaySettings(port=0, **settings)
+    with listen(own) as listening:
+        assert is_private(listening, own) is private
 
 
 def test_the_one_too_many_is_told(house: House) -> None:

@@ -58,9 +58,9 @@ class Moment:
     pictures: list[bytes]
 
     @property
-    def lengths(self) -> tuple[torch.Size, ...]:
-        """Of what it is told: those of different lengths are not stepped together."""
-        return tuple(value.shape for value in self.stream.conditions.values())
+    def shapes(self) -> tuple[tuple[str, torch.Size], ...]:
+        """Of its conditions, with their names: streams in which they differ cannot be stepped together."""
+        return tuple(sorted((name, value.shape) for name, value in self.stream.conditions.items()))
 
     @property
     def bytes(self) -> int:

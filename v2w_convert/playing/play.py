@@ -1,6 +1,7 @@
 """Serve a world model to browsers."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +45,7 @@ def play(
             say(
                 f"warning: whoever reaches {settings.host} can play, without a password and without encryption"
             )
-        if game.prompt_conditions is not None and not (is_loopback(listening) and not settings.allow_host):
+        if game.prompt_conditions is not None and not is_private(listening, settings):
             game.prompt_conditions = None
             say("visitors cannot write prompts of their own: all others would wait for each of them")
         if not game.trained:
@@ -67,6 +68,11 @@ def play(
             serve(application(game, settings, worker), listening, settings, height * width * 3)
         finally:
             worker.end()
+
+
+def is_private(listening: socket.socket, settings: PlaySettings) -> bool:
+    """Whether all visitors are on this machine: none comes over the network, nor through a proxy."""
+    return is_loopback(listening) and not settings.allow_host
 
 
 @contextmanager

@@ -113,7 +113,7 @@ class Worker:
                 if order.begin is not None or order.back:
                     self._move(order)
                 elif order.step and order.moment is not None:
-                    groups[order.sampling, order.moment.lengths].append(order)
+                    groups[order.sampling, order.moment.shapes].append(order)
             for group in groups.values():
                 self._step(group)
 
