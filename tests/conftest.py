@@ -1,6 +1,7 @@
 """Tiny real models: built from a config with a fixed seed, saved to disk, read like any other."""
 
 import gc
+import math
 import os
 import shutil
 import zlib
@@ -15,6 +16,7 @@ from torch import nn
 
 from tests.squares import LENGTHS, write
 from tests.tiny import ACTIONS, Config, component, tiny_model, tiny_plan
+from v2w_convert import console
 from v2w_convert.checkpoint.open import open_source
 from v2w_convert.plan.adjust import adjust_plan
 from v2w_convert.plan.registry import plan_for
@@ -24,6 +26,10 @@ from v2w_convert.surgery.convert import convert
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # subprocesses of tests inherit it: a core per worker
     torch.set_num_threads(1)
+
+
+# What a command says on the way depends on how slow the machine is: tests of that set these themselves.
+console.SOON = console.LOG_EVERY = math.inf
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,6 +10,8 @@ from v2w_convert.progress import ProgressEvent
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console, "LOG_EVERY", 60)
+    monkeypatch.setattr(console, "SOON", 15)
     return now
 
 

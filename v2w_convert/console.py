@@ -30,8 +30,8 @@ class _Console(Console):
         self.quiet = True
 
 
-LOG_EVERY = 60  # seconds between lines about how far a task has come, where there is no bar
-SOON = 15  # the same about a task that is not counted: it says once what it does
+LOG_EVERY = 60.0  # seconds between lines about how far a task has come, where there is no bar
+SOON = 15.0  # the same about a task that is not counted: it says once what it does
 
 console = _Console(stderr=True, highlight=False, soft_wrap=True)
 if not console.is_terminal:

@@ -56,14 +56,16 @@ def test_it_serves_until_it_is_stopped(
         with server.stdout as printed:
             result = json.loads(printed.readline())
         jsonschema.validate(result, json.loads((SCHEMAS / "play.schema.json").read_text(encoding="utf-8")))
-        with urllib.request.urlopen(result["url"], timeout=30) as page:
+        with urllib.request.urlopen(result["url"], timeout=60) as page:
             assert b"<canvas" in page.read()
         server.send_signal(number)
         assert server.wait(60) == code
     finally:
         server.kill()
         server.wait()
-    warned, untrained, begun, ended = (tmp_path / "said").read_text().splitlines()
+    said = (tmp_path / "said").read_text().splitlines()
+    # on a slow machine, it says what it is at while it loads
+    warned, untrained, begun, ended = [line for line in said if not line.startswith("play: ")]
     assert warned.startswith("warning: whoever reaches 0.0.0.0 can play")
     assert "actions have no effect yet" in untrained
     assert result["url"] in begun

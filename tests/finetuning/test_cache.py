@@ -118,7 +118,7 @@ def test_of_two_processes_one_waits(tmp_path: Path) -> None:
 
     def slow(stage: Path) -> None:
         begun.set()
-        assert go.wait(20)
+        assert go.wait(60)
         (stage / "a").write_text("a")
 
     def told_of(event: ProgressEvent) -> None:
@@ -127,7 +127,7 @@ def test_of_two_processes_one_waits(tmp_path: Path) -> None:
 
     first = threading.Thread(target=make_once, args=(folder, slow, no_progress))
     first.start()
-    assert begun.wait(20)
+    assert begun.wait(60)
     make_once(folder, lambda stage: pytest.fail("made twice"), told_of)
     first.join()
     assert len(told) == 1 and "waiting" in told[0]
@@ -215,9 +215,9 @@ def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
     if child == 0:
         with held(tmp_path / "lock", lambda: None):
             held_by.set()
-            time.sleep(60)
+            time.sleep(600)
         os._exit(0)
-    assert held_by.wait(20)
+    assert held_by.wait(60)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     with held(tmp_path / "lock", lambda: pytest.fail("it is held")):

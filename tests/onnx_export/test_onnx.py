@@ -167,12 +167,24 @@ def test_a_file_that_fails_the_check_is_not_put_in_place(
     assert [file.name for file in tmp_path.iterdir()] == ["step.onnx"]
 
 
+def test_a_difference_is_not_magnified_by_the_frames_that_follow(
+    world: World, exported: tuple[Path, ExportResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Off(OnnxStream):
+        def predict(self, actions: np.ndarray | None = None) -> np.ndarray:
+            return super().predict(actions) + np.float32(0.5)
+
+    monkeypatch.setattr(exporting, "OnnxStream", Off)
+    report = exporting.compare(world, exported[0], (B, H, W), WINDOW, frames=4, steps=1)
+    assert report.largest_difference == pytest.approx(0.5, abs=1e-4)
+
+
 def test_what_is_not_finite_fails_the_check(
     world: World, exported: tuple[Path, ExportResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Blind(OnnxStream):
-        def step(self, action: np.ndarray | None = None) -> np.ndarray:
-            return super().step(action) * np.float32("nan")
+        def predict(self, actions: np.ndarray | None = None) -> np.ndarray:
+            return super().predict(actions) * np.float32("nan")
 
     monkeypatch.setattr(exporting, "OnnxStream", Blind)
     report = exporting.compare(world, exported[0], (B, H, W), WINDOW, frames=1, steps=1)

@@ -128,14 +128,19 @@ class OnnxStream:
         Returns:
             The next frame's latents (b c h w), or the next block's (b n c h w).
         """
+        actions = action[:, None] if action is not None and self.frame_shape[1] == 1 else action
+        frames = self.predict(actions)
+        self.observe(frames, actions)
+        return frames[:, 0] if self.frame_shape[1] == 1 else frames
+
+    def predict(self, actions: Array | None = None) -> Array:
+        """Generate the next block (b n c h w) after `actions` (b n a), and do not commit it: observe what came, or this."""
         b, n = self.frame_shape[:2]
-        actions = action[:, None] if action is not None and n == 1 else action
         sampler = self.noise.sampler(self.sampling.steps, self.tokens)
         frame = sampler.start(torch.randn(self.frame_shape, generator=self.generator))
         for i, level in enumerate(sampler.levels[:-1].tolist()):
             frame = sampler.step(self._guided(frame, torch.full((b, n), level), actions), frame, i)
-        self.observe(frame.numpy(), actions)
-        return (frame[:, 0] if n == 1 else frame).numpy()
+        return frame.numpy()
 
     def _guided(self, frame: Tensor, level: Tensor, actions: Array | None) -> Tensor:
         """The base's output, with action guidance."""
