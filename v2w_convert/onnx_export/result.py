@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Comparison:
-    """A rollout by onnxruntime beside one by torch.
+    """Frames by onnxruntime beside those of torch, each after the same history.
 
     Attributes:
         ok: They agree.
