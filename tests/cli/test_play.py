@@ -50,6 +50,7 @@ def test_it_serves_until_it_is_stopped(
             stderr=said,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # `pytest … &` ignores it
         )
     assert server.stdout is not None
     try:
