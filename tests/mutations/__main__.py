@@ -9,7 +9,7 @@ import time
 import warnings
 from pathlib import Path
 
-from tests.mutations.run import judged
+from tests.mutations.run import in_modes, judged
 from tests.mutations.suite import each_kind_once, suite
 from tests.mutations.table import as_json, line, page
 
@@ -23,9 +23,11 @@ def main() -> int:
     parser.add_argument("--sample", type=int, metavar="N", help="N mutations, evenly spaced")
     parser.add_argument("--each-kind-once", action="store_true", help="one model and one site of every kind")
     parser.add_argument(
-        "--brief", action="store_true", help="measure in the brief mode, in which large models are measured"
+        "--modes",
+        choices=("normal", "brief", "both", "turns"),
+        default="normal",
+        help="how they are measured: brief as large models are; turns: one normal, the next brief",
     )
-    parser.add_argument("--both", action="store_true", help="measure in the normal and in the brief mode")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all verdicts there")
     parser.add_argument("--docs", action="store_true", help=f"write {DOCS.name}, which describes the run")
@@ -42,10 +44,9 @@ def main() -> int:
         mutations = each_kind_once(mutations)
     if options.sample:
         mutations = mutations[:: -(-len(mutations) // options.sample)]
-    modes = [False, True] if options.both else [options.brief]
     begin, verdicts = time.monotonic(), []
     with tempfile.TemporaryDirectory() as folder:
-        for verdict in judged(mutations, Path(folder), options.jobs, modes):
+        for verdict in judged(in_modes(mutations, options.modes), Path(folder), options.jobs):
             print(line(verdict), flush=True)
             verdicts.append(verdict)
     broken = [verdict for verdict in verdicts if verdict.claim]

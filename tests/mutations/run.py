@@ -4,7 +4,7 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -126,22 +126,27 @@ def verdict(mutation: Mutation, failing: list[Claim], refused: str, brief: bool,
     )
 
 
-def judged(
-    mutations: Iterable[Mutation], folder: Path, jobs: int, modes: Iterable[bool] = (False,)
-) -> Iterator[Verdict]:
-    """All of them, brief or not as `modes` say, as far as the brief mode can see them; the models are made in `folder` once."""
+def in_modes(mutations: list[Mutation], modes: str) -> list[tuple[Mutation, bool]]:
+    """Each mutation with whether it is measured in the brief mode, as far as that can see it.
+
+    `modes` is "normal", "brief", "both", or "turns": one in the normal mode, the next in the brief one.
+    """
+    found: list[tuple[Mutation, bool]] = []
+    for number, mutation in enumerate(mutations):
+        brief = mutation.brief and (modes in ("brief", "both") or (modes == "turns" and number % 2 == 1))
+        normal = modes in ("normal", "both") or (modes == "turns" and not brief)
+        found += [(mutation, False)] * normal + [(mutation, True)] * brief
+    return found
+
+
+def judged(mutations: list[tuple[Mutation, bool]], folder: Path, jobs: int) -> Iterator[Verdict]:
+    """All of them, each in the brief mode or not; the models are made in `folder` once."""
     torch.set_num_threads(1)
-    mutations = list(mutations)
     everything = suite()
-    for name, mutation in {m.model: m for m in mutations}.items():
+    for name, mutation in {m.model: m for m, _ in mutations}.items():
         model_of(mutation).make(folder / name)
     numbers = {str(mutation): number for number, mutation in enumerate(everything)}
-    tasks = [
-        (numbers[str(mutation)], folder / mutation.model, brief)
-        for brief in modes
-        for mutation in mutations
-        if mutation.brief or not brief
-    ]
+    tasks = [(numbers[str(mutation)], folder / mutation.model, brief) for mutation, brief in mutations]
     if jobs == 1:
         yield from map(_judge, tasks)
         return

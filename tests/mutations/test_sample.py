@@ -8,7 +8,7 @@ import pytest
 from tests.mutations.faults import broken
 from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
-from tests.mutations.run import judge
+from tests.mutations.run import in_modes, judge
 from tests.mutations.suite import each_claim_once, each_kind_once, model_of, suite
 from v2w_convert.verification.claims import SPECS
 from v2w_convert.world.model import World
@@ -47,6 +47,18 @@ def test_each_kind_once_leaves_out_no_kind_and_no_model() -> None:
     assert {mutation.model for mutation in once if mutation.claim} >= MODELS.keys()
     assert {mutation.model for mutation in once if not mutation.claim} == MODELS.keys()
     assert max(Counter(mutation.kind for mutation in once if mutation.claim).values()) == 1
+
+
+def test_modes() -> None:
+    hidden = [mutation for mutation in SUITE if not mutation.brief]
+    assert 0 < len(hidden) < len(SUITE) / 4
+    assert in_modes(SUITE, "normal") == [(mutation, False) for mutation in SUITE]
+    assert [mutation for mutation, _ in in_modes(SUITE, "brief")] == [m for m in SUITE if m.brief]
+    assert len(in_modes(SUITE, "both")) == 2 * len(SUITE) - len(hidden)
+    turns = in_modes(SUITE, "turns")
+    assert [mutation for mutation, _ in turns] == SUITE
+    assert not any(brief for mutation, brief in turns if not mutation.brief)
+    assert 0.4 < sum(brief for _, brief in turns) / len(turns) <= 0.5
 
 
 def test_worlds_are_whole_again_after_a_fault() -> None:
