@@ -1,4 +1,4 @@
-"""The whole path on a real, small checkpoint: convert, verify, finetune briefly, roll out, evaluate.
+"""A world to step into, and the whole path to it on a real, small checkpoint: convert, verify, finetune briefly, evaluate.
 
     python examples/doom/demo.py --output demo
 
@@ -20,7 +20,7 @@ from v2w_convert.console import print_line, print_table
 
 HERE = Path(os.path.relpath(Path(__file__).parent))  # short, as a user would type it
 MARK = "made-by-demo.txt"
-BRIEFLY = 120  # steps of finetuning
+BRIEFLY = 60  # steps of finetuning
 EPISODES = 8  # of the test set, for the figures
 FEW = ("--steps", 2)  # of denoising
 
@@ -36,6 +36,15 @@ def v2w(*arguments: object) -> dict[str, Any]:
         raise SystemExit(f"v2w {words[0]} ended with exit code {done.returncode}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+def invite(world: Path) -> None:
+    """Say how to play."""
+    print_line("To step into it yourself:")
+    print_line(f"  {Path(sys.executable).with_name('v2w')} play {world} --steps {FEW[1]}")
+    print_line(
+        "and open http://127.0.0.1:8000/ in a browser. Keys, touch or a gamepad move you; Ctrl-C ends it."
+    )
 
 
 def main() -> None:
@@ -54,35 +63,28 @@ def main() -> None:
     )
     begun = time.monotonic()
 
-    train, test = HERE / "data/train", HERE / "data/test"
+    train, test, world = HERE / "data/train", HERE / "data/test", HERE / "world"
+    print_line(f"A world model of Doom is in {world}.")
+    invite(world)
+    moving = out / "long.gif"
+    v2w("rollout", world, "--data", test, "-o", moving, "--episode", 2, "--frames", 100, *FEW)
+    print_line(f"{moving}: a hundred frames of it, beside the recording. How it was made, in short:")
+
     v2w("inspect", HERE / "base")
     v2w("convert", HERE / "base", "-o", out / "converted", "--action-dim", 3)
     claims = v2w("verify", out / "converted", "--base", HERE / "base", "-o", out / "verify")["claims"]
     v2w("finetune", out / "converted", "--data", train, "-o", out / "briefly", "--steps", BRIEFLY)
     figures = {}
-    for name, world in (
+    for name, model in (
         ("finetuned here, briefly", out / "briefly"),
-        ("finetuned for longer, shipped", HERE / "world"),
+        ("finetuned for longer, shipped", world),
     ):
-        slug = world.name
-        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.mp4", "--episode", 4, *FEW)
-        v2w("rollout", world, "--data", test, "-o", out / f"{slug}.png", "--episode", 4, *FEW)
+        slug = model.name
+        for kind in ("mp4", "png"):
+            v2w("rollout", model, "--data", test, "-o", out / f"{slug}.{kind}", "--episode", 4, *FEW)
         more = (*FEW, "--episodes", EPISODES, "--samples", 1, "--long-frames", 0, "-o", out / f"{slug}.json")
-        figures[name] = v2w("evaluate", world, "--data", test, *more)
-    v2w(
-        "rollout",
-        HERE / "world",
-        "--data",
-        test,
-        "-o",
-        out / "long.gif",
-        "--episode",
-        2,
-        "--frames",
-        100,
-        *FEW,
-    )
-    v2w("export", HERE / "world", "-o", out / "step.onnx")
+        figures[name] = v2w("evaluate", model, "--data", test, *more)
+    v2w("export", world, "-o", out / "step.onnx")
 
     held = sum(claim["ok"] for claim in claims)
     first = next(iter(figures.values()))
@@ -105,17 +107,13 @@ def main() -> None:
         "verify/influence.png": "which output frame depends on which input frame, before and after",
         "world.mp4": "truth | rollout | same start, other actions",
         "world.png": "the same as a sheet",
-        "long.gif": "a hundred frames",
+        "long.gif": "a hundred frames of the world that ships",
         "briefly.mp4": f"after {BRIEFLY} steps of finetuning",
         "verify/report.json": "every claim, measured",
         "world.json": "every figure, with intervals",
     }.items():
         print_line(f"  {file:22} {what}")
-    print_line("To step into it yourself:")
-    print_line(f"  {Path(sys.executable).with_name('v2w')} play {HERE / 'world'} --steps {FEW[1]}")
-    print_line(
-        "and open http://127.0.0.1:8000/ in a browser. Keys, touch or a gamepad move you; Ctrl-C ends it."
-    )
+    invite(world)
 
 
 if __name__ == "__main__":
