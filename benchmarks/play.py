@@ -1,6 +1,6 @@
 """How fast `v2w play` is in a real browser (headless Chromium): frames a second, and milliseconds from a key to its picture.
 
-    python benchmarks/play.py [WORLD --data DATA] [--steps 1 --steps 2] [--seconds 15] [--screenshots FOLDER]
+    python benchmarks/play.py [WORLD --data DATA] [--engine torch --engine onnx] [--steps 1 --steps 2] [--seconds 15] [--screenshots FOLDER]
 
 The server is a process of its own, as a user starts it. A key is pressed and let go twice a second; a latency is the time
 from the event in the page until a picture that the new action led to is drawn.
@@ -13,6 +13,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -52,19 +54,16 @@ def main() -> None:
     parser.add_argument("world", type=Path, nargs="?", default=DOOM / "world")
     parser.add_argument("--data", type=Path, default=DOOM / "data" / "test")
     parser.add_argument("--steps", type=int, action="append", help="may be given several times (1, 2 and 4)")
+    parser.add_argument("--engine", action="append", help="may be given several times (torch)")
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--screenshots", type=Path, help="a folder to write them into")
     given = parser.parse_args()
-    command = [sys.executable, "-m", "v2w_convert", "play", given.world, "--data", given.data, "--port", 0]
-    server = subprocess.Popen(
-        [*map(str, command), "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert server.stdout is not None
-    try:
-        url = json.loads(server.stdout.readline())["url"]
-        print("| steps | frames a second | key to picture, ms: median | 90 % | CPU s a frame | load |")
-        print("|---|---|---|---|---|---|")
-        with open_browser() as browser:
+    print("| engine | steps | frames a second | key to picture, ms: median | 90 % | CPU s a frame | load |")
+    print("|---|---|---|---|---|---|---|")
+    for engine in given.engine or ["torch"]:
+        with served(given, engine) as server, open_browser() as browser:
+            assert server.stdout is not None
+            url = json.loads(server.stdout.readline())["url"]
             browser.size(1280, 860)
             for steps in given.steps or [1, 2, 4]:
                 began = cpu_seconds(server.pid)
@@ -73,11 +72,25 @@ def main() -> None:
                 cpu = (cpu_seconds(server.pid) - began) / frames
                 load = os.getloadavg()[0]
                 print(
-                    f"| {steps} | {fps:.1f} | {median:.0f} | {most:.0f} | {cpu:.3f} | {load:.1f} |",
+                    f"| {engine} | {steps} | {fps:.1f} | {median:.0f} | {most:.0f} | {cpu:.3f} | {load:.1f} |",
                     flush=True,
                 )
             if given.screenshots is not None:
                 take_screenshots(browser, url, given.screenshots)
+
+
+@contextmanager
+def served(given: argparse.Namespace, engine: str) -> Iterator[subprocess.Popen[str]]:
+    """`v2w play`, whose first line says where."""
+    command = [sys.executable, "-m", "v2w_convert", "play", given.world, "--data", given.data, "--port", 0]
+    server = subprocess.Popen(
+        [*map(str, command), "--engine", engine, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield server
     finally:
         server.terminate()
         server.wait()

@@ -43,7 +43,8 @@ def invite(world: Path) -> None:
     print_line("To step into it yourself:")
     print_line(f"  {Path(sys.executable).with_name('v2w')} play {world} --steps {FEW[1]}")
     print_line(
-        "and open http://127.0.0.1:8000/ in a browser. Keys, touch or a gamepad move you; Ctrl-C ends it."
+        "and open http://127.0.0.1:8000/ in a browser. Keys, touch or a gamepad move you; Ctrl-C ends it. On a slow "
+        "processor, --engine onnx is quicker from its second start on."
     )
 
 

@@ -1,6 +1,7 @@
 """Pictures of a visit: where the autoencoder packs several video frames into a latent one, and from a visitor's picture."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from tests.autoencoders import tiny_autoencoder
 from tests.cli.commands import printed
 from tests.encoders.pipelines import DDIM, Family, clip, image_autoencoder
 from tests.tiny import tiny_model, tiny_resolved
+from v2w_convert.data import open_dataset
 from v2w_convert.data.actions import ActionSpace
+from v2w_convert.data.starts import write_starts
 from v2w_convert.evaluation.rollout_frames import rollout_frames
 from v2w_convert.plan.probe import randomize_zero_init
 from v2w_convert.playing.controls import Controls
@@ -105,6 +108,16 @@ def test_a_picture_is_begun_from_as_a_recorded_first_frame_is(tiny_converted: Pa
         done = game.controls.action([1, 1, 0.1])
         [recorded], [taken] = (game.step([each], [done], game.sampling) for each in (recorded, taken))
     assert game.step([game.begin(0, 3, game.sampling)], [done], game.sampling)[0].pictures != taken.pictures
+
+
+def test_only_data_that_was_named_is_named(tiny_converted: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """The page says whose frames a visit begins from; "starts", a folder of the model, would tell nobody anything."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_converted, model)
+    assert write_starts(open_dataset(tiny_data), model, 4) is None
+    settings = PlaySettings(steps=1, history=1, starts=3)
+    names = [open_game(model, data, settings, no_progress).data for data in (tiny_data, None)]
+    assert names == [tiny_data.name, ""]
 
 
 def test_a_visitors_prompt_is_encoded_as_that_of_the_command_line_is(

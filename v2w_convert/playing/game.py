@@ -74,7 +74,7 @@ class Game:
 
     Attributes:
         name: Of the world.
-        data: Name of the data set of the starts.
+        data: Name of the data set of the starts; empty for those that are kept with the model.
         fps: The data's frames a second.
         world: The model.
         vae: Its autoencoder.
@@ -255,7 +255,7 @@ def open_game(world_folder: Path, data: Path | None, settings: PlaySettings, pro
     progress(ProgressEvent("play", detail="loading the model"))
     game = Game(
         name=world_folder.resolve().name,
-        data=data_set.name,
+        data="" if data is None else data_set.name,
         fps=data_set.fps,
         world=open_engine(
             world_folder,

@@ -10,7 +10,7 @@ class PlayResult:
     Attributes:
         url: The page's address.
         world: Name of the model's folder.
-        data: Name of the data set whose episodes visits begin from.
+        data: Name of the data set whose episodes visits begin from; empty for starts that are kept with the model.
         starts: How many there are to choose from.
         actions: A name for each number of an action.
         fps: Frames a second of the data.
