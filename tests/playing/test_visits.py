@@ -226,9 +226,8 @@ def test_the_one_too_many_is_told(house: House) -> None:
 
 
 def test_who_does_nothing_is_sent_away(serve: Callable[..., House]) -> None:
-    house = serve(idle=0.3 / 60)
+    house = serve(idle=0.5 / 60)
     with house.visit() as page:
-        page.picture()
         page.says(type="run", running=True)
         while "bytes" in (message := page.socket.receive()):  # pictures that arrive are no sign of life
             number = int.from_bytes(message["bytes"][:4], "little")
