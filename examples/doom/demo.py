@@ -43,8 +43,8 @@ def invite(world: Path) -> None:
     print_line("To step into it yourself:")
     print_line(f"  {Path(sys.executable).with_name('v2w')} play {world} --steps {FEW[1]}")
     print_line(
-        "and open http://127.0.0.1:8000/ in a browser. Keys, touch or a gamepad move you; Ctrl-C ends it. On a slow "
-        "processor, --engine onnx is quicker from its second start on."
+        "and open http://127.0.0.1:8000/ in a browser. Keys, touch or a gamepad move you; Ctrl-C ends it. With "
+        "--engine onnx frames are made faster, after a first start that takes longer."
     )
 
 
@@ -69,7 +69,9 @@ def main() -> None:
     invite(world)
     moving = out / "long.gif"
     v2w("rollout", world, "--data", test, "-o", moving, "--episode", 2, "--frames", 100, *FEW)
-    print_line(f"{moving}: a hundred frames of it, beside the recording. How it was made, in short:")
+    print_line(
+        f"{moving}: a hundred frames of it, beside the recording while that lasts. How it was made, in short:"
+    )
 
     v2w("inspect", HERE / "base")
     v2w("convert", HERE / "base", "-o", out / "converted", "--action-dim", 3)

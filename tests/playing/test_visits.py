@@ -226,14 +226,22 @@ def test_the_one_too_many_is_told(house: House) -> None:
 
 
 def test_who_does_nothing_is_sent_away(serve: Callable[..., House]) -> None:
-    house = serve(idle=0.5 / 60)
-    with house.visit() as page:
-        page.says(type="run", running=True)
-        while "bytes" in (message := page.socket.receive()):  # pictures that arrive are no sign of life
-            number = int.from_bytes(message["bytes"][:4], "little")
-            page.says(type="seen", number=number)
-        assert "Nothing was pressed" in message["text"]
-    assert not house.worker._visitors
+    for seconds in (
+        0.5,
+        5,
+        50,
+    ):  # on a busy machine, the first picture may take longer than the first of these
+        house, pictures = serve(idle=seconds / 60), 0
+        with house.visit() as page:
+            page.says(type="run", running=True)
+            while "bytes" in (message := page.socket.receive()):  # pictures that arrive are no sign of life
+                pictures += 1
+                page.says(type="seen", number=int.from_bytes(message["bytes"][:4], "little"))
+            assert "Nothing was pressed" in message["text"]
+        assert not house.worker._visitors
+        if pictures > 1:
+            return
+    pytest.fail("no picture came")
 
 
 @pytest.mark.slow
